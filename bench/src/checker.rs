@@ -7,6 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::failure::Failure;
+
 const COUNTER_DIGITS: usize = 9;
 const STAMP_DIGITS: usize = 20;
 /// Bytes in front of the counter that are the same in every message.
@@ -74,12 +76,12 @@ pub fn placeholder_content(content_bytes: usize) -> String {
 }
 
 /// Refuses contents that are too small for their numbers, or too large for a server.
-pub fn check_content_bytes(content_bytes: usize) -> Result<(), String> {
+pub fn check_content_bytes(content_bytes: usize) -> Result<(), Failure> {
     let least = placeholder_content(0).len();
     if (least..=CONTENT_BYTES_MAX).contains(&content_bytes) {
         return Ok(());
     }
-    Err(format!("--payload must be {least} to {CONTENT_BYTES_MAX}: it carries a counter and a time"))
+    Err(Failure::Options(format!("--payload must be {least} to {CONTENT_BYTES_MAX}: it carries a counter and a time")))
 }
 
 /// The padding that makes a content `content_bytes` long.

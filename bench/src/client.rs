@@ -16,13 +16,11 @@ use rustix::net::{RecvFlags, recv};
 
 use crate::checker::{self, Checker};
 use crate::dialect::{BARE_PUBLISHER, Dialect};
-use crate::failure::OPENING_TIME_MAX;
+use crate::failure::{Failure, OPENING_TIME_MAX, world};
 use crate::frames::{self, Remainder};
 use crate::publisher::{Publisher, Schedule};
 use crate::received::{Rare, Received};
 use crate::sockets::{OPENING_MAX, Opening, connect, ready, say};
-
-pub use crate::failure::{Failure, world};
 
 /// Latencies are recorded at every k-th member, so that about this many members are sampled.
 pub const SAMPLED_MEMBERS: usize = 200;
@@ -76,7 +74,7 @@ impl Room {
             dialect,
             shape,
             clock: Instant::now(),
-            epoll: epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|error| world("epoll")(error.into()))?,
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             connections: Vec::new(),
             joined: 0,
             publisher: None,
@@ -155,8 +153,7 @@ impl Room {
         let socket = connect(self.address, index).map_err(world("connect"))?;
         socket.set_nodelay(true).map_err(world("connect"))?;
         let readable = epoll::EventFlags::IN | epoll::EventFlags::ET;
-        epoll::add(&self.epoll, &socket, epoll::EventData::new_u64(index as u64), readable)
-            .map_err(|error| world("epoll")(error.into()))?;
+        epoll::add(&self.epoll, &socket, epoll::EventData::new_u64(index as u64), readable)?;
         let stage = match self.dialect.upgrade_request() {
             Some(head) => {
                 say(&socket, &head)?;
@@ -177,7 +174,7 @@ impl Room {
 
     /// Reads what has arrived, and publishes what is due.
     pub fn turn(&mut self, mut schedule: Option<&mut Schedule>) -> Result<(), Failure> {
-        let events = ready(&self.epoll, self.events_max, Duration::ZERO).map_err(world("epoll"))?;
+        let events = ready(&self.epoll, self.events_max, Duration::ZERO)?;
         self.count_idle(events.is_empty());
         self.publish_due(schedule.as_deref_mut())?;
         for some in events.chunks(READS_PER_PUBLISH) {

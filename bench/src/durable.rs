@@ -4,18 +4,17 @@
 pub mod publishers;
 pub mod store_alone;
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::Args;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
-use crate::client::Failure;
 use crate::cpu;
 use crate::dialect::Persistence;
+use crate::failure::Failure;
 use crate::goals::{self, Bound, Goal, ratio, shown};
 use crate::report;
 use crate::server::{Kind, Launch, Server};
@@ -54,18 +53,6 @@ pub struct StoreAlone {
     pub payload: usize,
 }
 
-#[derive(Debug, Error)]
-pub enum Error {
-    #[error(transparent)]
-    World(#[from] io::Error),
-    #[error(transparent)]
-    Server(#[from] Failure),
-    #[error("the store alone: {0}")]
-    Store(String),
-    #[error("{0}")]
-    Options(String),
-}
-
 /// The result of one run: how many messages became durable, and how long each took.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Answers {
@@ -100,10 +87,10 @@ struct Pair {
     store: Answers,
 }
 
-pub fn run(options: &Options) -> Result<(), Error> {
-    options.runs.check().map_err(Error::Options)?;
+pub fn run(options: &Options) -> Result<(), Failure> {
+    options.runs.check()?;
     if options.rooms == 0 || options.in_flight.contains(&0) {
-        return Err(Error::Options("--rooms and --in-flight must be above zero".into()));
+        return Err(Failure::Options("--rooms and --in-flight must be above zero".into()));
     }
     let data_in = options.disk.directory()?;
     let launch = Launch {
@@ -133,7 +120,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
 }
 
 /// Writes the same messages through the bridge alone, in a separate process on the server's cores.
-fn store_alone(options: &Options, launch: &Launch, data_in: &Path, in_flight: usize) -> Result<Answers, Error> {
+fn store_alone(options: &Options, launch: &Launch, data_in: &Path, in_flight: usize) -> Result<Answers, Failure> {
     let directory = tempfile::TempDir::new_in(data_in)?;
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("store-alone").arg("--data").arg(directory.path()).args(["--in-flight", &in_flight.to_string()]);
@@ -145,10 +132,10 @@ fn store_alone(options: &Options, launch: &Launch, data_in: &Path, in_flight: us
         output.read_to_string(&mut said)?;
     }
     let ended = child.wait()?;
-    serde_json::from_str(&said).map_err(|_| Error::Store(format!("{ended}, said: {said}")))
+    serde_json::from_str(&said).map_err(|_| Failure::Faulty(format!("{ended}, said: {said}")))
 }
 
-fn print(options: &Options, launch: &Launch, pairs: &[Pair]) -> Result<(), Error> {
+fn print(options: &Options, launch: &Launch, pairs: &[Pair]) -> Result<(), Failure> {
     println!("{}\n{}", report::command(), cpu::machine());
     println!(
         "Durable sends of {} bytes over {} rooms, {REQUESTS_PER_PUBLISHER} in flight a publisher; server and store \

@@ -2,13 +2,12 @@
 //! and repeats this. So a figure is a median of rounds, and slow changes of the machine affect all servers alike.
 
 use std::fmt::Display;
-use std::io;
 
 use clap::{Args, ValueEnum};
-use thiserror::Error;
 
-use crate::client::{Failure, Shape};
+use crate::client::Shape;
 use crate::cpu;
+use crate::failure::Failure;
 use crate::filled_server::{FilledServer, Filling, Offers};
 use crate::report::Report;
 use crate::run::{self, Patience, Run};
@@ -68,19 +67,7 @@ enum Question {
     Beyond,
 }
 
-#[derive(Debug, Error)]
-pub enum Error {
-    #[error("{0}")]
-    Options(String),
-    #[error(transparent)]
-    World(#[from] io::Error),
-    #[error("{kind}, {members} members: {failure}")]
-    Measuring { kind: Kind, members: usize, failure: Failure },
-    #[error("messages were lost, repeated or reordered; the table does not count")]
-    Faulty,
-}
-
-pub fn run(options: &Options) -> Result<(), Error> {
+pub fn run(options: &Options) -> Result<(), Failure> {
     check(options)?;
     let apart = options.setting.launch_apart()?;
     let stentor = options.only.contains(&Kind::Stentor).then(|| options.setting.stentor()).transpose()?;
@@ -100,7 +87,11 @@ pub fn run(options: &Options) -> Result<(), Error> {
     println!("{}", conditions(options));
     warn_of_disturbance(&visits);
     options.setting.keep(&report)?;
-    if visits.iter().all(Visit::nothing_lost) { Ok(()) } else { Err(Error::Faulty) }
+    if visits.iter().all(Visit::nothing_lost) {
+        Ok(())
+    } else {
+        Err(Failure::faulty("messages were lost, repeated or reordered; the table does not count"))
+    }
 }
 
 /// An estimate of the run's minutes. A search takes some ten runs in the first round and four in later rounds. Runs
@@ -135,9 +126,9 @@ fn warn_of_disturbance(visits: &[Visit]) {
 }
 
 /// Refuses options that cannot be measured, before anything is built or started.
-fn check(options: &Options) -> Result<(), Error> {
-    let refuse = |text: String| Err(Error::Options(text));
-    options.runs.check().map_err(Error::Options)?;
+fn check(options: &Options) -> Result<(), Failure> {
+    let refuse = |text: String| Err(Failure::Options(text));
+    options.runs.check()?;
     if options.rates.iter().any(|&rate| rate <= 0.0) {
         return refuse("--rates must be above zero".into());
     }
@@ -159,8 +150,8 @@ fn visit(
     best: Option<f64>,
     options: &Options,
     launch: &Launch,
-) -> Result<Visit, Error> {
-    let fail = |failure| Error::Measuring { kind, members, failure };
+) -> Result<Visit, Failure> {
+    let fail = |failure| Failure::Faulty(format!("{kind}, {members} members: {failure}"));
     let said = |what: &dyn Display| eprintln!("{members:>6} members · round {} · {kind:<13} · {what}", round + 1);
     let (mut filled, filling) = FilledServer::open_measured(kind, options.shape(members), launch).map_err(fail)?;
     said(&format!("{:.0} joins/s, {:.2} KiB a connection", filling.joins.all, filling.resident_bytes / 1024.0));

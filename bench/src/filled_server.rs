@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::client::{Failure, Room, Shape, world};
+use crate::client::{Room, Shape};
 use crate::cpu;
+use crate::failure::{Failure, world};
 use crate::run::{self, Patience, Run};
 use crate::server::{Kind, Launch, Server};
 
@@ -97,7 +98,7 @@ impl<'a> Offers<'a> {
                 self.filled = run.nothing_lost().then_some(filled);
                 Ok(Ok(run))
             }
-            Err(failure @ Failure::World { .. }) => Err(failure),
+            Err(failure @ Failure::World(_)) => Err(failure),
             Err(failure) => Ok(Err(failure)),
         }
     }

@@ -34,6 +34,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::bare_loop::Sending;
+use crate::failure::Failure;
 
 #[derive(Parser)]
 #[command(about = "Measures Stentor beside bare loops on the same work, and prints the ratios.")]
@@ -82,23 +83,23 @@ enum Question {
 
 fn main() -> ExitCode {
     let ended = match Bench::parse().question {
-        Question::Fanout(options) => fanout::run(&options).map_err(|error| error.to_string()),
-        Question::Neighbours(options) => neighbours::run(&options).map_err(|error| error.to_string()),
-        Question::Shards(options) => shards::run(&options).map_err(|error| error.to_string()),
-        Question::CrowdOfShards(options) => shards::crowd(&options).map_err(|error| error.to_string()),
-        Question::Stragglers(options) => stragglers::run(&options).map_err(|error| error.to_string()),
-        Question::CrowdOfStragglers(options) => stragglers::crowd::serve(&options).map_err(|error| error.to_string()),
-        Question::Durable(options) => durable::run(&options).map_err(|error| error.to_string()),
+        Question::Fanout(options) => fanout::run(&options),
+        Question::Neighbours(options) => neighbours::run(&options),
+        Question::Shards(options) => shards::run(&options),
+        Question::CrowdOfShards(options) => shards::crowd(&options),
+        Question::Stragglers(options) => stragglers::run(&options),
+        Question::CrowdOfStragglers(options) => stragglers::crowd::serve(&options),
+        Question::Durable(options) => durable::run(&options),
         Question::StoreAlone(options) => durable::serve_store_alone(&options),
-        Question::Store(options) => store::run(&options).map_err(|error| error.to_string()),
-        Question::Stores(options) => stores::run(&options).map_err(|error| error.to_string()),
+        Question::Store(options) => store::run(&options),
+        Question::Stores(options) => stores::run(&options),
         Question::DriverAlone(options) => stores::serve_driver_alone(&options),
-        Question::BareLoop { tick_ms } => bare_loop::serve(sending(tick_ms)).map_err(|error| error.to_string()),
+        Question::BareLoop { tick_ms } => bare_loop::serve(sending(tick_ms)).map_err(Failure::from),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(text) => {
-            eprintln!("bench: {text}");
+        Err(failure) => {
+            eprintln!("bench: {failure}");
             ExitCode::FAILURE
         }
     }

@@ -1,16 +1,15 @@
 //! A room of two beside a room of thousands on the same core: how long does a message in the small room take while the
 //! large room runs at half of its maximum?
 
-use std::io;
 use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
-use thiserror::Error;
 
-use crate::client::{Failure, Room, Shape, world};
+use crate::client::{Room, Shape};
 use crate::cpu;
 use crate::dialect::{Dialect, Persistence, ROOM};
+use crate::failure::{Failure, world};
 use crate::filled_server::{FilledServer, Offers};
 use crate::goals::{self, Bound, Goal, ratio, shown};
 use crate::publisher::Schedule;
@@ -51,16 +50,6 @@ pub struct Options {
     setting: Setting,
 }
 
-#[derive(Debug, Error)]
-pub enum Error {
-    #[error(transparent)]
-    World(#[from] io::Error),
-    #[error(transparent)]
-    Measuring(#[from] Failure),
-    #[error("{0}")]
-    Faulty(String),
-}
-
 /// How long messages of the room of two took, to either of its members.
 #[derive(Debug, Serialize)]
 struct RoundTrips {
@@ -72,7 +61,7 @@ struct RoundTrips {
     large_deliveries_per_second: f64,
 }
 
-pub fn run(options: &Options) -> Result<(), Error> {
+pub fn run(options: &Options) -> Result<(), Failure> {
     let launch = options.setting.launch_stentor(1)?;
     let most = match options.max {
         Some(most) => most,
@@ -98,7 +87,7 @@ fn open(server: &Server, room: &str, members: usize, options: &Options) -> Resul
     Ok(room)
 }
 
-fn most_deliveries(options: &Options, launch: &Launch) -> Result<f64, Error> {
+fn most_deliveries(options: &Options, launch: &Launch) -> Result<f64, Failure> {
     let mut offers = Offers::new(|| {
         let server = Server::start(Kind::Stentor, launch).map_err(world("start the server"))?;
         let room = open(&server, ROOM, options.members, options)?;
@@ -113,12 +102,12 @@ fn most_deliveries(options: &Options, launch: &Launch) -> Result<f64, Error> {
         Ok::<_, Failure>(carried)
     };
     let most = Search::from(START_DELIVERIES_PER_SECOND).most(offer, |run| run.deliveries_per_second)?;
-    let nothing = || Error::Faulty("the large room carried no rate at all".into());
+    let nothing = || Failure::Faulty("the large room carried no rate at all".into());
     Ok(most.ok_or_else(nothing)?.deliveries_per_second)
 }
 
 /// Measures both rooms at once. One client reads them in turns.
-fn side_by_side(large: &mut Room, large_rate: f64, small: &mut Room, options: &Options) -> Result<RoundTrips, Error> {
+fn side_by_side(large: &mut Room, large_rate: f64, small: &mut Room, options: &Options) -> Result<RoundTrips, Failure> {
     run::rest(large, Duration::from_millis(500))?;
     large.received.forget();
     small.received.forget();
@@ -134,14 +123,14 @@ fn side_by_side(large: &mut Room, large_rate: f64, small: &mut Room, options: &O
         large.turn(Some(&mut large_schedule))?;
         small.turn(Some(&mut small_schedule))?;
         if large.now_ns() > give_up_ns {
-            return Err(Error::Faulty(format!(
+            return Err(Failure::Faulty(format!(
                 "{REST:?} after the end not everything had arrived: offer less than {large_rate:.0} messages/s with --max"
             )));
         }
     }
     let faults = (large.received.checker.take_faults(), small.received.checker.take_faults());
     if !(faults.0.none() && faults.1.none()) {
-        return Err(Error::Faulty(format!("messages were lost, repeated or reordered: {faults:?}")));
+        return Err(Failure::Faulty(format!("messages were lost, repeated or reordered: {faults:?}")));
     }
     let seconds = (large.now_ns() - start_ns) as f64 / 1e9;
     let quantile_ms = |quantile| small.received.latency_us.value_at_quantile(quantile) as f64 / 1e3;
@@ -154,7 +143,7 @@ fn side_by_side(large: &mut Room, large_rate: f64, small: &mut Room, options: &O
     })
 }
 
-fn print(options: &Options, most: f64, pass_ms: f64, quiet: &RoundTrips, beside: &RoundTrips) -> Result<(), Error> {
+fn print(options: &Options, most: f64, pass_ms: f64, quiet: &RoundTrips, beside: &RoundTrips) -> Result<(), Failure> {
     println!("{}\n{}", report::command(), cpu::machine());
     println!(
         "A room of two at {} messages/s beside one of {}, whose maximum is {:.2} M deliveries/s and whose pass takes \

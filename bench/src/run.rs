@@ -7,8 +7,9 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::checker::Faults;
-use crate::client::{Failure, Room};
+use crate::client::Room;
 use crate::cpu;
+use crate::failure::{Failure, world};
 use crate::publisher::Schedule;
 use crate::received::empty_histogram;
 
@@ -194,7 +195,7 @@ impl Kernel {
             let kept_waiting = cpu::time_kept_waiting(pid)? + cpu::time_kept_waiting(std::process::id())?;
             Ok(Kernel { cpu: cpu::cpu_time(pid)?, kept_waiting })
         };
-        read().map_err(|source| Failure::World { tried: "read the server's CPU time", source })
+        read().map_err(world("read the server's CPU time"))
     }
 
     fn since(self, before: Kernel) -> Kernel {

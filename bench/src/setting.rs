@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::checker;
 use crate::cpu;
 use crate::dialect::Persistence;
+use crate::failure::Failure;
 use crate::server::{self, Launch};
 
 #[derive(Args, Clone, Default, Debug)]
@@ -46,9 +47,9 @@ pub struct Runs {
 
 impl Runs {
     /// Refuses runs that cannot be measured.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), Failure> {
         if Duration::try_from_secs_f64(self.secs).is_err() || self.secs == 0.0 || self.repeat == 0 {
-            return Err("--secs and --repeat must be above zero".into());
+            return Err(Failure::Options("--secs and --repeat must be above zero".into()));
         }
         checker::check_content_bytes(self.payload)
     }

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
-use crate::client::{Failure, Room, Shape};
+use crate::client::{Room, Shape};
 use crate::companion::{self, Companion};
 use crate::cpu;
 use crate::dialect::{Dialect, Persistence};
+use crate::failure::Failure;
 use crate::goals::{self, Bound, Goal, ratio, shown};
 use crate::report;
 use crate::run::{self, Patience, Run};
@@ -79,20 +79,6 @@ enum Answer {
     Broke(String),
 }
 
-#[derive(Debug, Error)]
-pub enum Error {
-    #[error("{0}")]
-    Options(String),
-    #[error(transparent)]
-    World(#[from] io::Error),
-    #[error(transparent)]
-    Measuring(#[from] Failure),
-    #[error("with {0} shards no rate at all was carried")]
-    NothingCarried(usize),
-    #[error("not every goal was met; see above")]
-    Goals,
-}
-
 /// The most that so many shards carried in one round.
 #[derive(Clone, Debug, Serialize)]
 struct Figures {
@@ -120,10 +106,10 @@ struct Place {
     sharing: Option<String>,
 }
 
-pub fn run(options: &Options) -> Result<(), Error> {
-    options.runs.check().map_err(Error::Options)?;
+pub fn run(options: &Options) -> Result<(), Failure> {
+    options.runs.check()?;
     if options.shards.contains(&0) || options.clients == Some(0) {
-        return Err(Error::Options("--shards and --clients must be above zero".into()));
+        return Err(Failure::Options("--shards and --clients must be above zero".into()));
     }
     let cores = cpu::allowed_cpus()?.len();
     let most_shards = options.shards.iter().copied().max().unwrap_or(1);
@@ -147,7 +133,8 @@ pub fn run(options: &Options) -> Result<(), Error> {
             let known = all.iter().rev().find(|figures| figures.shards == *shards);
             let near = known.map(|figures| figures.deliveries_per_second);
             let figures = Asking { options, launch: &place.launch, clients, filled: None }.most(near, round)?;
-            all.push(figures.ok_or(Error::NothingCarried(*shards))?);
+            let nothing = || Failure::Faulty(format!("with {shards} shards no rate at all was carried"));
+            all.push(figures.ok_or_else(nothing)?);
         }
     }
     print(options, &places, clients, &all)
@@ -170,7 +157,7 @@ struct Asking<'a> {
 
 impl Asking<'_> {
     /// The most deliveries per second at which no member is lost and every client's p99 is below a second.
-    fn most(mut self, near: Option<f64>, round: usize) -> Result<Option<Figures>, Error> {
+    fn most(mut self, near: Option<f64>, round: usize) -> Result<Option<Figures>, Failure> {
         let quiet = self.offer(QUIET_RATE * (self.clients * self.options.members) as f64, round)?;
         let Some(quiet) = quiet else { return Ok(None) };
         let search = near.map_or(Search::from(START_PER_CLIENT * self.clients as f64), Search::near);
@@ -182,14 +169,14 @@ impl Asking<'_> {
             };
             let shards = self.launch.shards;
             eprintln!("round {} · {shards} shards · {:.2} M/s offered · {said}", round + 1, deliveries / 1e6);
-            Ok::<_, Error>(carried)
+            Ok::<_, Failure>(carried)
         };
         let best = search.most(offer, |figures| figures.deliveries_per_second)?;
         Ok(best.map(|best| Figures { quiet_cpu_us_per_delivery: quiet.cpu_us_per_delivery, ..best }))
     }
 
     /// One run of all clients at once. `None` if one of them did not carry its part.
-    fn offer(&mut self, deliveries: f64, round: usize) -> Result<Option<Figures>, Error> {
+    fn offer(&mut self, deliveries: f64, round: usize) -> Result<Option<Figures>, Failure> {
         let mut filled = match self.filled.take() {
             Some(filled) => filled,
             None => self.open()?,
@@ -217,7 +204,7 @@ impl Asking<'_> {
         Ok(carried.then(|| Figures::of(self.launch.shards, round, &runs, &spent)))
     }
 
-    fn open(&self) -> Result<Filled, Error> {
+    fn open(&self) -> Result<Filled, Failure> {
         let server = Server::start(Kind::Stentor, self.launch)?;
         let token = server.token()?;
         let clients = (0..self.clients).map(|number| self.start_client(&server, &token, number));
@@ -301,7 +288,7 @@ impl Spent {
 }
 
 /// A client process. It reports when its room is full. Then it gets rates, and reports the result of each.
-pub fn crowd(options: &Crowd) -> Result<(), Error> {
+pub fn crowd(options: &Crowd) -> Result<(), Failure> {
     companion::end_with_parent()?;
     cpu::raise_descriptor_limit();
     let mut room = match fill(options) {
@@ -336,7 +323,7 @@ fn sharing(shards: usize, cores: usize, clients: usize) -> String {
     )
 }
 
-fn print(options: &Options, places: &[(usize, Place)], clients: usize, all: &[Figures]) -> Result<(), Error> {
+fn print(options: &Options, places: &[(usize, Place)], clients: usize, all: &[Figures]) -> Result<(), Failure> {
     println!("{}\n{}", report::command(), cpu::machine());
     println!(
         "{clients} client process(es), each with a room of {}: the most deliveries/s at which nobody is lost, every \
@@ -392,7 +379,7 @@ fn print(options: &Options, places: &[(usize, Place)], clients: usize, all: &[Fi
     options.setting.keep(&serde_json::json!({
         "command": report::command(), "machine": cpu::machine(), "clients": clients, "runs": all, "goals": goals,
     }))?;
-    if goals.iter().any(Goal::is_missed) { Err(Error::Goals) } else { Ok(()) }
+    if goals.iter().any(Goal::is_missed) { Err(Failure::Goals) } else { Ok(()) }
 }
 
 /// What limited the deliveries, as far as the cores show it.

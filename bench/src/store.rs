@@ -8,14 +8,11 @@ mod filled;
 mod kills;
 mod sync_probe;
 
-use std::io;
-
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use thiserror::Error;
 
-use crate::client::Failure;
 use crate::cpu;
+use crate::failure::Failure;
 use crate::goals::{self, Bound, Goal, ratio, shown};
 use crate::report;
 use crate::setting::{Disk, Setting};
@@ -63,24 +60,12 @@ enum Layout {
     Library,
 }
 
-#[derive(Debug, Error)]
-pub enum Error {
-    #[error(transparent)]
-    World(#[from] io::Error),
-    #[error(transparent)]
-    Server(#[from] Failure),
-    #[error("the store: {0}")]
-    Store(String),
-    #[error("{0}")]
-    Options(String),
-}
-
-pub fn run(options: &Options) -> Result<(), Error> {
+pub fn run(options: &Options) -> Result<(), Failure> {
     if options.millions == 0 || options.channels == 0 || options.group == 0 {
-        return Err(Error::Options("--millions, --channels and --group must be above zero".into()));
+        return Err(Failure::Options("--millions, --channels and --group must be above zero".into()));
     }
     if options.kills > 0 && options.layout.last() == Some(&Layout::Library) {
-        return Err(Error::Options("--kills need a store as the last --layout".into()));
+        return Err(Failure::Options("--kills need a store as the last --layout".into()));
     }
     let data_in = options.disk.directory()?;
     let (mut spans, mut rounds) = (Vec::new(), Vec::new());
@@ -96,7 +81,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     print(options, &spans, &rounds)
 }
 
-fn print(options: &Options, spans: &[Span], rounds: &[Round]) -> Result<(), Error> {
+fn print(options: &Options, spans: &[Span], rounds: &[Round]) -> Result<(), Failure> {
     println!("{}\n{}, commit {}", report::command(), cpu::machine(), report::commit());
     println!(
         "Messages of {} bytes, {} a commit; spread: {} channels at random. A line is what one more million cost.\n",

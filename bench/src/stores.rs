@@ -8,19 +8,17 @@ mod database;
 mod driver_alone;
 mod pages;
 
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
-use thiserror::Error;
 
-use crate::client::Failure;
 use crate::cpu;
 use crate::dialect::Persistence;
 use crate::durable::publishers::{Publishers, REQUESTS_PER_PUBLISHER};
 use crate::durable::{Answers, line};
+use crate::failure::Failure;
 use crate::goals::{self, Bound, Goal, ratio, shown};
 use crate::report;
 use crate::server::{Kind, Launch, Server};
@@ -65,22 +63,6 @@ pub struct Options {
     setting: Setting,
 }
 
-#[derive(Debug, Error)]
-pub enum Error {
-    #[error(transparent)]
-    World(#[from] io::Error),
-    #[error(transparent)]
-    Server(#[from] Failure),
-    #[error("the store: {0}")]
-    Store(#[from] storage::Failure),
-    #[error("the driver alone: {0}")]
-    Driver(String),
-    #[error("the database: {0}")]
-    Database(String),
-    #[error("{0}")]
-    Options(String),
-}
-
 /// One round of sending.
 #[derive(Debug, Serialize)]
 struct Sent {
@@ -96,7 +78,7 @@ impl Sent {
     }
 }
 
-pub fn run(options: &Options) -> Result<(), Error> {
+pub fn run(options: &Options) -> Result<(), Failure> {
     check(options)?;
     let Launch { server_cpus, client_cpus, .. } = options.setting.launch(1)?;
     let places = Places::of(&options.node_cpus, &server_cpus, &client_cpus);
@@ -143,14 +125,14 @@ impl Places {
 }
 
 /// Refuses options that cannot be measured, before anything is built or started.
-fn check(options: &Options) -> Result<(), Error> {
-    options.runs.check().map_err(Error::Options)?;
+fn check(options: &Options) -> Result<(), Failure> {
+    options.runs.check()?;
     let numbers = [options.rooms, options.messages, options.pages];
     if options.hot_secs <= 0.0 || numbers.contains(&0) || options.in_flight.contains(&0) {
-        return Err(Error::Options("no number may be zero".into()));
+        return Err(Failure::Options("no number may be zero".into()));
     }
     if options.messages < 2 * pages::PAGE_MESSAGES {
-        return Err(Error::Options(format!("--messages must be {} at least", 2 * pages::PAGE_MESSAGES)));
+        return Err(Failure::Options(format!("--messages must be {} at least", 2 * pages::PAGE_MESSAGES)));
     }
     Ok(())
 }
@@ -162,12 +144,12 @@ fn send_round(
     database: &Database,
     round: usize,
     sent: &mut Vec<Sent>,
-) -> Result<(), Error> {
+) -> Result<(), Failure> {
     let on_database = database.launch(launch)?;
     let servers = [Server::start(Kind::Stentor, launch)?, Server::start(Kind::Stentor, &on_database)?];
     let most = options.in_flight.iter().max().map_or(1, |most| most.div_ceil(REQUESTS_PER_PUBLISHER));
-    let join = |server: &Server| -> Result<Publishers, Error> {
-        Ok(Publishers::join(server.address, &server.token()?, most, options.rooms, options.runs.payload)?)
+    let join = |server: &Server| -> Result<Publishers, Failure> {
+        Publishers::join(server.address, &server.token()?, most, options.rooms, options.runs.payload)
     };
     let [mut embedded, mut kept] = [join(&servers[0])?, join(&servers[1])?];
     let duration = options.runs.length();
@@ -193,7 +175,7 @@ fn driver_alone(
     database: &Database,
     launch: &Launch,
     in_flight: usize,
-) -> Result<DriverAlone, Error> {
+) -> Result<DriverAlone, Failure> {
     Ok(DriverAlone {
         node: database.node.clone(),
         keyspace: database.new_keyspace(launch)?,
@@ -205,7 +187,7 @@ fn driver_alone(
 }
 
 /// One room with the most requests in flight: how full do its partitions become?
-fn hot_room(options: &Options, launch: &Launch, database: &Database) -> Result<Vec<Partition>, Error> {
+fn hot_room(options: &Options, launch: &Launch, database: &Database) -> Result<Vec<Partition>, Failure> {
     let keyspace = database.new_keyspace(launch)?;
     let server = Server::start(Kind::Stentor, &database.launch_on(launch, &keyspace))?;
     let most = options.in_flight.iter().copied().max().unwrap_or(1);
@@ -216,7 +198,7 @@ fn hot_room(options: &Options, launch: &Launch, database: &Database) -> Result<V
     let partitions = database.partitions(&keyspace)?;
     let rows: u64 = partitions.iter().map(|partition| partition.rows).sum();
     if rows != answers.messages {
-        return Err(Error::Database(format!("{} messages were acknowledged, and {rows} are there", answers.messages)));
+        return Err(Failure::Faulty(format!("{} messages were acknowledged, and {rows} are there", answers.messages)));
     }
     Ok(partitions)
 }
@@ -228,7 +210,7 @@ fn print(
     sent: &[Sent],
     pages: &[PageTimes],
     partitions: &[Partition],
-) -> Result<(), Error> {
+) -> Result<(), Failure> {
     println!("{}\n{}, commit {}", report::command(), cpu::machine(), report::commit());
     println!(
         "Sends of {} bytes over {} rooms, {REQUESTS_PER_PUBLISHER} in flight a publisher; server and driver alone on cores \

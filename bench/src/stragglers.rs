@@ -17,13 +17,13 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
-use thiserror::Error;
 
 use crate::checker;
-use crate::client::{Failure, Room, Shape};
+use crate::client::{Room, Shape};
 use crate::companion::Companion;
 use crate::cpu;
 use crate::dialect::{Dialect, Persistence, ROOM};
+use crate::failure::Failure;
 use crate::run::{self, Patience, Run};
 use crate::server::{Kind, Launch, Server};
 use crate::setting::Setting;
@@ -79,20 +79,6 @@ pub struct Options {
     setting: Setting,
 }
 
-#[derive(Debug, Error)]
-pub enum Error {
-    #[error("{0}")]
-    Options(String),
-    #[error(transparent)]
-    World(#[from] io::Error),
-    #[error("the others: {0}")]
-    Others(#[from] Failure),
-    #[error("{0}")]
-    Faulty(String),
-    #[error("not every goal was met; see above")]
-    Goals,
-}
-
 /// Everything that was measured.
 #[derive(Default, Serialize)]
 struct Measurements {
@@ -133,7 +119,7 @@ struct Vanishing {
     woken: Outcome,
 }
 
-pub fn run(options: &Options) -> Result<(), Error> {
+pub fn run(options: &Options) -> Result<(), Failure> {
     let stopped = check(options)?;
     let launch = options.setting.launch_stentor(1)?;
     let server = Server::start(Kind::Stentor, &launch)?;
@@ -156,8 +142,8 @@ pub fn run(options: &Options) -> Result<(), Error> {
 }
 
 /// Refuses options that cannot be measured. Returns how many members stop.
-fn check(options: &Options) -> Result<usize, Error> {
-    let refuse = |text: &str| Err(Error::Options(text.into()));
+fn check(options: &Options) -> Result<usize, Failure> {
+    let refuse = |text: &str| Err(Failure::Options(text.into()));
     let stopped = (options.members as f64 * options.stopped / 100.0).round() as usize;
     if stopped < BEHAVIORS.len() || stopped >= options.members {
         return refuse("--stopped must leave somebody, and stop at least three");
@@ -165,7 +151,7 @@ fn check(options: &Options) -> Result<usize, Error> {
     if !(options.secs > 0.0 && options.rate > 0.0) {
         return refuse("--secs and --rate must be above zero");
     }
-    checker::check_content_bytes(options.payload).map_err(Error::Options)?;
+    checker::check_content_bytes(options.payload)?;
     let limit = cpu::raise_descriptor_limit();
     if (options.members + options.vanished) as u64 + OTHER_DESCRIPTORS > limit {
         return refuse(&format!("the server may open {limit} descriptors here (`ulimit -Hn`), and so many do not fit"));
@@ -195,7 +181,7 @@ impl Scene<'_> {
         server: Server,
         watch: Watch,
         measurements: &mut Measurements,
-    ) -> Result<Scene<'a>, Error> {
+    ) -> Result<Scene<'a>, Failure> {
         let token = server.token()?;
         let dialect = Dialect::Stentor { token, persistence: Persistence::Passing, room: ROOM.to_owned() };
         let members = options.members - stopped;
@@ -218,7 +204,7 @@ impl Scene<'_> {
     }
 
     /// Starts client processes, and returns when their members have joined.
-    fn start(&mut self, room: &str, members: usize, behaviors: &[Behavior]) -> Result<Vec<Companion>, Error> {
+    fn start(&mut self, room: &str, members: usize, behaviors: &[Behavior]) -> Result<Vec<Companion>, Failure> {
         let behaviors: Vec<String> = behaviors.iter().map(|behavior| format!("{behavior:?}").to_lowercase()).collect();
         // Tokens live for a minute.
         let token = self.server.token()?;
@@ -249,7 +235,7 @@ impl Scene<'_> {
     }
 
     /// Waits for an answer of each companion, while the other members keep reading.
-    fn hear_all(&mut self, companions: &mut [Companion]) -> Result<Vec<Answer>, Error> {
+    fn hear_all(&mut self, companions: &mut [Companion]) -> Result<Vec<Answer>, Failure> {
         let mut answers = Vec::new();
         for companion in companions {
             loop {
@@ -264,14 +250,14 @@ impl Scene<'_> {
     }
 
     /// The state of the server after a rest.
-    fn standing(&mut self) -> Result<Standing, Error> {
+    fn standing(&mut self) -> Result<Standing, Failure> {
         run::rest(&mut self.room, REST)?;
         let look = self.look()?;
         Ok(Standing { look, descriptors: cpu::descriptors(self.server.pid())? })
     }
 
     /// A look that begins now or later.
-    fn look(&mut self) -> Result<Look, Error> {
+    fn look(&mut self) -> Result<Look, Failure> {
         // The look that is under way may have begun before this call.
         let since = self.watch.looks()?.len() + 1;
         loop {
@@ -290,7 +276,7 @@ impl Scene<'_> {
         (self.options.secs / self.window().as_secs_f64()).round() as usize
     }
 
-    fn measure(&mut self, name: &'static str, windows: usize, measurements: &mut Measurements) -> Result<(), Error> {
+    fn measure(&mut self, name: &'static str, windows: usize, measurements: &mut Measurements) -> Result<(), Failure> {
         self.watch.enter(name);
         let mut runs = Vec::new();
         for _ in 0..windows {
@@ -300,18 +286,18 @@ impl Scene<'_> {
         Ok(())
     }
 
-    fn warm_up(&mut self) -> Result<(), Error> {
+    fn warm_up(&mut self) -> Result<(), Failure> {
         self.watch.enter("warm up");
         self.run_window().map(drop)
     }
 
-    fn run_window(&mut self) -> Result<Run, Error> {
+    fn run_window(&mut self) -> Result<Run, Failure> {
         let (rate, pid, window) = (self.options.rate, self.server.pid(), self.window());
         let run = run::at_rate(&mut self.room, pid, rate, window, Patience::Endless)?;
-        if run.nothing_lost() { Ok(run) } else { Err(Error::Faulty(format!("the others lost something: {run:?}"))) }
+        if run.nothing_lost() { Ok(run) } else { Err(Failure::Faulty(format!("the others lost something: {run:?}"))) }
     }
 
-    fn stop(&mut self) -> Result<(), Error> {
+    fn stop(&mut self) -> Result<(), Failure> {
         self.tell_stragglers(&Order::Stop)?;
         for answer in self.hear_stragglers()? {
             let Answer::Stopped = answer else { return Err(unexpected(answer)) };
@@ -320,7 +306,7 @@ impl Scene<'_> {
     }
 
     /// Lets the stragglers read everything that is still there for them, and collects their outcomes.
-    fn go_on(&mut self) -> Result<BTreeMap<Behavior, Outcome>, Error> {
+    fn go_on(&mut self) -> Result<BTreeMap<Behavior, Outcome>, Failure> {
         let sent = self.room.published();
         self.tell_stragglers(&Order::Read { sent })?;
         let mut all = BTreeMap::<Behavior, Outcome>::new();
@@ -338,7 +324,7 @@ impl Scene<'_> {
         self.stragglers.iter_mut().try_for_each(|companion| companion.tell(order))
     }
 
-    fn hear_stragglers(&mut self) -> Result<Vec<Answer>, Error> {
+    fn hear_stragglers(&mut self) -> Result<Vec<Answer>, Failure> {
         let mut stragglers = std::mem::take(&mut self.stragglers);
         let answers = self.hear_all(&mut stragglers);
         self.stragglers = stragglers;
@@ -346,7 +332,7 @@ impl Scene<'_> {
     }
 
     /// Stops the processes of the quiet room, and watches how the server closes their members.
-    fn vanish(&mut self) -> Result<Vanishing, Error> {
+    fn vanish(&mut self) -> Result<Vanishing, Failure> {
         let start = self.look()?;
         self.watch.enter("vanishing");
         let vanished = self.options.vanished as u64;
@@ -373,14 +359,14 @@ impl Scene<'_> {
     }
 
     /// Ends all clients, and looks at the server until it has noticed.
-    fn leave(self, measurements: &mut Measurements) -> Result<(), Error> {
+    fn leave(self, measurements: &mut Measurements) -> Result<(), Failure> {
         let Scene { stragglers, quiet, room, watch, server, .. } = self;
         watch.enter("leaving");
         drop((stragglers, quiet, room));
         let begun = Instant::now();
         let look = loop {
             std::thread::sleep(REST);
-            let newest = watch.newest(0)?.ok_or_else(|| Error::Faulty("the server was never looked at".into()))?;
+            let newest = watch.newest(0)?.ok_or_else(|| Failure::Faulty("the server was never looked at".into()))?;
             if newest.levels.nobody() || begun.elapsed() > LEAVING_TIME_MAX {
                 break newest;
             }
@@ -391,9 +377,9 @@ impl Scene<'_> {
     }
 }
 
-fn unexpected(answer: Answer) -> Error {
+fn unexpected(answer: Answer) -> Failure {
     match answer {
-        Answer::Broke(text) => Error::Faulty(format!("the stragglers: {text}")),
-        _ => Error::Faulty("the stragglers answered something else than they were asked".into()),
+        Answer::Broke(text) => Failure::Faulty(format!("the stragglers: {text}")),
+        _ => Failure::Faulty("the stragglers answered something else than they were asked".into()),
     }
 }

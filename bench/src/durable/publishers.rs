@@ -12,8 +12,8 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::Answers;
-use crate::client::{Failure, world};
 use crate::dialect::{ACK_PREFIX, Dialect, JOINED_PREFIX, Persistence, Publication};
+use crate::failure::{Failure, world};
 use crate::frames::{self, Remainder};
 use crate::received::empty_histogram;
 use crate::sockets::ready;
@@ -53,15 +53,14 @@ impl Publishers {
         rooms: usize,
         content_bytes: usize,
     ) -> Result<Publishers, Failure> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(io::Error::from).map_err(world("epoll"))?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut lines = Vec::new();
         for number in 0..count {
             let room = format!("durable-{:04}", number % rooms);
             let dialect = Dialect::Stentor { token: token.into(), persistence: Persistence::Kept, room };
             let line = Line::join(address, &dialect, content_bytes).map_err(world("join a publisher"))?;
             let key = epoll::EventData::new_u64(number as u64);
-            epoll::add(&epoll, &line.socket, key, epoll::EventFlags::IN)
-                .map_err(|error| world("epoll")(error.into()))?;
+            epoll::add(&epoll, &line.socket, key, epoll::EventFlags::IN)?;
             lines.push(line);
         }
         Ok(Publishers {
@@ -110,7 +109,7 @@ impl Publishers {
         // The thread sleeps until an acknowledgement comes, so that a server with threads on this core can use it
         // meanwhile.
         const WAIT: Duration = Duration::from_millis(1);
-        let events = ready(&self.epoll, EVENTS_MAX, WAIT).map_err(world("epoll"))?;
+        let events = ready(&self.epoll, EVENTS_MAX, WAIT)?;
         for event in events {
             let number = event.data.u64() as usize;
             let acks = self.read(number)?;

@@ -19,22 +19,23 @@ use uuid::Uuid;
 use super::{Answers, StoreAlone};
 use crate::checker;
 use crate::dialect::USERNAME;
+use crate::failure::Failure;
 use crate::received::empty_histogram;
 
 /// Commits for the given time with as many requests in flight as requested, as far as the bridge takes them, and prints
 /// the result.
-pub fn serve(options: &StoreAlone) -> Result<(), String> {
-    let store = Embedded::open(&options.data, &EmbeddedOptions::default()).map_err(|error| error.to_string())?;
-    let (bridge, ends) = Bridge::start(Arc::new(store), 1).map_err(|error| error.to_string())?;
-    let end = ends.into_iter().next().ok_or("a bridge for one shard has an end for it")?;
+pub fn serve(options: &StoreAlone) -> Result<(), Failure> {
+    let store = Embedded::open(&options.data, &EmbeddedOptions::default())?;
+    let (bridge, ends) = Bridge::start(Arc::new(store), 1)?;
+    let end = ends.into_iter().next().ok_or_else(|| Failure::faulty("a bridge for one shard has an end for it"))?;
     let answers = drive(options, &end)?;
     drop(end);
-    bridge.stop().map_err(|error| error.to_string())?;
-    println!("{}", serde_json::to_string(&answers).map_err(|error| error.to_string())?);
+    bridge.stop()?;
+    println!("{}", serde_json::to_string(&answers)?);
     Ok(())
 }
 
-fn drive(options: &StoreAlone, end: &StoreQueue) -> Result<Answers, String> {
+fn drive(options: &StoreAlone, end: &StoreQueue) -> Result<Answers, Failure> {
     let mut author = Author::new(options.rooms, options.payload);
     let mut sent_at = HashMap::new();
     let mut latency_us = empty_histogram();
@@ -47,19 +48,20 @@ fn drive(options: &StoreAlone, end: &StoreQueue) -> Result<Answers, String> {
             let message = author.write()?;
             tickets += 1;
             sent_at.insert(tickets, Instant::now());
-            end.try_send(Ticket(tickets), StoreRequest::Insert(message)).map_err(|error| format!("{error:?}"))?;
+            end.try_send(Ticket(tickets), StoreRequest::Insert(message))
+                .map_err(|error| Failure::Faulty(format!("{error:?}")))?;
         }
         if sent_at.is_empty() {
             return Ok(Answers::of(options.in_flight, last.duration_since(start).as_secs_f64(), &latency_us));
         }
         // Takes all receipts that have come before it sends new requests: a shard takes its receipts in the same way.
-        let mut receipt = Some(wait_for(end.receive()).ok_or("the store has stopped")?);
+        let mut receipt = Some(wait_for(end.receive()).ok_or_else(|| Failure::faulty("the store has stopped"))?);
         last = Instant::now();
         while let Some((ticket, outcome)) = receipt {
             if outcome != Ok(StoreReceipt::Inserted) {
-                return Err(format!("{outcome:?}"));
+                return Err(Failure::Faulty(format!("{outcome:?}")));
             }
-            let sent = sent_at.remove(&ticket.0).ok_or("a ticket was answered twice")?;
+            let sent = sent_at.remove(&ticket.0).ok_or_else(|| Failure::faulty("a ticket was answered twice"))?;
             latency_us.saturating_record(last.duration_since(sent).as_micros() as u64);
             receipt = end.try_receive();
         }
@@ -94,12 +96,12 @@ impl Author {
         }
     }
 
-    pub fn write(&mut self) -> Result<Message, String> {
+    pub fn write(&mut self) -> Result<Message, Failure> {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = Timestamp(since_epoch.as_nanos() as i64);
         let count = self.rooms.len();
         let (channel, ids) = &mut self.rooms[self.written as usize % count];
-        let id = ids.next(now, u64::from(self.written)).map_err(|_| "ids ran ahead of the clock")?;
+        let id = ids.next(now, u64::from(self.written)).map_err(|_| Failure::faulty("ids ran ahead of the clock"))?;
         let content = checker::content(self.written, now.0.cast_unsigned(), &self.padding);
         let message = Message {
             channel: channel.clone(),

@@ -8,8 +8,9 @@ use serde::Serialize;
 use super::author::Author;
 use super::filled::Filled;
 use super::sync_probe::SyncProbe;
-use super::{Error, Layout, Options};
+use super::{Layout, Options};
 use crate::cpu;
+use crate::failure::Failure;
 use crate::received::empty_histogram;
 
 const MILLION: u32 = 1_000_000;
@@ -54,14 +55,14 @@ struct Reading {
 }
 
 impl Reading {
-    fn now() -> Result<Reading, Error> {
+    fn now() -> Result<Reading, Failure> {
         let pid = std::process::id();
         let (user, system) = cpu::user_and_system_time(pid)?;
         Ok(Reading { cpu: user + system, bytes: cpu::bytes_written(pid)?, time: Instant::now() })
     }
 }
 
-pub fn fill(options: &Options, layout: Layout, data: &Path) -> Result<Vec<Span>, Error> {
+pub fn fill(options: &Options, layout: Layout, data: &Path) -> Result<Vec<Span>, Failure> {
     let store = Filled::open(layout, data)?;
     let probe = SyncProbe::start(data.parent().unwrap_or(data))?;
     let mut author = Author::new(layout, options.channels, options.payload);
@@ -109,7 +110,7 @@ pub fn fill(options: &Options, layout: Layout, data: &Path) -> Result<Vec<Span>,
 }
 
 /// Waits until the store is at rest.
-fn settle(store: &Filled, layout: Layout, data: &Path, probe: &SyncProbe, millions: u32) -> Result<Span, Error> {
+fn settle(store: &Filled, layout: Layout, data: &Path, probe: &SyncProbe, millions: u32) -> Result<Span, Failure> {
     let start = Reading::now()?;
     let (mut last, mut runs_most) = (Reading::now()?, 0);
     while start.time.elapsed() < SETTLE_TIME_MAX {
@@ -155,7 +156,7 @@ fn line(span: &Span) -> String {
 }
 
 /// Disk space that the files of a directory occupy. Files that are removed meanwhile do not count.
-fn disk_mib(directory: &Path) -> Result<f64, Error> {
+fn disk_mib(directory: &Path) -> Result<f64, Failure> {
     use std::os::unix::fs::MetadataExt;
     let (mut blocks, mut left) = (0, vec![directory.to_owned()]);
     while let Some(directory) = left.pop() {

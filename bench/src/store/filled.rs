@@ -7,7 +7,8 @@ use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, PersistMode
 use storage::embedded::{Embedded, EmbeddedOptions};
 use storage::{Store, Write};
 
-use super::{Error, Layout};
+use super::Layout;
+use crate::failure::Failure;
 
 pub enum Filled {
     Store(Embedded),
@@ -15,11 +16,9 @@ pub enum Filled {
 }
 
 impl Filled {
-    pub fn open(layout: Layout, data: &Path) -> Result<Self, Error> {
+    pub fn open(layout: Layout, data: &Path) -> Result<Self, Failure> {
         Ok(match layout {
-            Layout::Hot | Layout::Spread => {
-                Self::Store(Embedded::open(data, &EmbeddedOptions::default()).map_err(store)?)
-            }
+            Layout::Hot | Layout::Spread => Self::Store(Embedded::open(data, &EmbeddedOptions::default())?),
             Layout::Library => {
                 let database = Database::builder(data).open().map_err(library)?;
                 let rows = database.keyspace("messages", KeyspaceCreateOptions::default).map_err(library)?;
@@ -29,10 +28,10 @@ impl Filled {
     }
 
     /// Writes these as one group, and returns when they are on disk and synced.
-    pub fn commit(&self, writes: &[Write]) -> Result<(), Error> {
+    pub fn commit(&self, writes: &[Write]) -> Result<(), Failure> {
         match self {
             Self::Store(filled) => {
-                filled.commit(writes).map_err(store)?.into_iter().collect::<Result<Vec<_>, _>>().map_err(store)?;
+                filled.commit(writes)?.into_iter().collect::<Result<Vec<_>, _>>()?;
             }
             Self::Library(database, rows) => {
                 let mut batch = database.batch().durability(Some(PersistMode::SyncData));
@@ -52,9 +51,9 @@ impl Filled {
         }
     }
 
-    pub fn close(&self) -> Result<(), Error> {
+    pub fn close(&self) -> Result<(), Failure> {
         match self {
-            Self::Store(filled) => filled.close().map_err(store),
+            Self::Store(filled) => Ok(filled.close()?),
             Self::Library(..) => Ok(()),
         }
     }
@@ -68,10 +67,6 @@ fn row(write: &Write) -> Option<(Vec<u8>, &[u8])> {
     Some((key, message.content.as_bytes()))
 }
 
-fn store(failure: storage::Failure) -> Error {
-    Error::Store(failure.to_string())
-}
-
-fn library(error: fjall::Error) -> Error {
-    Error::Store(format!("fjall: {error}"))
+fn library(error: fjall::Error) -> Failure {
+    Failure::Faulty(format!("fjall: {error}"))
 }

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{Error, Options};
+use super::Options;
 use crate::cpu;
 use crate::dialect::Persistence;
 use crate::durable::publishers::Publishers;
+use crate::failure::Failure;
 use crate::goals::shown;
 use crate::server::{Launch, Server};
 
@@ -30,7 +31,7 @@ pub struct Round {
     pub mib_written: f64,
 }
 
-pub fn run(options: &Options, data: &Path) -> Result<Vec<Round>, Error> {
+pub fn run(options: &Options, data: &Path) -> Result<Vec<Round>, Failure> {
     let launch =
         Launch { store: "embedded".into(), persistence: Persistence::Kept, ..options.setting.launch_stentor(1)? };
     let mut rounds = Vec::new();
@@ -56,7 +57,7 @@ pub fn run(options: &Options, data: &Path) -> Result<Vec<Round>, Error> {
             // Returns when the connections end.
             let _ = publishers.send_for(IN_FLIGHT, after + REST);
         }
-        let written = killed.join().map_err(|_| Error::Store("the thread that kills has failed".into()))??;
+        let written = killed.join().map_err(|_| Failure::Faulty("the thread that kills has failed".into()))??;
         let round = Round {
             number,
             loaded,

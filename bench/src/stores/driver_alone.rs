@@ -18,9 +18,9 @@ use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlValue;
 use tokio::task::JoinSet;
 
-use super::Error;
 use crate::durable::Answers;
 use crate::durable::store_alone::Author;
+use crate::failure::Failure;
 use crate::received::empty_histogram;
 use crate::server::Launch;
 
@@ -48,7 +48,7 @@ pub struct DriverAlone {
 }
 
 /// Runs the driver in a separate process on the server's cores.
-pub fn spawn(options: &DriverAlone, launch: &Launch) -> Result<Answers, Error> {
+pub fn spawn(options: &DriverAlone, launch: &Launch) -> Result<Answers, Failure> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["driver-alone", "--node", &options.node, "--keyspace", &options.keyspace]);
     command.args(["--in-flight", &options.in_flight.to_string(), "--rooms", &options.rooms.to_string()]);
@@ -59,15 +59,15 @@ pub fn spawn(options: &DriverAlone, launch: &Launch) -> Result<Answers, Error> {
         output.read_to_string(&mut said)?;
     }
     let ended = child.wait()?;
-    serde_json::from_str(&said).map_err(|_| Error::Driver(format!("{ended}, said: {said}")))
+    serde_json::from_str(&said).map_err(|_| Failure::Faulty(format!("{ended}, said: {said}")))
 }
 
 /// Writes for the given time, and prints the result.
-pub fn serve(options: &DriverAlone) -> Result<(), String> {
+pub fn serve(options: &DriverAlone) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build();
-    let runtime = runtime.map_err(|error| error.to_string())?;
+    let runtime = runtime?;
     let answers = runtime.block_on(drive(options))?;
-    println!("{}", serde_json::to_string(&answers).map_err(|error| error.to_string())?);
+    println!("{}", serde_json::to_string(&answers)?);
     Ok(())
 }
 
@@ -79,7 +79,7 @@ struct Driver {
     end: Instant,
 }
 
-async fn drive(options: &DriverAlone) -> Result<Answers, String> {
+async fn drive(options: &DriverAlone) -> Result<Answers, Failure> {
     let profile = ExecutionProfile::builder().consistency(Consistency::LocalQuorum).build();
     let connections = std::num::NonZeroUsize::MIN.saturating_add(CONNECTIONS - 1);
     let session = SessionBuilder::new()
@@ -89,13 +89,13 @@ async fn drive(options: &DriverAlone) -> Result<Answers, String> {
         .use_keyspace(&options.keyspace, true)
         .build()
         .await
-        .map_err(said)?;
+        .map_err(Failure::faulty)?;
     let put = "INSERT INTO messages (channel_id, bucket, message_id, seq, code, sender_id, username, content, create_ns, \
                update_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TTL ? AND TIMESTAMP ?";
     let head = "UPDATE messages USING TIMESTAMP ? SET head_id = ?, head_seq = ?, fill_rows = ?, fill_bytes = ? WHERE \
                 channel_id = ? AND bucket = ?";
     let (put_message, set_head) =
-        (session.prepare(put).await.map_err(said)?, session.prepare(head).await.map_err(said)?);
+        (session.prepare(put).await.map_err(Failure::faulty)?, session.prepare(head).await.map_err(Failure::faulty)?);
     let begun = Instant::now();
     let end = begun + Duration::from_secs_f64(options.secs);
     let driver = Arc::new(Driver { session, put_message, set_head, end });
@@ -108,7 +108,7 @@ async fn drive(options: &DriverAlone) -> Result<Answers, String> {
     }
     let (mut latency_us, mut last) = (empty_histogram(), begun);
     while let Some(done) = rooms.join_next().await {
-        let (of_room, until) = done.map_err(said)??;
+        let (of_room, until) = done.map_err(Failure::faulty)??;
         for us in of_room {
             latency_us.saturating_record(us);
         }
@@ -118,7 +118,7 @@ async fn drive(options: &DriverAlone) -> Result<Answers, String> {
 }
 
 /// One room's lane: how long each message took, and when the last one was acknowledged.
-async fn room(driver: Arc<Driver>, mut author: Author, share: usize) -> Result<(Vec<u64>, Instant), String> {
+async fn room(driver: Arc<Driver>, mut author: Author, share: usize) -> Result<(Vec<u64>, Instant), Failure> {
     let (mut took, mut last, mut bucket) = (Vec::new(), Instant::now(), None);
     let (mut waiting, mut under_way, mut written) = (Vec::new(), JoinSet::new(), 0);
     for _ in 0..share {
@@ -136,7 +136,7 @@ async fn room(driver: Arc<Driver>, mut author: Author, share: usize) -> Result<(
         }
         let Some(done) = under_way.join_next().await else { return Ok((took, last)) };
         last = Instant::now();
-        for since in done.map_err(said)?? {
+        for since in done.map_err(Failure::faulty)?? {
             took.push((last - since).as_micros() as u64);
             if last < driver.end {
                 waiting.push((author.write()?, last));
@@ -150,7 +150,7 @@ async fn write(
     messages: Vec<(Message, Instant)>,
     bucket: i64,
     written: usize,
-) -> Result<Vec<Instant>, String> {
+) -> Result<Vec<Instant>, Failure> {
     let mut batch = Batch::new(BatchType::Unlogged);
     batch.set_is_idempotent(true);
     let mut values = Vec::with_capacity(messages.len() + 1);
@@ -171,7 +171,7 @@ async fn write(
             big(bucket),
         ]);
     }
-    driver.session.batch(&batch, values).await.map_err(said)?;
+    driver.session.batch(&batch, values).await.map_err(Failure::faulty)?;
     Ok(messages.into_iter().map(|(_, since)| since).collect())
 }
 
@@ -194,8 +194,4 @@ fn row(message: &Message, bucket: i64) -> Vec<CqlValue> {
 
 fn big(number: i64) -> CqlValue {
     CqlValue::BigInt(number)
-}
-
-fn said(error: impl std::fmt::Display) -> String {
-    error.to_string()
 }

@@ -16,9 +16,9 @@ use storage_scylla::options::ScyllaOptions;
 use storage_scylla::{Scylla, apply_schema};
 use uuid::Uuid;
 
-use super::Error;
 use super::database::Database;
 use crate::durable::store_alone::Author;
+use crate::failure::Failure;
 use crate::goals::shown;
 use crate::received::empty_histogram;
 
@@ -48,12 +48,12 @@ pub struct PageTimes {
     p99_ms: f64,
 }
 
-pub fn measure(reads: Reads, data_in: &Path, database: &Database) -> Result<Vec<PageTimes>, Error> {
+pub fn measure(reads: Reads, data_in: &Path, database: &Database) -> Result<Vec<PageTimes>, Failure> {
     let directory = tempfile::TempDir::new_in(data_in)?;
     let embedded = Embedded::open(directory.path(), &EmbeddedOptions::default())?;
     let mut options = ScyllaOptions::at(vec![database.node.clone()]);
     let keyspace = format!("bench_{}_pages", std::process::id());
-    options.keyspace = keyspace.parse().map_err(Error::Options)?;
+    options.keyspace = keyspace.parse().map_err(Failure::Options)?;
     options.replication = 1;
     apply_schema(&options, clock::wall())?;
     let kept = Scylla::open(options, clock::wall)?;
@@ -74,19 +74,19 @@ pub fn measure(reads: Reads, data_in: &Path, database: &Database) -> Result<Vec<
     Ok(times)
 }
 
-fn of_store(name: &'static str, store: &dyn Store, reads: Reads, times: &mut Vec<PageTimes>) -> Result<(), Error> {
+fn of_store(name: &'static str, store: &dyn Store, reads: Reads, times: &mut Vec<PageTimes>) -> Result<(), Failure> {
     let mut author = Author::of_room(0, reads.payload);
     let (mut ids, mut channel) = (Vec::with_capacity(reads.messages), None);
     while ids.len() < reads.messages {
         let count = GROUP.min(reads.messages - ids.len());
-        let messages = (0..count).map(|_| author.write()).collect::<Result<Vec<_>, _>>().map_err(Error::Options)?;
+        let messages = (0..count).map(|_| author.write()).collect::<Result<Vec<_>, _>>()?;
         ids.extend(messages.iter().map(|message| message.id));
         channel = messages.last().map(|message| message.channel.clone()).or(channel);
         insert(store, messages)?;
     }
     let Some(channel) = channel else { return Ok(()) };
-    let sparse = ChannelId::room("sparse").map_err(|_| Error::Options("a short name".into()))?;
-    insert(store, seldom_used(&sparse, author.write().map_err(Error::Options)?))?;
+    let sparse = ChannelId::room("sparse").map_err(|_| Failure::Options("a short name".into()))?;
+    insert(store, seldom_used(&sparse, author.write()?))?;
 
     let mut page = |kind, channel: &ChannelId, place: &mut dyn FnMut(usize) -> PageStart, expected| {
         let mut latency_us = empty_histogram();
@@ -96,7 +96,7 @@ fn of_store(name: &'static str, store: &dyn Store, reads: Reads, times: &mut Vec
             let found = store.messages(channel, place, PAGE_MESSAGES)?.len();
             latency_us.saturating_record(begun.elapsed().as_micros() as u64);
             if found != expected {
-                return Err(Error::Options(format!("a {kind} page of {found} messages, of {expected} expected")));
+                return Err(Failure::Options(format!("a {kind} page of {found} messages, of {expected} expected")));
             }
         }
         times.push(PageTimes::of(name, kind, &latency_us));
@@ -123,7 +123,7 @@ fn seldom_used(channel: &ChannelId, last: Message) -> Vec<Message> {
     (1..=YEARS).map(year).collect()
 }
 
-fn insert(store: &dyn Store, messages: Vec<Message>) -> Result<(), Error> {
+fn insert(store: &dyn Store, messages: Vec<Message>) -> Result<(), Failure> {
     let writes: Vec<_> = messages.into_iter().map(|message| Write::Request(StoreRequest::Insert(message))).collect();
     for written in store.commit(&writes)? {
         written?;

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::member::{Behavior, Ending, Hearing, Member};
 use crate::checker::{Checker, padding};
 use crate::dialect::{Dialect, Persistence, upgrade_request};
+use crate::failure::Failure;
 use crate::sockets::{OPENING_MAX, PORTS_PER_ADDRESS, connect, ready, say};
 use crate::{companion, cpu, frames};
 
@@ -114,16 +115,16 @@ struct Crowd {
 }
 
 /// Runs a client process.
-pub fn serve(options: &Options) -> io::Result<()> {
+pub fn serve(options: &Options) -> Result<(), Failure> {
     companion::end_with_parent()?;
     cpu::raise_descriptor_limit();
     match run(options) {
         Ok(()) => Ok(()),
-        Err(error) => companion::answer(&Answer::Broke(error.to_string())),
+        Err(failure) => Ok(companion::answer(&Answer::Broke(failure.to_string()))?),
     }
 }
 
-fn run(options: &Options) -> io::Result<()> {
+fn run(options: &Options) -> Result<(), Failure> {
     let mut crowd = Crowd::fill(options)?;
     companion::answer(&Answer::Full)?;
     let orders = companion::orders();
@@ -153,7 +154,7 @@ fn run(options: &Options) -> io::Result<()> {
 }
 
 impl Crowd {
-    fn fill(options: &Options) -> io::Result<Crowd> {
+    fn fill(options: &Options) -> Result<Crowd, Failure> {
         let mut crowd = Crowd {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             members: Vec::with_capacity(options.members),
@@ -173,26 +174,26 @@ impl Crowd {
             }
             crowd.turn()?;
             if start.elapsed() > OPENING_TIME_MAX || crowd.members.iter().any(|member| member.ending.is_some()) {
-                return Err(io::Error::other(format!("only {} of {} joined", crowd.joined, options.members)));
+                return Err(Failure::Faulty(format!("only {} of {} joined", crowd.joined, options.members)));
             }
         }
         Ok(crowd)
     }
 
-    fn open(&mut self, options: &Options) -> io::Result<()> {
+    fn open(&mut self, options: &Options) -> Result<(), Failure> {
         let index = self.members.len();
         let socket = connect(options.address, options.from_address * PORTS_PER_ADDRESS + index)?;
         socket.set_nodelay(true)?;
         let behavior = options.behaviors[index % options.behaviors.len()];
         let on_lag = if behavior == Behavior::Skipping { "&on_lag=skip" } else { "" };
-        say(&socket, &upgrade_request(&options.token, on_lag)).map_err(io::Error::other)?;
+        say(&socket, &upgrade_request(&options.token, on_lag))?;
         let (token, room) = (options.token.clone(), options.room.clone());
         let join = Dialect::Stentor { token, persistence: Persistence::Passing, room }.member_request();
         self.members.push(Member::new(socket, behavior, join, options.next));
         self.watch(index)
     }
 
-    fn watch(&self, index: usize) -> io::Result<()> {
+    fn watch(&self, index: usize) -> Result<(), Failure> {
         let data = epoll::EventData::new_u64(index as u64);
         Ok(epoll::add(&self.epoll, &self.members[index].socket, data, epoll::EventFlags::IN)?)
     }
@@ -202,7 +203,7 @@ impl Crowd {
         (0..self.members.len()).filter(|&index| self.members[index].ending.is_none()).collect()
     }
 
-    fn stop(&mut self) -> io::Result<()> {
+    fn stop(&mut self) -> Result<(), Failure> {
         for index in self.living() {
             epoll::delete(&self.epoll, &self.members[index].socket)?;
         }
@@ -210,7 +211,7 @@ impl Crowd {
         Ok(())
     }
 
-    fn go_on(&mut self) -> io::Result<()> {
+    fn go_on(&mut self) -> Result<(), Failure> {
         if std::mem::take(&mut self.stopped) {
             self.living().into_iter().try_for_each(|index| self.watch(index))?;
         }
@@ -218,7 +219,7 @@ impl Crowd {
         Ok(())
     }
 
-    fn turn(&mut self) -> io::Result<()> {
+    fn turn(&mut self) -> Result<(), Failure> {
         for event in ready(&self.epoll, EVENTS_MAX, PATIENCE)? {
             self.read(event.data.u64() as usize, BUFFER_BYTES)?;
             self.last_read = Instant::now();
@@ -231,7 +232,7 @@ impl Crowd {
     }
 
     /// Lets some of the stopped members send something, and some of the slow members read something.
-    fn tick(&mut self) -> io::Result<()> {
+    fn tick(&mut self) -> Result<(), Failure> {
         self.ticks += 1;
         for index in (self.ticks % TICKS_PER_WORD..self.members.len()).step_by(TICKS_PER_WORD) {
             self.members[index].say(frames::PONG, b"");
@@ -244,7 +245,7 @@ impl Crowd {
         Ok(())
     }
 
-    fn read(&mut self, index: usize, most: usize) -> io::Result<()> {
+    fn read(&mut self, index: usize, most: usize) -> Result<(), Failure> {
         let member = &mut self.members[index];
         let kept = member.remainder.restore(&mut self.buffer);
         let until = (kept + most).min(self.buffer.len());
@@ -263,17 +264,17 @@ impl Crowd {
         Ok(())
     }
 
-    fn end(&mut self, index: usize, ending: Ending) -> io::Result<()> {
+    fn end(&mut self, index: usize, ending: Ending) -> Result<(), Failure> {
         let member = &mut self.members[index];
         member.ending = Some(ending);
         if !self.stopped {
             epoll::delete(&self.epoll, &member.socket)?;
         }
         // A client that was closed hangs up.
-        member.socket.shutdown(std::net::Shutdown::Both).or_else(|error| match error.kind() {
-            io::ErrorKind::NotConnected => Ok(()),
-            _ => Err(error),
-        })
+        match member.socket.shutdown(std::net::Shutdown::Both) {
+            Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     fn has_all(&self, sent: u32) -> bool {

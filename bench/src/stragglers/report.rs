@@ -6,8 +6,9 @@ use engine::limits::SUBSCRIBER_LAG_BYTES_MAX;
 use super::crowd::Outcome;
 use super::member::Behavior;
 use super::watch::Look;
-use super::{DEADLINE, Error, Measurements, Options, Phase, Standing};
+use super::{DEADLINE, Measurements, Options, Phase, Standing};
 use crate::cpu;
+use crate::failure::Failure;
 use crate::goals::{self, Bound, Goal, ratio, shown};
 use crate::report::{command, commit, median};
 use crate::run::Run;
@@ -26,7 +27,7 @@ const DEADLINE_SLACK_SECS: f64 = 2.0;
 const LEFT_MEMORY: f64 = 1.1;
 
 /// Prints everything, writes the file if the options ask for it, and fails if a goal was not met.
-pub fn report(options: &Options, stopped: usize, measurements: &Measurements) -> Result<(), Error> {
+pub fn report(options: &Options, stopped: usize, measurements: &Measurements) -> Result<(), Failure> {
     println!("{}\n{}, commit {}", command(), cpu::machine(), commit());
     println!(
         "A room of {} at {} messages/s, {} bytes of content each. {stopped} of them stop for {} s: a third reads nothing, a \
@@ -66,7 +67,7 @@ pub fn report(options: &Options, stopped: usize, measurements: &Measurements) ->
         "command": command(), "machine": cpu::machine(), "commit": commit(), "members": options.members,
         "stopped": stopped, "measurements": measurements, "goals": goals,
     }))?;
-    if goals.iter().any(Goal::is_missed) { Err(Error::Goals) } else { Ok(()) }
+    if goals.iter().any(Goal::is_missed) { Err(Failure::Goals) } else { Ok(()) }
 }
 
 fn phases(measurements: &Measurements) -> Table {
