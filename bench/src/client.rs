@@ -25,7 +25,8 @@ use crate::sockets::{OPENING_MAX, Opening, connect, ready, say};
 /// Latencies are recorded at every k-th member, so that about this many members are sampled.
 pub const SAMPLED_MEMBERS: usize = 200;
 const BUFFER_BYTES: usize = 256 << 10;
-const EVENTS_MAX: usize = 512;
+/// Most events handled in one turn, unless the room is told otherwise.
+pub const EVENTS_MAX: usize = 512;
 /// The schedule is checked after this many reads: every 100 µs or so at worst.
 const READS_PER_PUBLISH: usize = 8;
 
@@ -110,7 +111,7 @@ impl Room {
         Duration::from_nanos(self.idle_ns)
     }
 
-    /// Shortens the turns, for a client that also serves other rooms.
+    /// Sets how many events a turn handles at most: fewer where the client also serves another room.
     pub fn take_in_at_once(&mut self, events: usize) {
         self.events_max = events;
     }

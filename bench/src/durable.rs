@@ -97,7 +97,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         store: "embedded".into(),
         persistence: Persistence::Kept,
         data_in: Some(data_in.clone()),
-        ..options.setting.launch_stentor(1)?
+        ..options.setting.launch(1)?
     };
     let mut pairs = Vec::new();
     for round in 0..options.runs.repeat {

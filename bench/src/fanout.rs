@@ -1,20 +1,21 @@
 //! The fan-out run. Starts Stentor and both bare loops in turn, measures the same questions with a full room on each,
 //! and repeats this. So a figure is a median of rounds, and slow changes of the machine affect all servers alike.
 
-use std::fmt::Display;
+mod beside;
+mod filled_server;
+mod report;
 
 use clap::{Args, ValueEnum};
 
 use crate::client::Shape;
 use crate::cpu;
 use crate::failure::Failure;
-use crate::filled_server::{FilledServer, Filling, Offers};
-use crate::report::Report;
 use crate::run::{self, Patience, Run};
 use crate::search::Search;
 use crate::server::{Kind, Launch};
 use crate::setting::{Runs, Setting};
-use crate::visit::Visit;
+use filled_server::FilledServer;
+use report::{Report, Visit};
 
 /// Single messages that are sent to a quiet room in each round.
 const SINGLE_MESSAGES: u32 = 40;
@@ -25,6 +26,8 @@ const OTHER_DESCRIPTORS: u64 = 64;
 const RATE_BEYOND_MAX: f64 = 1.5;
 /// The multiple of its maximum at which a server is tested for collapse.
 const BEYOND: f64 = 2.0;
+/// The part of its maximum at which a room of two is measured beside it.
+const BESIDE: f64 = 0.5;
 /// If the programs of a run waited for their cores for more than this share of the time, other programs disturbed the
 /// run.
 const DISTURBED_SHARE_MAX: f64 = 0.02;
@@ -63,22 +66,24 @@ enum Question {
     Max,
     /// CPU and latency at each of --rates.
     Rates,
+    /// How long messages take in a room of two beside this room, at half of the maximum. Of Stentor only.
+    Beside,
     /// Deliveries per second when twice the maximum is offered.
     Beyond,
 }
 
 pub fn run(options: &Options) -> Result<(), Failure> {
     check(options)?;
-    let apart = options.setting.launch_apart()?;
-    let stentor = options.only.contains(&Kind::Stentor).then(|| options.setting.stentor()).transpose()?;
-    let launch = Launch { stentor, ..apart };
+    let launch = options.setting.launch_apart()?;
     eprintln!("about {:.0} minutes; leave the machine alone meanwhile", minutes(options).ceil());
-    let mut visits = Vec::new();
+    let mut visits: Vec<Visit> = Vec::new();
     for &members in &options.members {
         for round in 0..options.runs.repeat {
             for &kind in &options.only {
                 let best = best_so_far(&visits, kind, members);
-                visits.push(visit(kind, members, round, best, options, &launch)?);
+                let visited = Visitor::open(kind, members, round, options, &launch).and_then(|it| it.measure(best));
+                let named = |failure| Failure::Faulty(format!("{kind}, {members} members: {failure}"));
+                visits.push(visited.map_err(named)?);
             }
         }
     }
@@ -98,7 +103,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 /// beyond the maximum take longer to drain.
 fn minutes(options: &Options) -> f64 {
     let asked = |question, runs: usize| if options.measure.contains(&question) { runs } else { 0 };
-    let each_round = asked(Question::Rates, options.rates.len()) + asked(Question::Beyond, 2) + 1;
+    let each_round =
+        asked(Question::Rates, options.rates.len()) + asked(Question::Beside, 1) + asked(Question::Beyond, 2) + 1;
     let searching = asked(Question::Max, 10 + 4 * (options.runs.repeat - 1));
     let runs = options.members.len() * options.only.len() * (each_round * options.runs.repeat + searching);
     runs as f64 * options.runs.secs * 1.2 / 60.0
@@ -143,97 +149,127 @@ fn check(options: &Options) -> Result<(), Failure> {
     }
 }
 
-fn visit(
-    kind: Kind,
-    members: usize,
-    round: usize,
-    best: Option<f64>,
-    options: &Options,
-    launch: &Launch,
-) -> Result<Visit, Failure> {
-    let fail = |failure| Failure::Faulty(format!("{kind}, {members} members: {failure}"));
-    let said = |what: &dyn Display| eprintln!("{members:>6} members · round {} · {kind:<13} · {what}", round + 1);
-    let (mut filled, filling) = FilledServer::open_measured(kind, options.shape(members), launch).map_err(fail)?;
-    said(&format!("{:.0} joins/s, {:.2} KiB a connection", filling.joins.all, filling.resident_bytes / 1024.0));
-    let mut visit = begun(kind, members, round, &filling);
-    let asked = |question| options.measure.contains(&question);
-    if asked(Question::Last) {
-        let last_us = run::one_by_one(&mut filled.room, SINGLE_MESSAGES).map_err(fail)?;
-        visit.time_to_last_ms = Some(last_us.value_at_quantile(0.5) as f64 / 1e3);
-        said(&format!("last member after {:.2} ms", last_us.value_at_quantile(0.5) as f64 / 1e3));
+/// A server that is visited, and what was measured of it so far.
+struct Visitor<'a> {
+    options: &'a Options,
+    launch: &'a Launch,
+    /// Empty after a run that lost messages or members, because it is unknown what the members must see next.
+    filled: Option<FilledServer>,
+    visit: Visit,
+}
+
+impl<'a> Visitor<'a> {
+    /// Starts the server, and lets the room fill.
+    fn open(
+        kind: Kind,
+        members: usize,
+        round: usize,
+        options: &'a Options,
+        launch: &'a Launch,
+    ) -> Result<Self, Failure> {
+        let (filled, filling) = FilledServer::open_measured(kind, options.shape(members), launch)?;
+        let visit = Visit::new(kind, members, round, &filling);
+        let visitor = Visitor { options, launch, filled: Some(filled), visit };
+        visitor.say(&format!(
+            "{:.0} joins/s, {:.2} KiB a connection",
+            filling.joins.all,
+            filling.resident_bytes / 1024.0
+        ));
+        Ok(visitor)
     }
-    let open = || FilledServer::open(kind, options.shape(members), launch);
-    let offers = Offers::new(open).beginning_with(filled);
-    let mut asker = Asker { offers, kind, members, options, broken: Vec::new(), said: &said };
-    if asked(Question::Max) {
-        visit.max = asker.most(best).map_err(fail)?;
+
+    fn say(&self, what: &str) {
+        let Visit { server, members, round, .. } = &self.visit;
+        eprintln!("{members:>6} members · round {} · {server:<13} · {what}", round + 1);
     }
-    let most = visit.max.as_ref().map(|run| run.deliveries_per_second);
-    if asked(Question::Rates) {
-        let sensible = |&&rate: &&f64| most.is_none_or(|most| rate * members as f64 <= most * RATE_BEYOND_MAX);
-        for &rate in options.rates.iter().filter(sensible) {
-            visit.at_rates.extend(asker.ask(rate, Patience::Limited).map_err(fail)?);
+
+    /// Asks all questions. A search for the maximum begins near `best`, if it is known.
+    fn measure(mut self, best: Option<f64>) -> Result<Visit, Failure> {
+        let options = self.options;
+        let asked = |question| options.measure.contains(&question);
+        if asked(Question::Last) {
+            self.ask_last()?;
+        }
+        if asked(Question::Max) {
+            self.visit.max = self.most(best)?;
+        }
+        let most = self.visit.max.as_ref().map(|run| run.deliveries_per_second);
+        let members = self.visit.members as f64;
+        if asked(Question::Rates) {
+            let sensible = |&&rate: &&f64| most.is_none_or(|most| rate * members <= most * RATE_BEYOND_MAX);
+            for &rate in options.rates.iter().filter(sensible) {
+                let run = self.ask(rate, Patience::Limited)?;
+                self.visit.at_rates.extend(run);
+            }
+        }
+        if let (true, Kind::Stentor, Some(most)) = (asked(Question::Beside), self.visit.server, most) {
+            self.ask_beside(BESIDE * most / members)?;
+        }
+        if let (true, Some(most)) = (asked(Question::Beyond), most) {
+            self.visit.beyond = self.ask(BEYOND * most / members, Patience::Endless)?;
+        }
+        Ok(self.visit)
+    }
+
+    /// The full server. A new one is opened if the last run lost messages or members.
+    fn take_filled(&mut self) -> Result<FilledServer, Failure> {
+        match self.filled.take() {
+            Some(filled) => Ok(filled),
+            None => FilledServer::open(self.visit.server, self.options.shape(self.visit.members), self.launch),
         }
     }
-    if let (true, Some(most)) = (asked(Question::Beyond), most) {
-        visit.beyond = asker.ask(BEYOND * most / members as f64, Patience::Endless).map_err(fail)?;
+
+    fn ask_last(&mut self) -> Result<(), Failure> {
+        let mut filled = self.take_filled()?;
+        let last_ms = run::one_by_one(&mut filled.room, SINGLE_MESSAGES)?.value_at_quantile(0.5) as f64 / 1e3;
+        self.say(&format!("last member after {last_ms:.2} ms"));
+        (self.filled, self.visit.time_to_last_ms) = (Some(filled), Some(last_ms));
+        Ok(())
     }
-    visit.broken = asker.broken;
-    Ok(visit)
-}
 
-/// Offers a server one rate after another, and keeps the reasons of the runs that it broke off.
-struct Asker<'a> {
-    offers: Offers<'a>,
-    kind: Kind,
-    members: usize,
-    options: &'a Options,
-    broken: Vec<String>,
-    said: &'a dyn Fn(&dyn Display),
-}
-
-impl Asker<'_> {
     /// One run. `None` when the server closed a connection or refused a request.
     fn ask(&mut self, rate: f64, patience: Patience) -> Result<Option<Run>, Failure> {
-        match self.offers.offer(rate, self.options.runs.length(), patience)? {
+        let mut filled = self.take_filled()?;
+        match run::at_rate(&mut filled.room, filled.server.pid(), rate, self.options.runs.length(), patience) {
             Ok(run) => {
-                (self.said)(&line(&run));
+                self.say(&line(&run));
+                self.filled = run.nothing_lost().then_some(filled);
                 Ok(Some(run))
             }
-            Err(failure) => {
-                (self.said)(&format!("{rate:.0} messages/s broke off: {failure}"));
-                self.broken.push(format!("at {rate:.1} messages/s: {failure}"));
-                Ok(None)
-            }
+            Err(failure) => self.break_off(rate, failure).map(|()| None),
         }
+    }
+
+    fn ask_beside(&mut self, rate: f64) -> Result<(), Failure> {
+        let mut filled = self.take_filled()?;
+        let Runs { payload, .. } = self.options.runs;
+        match beside::round_trips(&mut filled, rate, self.options.runs.length(), payload) {
+            Ok(trips) => {
+                self.say(&format!("a room of two beside {rate:.0} messages/s: p99 {:.2} ms", trips.p99_ms));
+                (self.filled, self.visit.beside) = (Some(filled), Some(trips));
+                Ok(())
+            }
+            Err(failure) => self.break_off(rate, failure),
+        }
+    }
+
+    /// Keeps the reason of a run that the server broke off. Any other failure ends the measurement.
+    fn break_off(&mut self, rate: f64, failure: Failure) -> Result<(), Failure> {
+        if let Failure::World(_) = failure {
+            return Err(failure);
+        }
+        self.say(&format!("{rate:.0} messages/s broke off: {failure}"));
+        self.visit.broken.push(format!("at {rate:.1} messages/s: {failure}"));
+        Ok(())
     }
 
     /// The run with the most deliveries per second among those that the server carried.
     fn most(&mut self, near: Option<f64>) -> Result<Option<Run>, Failure> {
-        let start = if self.kind == Kind::BareLoop { 1e5 } else { 1e6 };
+        let start = if self.visit.server == Kind::BareLoop { 1e5 } else { 1e6 };
         let search = near.map_or(Search::from(start), Search::near);
-        let offer = |rate| Ok(self.ask(rate / self.members as f64, Patience::Limited)?.filter(Run::carried));
+        let members = self.visit.members as f64;
+        let offer = |rate| Ok(self.ask(rate / members, Patience::Limited)?.filter(Run::carried));
         search.most(offer, |run| run.deliveries_per_second)
-    }
-}
-
-/// A visit without runs.
-fn begun(server: Kind, members: usize, round: usize, filling: &Filling) -> Visit {
-    let Filling { joins, resident_bytes: resident_bytes_per_connection } = *filling;
-    let (max, beyond, at_rates, broken) = (None, None, Vec::new(), Vec::new());
-    Visit {
-        server,
-        members,
-        round,
-        joins_per_second: joins.all,
-        joins_per_second_first: joins.first,
-        joins_per_second_last: joins.last,
-        resident_bytes_per_connection,
-        time_to_last_ms: None,
-        max,
-        beyond,
-        at_rates,
-        broken,
     }
 }
 

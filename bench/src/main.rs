@@ -9,11 +9,9 @@ mod dialect;
 mod durable;
 mod failure;
 mod fanout;
-mod filled_server;
 mod frames;
 mod goals;
 mod metrics;
-mod neighbours;
 mod publisher;
 mod received;
 mod report;
@@ -26,7 +24,6 @@ mod sockets;
 mod store;
 mod stores;
 mod stragglers;
-mod visit;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -47,8 +44,6 @@ struct Bench {
 enum Question {
     /// One message to all members of a large room: how many, how fast, at what cost?
     Fanout(fanout::Options),
-    /// A room of two beside a room of thousands: how long do its messages take?
-    Neighbours(neighbours::Options),
     /// The same crowds on one shard and on two: how much more is delivered?
     Shards(shards::Options),
     /// Members that stop reading, read slowly or vanish: what do the others notice, and what is left afterwards?
@@ -84,7 +79,6 @@ enum Question {
 fn main() -> ExitCode {
     let ended = match Bench::parse().question {
         Question::Fanout(options) => fanout::run(&options),
-        Question::Neighbours(options) => neighbours::run(&options),
         Question::Shards(options) => shards::run(&options),
         Question::CrowdOfShards(options) => shards::crowd(&options),
         Question::Stragglers(options) => stragglers::run(&options),

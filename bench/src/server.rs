@@ -46,7 +46,8 @@ impl fmt::Display for Kind {
 /// How the servers of one run are started.
 #[derive(Clone)]
 pub struct Launch {
-    pub stentor: Option<PathBuf>,
+    /// The stentor binary.
+    pub stentor: PathBuf,
     pub store: String,
     pub persistence: Persistence,
     pub shards: usize,
@@ -158,8 +159,7 @@ fn command(kind: Kind, launch: &Launch, directory: Option<&Path>) -> io::Result<
         command.arg("bare-loop").arg("--tick-ms").arg(tick.as_millis().to_string());
         return Ok(command);
     };
-    let binary = launch.stentor.as_ref().ok_or_else(|| io::Error::other("no stentor binary was built or named"))?;
-    let mut command = Command::new(binary);
+    let mut command = Command::new(&launch.stentor);
     // Flags set every relevant option, so that no environment variable changes what is measured.
     command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--store", &launch.store]);
     command.args(["--server-key", SERVER_KEY, "--shards", &launch.shards.to_string()]);

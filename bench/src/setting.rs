@@ -80,13 +80,13 @@ impl Disk {
 
 impl Setting {
     /// How a server with so many shards is started for this question: with the memory store, and messages that are not
-    /// stored. Raises this process's limit of descriptors. Call it before anything is started, because starting a child
-    /// pins this thread.
+    /// stored. Builds the server if none is named, and raises this process's limit of descriptors. Call it before
+    /// anything is started, because starting a child pins this thread.
     pub fn launch(&self, shards: usize) -> io::Result<Launch> {
         let (server_cpus, client_cpus) = self.cores(shards)?;
         cpu::raise_descriptor_limit();
         Ok(Launch {
-            stentor: None,
+            stentor: self.server.clone().map_or_else(server::build_stentor, Ok)?,
             store: "memory".into(),
             persistence: Persistence::Passing,
             shards,
@@ -97,32 +97,21 @@ impl Setting {
         })
     }
 
-    /// The path of the stentor binary.
-    pub fn stentor(&self) -> io::Result<PathBuf> {
-        self.server.clone().map_or_else(server::build_stentor, Ok)
-    }
-
-    /// The same, with the path of a stentor binary.
-    pub fn launch_stentor(&self, shards: usize) -> io::Result<Launch> {
-        let stentor = self.stentor()?;
-        Ok(Launch { stentor: Some(stentor), ..self.launch(shards)? })
-    }
-
     /// The same, but refuses cores that server and client would share.
     pub fn launch_apart(&self) -> io::Result<Launch> {
-        let launch = self.launch(1)?;
-        if launch.server_cpus.contains(&launch.client_cpu()) {
+        let (server_cpus, client_cpus) = self.cores(1)?;
+        if server_cpus.contains(&client_cpus[0]) {
             return Err(io::Error::other(format!(
                 "server and client need a core each, and both would be on core {}; name others with --server-cpus and \
                  --client-cpus",
-                launch.client_cpu()
+                client_cpus[0]
             )));
         }
-        Ok(launch)
+        self.launch(1)
     }
 
     /// The cores of a server with so many shards, and the cores of its clients; at least one of each.
-    fn cores(&self, shards: usize) -> io::Result<(Vec<usize>, Vec<usize>)> {
+    pub fn cores(&self, shards: usize) -> io::Result<(Vec<usize>, Vec<usize>)> {
         Ok(self.cores_of(shards, &cpu::allowed_cpus()?))
     }
 

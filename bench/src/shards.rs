@@ -114,12 +114,11 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let cores = cpu::allowed_cpus()?.len();
     let most_shards = options.shards.iter().copied().max().unwrap_or(1);
     let clients = options.clients.unwrap_or(cores.saturating_sub(most_shards).max(1));
-    let stentor = options.setting.stentor()?;
     let place = |&shards: &usize| -> io::Result<(usize, Place)> {
         // Clients get the cores that the largest number of shards leaves free, so that every number of shards is
         // measured with the same clients.
-        let client_cpus = options.setting.launch(most_shards)?.client_cpus;
-        let launch = Launch { stentor: Some(stentor.clone()), client_cpus, ..options.setting.launch(shards)? };
+        let client_cpus = options.setting.cores(most_shards)?.1;
+        let launch = Launch { client_cpus, ..options.setting.launch(shards)? };
         let apart = launch.client_cpus.iter().all(|cpu| !launch.server_cpus.contains(cpu));
         let apart = apart && launch.server_cpus.len() >= shards && launch.client_cpus.len() >= clients;
         Ok((shards, Place { launch, sharing: (!apart).then(|| sharing(shards, cores, clients)) }))

@@ -80,7 +80,7 @@ impl Sent {
 
 pub fn run(options: &Options) -> Result<(), Failure> {
     check(options)?;
-    let Launch { server_cpus, client_cpus, .. } = options.setting.launch(1)?;
+    let (server_cpus, client_cpus) = options.setting.cores(1)?;
     let places = Places::of(&options.node_cpus, &server_cpus, &client_cpus);
     let Some(database) = Database::of_environment()? else {
         return database::again_beside_a_node(options.with_cassandra.as_deref(), &places.node);
@@ -90,7 +90,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         store: "embedded".into(),
         persistence: Persistence::Kept,
         data_in: Some(data_in.clone()),
-        ..options.setting.launch_stentor(1)?
+        ..options.setting.launch(1)?
     };
     // A node that has just started is slow, because its code is compiled while it runs.
     let most = options.in_flight.iter().copied().max().unwrap_or(1);

@@ -121,7 +121,7 @@ struct Vanishing {
 
 pub fn run(options: &Options) -> Result<(), Failure> {
     let stopped = check(options)?;
-    let launch = options.setting.launch_stentor(1)?;
+    let launch = options.setting.launch(1)?;
     let server = Server::start(Kind::Stentor, &launch)?;
     let watch = Watch::start(server.admin()?, server.pid());
     let shared_core = (launch.client_cpus.len() == 1).then_some(launch.client_cpu());

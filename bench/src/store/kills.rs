@@ -32,8 +32,7 @@ pub struct Round {
 }
 
 pub fn run(options: &Options, data: &Path) -> Result<Vec<Round>, Failure> {
-    let launch =
-        Launch { store: "embedded".into(), persistence: Persistence::Kept, ..options.setting.launch_stentor(1)? };
+    let launch = Launch { store: "embedded".into(), persistence: Persistence::Kept, ..options.setting.launch(1)? };
     let mut rounds = Vec::new();
     for number in 1..=options.kills {
         let start = Instant::now();

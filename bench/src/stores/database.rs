@@ -1,6 +1,5 @@
 //! The database's node, started by the same program that starts one for the tests, and queries that go to it directly.
 
-use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -42,8 +41,7 @@ impl Database {
     pub fn new_keyspace(&self, launch: &Launch) -> Result<String, Failure> {
         let number = self.keyspaces.fetch_add(1, Ordering::Relaxed);
         let keyspace = format!("bench_{}_{number}", std::process::id());
-        let binary = launch.stentor.as_ref().ok_or_else(|| io::Error::other("no stentor binary was built or named"))?;
-        let mut command = Command::new(binary);
+        let mut command = Command::new(&launch.stentor);
         command.args(["schema", "--apply", "--replication", "1"]).args(self.flags(&keyspace)).stdout(Stdio::null());
         let made = command.status()?;
         if !made.success() {

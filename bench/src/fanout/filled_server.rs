@@ -1,11 +1,11 @@
-//! A server with its full room: how it is opened, what filling it costs, and how one rate after another is offered to it.
+//! A server with its full room: how it is opened, and what filling it costs.
 
 use std::time::{Duration, Instant};
 
 use crate::client::{Room, Shape};
 use crate::cpu;
 use crate::failure::{Failure, world};
-use crate::run::{self, Patience, Run};
+use crate::run;
 use crate::server::{Kind, Launch, Server};
 
 /// Joins at the beginning and at the end of filling a room, for comparison.
@@ -62,45 +62,6 @@ impl FilledServer {
         let dialect = server.dialect(kind, launch).map_err(world("sign in"))?;
         let room = Room::new(server.address, dialect, shape)?;
         Ok(FilledServer { server, room })
-    }
-}
-
-/// Offers one rate after another. After a run that lost messages or members it is unknown what the members must see
-/// next, so another server is opened.
-pub struct Offers<'a> {
-    open: Box<dyn Fn() -> Result<FilledServer, Failure> + 'a>,
-    filled: Option<FilledServer>,
-}
-
-impl<'a> Offers<'a> {
-    pub fn new(open: impl Fn() -> Result<FilledServer, Failure> + 'a) -> Offers<'a> {
-        Offers { open: Box::new(open), filled: None }
-    }
-
-    /// The same, with a server that is already open.
-    pub fn beginning_with(self, filled: FilledServer) -> Offers<'a> {
-        Offers { filled: Some(filled), ..self }
-    }
-
-    /// One run. The inner failure is the server's: it closed a connection or refused a request.
-    pub fn offer(
-        &mut self,
-        rate: f64,
-        duration: Duration,
-        patience: Patience,
-    ) -> Result<Result<Run, Failure>, Failure> {
-        let mut filled = match self.filled.take() {
-            Some(filled) => filled,
-            None => (self.open)()?,
-        };
-        match run::at_rate(&mut filled.room, filled.server.pid(), rate, duration, patience) {
-            Ok(run) => {
-                self.filled = run.nothing_lost().then_some(filled);
-                Ok(Ok(run))
-            }
-            Err(failure @ Failure::World(_)) => Err(failure),
-            Err(failure) => Ok(Err(failure)),
-        }
     }
 }
 

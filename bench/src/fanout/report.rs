@@ -1,0 +1,269 @@
+//! The results of a fan-out run, as a table for people (medians of the rounds, and Stentor's ratio to each bare loop)
+//! and as a file for programs (every round, every run).
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+
+use super::beside::RoundTrips;
+use super::filled_server::Filling;
+use crate::cpu;
+use crate::goals::{Bound, Goal, ratio, shown};
+use crate::report::{command, commit, median};
+use crate::run::Run;
+use crate::server::Kind;
+
+/// All results of one server in one round.
+#[derive(Serialize)]
+pub struct Visit {
+    pub server: Kind,
+    pub members: usize,
+    pub round: usize,
+    joins_per_second: f64,
+    /// Of the first and of the last thousand joins, if the room is large enough to compare them.
+    joins_per_second_first: Option<f64>,
+    joins_per_second_last: Option<f64>,
+    resident_bytes_per_connection: f64,
+    pub time_to_last_ms: Option<f64>,
+    pub max: Option<Run>,
+    pub at_rates: Vec<Run>,
+    pub beside: Option<RoundTrips>,
+    pub beyond: Option<Run>,
+    /// Runs that ended because the server closed a connection or refused a request.
+    pub broken: Vec<String>,
+}
+
+impl Visit {
+    /// A visit whose room has been filled.
+    pub fn new(server: Kind, members: usize, round: usize, filling: &Filling) -> Visit {
+        let Filling { joins, resident_bytes: resident_bytes_per_connection } = *filling;
+        Visit {
+            server,
+            members,
+            round,
+            joins_per_second: joins.all,
+            joins_per_second_first: joins.first,
+            joins_per_second_last: joins.last,
+            resident_bytes_per_connection,
+            time_to_last_ms: None,
+            max: None,
+            at_rates: Vec::new(),
+            beside: None,
+            beyond: None,
+            broken: Vec::new(),
+        }
+    }
+
+    /// Whether every message of every run that counts arrived once and in order.
+    pub fn nothing_lost(&self) -> bool {
+        self.runs().all(Run::nothing_lost)
+    }
+
+    /// The runs that count: those that were carried, and those that exceeded the maximum on purpose. Runs of a search
+    /// that exceeded it do not count.
+    pub fn runs(&self) -> impl Iterator<Item = &Run> {
+        self.max.iter().chain(&self.beyond).chain(&self.at_rates)
+    }
+}
+
+#[derive(Serialize)]
+pub struct Report<'a> {
+    command: String,
+    machine: String,
+    commit: String,
+    rooms: Vec<RoomReport>,
+    visits: &'a [Visit],
+}
+
+#[derive(Serialize)]
+struct RoomReport {
+    members: usize,
+    rows: Vec<Row>,
+    goals: Vec<Goal>,
+}
+
+/// One question, each server's answer to it, and Stentor's answer divided by each loop's.
+#[derive(Serialize)]
+struct Row {
+    question: String,
+    stentor: Option<f64>,
+    bare_loop: Option<f64>,
+    batching_loop: Option<f64>,
+    stentor_to_bare_loop: Option<f64>,
+    stentor_to_batching_loop: Option<f64>,
+}
+
+type Answer<'a> = Box<dyn Fn(&Visit) -> Option<f64> + 'a>;
+
+impl<'a> Report<'a> {
+    pub fn new(visits: &'a [Visit], rates: &[f64]) -> Report<'a> {
+        let mut sizes: Vec<usize> = visits.iter().map(|visit| visit.members).collect();
+        sizes.dedup();
+        let questions = questions(rates);
+        let room = |members| {
+            let row = |(question, answer): &(String, Answer)| row(question, answer, visits, members);
+            let answered = |row: &Row| row.stentor.or(row.bare_loop).or(row.batching_loop).is_some();
+            let rows = questions.iter().map(row).filter(answered).collect();
+            RoomReport { members, rows, goals: goals(visits, rates, members) }
+        };
+        Report {
+            command: command(),
+            machine: cpu::machine(),
+            commit: commit(),
+            rooms: sizes.into_iter().map(room).collect(),
+            visits,
+        }
+    }
+
+    pub fn print(&self) {
+        println!("{}\n{}, commit {}", self.command, self.machine, self.commit);
+        for room in &self.rooms {
+            println!("\nOne room of {} members, server on one core, client on another:", room.members);
+            println!("{}\nGoals:", table(&room.rows));
+            room.goals.iter().for_each(|goal| println!("  {goal}"));
+        }
+    }
+}
+
+fn questions<'a>(rates: &[f64]) -> Vec<(String, Answer<'a>)> {
+    let mut questions: Vec<(String, Answer)> = vec![
+        ("connects and joins/s".into(), Box::new(|visit| Some(visit.joins_per_second))),
+        ("… of the first 1,000".into(), Box::new(|visit| visit.joins_per_second_first)),
+        ("… of the last 1,000".into(), Box::new(|visit| visit.joins_per_second_last)),
+        (
+            "KiB of memory a joined connection".into(),
+            Box::new(|visit| Some(visit.resident_bytes_per_connection / 1024.0)),
+        ),
+        ("ms to the last member, quiet room".into(), Box::new(|visit| visit.time_to_last_ms)),
+        max("most M deliveries/s", |run| run.deliveries_per_second / 1e6),
+        max("… bytes a delivery", |run| run.wire_bytes_per_delivery),
+        max("… p50 ms", |run| run.latency_p50_ms),
+        max("… p99 ms", |run| run.latency_p99_ms),
+        max("… of the server's core, %", |run| run.core_share * 100.0),
+        max("… of the client's core, %", |run| run.client_share * 100.0),
+        max("… ms the publisher was late, at worst", |run| run.publisher_late_max_ms),
+        (
+            "M deliveries/s, twice that offered".into(),
+            Box::new(|visit| Some(visit.beyond.as_ref()?.deliveries_per_second / 1e6)),
+        ),
+        (
+            "a room of two beside it, at half of that maximum: p50 ms".into(),
+            Box::new(|visit| Some(visit.beside.as_ref()?.p50_ms)),
+        ),
+        ("… p99 ms".into(), Box::new(|visit| Some(visit.beside.as_ref()?.p99_ms))),
+    ];
+    for &rate in rates {
+        questions.push(at(rate, "CPU µs a delivery", |run| run.cpu_us_per_delivery));
+        questions.push(at(rate, "of the server's core, %", |run| run.core_share * 100.0));
+        questions.push(at(rate, "p50 ms", |run| run.latency_p50_ms));
+        questions.push(at(rate, "p99 ms", |run| run.latency_p99_ms));
+    }
+    questions
+}
+
+fn max<'a>(question: &str, figure: fn(&Run) -> f64) -> (String, Answer<'a>) {
+    (question.into(), Box::new(move |visit| visit.max.as_ref().map(figure)))
+}
+
+fn at<'a>(rate: f64, question: &str, figure: fn(&Run) -> f64) -> (String, Answer<'a>) {
+    let answer = move |visit: &Visit| run_at(visit, rate).map(figure);
+    (format!("at {rate} messages/s: {question}"), Box::new(answer))
+}
+
+fn row(question: &str, answer: &Answer, visits: &[Visit], members: usize) -> Row {
+    let of = |kind| {
+        let same = visits.iter().filter(|visit| visit.members == members && visit.server == kind);
+        median(same.filter_map(answer).collect())
+    };
+    let (stentor, bare_loop, batching_loop) = (of(Kind::Stentor), of(Kind::BareLoop), of(Kind::BatchingLoop));
+    Row {
+        question: question.into(),
+        stentor,
+        bare_loop,
+        batching_loop,
+        stentor_to_bare_loop: ratio(stentor, bare_loop),
+        stentor_to_batching_loop: ratio(stentor, batching_loop),
+    }
+}
+
+/// Below this rate of deliveries, messages come one at a time: a server that writes each of them separately still has
+/// most of a core free.
+const ONE_AT_A_TIME_MAX: f64 = 60_000.0;
+
+/// From this size on, a pass over the room takes so long that a small room would notice if it had to wait for one.
+const LARGE: usize = 10_000;
+
+/// The goals for a room of this size.
+fn goals(visits: &[Visit], rates: &[f64], members: usize) -> Vec<Goal> {
+    let of = |kind: Kind, answer: &dyn Fn(&Visit) -> Option<f64>| {
+        let same = visits.iter().filter(|visit| visit.members == members && visit.server == kind);
+        median(same.filter_map(answer).collect())
+    };
+    let most = |visit: &Visit| visit.max.as_ref().map(|run| run.deliveries_per_second);
+    let beyond = |visit: &Visit| visit.beyond.as_ref().map(|run| run.deliveries_per_second);
+    let own = |answer: &dyn Fn(&Visit) -> Option<f64>| of(Kind::Stentor, answer);
+    let to = |kind, answer: &dyn Fn(&Visit) -> Option<f64>| ratio(own(answer), of(kind, answer));
+    let thrown_out = own(&|visit| Some(visit.broken.len() as f64));
+    let joined_last = own(&|visit| ratio(visit.joins_per_second_last, visit.joins_per_second_first));
+    let mut goals = vec![
+        Goal::new("connects and joins/s", own(&|visit| Some(visit.joins_per_second)), Bound::AtLeast(10_000.0)),
+        Goal::new("runs in which somebody was thrown out or refused", thrown_out, Bound::AtMost(0.0)),
+        Goal::new(
+            "deliveries/s at twice the maximum ÷ the maximum",
+            ratio(own(&beyond), own(&most)),
+            Bound::AtLeast(0.8),
+        ),
+    ];
+    if joined_last.is_some() {
+        goals.push(Goal::new("joins/s of the last 1,000 ÷ the first 1,000", joined_last, Bound::AtLeast(0.9)));
+    }
+    if members >= 1000 {
+        let batching = if members >= 5000 { 0.9 } else { 0.8 };
+        let memory = own(&|visit| Some(visit.resident_bytes_per_connection / 1024.0));
+        let singly = rates.iter().copied().filter(|rate| rate * members as f64 <= ONE_AT_A_TIME_MAX);
+        let cost = |visit: &Visit| cost_at(visit, singly.clone().reduce(f64::max)?);
+        goals.extend([
+            Goal::new("most deliveries/s ÷ batching loop", to(Kind::BatchingLoop, &most), Bound::AtLeast(batching)),
+            Goal::new("CPU a delivery, one at a time ÷ bare loop", to(Kind::BareLoop, &cost), Bound::AtMost(1.2)),
+            Goal::new(
+                "time to the last member ÷ bare loop",
+                to(Kind::BareLoop, &|visit| visit.time_to_last_ms),
+                Bound::AtMost(1.2),
+            ),
+            Goal::new("KiB of memory a joined connection", memory, Bound::AtMost(1.0)),
+        ]);
+    }
+    if members >= LARGE {
+        let trip = own(&|visit| Some(visit.beside.as_ref()?.p99_ms));
+        let pass = own(&|visit| visit.time_to_last_ms);
+        let question = "p99 in a room of two beside it, at half the maximum ÷ time to the last member";
+        goals.push(Goal::new(question, ratio(trip, pass), Bound::AtMost(0.1)));
+    }
+    if members == 1000 && rates.contains(&1000.0) {
+        let share = |visit: &Visit| run_at(visit, 1000.0).filter(|run| run.carried()).map(|run| run.core_share);
+        goals.push(Goal::new("of the core at 1,000 messages/s", own(&share), Bound::AtMost(0.5)));
+    }
+    goals
+}
+
+fn cost_at(visit: &Visit, rate: f64) -> Option<f64> {
+    run_at(visit, rate).map(|run| run.cpu_us_per_delivery)
+}
+
+fn run_at(visit: &Visit, rate: f64) -> Option<&Run> {
+    visit.at_rates.iter().find(|run| run.offered_messages_per_second == rate)
+}
+
+fn table(rows: &[Row]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN);
+    table.set_header(["", "stentor", "bare loop", "batching loop", "÷ bare", "÷ batching"]);
+    for row in rows {
+        let figures = [row.stentor, row.bare_loop, row.batching_loop].map(shown);
+        let ratios = [row.stentor_to_bare_loop, row.stentor_to_batching_loop].map(shown);
+        table.add_row(std::iter::once(row.question.clone()).chain(figures).chain(ratios));
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
