@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::cpu;
 use crate::dialect::Persistence;
 use crate::failure::Failure;
-use crate::goals::{self, Bound, Goal, ratio, shown};
-use crate::report;
+use crate::goals::{self, Bound, Goal, ratio};
+use crate::report::{self, Conditions};
 use crate::server::{Kind, Launch, Server};
 use crate::setting::{Disk, Runs, Setting};
 use publishers::{Publishers, REQUESTS_PER_PUBLISHER};
@@ -136,7 +136,7 @@ fn store_alone(options: &Options, launch: &Launch, data_in: &Path, in_flight: us
 }
 
 fn print(options: &Options, launch: &Launch, pairs: &[Pair]) -> Result<(), Failure> {
-    println!("{}\n{}", report::command(), cpu::machine());
+    println!("{}", Conditions::here());
     println!(
         "Durable sends of {} bytes over {} rooms, {REQUESTS_PER_PUBLISHER} in flight a publisher; server and store \
          alone on cores {:?}, publishers on core {}. Medians of {} rounds of {} s.",
@@ -147,11 +147,18 @@ fn print(options: &Options, launch: &Launch, pairs: &[Pair]) -> Result<(), Failu
         options.runs.repeat,
         options.runs.secs
     );
-    println!(
-        "\n| in flight | acks/s | store alone/s | ÷ store | p50 ms | p99 ms | store p50 ms | store p99 ms | server's cores |"
-    );
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
-    let mut goals = Vec::new();
+    let header = [
+        "in flight",
+        "acks/s",
+        "store alone/s",
+        "÷ store",
+        "p50 ms",
+        "p99 ms",
+        "store p50 ms",
+        "store p99 ms",
+        "server's cores",
+    ];
+    let (mut goals, mut rows) = (Vec::new(), Vec::new());
     for &in_flight in &options.in_flight {
         let of = |figure: &dyn Fn(&Pair) -> f64| {
             let same = pairs.iter().filter(|pair| pair.server.in_flight == in_flight);
@@ -168,18 +175,15 @@ fn print(options: &Options, launch: &Launch, pairs: &[Pair]) -> Result<(), Failu
             of(&|pair| pair.store.p99_ms),
             of(&|pair| pair.server.cores),
         ];
-        println!("| {in_flight} | {} |", figures.map(shown).join(" | "));
+        rows.push(report::row(in_flight, figures));
         if options.in_flight.iter().max() == Some(&in_flight) {
             let question = format!("durable sends/s ÷ the store alone, {in_flight} in flight");
             goals.push(Goal::new(question, ratio(through, alone), Bound::AtLeast(0.6)));
         }
     }
+    println!("\n{}", report::table(header, rows));
     goals::print(&goals);
-    let command = report::command();
-    options
-        .setting
-        .keep(&serde_json::json!({ "command": command, "machine": cpu::machine(), "runs": pairs, "goals": goals }))?;
-    Ok(())
+    Ok(options.setting.keep(&serde_json::json!({ "runs": pairs, "goals": goals }))?)
 }
 
 pub fn line(answers: &Answers) -> String {

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+use crate::failure::Failure;
+
 /// One goal and the figure measured for it.
 #[derive(Debug, Serialize)]
 pub struct Goal {
@@ -59,6 +61,11 @@ impl fmt::Display for Goal {
         let figure = shown(self.figure);
         write!(formatter, "{:<12} {:>7}, {:<16} {}", self.verdict, figure, self.bound.to_string(), self.question)
     }
+}
+
+/// Fails if a goal was missed.
+pub fn judge(goals: &[Goal]) -> Result<(), Failure> {
+    if goals.iter().any(Goal::is_missed) { Err(Failure::Goals) } else { Ok(()) }
 }
 
 /// Prints the goals and their verdicts.

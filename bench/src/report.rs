@@ -1,23 +1,62 @@
-//! What all reports of the bench share: medians, and the conditions of the run.
+//! What all reports of the bench share: the conditions of the run, tables, and medians.
 
+use std::fmt;
 use std::process::Command;
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+
+use crate::cpu;
+use crate::goals::shown;
+
+/// What a reader must know to repeat a run.
+#[derive(Serialize)]
+pub struct Conditions {
+    command: String,
+    machine: String,
+    commit: String,
+}
+
+impl Conditions {
+    /// The conditions of this run.
+    pub fn here() -> Conditions {
+        let arguments: Vec<String> = std::env::args().skip(1).collect();
+        let git = Command::new("git").args(["describe", "--always", "--dirty"]).output();
+        let said = git.ok().filter(|output| output.status.success()).map(|output| output.stdout);
+        Conditions {
+            command: format!("cargo run --release -p bench -- {}", arguments.join(" ")),
+            machine: cpu::machine(),
+            commit: said.map_or("unknown".into(), |text| String::from_utf8_lossy(&text).trim().to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Conditions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}\n{}, commit {}", self.command, self.machine, self.commit)
+    }
+}
+
+/// A table in Markdown. The first column has names, the others have figures.
+pub fn table<'a>(header: impl IntoIterator<Item = &'a str>, rows: impl IntoIterator<Item = Vec<String>>) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN);
+    table.set_header(header);
+    table.add_rows(rows);
+    table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    table
+}
+
+/// A row of a table: a name, and figures of any size.
+pub fn row(name: impl ToString, figures: impl IntoIterator<Item = Option<f64>>) -> Vec<String> {
+    std::iter::once(name.to_string()).chain(figures.into_iter().map(shown)).collect()
+}
 
 /// The median, if there are any figures.
 pub fn median(mut figures: Vec<f64>) -> Option<f64> {
     figures.sort_by(f64::total_cmp);
     let (low, high) = (figures.get(figures.len().checked_sub(1)? / 2)?, figures.get(figures.len() / 2)?);
     Some((low + high) / 2.0)
-}
-
-/// The command line of this run, to run it again.
-pub fn command() -> String {
-    format!("cargo run --release -p bench -- {}", std::env::args().skip(1).collect::<Vec<_>>().join(" "))
-}
-
-pub fn commit() -> String {
-    let git = Command::new("git").args(["describe", "--always", "--dirty"]).output();
-    let said = git.ok().filter(|output| output.status.success()).map(|output| output.stdout);
-    said.map_or("unknown".into(), |text| String::from_utf8_lossy(&text).trim().to_owned())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::checker;
 use crate::cpu;
 use crate::dialect::Persistence;
 use crate::failure::Failure;
+use crate::report::Conditions;
 use crate::server::{self, Launch};
 
 #[derive(Args, Clone, Default, Debug)]
@@ -125,10 +126,19 @@ impl Setting {
         (server, clients)
     }
 
-    /// Writes the results to a file, if the options ask for it.
-    pub fn keep(&self, whole: &impl Serialize) -> io::Result<()> {
+    /// Writes the results and the conditions of the run to a file, if the options ask for it.
+    pub fn keep(&self, results: &impl Serialize) -> io::Result<()> {
+        #[derive(Serialize)]
+        struct Kept<'a, R> {
+            #[serde(flatten)]
+            conditions: Conditions,
+            #[serde(flatten)]
+            results: &'a R,
+        }
         match &self.json {
-            Some(path) => fs::write(path, serde_json::to_vec_pretty(whole)?),
+            Some(path) => {
+                fs::write(path, serde_json::to_vec_pretty(&Kept { conditions: Conditions::here(), results })?)
+            }
             None => Ok(()),
         }
     }

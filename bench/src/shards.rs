@@ -17,8 +17,8 @@ use crate::companion::{self, Companion};
 use crate::cpu;
 use crate::dialect::{Dialect, Persistence};
 use crate::failure::Failure;
-use crate::goals::{self, Bound, Goal, ratio, shown};
-use crate::report;
+use crate::goals::{self, Bound, Goal, ratio};
+use crate::report::{self, Conditions};
 use crate::run::{self, Patience, Run};
 use crate::search::Search;
 use crate::server::{Kind, Launch, Server};
@@ -323,7 +323,7 @@ fn sharing(shards: usize, cores: usize, clients: usize) -> String {
 }
 
 fn print(options: &Options, places: &[(usize, Place)], clients: usize, all: &[Figures]) -> Result<(), Failure> {
-    println!("{}\n{}", report::command(), cpu::machine());
+    println!("{}", Conditions::here());
     println!(
         "{clients} client process(es), each with a room of {}: the most deliveries/s at which nobody is lost, every \
          message arrives once and in order, and p99 stays below a second. Medians of {} rounds.",
@@ -334,11 +334,19 @@ fn print(options: &Options, places: &[(usize, Place)], clients: usize, all: &[Fi
         println!("{shards} shards on cores {server_cpus:?}, clients on {client_cpus:?}.");
         place.sharing.iter().for_each(|text| println!("{text}"));
     }
-    println!(
-        "\n| shards | M deliveries/s | × the first | p99 ms | server's cores | … in the kernel | clients' cores busy | \
-         waiting for a core | quiet: CPU µs a delivery | × the first | why not more |"
-    );
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    let header = [
+        "shards",
+        "M deliveries/s",
+        "× the first",
+        "p99 ms",
+        "server's cores",
+        "… in the kernel",
+        "clients' cores busy",
+        "waiting for a core",
+        "quiet: CPU µs a delivery",
+        "× the first",
+        "why not more",
+    ];
     let of = |shards: usize, figure: fn(&Figures) -> f64| {
         report::median(all.iter().filter(|figures| figures.shards == shards).map(figure).collect())
     };
@@ -346,7 +354,7 @@ fn print(options: &Options, places: &[(usize, Place)], clients: usize, all: &[Fi
     let cost = |shards| of(shards, |figures| figures.quiet_cpu_us_per_delivery);
     let first = options.shards.first().and_then(|&shards| delivered(shards));
     let first_cost = options.shards.first().and_then(|&shards| cost(shards));
-    let mut goals = Vec::new();
+    let (mut goals, mut rows) = (Vec::new(), Vec::new());
     for (shards, place) in places {
         let growth = ratio(delivered(*shards), first);
         let cost_growth = ratio(cost(*shards), first_cost);
@@ -366,7 +374,9 @@ fn print(options: &Options, places: &[(usize, Place)], clients: usize, all: &[Fi
             cost(*shards),
             cost_growth,
         ];
-        println!("| {shards} | {} | {} |", figures.map(shown).join(" | "), limit(*shards, clients, sides));
+        let mut row = report::row(shards, figures);
+        row.push(limit(*shards, clients, sides).to_owned());
+        rows.push(row);
         if Some(shards) != options.shards.first() {
             let question = format!("throughput of {shards} shards grows: × the first");
             goals.push(Goal::new(question, growth.filter(|_| place.sharing.is_none()), Bound::AtLeast(GROWTH_MIN)));
@@ -374,11 +384,10 @@ fn print(options: &Options, places: &[(usize, Place)], clients: usize, all: &[Fi
             goals.push(Goal::new(question, cost_growth, Bound::AtMost(COST_GROWTH_MAX)));
         }
     }
+    println!("\n{}", report::table(header, rows));
     goals::print(&goals);
-    options.setting.keep(&serde_json::json!({
-        "command": report::command(), "machine": cpu::machine(), "clients": clients, "runs": all, "goals": goals,
-    }))?;
-    if goals.iter().any(Goal::is_missed) { Err(Failure::Goals) } else { Ok(()) }
+    options.setting.keep(&serde_json::json!({ "clients": clients, "runs": all, "goals": goals }))?;
+    goals::judge(&goals)
 }
 
 /// What limited the deliveries, as far as the cores show it.

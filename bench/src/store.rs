@@ -11,10 +11,9 @@ mod sync_probe;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use crate::cpu;
 use crate::failure::Failure;
-use crate::goals::{self, Bound, Goal, ratio, shown};
-use crate::report;
+use crate::goals::{self, Bound, Goal, ratio};
+use crate::report::{self, Conditions};
 use crate::setting::{Disk, Setting};
 use fill::Span;
 use kills::Round;
@@ -82,37 +81,27 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 }
 
 fn print(options: &Options, spans: &[Span], rounds: &[Round]) -> Result<(), Failure> {
-    println!("{}\n{}, commit {}", report::command(), cpu::machine(), report::commit());
+    println!("{}", Conditions::here());
     println!(
         "Messages of {} bytes, {} a commit; spread: {} channels at random. A line is what one more million cost.\n",
         options.payload, options.group, options.channels
     );
-    println!(
-        "| layout | million | CPU µs a message | bytes written a message | commit p50 ms | p99 ms | longest | \
-         longest bare sync ms | most first-level runs | MiB on disk |"
-    );
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
-    for span in spans {
-        let figures = [
-            span.cpu_us,
-            span.bytes_written,
-            span.commit_p50_ms,
-            span.commit_p99_ms,
-            span.commit_longest_ms,
-            span.sync_longest_ms,
-            span.runs_most as f64,
-            span.disk_mib,
-        ];
-        let figures = figures.map(|figure| shown(Some(figure)));
-        println!("| {:?} | {} | {} |", span.layout, span.name, figures.join(" | "));
-    }
+    let header = [
+        "layout, million",
+        "CPU µs a message",
+        "bytes written a message",
+        "commit p50 ms",
+        "p99 ms",
+        "longest",
+        "longest bare sync ms",
+        "most first-level runs",
+        "MiB on disk",
+    ];
+    println!("{}", report::table(header, spans.iter().map(Span::cells)));
     kills::print(rounds);
     let goals = goals(spans);
     goals::print(&goals);
-    let spans = serde_json::json!({ "command": report::command(), "machine": cpu::machine(), "spans": spans,
-        "rounds": rounds, "goals": goals });
-    options.setting.keep(&spans)?;
-    Ok(())
+    Ok(options.setting.keep(&serde_json::json!({ "spans": spans, "rounds": rounds, "goals": goals }))?)
 }
 
 fn goals(spans: &[Span]) -> Vec<Goal> {

@@ -19,8 +19,8 @@ use crate::dialect::Persistence;
 use crate::durable::publishers::{Publishers, REQUESTS_PER_PUBLISHER};
 use crate::durable::{Answers, line};
 use crate::failure::Failure;
-use crate::goals::{self, Bound, Goal, ratio, shown};
-use crate::report;
+use crate::goals::{self, Bound, Goal, ratio};
+use crate::report::{self, Conditions};
 use crate::server::{Kind, Launch, Server};
 use crate::setting::{Disk, Runs, Setting};
 use database::{Database, Partition};
@@ -211,7 +211,7 @@ fn print(
     pages: &[PageTimes],
     partitions: &[Partition],
 ) -> Result<(), Failure> {
-    println!("{}\n{}, commit {}", report::command(), cpu::machine(), report::commit());
+    println!("{}", Conditions::here());
     println!(
         "Sends of {} bytes over {} rooms, {REQUESTS_PER_PUBLISHER} in flight a publisher; server and driver alone on cores \
          {:?}, the database's node on {:?}, publishers on {:?}, or {} where there is no database. Medians of {} rounds of {} s.",
@@ -224,8 +224,7 @@ fn print(
         options.runs.repeat,
         options.runs.secs
     );
-    let mut goals = Vec::new();
-    println!("\n| in flight | where | messages/s | p50 ms | p99 ms |\n| --- | --- | --- | --- | --- |");
+    let (mut goals, mut rows) = (Vec::new(), Vec::new());
     for &in_flight in &options.in_flight {
         let mut rates = Vec::new();
         for (place, name) in ["stentor, embedded", "stentor, database", "driver alone"].into_iter().enumerate() {
@@ -234,31 +233,26 @@ fn print(
                 report::median(same.map(|sent| figure(sent.answers()[place])).collect())
             };
             let figures = [figure(|a| a.per_second), figure(|a| a.p50_ms), figure(|a| a.p99_ms)];
-            println!("| {in_flight} | {name} | {} |", figures.map(shown).join(" | "));
+            rows.push(report::row(format!("{in_flight} in flight, {name}"), figures));
             rates.push(figures[0]);
         }
         let question = format!("messages/s on the database ÷ the driver alone, {in_flight} in flight");
         goals.push(Goal::new(question, ratio(rates[1], rates[2]), Bound::AtLeast(0.8)));
     }
-    pages::print(pages);
-    println!("\n| partition of the hot room | rows | MiB of text |\n| --- | --- | --- |");
-    for (number, partition) in partitions.iter().enumerate() {
-        println!(
-            "| {} | {} | {} |",
-            number + 1,
-            partition.rows,
-            shown(Some(partition.bytes as f64 / f64::from(1 << 20)))
-        );
-    }
+    println!("\n{}", report::table(["sending", "messages/s", "p50 ms", "p99 ms"], rows));
+    println!("\n{}", pages::table(pages));
+    let cells = |(number, partition): (usize, &Partition)| {
+        let mib = partition.bytes as f64 / f64::from(1 << 20);
+        report::row(number + 1, [Some(partition.rows as f64), Some(mib)])
+    };
+    let rows = partitions.iter().enumerate().map(cells);
+    println!("\n{}", report::table(["partition of the hot room", "rows", "MiB of text"], rows));
     let most = |of: fn(&Partition) -> u64| partitions.iter().map(of).max().map(|most| most as f64);
     goals.push(Goal::new("rows of the largest partition", most(|one| one.rows), Bound::AtMost(PARTITION_ROWS_MAX)));
     goals.push(Goal::new("bytes of the largest partition", most(|one| one.bytes), Bound::AtMost(PARTITION_BYTES_MAX)));
     goals::print(&goals);
-    options.setting.keep(&serde_json::json!({
-        "command": report::command(), "machine": cpu::machine(), "commit": report::commit(),
-        "sent": sent, "pages": pages, "partitions": partitions, "goals": goals,
-    }))?;
-    Ok(())
+    let results = serde_json::json!({ "sent": sent, "pages": pages, "partitions": partitions, "goals": goals });
+    Ok(options.setting.keep(&results)?)
 }
 
 #[cfg(test)]

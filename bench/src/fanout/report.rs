@@ -1,14 +1,12 @@
 //! The results of a fan-out run, as a table for people (medians of the rounds, and Stentor's ratio to each bare loop)
 //! and as a file for programs (every round, every run).
 
-use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
 use super::beside::RoundTrips;
 use super::filled_server::Filling;
-use crate::cpu;
-use crate::goals::{Bound, Goal, ratio, shown};
-use crate::report::{command, commit, median};
+use crate::goals::{self, Bound, Goal, ratio};
+use crate::report::{self, Conditions, median, table};
 use crate::run::Run;
 use crate::server::Kind;
 
@@ -67,9 +65,6 @@ impl Visit {
 
 #[derive(Serialize)]
 pub struct Report<'a> {
-    command: String,
-    machine: String,
-    commit: String,
     rooms: Vec<RoomReport>,
     visits: &'a [Visit],
 }
@@ -105,22 +100,25 @@ impl<'a> Report<'a> {
             let rows = questions.iter().map(row).filter(answered).collect();
             RoomReport { members, rows, goals: goals(visits, rates, members) }
         };
-        Report {
-            command: command(),
-            machine: cpu::machine(),
-            commit: commit(),
-            rooms: sizes.into_iter().map(room).collect(),
-            visits,
-        }
+        Report { rooms: sizes.into_iter().map(room).collect(), visits }
     }
 
     pub fn print(&self) {
-        println!("{}\n{}, commit {}", self.command, self.machine, self.commit);
+        println!("{}", Conditions::here());
         for room in &self.rooms {
             println!("\nOne room of {} members, server on one core, client on another:", room.members);
-            println!("{}\nGoals:", table(&room.rows));
-            room.goals.iter().for_each(|goal| println!("  {goal}"));
+            let header = ["", "stentor", "bare loop", "batching loop", "÷ bare", "÷ batching"];
+            println!("{}", table(header, room.rows.iter().map(Row::cells)));
+            goals::print(&room.goals);
         }
+    }
+}
+
+impl Row {
+    fn cells(&self) -> Vec<String> {
+        let figures = [self.stentor, self.bare_loop, self.batching_loop];
+        let ratios = [self.stentor_to_bare_loop, self.stentor_to_batching_loop];
+        report::row(&self.question, figures.into_iter().chain(ratios))
     }
 }
 
@@ -251,19 +249,4 @@ fn cost_at(visit: &Visit, rate: f64) -> Option<f64> {
 
 fn run_at(visit: &Visit, rate: f64) -> Option<&Run> {
     visit.at_rates.iter().find(|run| run.offered_messages_per_second == rate)
-}
-
-fn table(rows: &[Row]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::ASCII_MARKDOWN);
-    table.set_header(["", "stentor", "bare loop", "batching loop", "÷ bare", "÷ batching"]);
-    for row in rows {
-        let figures = [row.stentor, row.bare_loop, row.batching_loop].map(shown);
-        let ratios = [row.stentor_to_bare_loop, row.stentor_to_batching_loop].map(shown);
-        table.add_row(std::iter::once(row.question.clone()).chain(figures).chain(ratios));
-    }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
 }

@@ -12,6 +12,7 @@ use super::{Layout, Options};
 use crate::cpu;
 use crate::failure::Failure;
 use crate::received::empty_histogram;
+use crate::report;
 
 const MILLION: u32 = 1_000_000;
 /// The name of the last stretch, in which nothing is written.
@@ -44,6 +45,21 @@ impl Span {
     /// Whether messages were written in it.
     pub fn is_million(&self) -> bool {
         self.name != REST_NAME
+    }
+
+    /// Its row of the table.
+    pub fn cells(&self) -> Vec<String> {
+        let figures = [
+            self.cpu_us,
+            self.bytes_written,
+            self.commit_p50_ms,
+            self.commit_p99_ms,
+            self.commit_longest_ms,
+            self.sync_longest_ms,
+            self.runs_most as f64,
+            self.disk_mib,
+        ];
+        report::row(format!("{:?}, {}", self.layout, self.name), figures.map(Some))
     }
 }
 

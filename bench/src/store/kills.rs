@@ -11,7 +11,7 @@ use crate::cpu;
 use crate::dialect::Persistence;
 use crate::durable::publishers::Publishers;
 use crate::failure::Failure;
-use crate::goals::shown;
+use crate::report;
 use crate::server::{Launch, Server};
 
 /// Sends in flight under load, in as many rooms as there are publishers.
@@ -77,10 +77,11 @@ pub fn print(rounds: &[Round]) {
     if rounds.is_empty() {
         return;
     }
-    println!("\n| start | killed | first ack after ms | acks | MiB written |\n| --- | --- | --- | --- | --- |");
-    for round in rounds {
+    let cells = |round: &Round| {
         let killed = if round.loaded { "under load" } else { "at once" };
         let figures = [round.first_ack_ms, round.acknowledged as f64, round.mib_written];
-        println!("| {} | {killed} | {} |", round.number, figures.map(|figure| shown(Some(figure))).join(" | "));
-    }
+        report::row(format!("{}, killed {killed}", round.number), figures.map(Some))
+    };
+    let header = ["start", "first ack after ms", "acks", "MiB written"];
+    println!("\n{}", report::table(header, rounds.iter().map(cells)));
 }

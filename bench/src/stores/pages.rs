@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use comfy_table::Table;
 use engine::id::{ChannelId, MessageId, Sequence, Timestamp};
 use engine::message::Message;
 use engine::persist::StoreRequest;
@@ -19,8 +20,8 @@ use uuid::Uuid;
 use super::database::Database;
 use crate::durable::store_alone::Author;
 use crate::failure::Failure;
-use crate::goals::shown;
 use crate::received::empty_histogram;
+use crate::report;
 
 pub const PAGE_MESSAGES: usize = 100;
 /// Messages in one group of writes.
@@ -138,9 +139,10 @@ impl PageTimes {
     }
 }
 
-pub fn print(times: &[PageTimes]) {
-    println!("\n| page of {PAGE_MESSAGES} | store | p50 ms | p99 ms |\n| --- | --- | --- | --- |");
-    for PageTimes { store, page, p50_ms, p99_ms } in times {
-        println!("| {page} | {store} | {} | {} |", shown(Some(*p50_ms)), shown(Some(*p99_ms)));
-    }
+pub fn table(times: &[PageTimes]) -> Table {
+    let header = [&format!("page of {PAGE_MESSAGES}"), "p50 ms", "p99 ms"];
+    let cells = |times: &PageTimes| {
+        report::row(format!("{}, {}", times.page, times.store), [times.p50_ms, times.p99_ms].map(Some))
+    };
+    report::table(header, times.iter().map(cells))
 }

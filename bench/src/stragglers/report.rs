@@ -1,16 +1,15 @@
 //! The results of a run with stragglers, as tables for people and a file for programs, and which goals were met.
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Table;
 use engine::limits::SUBSCRIBER_LAG_BYTES_MAX;
 
 use super::crowd::Outcome;
 use super::member::Behavior;
 use super::watch::Look;
 use super::{DEADLINE, Measurements, Options, Phase, Standing};
-use crate::cpu;
 use crate::failure::Failure;
 use crate::goals::{self, Bound, Goal, ratio, shown};
-use crate::report::{command, commit, median};
+use crate::report::{self, Conditions, median};
 use crate::run::Run;
 
 /// By what factor the others' p99 may grow. If windows of the same kind differ by more than this, it may grow by as
@@ -28,7 +27,7 @@ const LEFT_MEMORY: f64 = 1.1;
 
 /// Prints everything, writes the file if the options ask for it, and fails if a goal was not met.
 pub fn report(options: &Options, stopped: usize, measurements: &Measurements) -> Result<(), Failure> {
-    println!("{}\n{}, commit {}", command(), cpu::machine(), commit());
+    println!("{}", Conditions::here());
     println!(
         "A room of {} at {} messages/s, {} bytes of content each. {stopped} of them stop for {} s: a third reads nothing, a \
          third reads nothing and has asked to be moved on, a third reads {} bytes/s. The {} others are timed, from the \
@@ -63,11 +62,12 @@ pub fn report(options: &Options, stopped: usize, measurements: &Measurements) ->
     println!("\n{}", in_words(stopped, measurements));
     let goals = goals(measurements);
     goals::print(&goals);
-    options.setting.keep(&serde_json::json!({
-        "command": command(), "machine": cpu::machine(), "commit": commit(), "members": options.members,
-        "stopped": stopped, "measurements": measurements, "goals": goals,
-    }))?;
-    if goals.iter().any(Goal::is_missed) { Err(Failure::Goals) } else { Ok(()) }
+    let members = options.members;
+    let results = serde_json::json!({
+        "members": members, "stopped": stopped, "measurements": measurements, "goals": goals,
+    });
+    options.setting.keep(&results)?;
+    goals::judge(&goals)
 }
 
 fn phases(measurements: &Measurements) -> Table {
@@ -84,8 +84,7 @@ fn phases(measurements: &Measurements) -> Table {
         "the kernel's TCP MiB",
         "disturbed, %",
     ];
-    let mut table = table(&header);
-    for phase in &measurements.phases {
+    let cells = |phase: &Phase| {
         let looks = || measurements.looks.iter().filter(|look| look.phase == phase.name);
         let most = |figure: fn(&Look) -> u64| looks().map(figure).max().map(|most| most as f64);
         let figures = [
@@ -99,10 +98,10 @@ fn phases(measurements: &Measurements) -> Table {
             mib(most(|look| look.kernel_tcp_bytes)),
             phase.median(|run| run.disturbed_share * 100.0),
         ];
-        let row = [phase.name.to_owned(), phase.windows.len().to_string()];
-        table.add_row(row.into_iter().chain(figures.map(shown)));
-    }
-    align(table)
+        let windows = Some(phase.windows.len() as f64);
+        report::row(phase.name, std::iter::once(windows).chain(figures))
+    };
+    report::table(header, measurements.phases.iter().map(cells))
 }
 
 fn outcomes(measurements: &Measurements) -> Table {
@@ -118,8 +117,7 @@ fn outcomes(measurements: &Measurements) -> Table {
         "messages missed, as told",
         "… not as told",
     ];
-    let mut table = table(&header);
-    for (behavior, outcome) in &measurements.outcomes {
+    let cells = |(behavior, outcome): (&Behavior, &Outcome)| {
         let figures = [
             outcome.members,
             outcome.caught_up,
@@ -131,10 +129,9 @@ fn outcomes(measurements: &Measurements) -> Table {
             outcome.missed,
             outcome.wrong,
         ];
-        let name = format!("{behavior:?}").to_lowercase();
-        table.add_row(std::iter::once(name).chain(figures.map(|figure| figure.to_string())));
-    }
-    align(table)
+        report::row(format!("{behavior:?}").to_lowercase(), figures.map(|figure| Some(figure as f64)))
+    };
+    report::table(header, measurements.outcomes.iter().map(cells))
 }
 
 fn standings(measurements: &Measurements) -> Table {
@@ -149,14 +146,13 @@ fn standings(measurements: &Measurements) -> Table {
         "descriptors",
         "resident MiB",
     ];
-    let mut table = table(&header);
     let all = [
         ("before anybody came", &measurements.empty),
         ("full, nothing said", &measurements.full),
         ("left", &measurements.left),
     ];
-    for (name, standing) in all {
-        let Some(Standing { look, descriptors }) = standing else { continue };
+    let cells = |(name, standing): (&str, &Option<Standing>)| {
+        let Standing { look, descriptors } = standing.as_ref()?;
         let levels = look.levels;
         let counts = [
             levels.sessions,
@@ -167,11 +163,10 @@ fn standings(measurements: &Measurements) -> Table {
             levels.lag_bytes,
             *descriptors as u64,
         ];
-        let counts = counts.map(|count| count.to_string());
-        let resident = shown(mib(Some(look.resident_bytes as f64)));
-        table.add_row(std::iter::once(name.to_owned()).chain(counts).chain([resident]));
-    }
-    align(table)
+        let resident = mib(Some(look.resident_bytes as f64));
+        Some(report::row(name, counts.map(|count| Some(count as f64)).into_iter().chain([resident])))
+    };
+    report::table(header, all.into_iter().filter_map(cells))
 }
 
 fn goals(measurements: &Measurements) -> Vec<Goal> {
@@ -286,18 +281,6 @@ impl Phase {
 
 fn mib(bytes: Option<f64>) -> Option<f64> {
     bytes.map(|bytes| bytes / f64::from(1 << 20))
-}
-
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::ASCII_MARKDOWN);
-    table.set_header(header.iter().copied());
-    table
-}
-
-fn align(mut table: Table) -> Table {
-    table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
-    table
 }
 
 #[cfg(test)]
