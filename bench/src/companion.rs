@@ -1,8 +1,9 @@
-//! Client processes beside the measuring one. Each runs this program again, and the two exchange lines of JSON: orders
-//! go to the companion's standard input, answers come from its standard output.
+//! Processes beside the measuring one: the servers, and this program in other roles. They are killed when they are
+//! dropped. With this program in another role, lines of JSON are exchanged: its options and further orders go to its
+//! standard input, answers come from its standard output.
 
 use std::io::{self, BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
@@ -11,34 +12,39 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::cpu;
-use crate::server::Launch;
+use crate::launch::Launch;
 
-/// A companion that is silent for longer than this is stuck.
+/// A companion that is silent for longer than this, beyond the time that its work takes, is stuck.
 const SILENCE_MAX: Duration = Duration::from_secs(150);
 
 pub struct Companion {
     child: Child,
-    input: ChildStdin,
     lines: Receiver<String>,
 }
 
 impl Companion {
-    /// Starts this program with other arguments, on these cores.
-    pub fn start(arguments: &[String], launch: &Launch, cpus: &[usize]) -> io::Result<Companion> {
+    /// Starts this program in another role, on these cores. It reads `options` as its first order.
+    pub fn start(role: &str, options: &impl Serialize, launch: &Launch, cpus: &[usize]) -> io::Result<Companion> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg(role);
+        let mut companion = Companion::spawn(command, launch, cpus)?;
+        companion.tell(options)?;
+        Ok(companion)
+    }
+
+    /// Starts a process on these cores. A thread reads all lines that it prints, so that it never blocks on its output.
+    pub fn spawn(mut command: Command, launch: &Launch, cpus: &[usize]) -> io::Result<Companion> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = launch.spawn_on(cpus, &mut command)?;
-        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(io::Error::other("a client process has no standard streams"));
-        };
+        let output = child.stdout.take().ok_or_else(|| io::Error::other("a child process has no standard output"))?;
         let (said, lines) = mpsc::channel();
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
-                // If the `Companion` has been dropped, no thread reads its answers.
+                // If the `Companion` has been dropped, no thread hears the line.
                 let _ = said.send(line);
             }
         });
-        Ok(Companion { child, input, lines })
+        Ok(Companion { child, lines })
     }
 
     pub fn pid(&self) -> u32 {
@@ -46,20 +52,25 @@ impl Companion {
     }
 
     pub fn tell(&mut self, order: &impl Serialize) -> io::Result<()> {
-        writeln!(self.input, "{}", serde_json::to_string(order)?)
+        let input = self.child.stdin.as_mut().ok_or_else(|| io::Error::other("a child process has no input"))?;
+        writeln!(input, "{}", serde_json::to_string(order)?)
     }
 
-    /// Waits for the next answer.
-    pub fn hear<T: DeserializeOwned>(&mut self) -> io::Result<T> {
-        let line = self.lines.recv_timeout(SILENCE_MAX).map_err(|error| match error {
-            RecvTimeoutError::Timeout => io::Error::other(format!("a client process said nothing for {SILENCE_MAX:?}")),
+    /// Waits for the next line.
+    pub fn line(&self, patience: Duration) -> io::Result<String> {
+        self.lines.recv_timeout(patience).map_err(|error| match error {
+            RecvTimeoutError::Timeout => io::Error::other(format!("said nothing for {patience:?}")),
             RecvTimeoutError::Disconnected => ended_early(),
-        })?;
-        understand(&line)
+        })
+    }
+
+    /// Waits for the next answer, which takes `work` to find.
+    pub fn hear<T: DeserializeOwned>(&self, work: Duration) -> io::Result<T> {
+        understand(&self.line(work + SILENCE_MAX)?)
     }
 
     /// The next answer, if it has come.
-    pub fn heard<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+    pub fn heard<T: DeserializeOwned>(&self) -> io::Result<Option<T>> {
         match self.lines.try_recv() {
             Ok(line) => understand(&line).map(Some),
             Err(TryRecvError::Empty) => Ok(None),
@@ -77,16 +88,17 @@ impl Drop for Companion {
 }
 
 fn ended_early() -> io::Error {
-    io::Error::other("a client process ended early; see above")
+    io::Error::other("a child process ended early; see above")
 }
 
 fn understand<T: DeserializeOwned>(line: &str) -> io::Result<T> {
-    serde_json::from_str(line).map_err(|_| io::Error::other(format!("a client process said: {line}")))
+    serde_json::from_str(line).map_err(|_| io::Error::other(format!("a child process said: {line}")))
 }
 
-/// In a companion: makes it end with the process that started it, even if the companion is stopped at that time.
-pub fn end_with_parent() -> io::Result<()> {
-    Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
+/// In a companion: its options. It ends with the process that started it, even if it is stopped at that time.
+pub fn options<T: DeserializeOwned>() -> io::Result<T> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    next_order()?.ok_or_else(|| io::Error::other("no options came"))
 }
 
 /// In a companion: sends an answer to the process that started it.

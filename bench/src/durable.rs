@@ -4,20 +4,20 @@
 pub mod publishers;
 pub mod store_alone;
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use clap::Args;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use crate::companion::Companion;
 use crate::cpu;
 use crate::dialect::Persistence;
 use crate::failure::Failure;
 use crate::goals::{self, Bound, Goal, ratio};
+use crate::launch::Launch;
 use crate::report::{self, Conditions};
-use crate::server::{Kind, Launch, Server};
+use crate::server::{Kind, Server};
 use crate::setting::{Disk, Runs, Setting};
 use publishers::{Publishers, REQUESTS_PER_PUBLISHER};
 pub use store_alone::serve as serve_store_alone;
@@ -38,18 +38,13 @@ pub struct Options {
     setting: Setting,
 }
 
-/// What the store alone has to do. The process that does it takes the same options.
-#[derive(Args, Debug)]
+/// What the store alone has to do.
+#[derive(Serialize, Deserialize)]
 pub struct StoreAlone {
-    #[arg(long)]
     pub data: PathBuf,
-    #[arg(long)]
     pub in_flight: usize,
-    #[arg(long)]
     pub rooms: usize,
-    #[arg(long)]
     pub secs: f64,
-    #[arg(long)]
     pub payload: usize,
 }
 
@@ -122,17 +117,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 /// Writes the same messages through the bridge alone, in a separate process on the server's cores.
 fn store_alone(options: &Options, launch: &Launch, data_in: &Path, in_flight: usize) -> Result<Answers, Failure> {
     let directory = tempfile::TempDir::new_in(data_in)?;
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("store-alone").arg("--data").arg(directory.path()).args(["--in-flight", &in_flight.to_string()]);
-    command.args(["--rooms", &options.rooms.to_string(), "--secs", &options.runs.secs.to_string()]);
-    command.args(["--payload", &options.runs.payload.to_string()]).stdout(Stdio::piped());
-    let mut child = launch.spawn(&mut command)?;
-    let mut said = String::new();
-    if let Some(output) = &mut child.stdout {
-        output.read_to_string(&mut said)?;
-    }
-    let ended = child.wait()?;
-    serde_json::from_str(&said).map_err(|_| Failure::Faulty(format!("{ended}, said: {said}")))
+    let Runs { secs, payload, .. } = options.runs;
+    let alone = StoreAlone { data: directory.path().into(), in_flight, rooms: options.rooms, secs, payload };
+    let process = Companion::start("store-alone", &alone, launch, &launch.server_cpus)?;
+    Ok(process.hear(options.runs.length())?)
 }
 
 fn print(options: &Options, launch: &Launch, pairs: &[Pair]) -> Result<(), Failure> {

@@ -11,6 +11,7 @@ mod failure;
 mod fanout;
 mod frames;
 mod goals;
+mod launch;
 mod metrics;
 mod publisher;
 mod received;
@@ -64,30 +65,30 @@ enum Question {
     },
     /// A client of a run with several shards; the run starts it.
     #[command(hide = true)]
-    CrowdOfShards(shards::Crowd),
+    CrowdOfShards,
     /// A client of a run with stragglers; the run starts it.
     #[command(hide = true)]
-    CrowdOfStragglers(stragglers::crowd::Options),
+    CrowdOfStragglers,
     /// The store alone, for a durable run; the run starts it.
     #[command(hide = true)]
-    StoreAlone(durable::StoreAlone),
+    StoreAlone,
     /// The driver of a database alone; a run of stores starts it.
     #[command(hide = true)]
-    DriverAlone(stores::DriverAlone),
+    DriverAlone,
 }
 
 fn main() -> ExitCode {
     let ended = match Bench::parse().question {
         Question::Fanout(options) => fanout::run(&options),
         Question::Shards(options) => shards::run(&options),
-        Question::CrowdOfShards(options) => shards::crowd(&options),
+        Question::CrowdOfShards => shards::crowd(),
         Question::Stragglers(options) => stragglers::run(&options),
-        Question::CrowdOfStragglers(options) => stragglers::crowd::serve(&options),
+        Question::CrowdOfStragglers => stragglers::crowd::serve(),
         Question::Durable(options) => durable::run(&options),
-        Question::StoreAlone(options) => durable::serve_store_alone(&options),
+        Question::StoreAlone => durable::serve_store_alone(),
         Question::Store(options) => store::run(&options),
         Question::Stores(options) => stores::run(&options),
-        Question::DriverAlone(options) => stores::serve_driver_alone(&options),
+        Question::DriverAlone => stores::serve_driver_alone(),
         Question::BareLoop { tick_ms } => bare_loop::serve(sending(tick_ms)).map_err(Failure::from),
     };
     match ended {

@@ -1,19 +1,19 @@
-//! Starts a measured server as a child process on its own core and a free port, and ends it by its process id.
+//! Starts a measured server as a child process on its own core and a free port.
 
 use std::fmt;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use serde::Serialize;
 use tempfile::TempDir;
 
-use crate::cpu;
-use crate::dialect::{Dialect, Persistence, ROOM, USERNAME};
+use crate::companion::Companion;
+use crate::dialect::{Dialect, ROOM, USERNAME};
+use crate::launch::Launch;
 
 /// Time from the start of the process until it prints where it listens. A durable store may have to create its files
 /// first.
@@ -43,46 +43,8 @@ impl fmt::Display for Kind {
     }
 }
 
-/// How the servers of one run are started.
-#[derive(Clone)]
-pub struct Launch {
-    /// The stentor binary.
-    pub stentor: PathBuf,
-    pub store: String,
-    pub persistence: Persistence,
-    pub shards: usize,
-    pub server_cpus: Vec<usize>,
-    /// The thread that starts servers runs on the first of them.
-    pub client_cpus: Vec<usize>,
-    /// Further flags for Stentor.
-    pub more: Vec<String>,
-    /// Where data directories are made; by default in the system's directory for temporary files.
-    pub data_in: Option<PathBuf>,
-}
-
-impl Launch {
-    /// The core of the thread that measures.
-    pub fn client_cpu(&self) -> usize {
-        self.client_cpus[0]
-    }
-
-    /// Starts a child process on the server's cores.
-    pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
-        self.spawn_on(&self.server_cpus, command)
-    }
-
-    /// Starts a child process on these cores.
-    pub fn spawn_on(&self, cpus: &[usize], command: &mut Command) -> io::Result<Child> {
-        // A child process inherits the cores of the thread that starts it.
-        cpu::pin_to(cpus)?;
-        let child = command.spawn();
-        cpu::pin_to(&[self.client_cpu()])?;
-        child.map_err(|error| io::Error::other(format!("cannot start {command:?}: {error}")))
-    }
-}
-
 pub struct Server {
-    child: Child,
+    process: Companion,
     pub address: SocketAddr,
     /// The admin address with the metrics. The bare loops have none.
     admin: Option<SocketAddr>,
@@ -103,20 +65,14 @@ impl Server {
         Server::start_as("stentor", command(Kind::Stentor, launch, Some(data))?, launch, None)
     }
 
-    fn start_as(name: &str, mut command: Command, launch: &Launch, directory: Option<TempDir>) -> io::Result<Server> {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = launch.spawn(&mut command)?;
-        match addresses_of(&mut child) {
-            Ok((address, admin)) => Ok(Server { child, address, admin, _directory: directory }),
-            Err(error) => {
-                end(&mut child);
-                Err(io::Error::other(format!("{name}: {error}")))
-            }
-        }
+    fn start_as(name: &str, command: Command, launch: &Launch, directory: Option<TempDir>) -> io::Result<Server> {
+        let process = Companion::spawn(command, launch, &launch.server_cpus)?;
+        let (address, admin) = addresses_of(&process).map_err(|error| io::Error::other(format!("{name}: {error}")))?;
+        Ok(Server { process, address, admin, _directory: directory })
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.pid()
     }
 
     /// The admin address with the metrics.
@@ -140,18 +96,6 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        end(&mut self.child);
-    }
-}
-
-fn end(child: &mut Child) {
-    cpu::kill(child.id());
-    // The process was just killed, so this returns. Its exit status does not matter.
-    let _ = child.wait();
-}
-
 fn command(kind: Kind, launch: &Launch, directory: Option<&Path>) -> io::Result<Command> {
     let Some(directory) = directory else {
         let tick = if kind == Kind::BatchingLoop { TICK } else { Duration::ZERO };
@@ -167,26 +111,14 @@ fn command(kind: Kind, launch: &Launch, directory: Option<&Path>) -> io::Result<
     Ok(command)
 }
 
-/// Waits for the lines that say where the server listens. A thread reads and discards all later lines, so that the
-/// server never blocks on its output.
-fn addresses_of(child: &mut Child) -> io::Result<(SocketAddr, Option<SocketAddr>)> {
-    let output = child.stdout.take().ok_or_else(|| io::Error::other("has no standard output"))?;
-    let (said, lines) = mpsc::channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(output).lines().map_while(Result::ok) {
-            // Only the first lines have a receiver.
-            let _ = said.send(line);
-        }
-    });
+/// Waits for the lines that say where the server listens.
+fn addresses_of(process: &Companion) -> io::Result<(SocketAddr, Option<SocketAddr>)> {
     let ready_by = Instant::now() + START_TIME_MAX;
     let address_behind = |words: &str| -> io::Result<(String, SocketAddr)> {
         loop {
-            let left = ready_by.saturating_duration_since(Instant::now());
-            let line = lines.recv_timeout(left).map_err(|_| {
-                io::Error::other(format!(
-                    "ended, or was silent for too long, before it printed `{words}` and an address"
-                ))
-            })?;
+            let line = process
+                .line(ready_by.saturating_duration_since(Instant::now()))
+                .map_err(|error| io::Error::other(format!("{error}; no line had `{words}` and an address")))?;
             if let Some(address) = address_in(&line, words) {
                 return Ok((line, address));
             }

@@ -12,8 +12,9 @@ use crate::checker;
 use crate::cpu;
 use crate::dialect::Persistence;
 use crate::failure::Failure;
+use crate::launch::Launch;
 use crate::report::Conditions;
-use crate::server::{self, Launch};
+use crate::server;
 
 #[derive(Args, Clone, Default, Debug)]
 pub struct Setting {

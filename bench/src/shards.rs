@@ -18,10 +18,11 @@ use crate::cpu;
 use crate::dialect::{Dialect, Persistence};
 use crate::failure::Failure;
 use crate::goals::{self, Bound, Goal, ratio};
+use crate::launch::Launch;
 use crate::report::{self, Conditions};
 use crate::run::{self, Patience, Run};
 use crate::search::Search;
-use crate::server::{Kind, Launch, Server};
+use crate::server::{Kind, Server};
 use crate::setting::{Runs, Setting};
 
 /// Deliveries/s that each client is offered first. The search continues from there.
@@ -52,22 +53,15 @@ pub struct Options {
     setting: Setting,
 }
 
-/// Options of a client process of this question.
-#[derive(Args, Debug)]
-pub struct Crowd {
-    #[arg(long)]
+/// What a client process of this question has to do.
+#[derive(Serialize, Deserialize)]
+struct Crowd {
     address: SocketAddr,
-    #[arg(long)]
     token: String,
-    #[arg(long)]
     room: String,
-    #[arg(long)]
     members: usize,
-    #[arg(long)]
     payload: usize,
-    #[arg(long)]
     secs: f64,
-    #[arg(long)]
     server_pid: u32,
 }
 
@@ -186,8 +180,8 @@ impl Asking<'_> {
             client.tell(&rate)?;
         }
         let (mut runs, mut broke) = (Vec::new(), false);
-        for client in &mut filled.clients {
-            match client.hear()? {
+        for client in &filled.clients {
+            match client.hear(self.options.runs.length())? {
                 Answer::Ran(run) => runs.push(run),
                 Answer::Broke(text) => {
                     eprintln!("  a client's run broke off: {text}");
@@ -207,9 +201,9 @@ impl Asking<'_> {
         let server = Server::start(Kind::Stentor, self.launch)?;
         let token = server.token()?;
         let clients = (0..self.clients).map(|number| self.start_client(&server, &token, number));
-        let mut clients = clients.collect::<io::Result<Vec<_>>>()?;
-        for client in &mut clients {
-            match client.hear()? {
+        let clients = clients.collect::<io::Result<Vec<_>>>()?;
+        for client in &clients {
+            match client.hear(Duration::ZERO)? {
                 Answer::Full => {}
                 Answer::Broke(text) => return Err(io::Error::other(format!("a room was not filled: {text}")).into()),
                 Answer::Ran(_) => return Err(io::Error::other("a client ran before it was told to").into()),
@@ -222,18 +216,17 @@ impl Asking<'_> {
         // Clients get cores from the last one down, so that shared cores are those of the last shards.
         let cpus = &self.launch.client_cpus;
         let cpu = cpus[cpus.len() - 1 - number % cpus.len()];
-        let options = self.options;
-        let arguments = [
-            "crowd-of-shards".to_owned(),
-            format!("--token={token}"),
-            format!("--room=crowd-{number}"),
-            format!("--address={}", server.address),
-            format!("--server-pid={}", server.pid()),
-            format!("--members={}", options.members),
-            format!("--payload={}", options.runs.payload),
-            format!("--secs={}", options.runs.secs),
-        ];
-        Companion::start(&arguments, self.launch, &[cpu])
+        let Runs { payload, secs, .. } = self.options.runs;
+        let crowd = Crowd {
+            address: server.address,
+            token: token.to_owned(),
+            room: format!("crowd-{number}"),
+            members: self.options.members,
+            payload,
+            secs,
+            server_pid: server.pid(),
+        };
+        Companion::start("crowd-of-shards", &crowd, self.launch, &[cpu])
     }
 }
 
@@ -287,10 +280,10 @@ impl Spent {
 }
 
 /// A client process. It reports when its room is full. Then it gets rates, and reports the result of each.
-pub fn crowd(options: &Crowd) -> Result<(), Failure> {
-    companion::end_with_parent()?;
+pub fn crowd() -> Result<(), Failure> {
+    let options: Crowd = companion::options()?;
     cpu::raise_descriptor_limit();
-    let mut room = match fill(options) {
+    let mut room = match fill(&options) {
         Ok(room) => room,
         Err(failure) => return Ok(companion::answer(&Answer::Broke(failure.to_string()))?),
     };

@@ -24,8 +24,9 @@ use crate::companion::Companion;
 use crate::cpu;
 use crate::dialect::{Dialect, Persistence, ROOM};
 use crate::failure::Failure;
+use crate::launch::Launch;
 use crate::run::{self, Patience, Run};
-use crate::server::{Kind, Launch, Server};
+use crate::server::{Kind, Server};
 use crate::setting::Setting;
 use crate::sockets::PORTS_PER_ADDRESS;
 use crowd::{Answer, Order, Outcome};
@@ -205,28 +206,26 @@ impl Scene<'_> {
 
     /// Starts client processes, and returns when their members have joined.
     fn start(&mut self, room: &str, members: usize, behaviors: &[Behavior]) -> Result<Vec<Companion>, Failure> {
-        let behaviors: Vec<String> = behaviors.iter().map(|behavior| format!("{behavior:?}").to_lowercase()).collect();
         // Tokens live for a minute.
         let token = self.server.token()?;
         let mut companions = Vec::new();
         for first in (0..members).step_by(PORTS_PER_ADDRESS) {
-            let arguments = [
-                "crowd-of-stragglers".to_owned(),
-                format!("--address={}", self.server.address),
-                format!("--token={token}"),
-                format!("--room={room}"),
-                format!("--members={}", PORTS_PER_ADDRESS.min(members - first)),
-                format!("--behaviors={}", behaviors.join(",")),
-                format!("--from-address={}", self.next_address),
-                format!("--next={}", self.room.published()),
-                format!("--payload={}", self.options.payload),
-                format!("--slow-bytes-per-second={}", self.options.slow_bytes_per_second),
-            ];
+            let crowd = crowd::Options {
+                address: self.server.address,
+                token: token.clone(),
+                room: room.to_owned(),
+                members: PORTS_PER_ADDRESS.min(members - first),
+                behaviors: behaviors.to_vec(),
+                from_address: self.next_address,
+                next: self.room.published(),
+                payload: self.options.payload,
+                slow_bytes_per_second: self.options.slow_bytes_per_second,
+            };
             self.next_address += 1;
             // The companions get their own cores, if there are any beside the core of the timed members.
             let cpus = &self.launch.client_cpus;
             let cpus = if cpus.len() > 1 { &cpus[1..] } else { &cpus[..] };
-            companions.push(Companion::start(&arguments, &self.launch, cpus)?);
+            companions.push(Companion::start("crowd-of-stragglers", &crowd, &self.launch, cpus)?);
         }
         for answer in self.hear_all(&mut companions)? {
             let Answer::Full = answer else { return Err(unexpected(answer)) };

@@ -18,21 +18,22 @@ use uuid::Uuid;
 
 use super::{Answers, StoreAlone};
 use crate::checker;
+use crate::companion;
 use crate::dialect::USERNAME;
 use crate::failure::Failure;
 use crate::received::empty_histogram;
 
 /// Commits for the given time with as many requests in flight as requested, as far as the bridge takes them, and prints
 /// the result.
-pub fn serve(options: &StoreAlone) -> Result<(), Failure> {
+pub fn serve() -> Result<(), Failure> {
+    let options: StoreAlone = companion::options()?;
     let store = Embedded::open(&options.data, &EmbeddedOptions::default())?;
     let (bridge, ends) = Bridge::start(Arc::new(store), 1)?;
     let end = ends.into_iter().next().ok_or_else(|| Failure::faulty("a bridge for one shard has an end for it"))?;
-    let answers = drive(options, &end)?;
+    let answers = drive(&options, &end)?;
     drop(end);
     bridge.stop()?;
-    println!("{}", serde_json::to_string(&answers)?);
-    Ok(())
+    Ok(companion::answer(&answers)?)
 }
 
 fn drive(options: &StoreAlone, end: &StoreQueue) -> Result<Answers, Failure> {

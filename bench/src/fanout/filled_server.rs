@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use crate::client::{Room, Shape};
 use crate::cpu;
 use crate::failure::{Failure, world};
+use crate::launch::Launch;
 use crate::run;
-use crate::server::{Kind, Launch, Server};
+use crate::server::{Kind, Server};
 
 /// Joins at the beginning and at the end of filling a room, for comparison.
 const JOINS_COMPARED: usize = 1000;

@@ -11,8 +11,9 @@ use crate::cpu;
 use crate::dialect::Persistence;
 use crate::durable::publishers::Publishers;
 use crate::failure::Failure;
+use crate::launch::Launch;
 use crate::report;
-use crate::server::{Launch, Server};
+use crate::server::Server;
 
 /// Sends in flight under load, in as many rooms as there are publishers.
 const IN_FLIGHT: usize = 4096;

@@ -9,7 +9,8 @@ use scylla::client::session_builder::SessionBuilder;
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::server::{self, Launch};
+use crate::launch::Launch;
+use crate::server;
 
 /// The environment variable with the address of a running node, `host:port`.
 const NODE: &str = "STENTOR_TEST_CQL";

@@ -1,12 +1,9 @@
 //! The database's driver without the server: the same rows, batched by the same rule. Each room has a lane. The rows
 //! that wait in it are sent as one batch when no batch is under way, or when the batch is full.
 
-use std::io::Read;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clap::Args;
 use engine::message::Message;
 use scylla::client::PoolSize;
 use scylla::client::execution_profile::ExecutionProfile;
@@ -16,13 +13,15 @@ use scylla::statement::Consistency;
 use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlValue;
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
+use crate::companion::{self, Companion};
 use crate::durable::Answers;
 use crate::durable::store_alone::Author;
 use crate::failure::Failure;
+use crate::launch::Launch;
 use crate::received::empty_histogram;
-use crate::server::Launch;
 
 /// The same numbers as in the server's store.
 const BATCH_ROWS_MAX: usize = 128;
@@ -30,45 +29,28 @@ const BATCHES_MAX: usize = 2;
 const CONNECTIONS: usize = 2;
 const WORKER_THREADS: usize = 2;
 
-/// What the driver alone has to do. The process that does it takes the same options.
-#[derive(Args, Clone, Debug)]
+/// What the driver alone has to do.
+#[derive(Serialize, Deserialize)]
 pub struct DriverAlone {
-    #[arg(long)]
     pub node: String,
-    #[arg(long)]
     pub keyspace: String,
-    #[arg(long)]
     pub in_flight: usize,
-    #[arg(long)]
     pub rooms: usize,
-    #[arg(long)]
     pub secs: f64,
-    #[arg(long)]
     pub payload: usize,
 }
 
 /// Runs the driver in a separate process on the server's cores.
 pub fn spawn(options: &DriverAlone, launch: &Launch) -> Result<Answers, Failure> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(["driver-alone", "--node", &options.node, "--keyspace", &options.keyspace]);
-    command.args(["--in-flight", &options.in_flight.to_string(), "--rooms", &options.rooms.to_string()]);
-    command.args(["--secs", &options.secs.to_string(), "--payload", &options.payload.to_string()]);
-    let mut child = launch.spawn(command.stdout(Stdio::piped()))?;
-    let mut said = String::new();
-    if let Some(output) = &mut child.stdout {
-        output.read_to_string(&mut said)?;
-    }
-    let ended = child.wait()?;
-    serde_json::from_str(&said).map_err(|_| Failure::Faulty(format!("{ended}, said: {said}")))
+    let process = Companion::start("driver-alone", options, launch, &launch.server_cpus)?;
+    Ok(process.hear(Duration::from_secs_f64(options.secs))?)
 }
 
-/// Writes for the given time, and prints the result.
-pub fn serve(options: &DriverAlone) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build();
-    let runtime = runtime?;
-    let answers = runtime.block_on(drive(options))?;
-    println!("{}", serde_json::to_string(&answers)?);
-    Ok(())
+/// Writes for the given time, and answers with the result.
+pub fn serve() -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build()?;
+    let answers = runtime.block_on(drive(&companion::options()?))?;
+    Ok(companion::answer(&answers)?)
 }
 
 /// What all rooms share.

@@ -11,7 +11,6 @@ use std::net::SocketAddr;
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
-use clap::Args;
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
@@ -39,29 +38,21 @@ const TICKS_PER_SIP: usize = 5;
 const SIPS_PER_SECOND: usize = 4;
 const BUFFER_BYTES: usize = 256 << 10;
 
-#[derive(Args, Debug)]
+/// What a client process of the stragglers has to do.
+#[derive(Serialize, Deserialize)]
 pub struct Options {
-    #[arg(long)]
-    address: SocketAddr,
-    #[arg(long)]
-    token: String,
-    #[arg(long)]
-    room: String,
-    #[arg(long)]
-    members: usize,
+    pub address: SocketAddr,
+    pub token: String,
+    pub room: String,
+    pub members: usize,
     /// How the members behave, in turn.
-    #[arg(long, value_enum, value_delimiter = ',')]
-    behaviors: Vec<Behavior>,
+    pub behaviors: Vec<Behavior>,
     /// The number of the local address from which the first members connect.
-    #[arg(long)]
-    from_address: usize,
+    pub from_address: usize,
     /// The counter of the first message they see.
-    #[arg(long)]
-    next: u32,
-    #[arg(long)]
-    payload: usize,
-    #[arg(long)]
-    slow_bytes_per_second: usize,
+    pub next: u32,
+    pub payload: usize,
+    pub slow_bytes_per_second: usize,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -115,10 +106,10 @@ struct Crowd {
 }
 
 /// Runs a client process.
-pub fn serve(options: &Options) -> Result<(), Failure> {
-    companion::end_with_parent()?;
+pub fn serve() -> Result<(), Failure> {
+    let options = companion::options()?;
     cpu::raise_descriptor_limit();
-    match run(options) {
+    match run(&options) {
         Ok(()) => Ok(()),
         Err(failure) => Ok(companion::answer(&Answer::Broke(failure.to_string()))?),
     }

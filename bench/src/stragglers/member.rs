@@ -3,7 +3,6 @@
 use std::io;
 use std::net::TcpStream;
 
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::checker::Checker;
@@ -19,7 +18,7 @@ const ID_BYTES: usize = 36;
 type Id = [u8; ID_BYTES];
 
 /// How a member behaves once it is told to stop.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Behavior {
     /// The member reads nothing.
