@@ -7,20 +7,18 @@
 //!
 //! It reports every message that is lost, repeated or out of order, and never corrects such an error.
 
-use std::net::{SocketAddr, TcpStream};
+use std::io;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
 
 use crate::checker::{self, Checker};
 use crate::dialect::{BARE_PUBLISHER, Dialect};
 use crate::failure::{Failure, OPENING_TIME_MAX, world};
-use crate::frames::{self, Remainder};
 use crate::publisher::{Publisher, Schedule};
 use crate::received::{Rare, Received};
-use crate::sockets::{OPENING_MAX, Opening, connect, ready, say};
+use crate::sockets::{Connection, OPENING_MAX, pong, ready};
 
 /// Latencies are recorded at every k-th member, so that about this many members are sampled.
 pub const SAMPLED_MEMBERS: usize = 200;
@@ -53,17 +51,6 @@ pub struct Room {
     idle_ns: u64,
     idle_since_ns: Option<u64>,
     pub received: Received,
-}
-
-struct Connection {
-    socket: TcpStream,
-    stage: Stage,
-    remainder: Remainder,
-}
-
-enum Stage {
-    Opening(Opening),
-    Framed,
 }
 
 impl Room {
@@ -151,25 +138,17 @@ impl Room {
 
     fn open(&mut self) -> Result<(), Failure> {
         let index = self.connections.len();
-        let socket = connect(self.address, index).map_err(world("connect"))?;
-        socket.set_nodelay(true).map_err(world("connect"))?;
-        let readable = epoll::EventFlags::IN | epoll::EventFlags::ET;
-        epoll::add(&self.epoll, &socket, epoll::EventData::new_u64(index as u64), readable)?;
-        let stage = match self.dialect.upgrade_request() {
-            Some(head) => {
-                say(&socket, &head)?;
-                Stage::Opening(Opening::new(self.dialect.member_request()))
-            }
-            None => {
-                let publisher = index >= self.shape.members;
-                say(&socket, &if publisher { vec![BARE_PUBLISHER] } else { self.dialect.member_request() })?;
-                Stage::Framed
-            }
+        let member = index < self.shape.members;
+        let connection = match self.dialect.upgrade_request() {
+            Some(head) => Connection::open(self.address, index, &head, Some(self.dialect.member_request()))?,
+            None if member => Connection::open(self.address, index, &self.dialect.member_request(), None)?,
+            None => Connection::open(self.address, index, &[BARE_PUBLISHER], None)?,
         };
-        if index < self.shape.members {
+        connection.watch(&self.epoll, index, epoll::EventFlags::IN | epoll::EventFlags::ET)?;
+        if member {
             self.received.checker.add_member(self.counter);
         }
-        self.connections.push(Connection { socket, stage, remainder: Remainder::default() });
+        self.connections.push(connection);
         Ok(())
     }
 
@@ -210,31 +189,16 @@ impl Room {
         let sampled = index.is_multiple_of(self.shape.members.div_ceil(SAMPLED_MEMBERS));
         loop {
             let connection = &mut self.connections[index];
-            let kept = connection.remainder.restore(&mut self.buffer);
-            let got = match recv(&connection.socket, &mut self.buffer[kept..], RecvFlags::DONTWAIT) {
-                Ok((0, _)) => return Err(Failure::Closed { connection: index, reason: "end of stream".into() }),
-                Ok((got, _)) => got,
-                Err(Errno::AGAIN) => return Ok(()),
-                Err(Errno::INTR) => continue,
-                Err(error) => return Err(world("read")(error.into())),
-            };
+            let read = connection.receive(&mut self.buffer, BUFFER_BYTES);
+            let closed = |error: io::Error| Failure::Closed { connection: index, reason: error.to_string() };
+            let Some(length) = read.map_err(closed)? else { return Ok(()) };
             let now_ns = self.clock.elapsed().as_nanos() as u64;
-            let bytes = &self.buffer[..kept + got];
-            if let Stage::Opening(opening) = &mut connection.stage {
-                if opening.take_in(&connection.socket, bytes)? {
-                    connection.stage = Stage::Framed;
-                }
-            } else {
-                let received = &mut self.received;
-                connection
-                    .remainder
-                    .walk(bytes, |frame| received.hear(index, sampled, now_ns, frame))
-                    .map_err(|source| Failure::Illegal { connection: index, source })?;
-                if !self.received.rare.is_empty() {
-                    self.see_to_rare(index)?;
-                }
+            let received = &mut self.received;
+            connection.take_in(&self.buffer[..length], |frame| received.hear(index, sampled, now_ns, frame))?;
+            if !self.received.rare.is_empty() {
+                self.see_to_rare(index)?;
             }
-            if kept + got < self.buffer.len() {
+            if length < self.buffer.len() {
                 return Ok(());
             }
         }
@@ -245,7 +209,9 @@ impl Room {
             match rare {
                 Rare::Joined => self.joined += 1,
                 Rare::Ping(payload) => self.answer_ping(index, &payload)?,
-                Rare::Closed(reason) => return Err(Failure::Closed { connection: index, reason }),
+                Rare::Closed(code, reason) => {
+                    return Err(Failure::Closed { connection: index, reason: format!("code {code} {reason}") });
+                }
                 Rare::Refused(text) => return Err(Failure::Refused(text)),
             }
         }
@@ -253,14 +219,12 @@ impl Room {
     }
 
     fn answer_ping(&mut self, index: usize, payload: &[u8]) -> Result<(), Failure> {
-        let mut pong = Vec::new();
-        frames::put_client_frame(frames::PONG, payload, &mut pong);
         match self.publisher.as_mut().filter(|publisher| publisher.connection == index) {
             Some(publisher) => {
-                publisher.put_frame(&pong);
+                publisher.put_pong(payload);
                 Ok(())
             }
-            None => say(&self.connections[index].socket, &pong),
+            None => pong(&self.connections[index].socket, payload),
         }
     }
 }

@@ -22,8 +22,8 @@ pub enum Failure {
     Closed { connection: usize, reason: String },
     #[error("the server refused: {0}")]
     Refused(String),
-    #[error("connection {connection}: {source}")]
-    Illegal { connection: usize, source: IllegalFrame },
+    #[error("the server sent {0}")]
+    Illegal(#[from] IllegalFrame),
     #[error("only {joined} of {asked} connections had joined after {OPENING_TIME_MAX:?}")]
     OpeningTooSlow { joined: usize, asked: usize },
     #[error("the store: {0}")]

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
 use crate::dialect::Publication;
+use crate::frames;
 
 /// Bytes that may wait in user space until the kernel takes them: enough that one call carries many messages.
 const PENDING_BYTES_MAX: usize = 32 << 10;
@@ -72,9 +73,9 @@ impl Publisher {
         self.publication.put(counter, stamp_ns, &mut self.pending);
     }
 
-    /// Queues any other frame, in order with the messages.
-    pub fn put_frame(&mut self, frame: &[u8]) {
-        self.pending.extend_from_slice(frame);
+    /// Queues the answer to a ping, in order with the messages.
+    pub fn put_pong(&mut self, payload: &[u8]) {
+        frames::put_client_frame(frames::PONG, payload, &mut self.pending);
     }
 
     pub fn flush(&mut self, socket: &TcpStream) -> io::Result<()> {

@@ -24,9 +24,30 @@ pub struct Received {
 pub enum Rare {
     Joined,
     Ping(Vec<u8>),
-    Closed(String),
+    /// The connection ends, with this code and reason.
+    Closed(u16, String),
     Refused(String),
 }
+
+impl Rare {
+    /// What a frame means. `None` for what a server sends by itself.
+    pub fn of(frame: Frame<'_>) -> Option<Rare> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        match (frame.opcode, frame.payload) {
+            (frames::TEXT, payload) if payload.starts_with(JOINED_PREFIX) => Some(Rare::Joined),
+            (frames::TEXT, payload) if payload.starts_with(b"{\"cid\":") => Some(Rare::Refused(text(payload))),
+            (frames::PING, payload) => Some(Rare::Ping(payload.to_vec())),
+            (frames::CLOSE, [high, low, reason @ ..]) => {
+                Some(Rare::Closed(u16::from_be_bytes([*high, *low]), text(reason)))
+            }
+            (frames::CLOSE, _) => Some(Rare::Closed(NO_CODE, String::new())),
+            _ => None,
+        }
+    }
+}
+
+/// What stands for the code of a close frame without one.
+const NO_CODE: u16 = 1005;
 
 impl Received {
     pub fn new(checker: Checker) -> Received {
@@ -59,16 +80,10 @@ impl Received {
 
     #[cold]
     fn hear_rare(&mut self, frame: Frame<'_>) {
-        let payload = frame.payload;
-        let text = || String::from_utf8_lossy(payload).into_owned();
-        match frame.opcode {
-            frames::TEXT if payload.starts_with(ACK_PREFIX) => self.acks += 1,
-            frames::TEXT if payload.starts_with(JOINED_PREFIX) => self.rare.push(Rare::Joined),
-            // The refusal of a request. All other messages that a server sends by itself do not affect the counts.
-            frames::TEXT if payload.starts_with(b"{\"cid\":") => self.rare.push(Rare::Refused(text())),
-            frames::PING => self.rare.push(Rare::Ping(payload.to_vec())),
-            frames::CLOSE => self.rare.push(Rare::Closed(close_reason(payload))),
-            _ => {}
+        if frame.opcode == frames::TEXT && frame.payload.starts_with(ACK_PREFIX) {
+            self.acks += 1;
+        } else {
+            self.rare.extend(Rare::of(frame));
         }
     }
 
@@ -83,13 +98,4 @@ impl Received {
 
 pub fn empty_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("the bounds are constants that a histogram can have")
-}
-
-fn close_reason(payload: &[u8]) -> String {
-    match payload {
-        [high, low, text @ ..] => {
-            format!("code {} {}", u16::from_be_bytes([*high, *low]), String::from_utf8_lossy(text))
-        }
-        _ => "without a code".into(),
-    }
 }

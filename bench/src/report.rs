@@ -52,6 +52,11 @@ pub fn row(name: impl ToString, figures: impl IntoIterator<Item = Option<f64>>) 
     std::iter::once(name.to_string()).chain(figures.into_iter().map(shown)).collect()
 }
 
+/// A row of a table: a name, and counts.
+pub fn counts(name: impl ToString, counts: impl IntoIterator<Item = u64>) -> Vec<String> {
+    std::iter::once(name.to_string()).chain(counts.into_iter().map(|count| count.to_string())).collect()
+}
+
 /// The median, if there are any figures.
 pub fn median(mut figures: Vec<f64>) -> Option<f64> {
     figures.sort_by(f64::total_cmp);

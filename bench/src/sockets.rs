@@ -1,4 +1,4 @@
-//! What all clients do with sockets: connect, send a first request, open a WebSocket, and wait for bytes.
+//! What all clients do with sockets: connect, open a WebSocket, wait for bytes, and read frames.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -8,10 +8,11 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use rustix::net::{self, AddressFamily, SendFlags, SocketFlags, SocketType, send};
+use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send};
 
 use crate::dialect::Dialect;
 use crate::failure::{Failure, world};
+use crate::frames::{self, Frame, Remainder};
 
 /// Connections that are being opened at the same time: far fewer than any listener's backlog.
 pub const OPENING_MAX: usize = 128;
@@ -22,7 +23,7 @@ const HEAD_BYTES_MAX: usize = 8 << 10;
 /// Connects from a different local address for each few thousand connections. A connection needs a local port. Once
 /// half of one address's ports are taken, the kernel searches through thousands of them for the next one, and late
 /// members would seem slow to join.
-pub fn connect(server: SocketAddr, index: usize) -> io::Result<TcpStream> {
+fn connect(server: SocketAddr, index: usize) -> io::Result<TcpStream> {
     let number = u8::try_from(index / PORTS_PER_ADDRESS).map_err(io::Error::other)?;
     if number == 0 || !server.ip().is_loopback() || server.is_ipv6() {
         return TcpStream::connect(server);
@@ -34,7 +35,7 @@ pub fn connect(server: SocketAddr, index: usize) -> io::Result<TcpStream> {
 }
 
 /// Sends a few bytes on a connection that has sent almost nothing. If they do not fit, something is wrong.
-pub fn say(socket: &TcpStream, bytes: &[u8]) -> Result<(), Failure> {
+fn say(socket: &TcpStream, bytes: &[u8]) -> Result<(), Failure> {
     match send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
         Ok(sent) if sent == bytes.len() => Ok(()),
         Ok(_) => Err(world("send")(io::Error::other("a request did not fit into an empty socket"))),
@@ -42,32 +43,86 @@ pub fn say(socket: &TcpStream, bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
+/// Answers a ping, or tells an idle server that the client is there.
+pub fn pong(socket: &TcpStream, payload: &[u8]) -> Result<(), Failure> {
+    let mut frame = Vec::new();
+    frames::put_client_frame(frames::PONG, payload, &mut frame);
+    say(socket, &frame)
+}
+
+/// One connection of a client, and what is unfinished of what it has read.
+pub struct Connection {
+    pub socket: TcpStream,
+    /// Until the WebSocket is open.
+    opening: Option<Opening>,
+    remainder: Remainder,
+}
+
 /// The opening of a WebSocket whose request has been sent.
-pub struct Opening {
+struct Opening {
     /// The received part of the head of the answer.
     head: Vec<u8>,
+    /// The request that follows.
     next: Vec<u8>,
 }
 
-impl Opening {
-    /// `next` is the request that follows once the opening is answered.
-    pub fn new(next: Vec<u8>) -> Opening {
-        Opening { head: Vec::new(), next }
+impl Connection {
+    /// Connects, and sends the first bytes. If they open a WebSocket, `next` is sent when it is open.
+    pub fn open(server: SocketAddr, index: usize, first: &[u8], next: Option<Vec<u8>>) -> Result<Connection, Failure> {
+        let socket = connect(server, index).map_err(world("connect"))?;
+        socket.set_nodelay(true)?;
+        say(&socket, first)?;
+        let opening = next.map(|next| Opening { head: Vec::new(), next });
+        Ok(Connection { socket, opening, remainder: Remainder::default() })
     }
 
-    /// Takes in bytes of the answer. When it is complete, sends the next request and returns `true`. No bytes may
-    /// follow the head, because the client has sent no request before.
-    pub fn take_in(&mut self, socket: &TcpStream, bytes: &[u8]) -> Result<bool, Failure> {
-        self.head.extend_from_slice(bytes);
-        if !self.head.ends_with(b"\r\n\r\n") && self.head.len() < HEAD_BYTES_MAX {
-            return Ok(false);
+    /// Adds the socket to an epoll set, with its index.
+    pub fn watch(&self, epoll: &OwnedFd, index: usize, flags: epoll::EventFlags) -> Result<(), Failure> {
+        Ok(epoll::add(epoll, &self.socket, epoll::EventData::new_u64(index as u64), flags)?)
+    }
+
+    /// Reads at most `most` bytes that have arrived. Returns the length of what is in the buffer, which begins with what
+    /// was kept. `None` if nothing has arrived. The end of the stream is an error.
+    #[inline]
+    pub fn receive(&self, buffer: &mut [u8], most: usize) -> io::Result<Option<usize>> {
+        let kept = self.remainder.restore(buffer);
+        let until = buffer.len().min(kept.saturating_add(most));
+        loop {
+            return match recv(&self.socket, &mut buffer[kept..until], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "end of stream")),
+                Ok((got, _)) => Ok(Some(kept + got)),
+                Err(Errno::AGAIN) => Ok(None),
+                Err(Errno::INTR) => continue,
+                Err(error) => Err(error.into()),
+            };
         }
-        let text = String::from_utf8_lossy(&self.head);
+    }
+
+    /// Shows every frame that these received bytes complete.
+    #[inline]
+    pub fn take_in(&mut self, bytes: &[u8], show: impl FnMut(Frame<'_>)) -> Result<(), Failure> {
+        if self.opening.is_some() {
+            return self.go_on_opening(bytes);
+        }
+        Ok(self.remainder.walk(bytes, show)?)
+    }
+
+    /// Takes in bytes of the answer to the opening. When it is complete, sends the next request. No bytes may follow the
+    /// head, because the client has sent no request before.
+    #[cold]
+    fn go_on_opening(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let Some(opening) = &mut self.opening else { return Ok(()) };
+        opening.head.extend_from_slice(bytes);
+        if !opening.head.ends_with(b"\r\n\r\n") && opening.head.len() < HEAD_BYTES_MAX {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&opening.head);
         if !Dialect::is_upgrade(&text) {
             return Err(Failure::Refused(text.into_owned()));
         }
-        say(socket, &self.next)?;
-        Ok(true)
+        say(&self.socket, &opening.next)?;
+        self.opening = None;
+        Ok(())
     }
 }
 

@@ -1,12 +1,12 @@
 //! The measuring client against servers that do what the test tells them, over real sockets.
 
-use std::io;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::checker::Faults;
 use crate::dialect::BARE_WELCOME;
+use crate::frames;
 
 const CONTENT_BYTES: usize = 100;
 

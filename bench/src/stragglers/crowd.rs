@@ -12,16 +12,15 @@ use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
 use serde::{Deserialize, Serialize};
 
-use super::member::{Behavior, Ending, Hearing, Member};
+use super::member::{Behavior, Ending, Member};
 use crate::checker::{Checker, padding};
 use crate::dialect::{Dialect, Persistence, upgrade_request};
 use crate::failure::Failure;
-use crate::sockets::{OPENING_MAX, PORTS_PER_ADDRESS, connect, ready, say};
-use crate::{companion, cpu, frames};
+use crate::received::Rare;
+use crate::sockets::{Connection, OPENING_MAX, PORTS_PER_ADDRESS, ready};
+use crate::{companion, cpu};
 
 /// A turn waits this long for events, and handles at most so many.
 const PATIENCE: Duration = Duration::from_millis(5);
@@ -173,20 +172,19 @@ impl Crowd {
 
     fn open(&mut self, options: &Options) -> Result<(), Failure> {
         let index = self.members.len();
-        let socket = connect(options.address, options.from_address * PORTS_PER_ADDRESS + index)?;
-        socket.set_nodelay(true)?;
         let behavior = options.behaviors[index % options.behaviors.len()];
         let on_lag = if behavior == Behavior::Skipping { "&on_lag=skip" } else { "" };
-        say(&socket, &upgrade_request(&options.token, on_lag))?;
         let (token, room) = (options.token.clone(), options.room.clone());
         let join = Dialect::Stentor { token, persistence: Persistence::Passing, room }.member_request();
-        self.members.push(Member::new(socket, behavior, join, options.next));
+        let head = upgrade_request(&options.token, on_lag);
+        let place = options.from_address * PORTS_PER_ADDRESS + index;
+        let connection = Connection::open(options.address, place, &head, Some(join))?;
+        self.members.push(Member::new(connection, behavior, options.next));
         self.watch(index)
     }
 
     fn watch(&self, index: usize) -> Result<(), Failure> {
-        let data = epoll::EventData::new_u64(index as u64);
-        Ok(epoll::add(&self.epoll, &self.members[index].socket, data, epoll::EventFlags::IN)?)
+        self.members[index].connection.watch(&self.epoll, index, epoll::EventFlags::IN)
     }
 
     /// The indices of the members that are still connected.
@@ -196,7 +194,7 @@ impl Crowd {
 
     fn stop(&mut self) -> Result<(), Failure> {
         for index in self.living() {
-            epoll::delete(&self.epoll, &self.members[index].socket)?;
+            epoll::delete(&self.epoll, &self.members[index].connection.socket)?;
         }
         self.stopped = true;
         Ok(())
@@ -226,7 +224,7 @@ impl Crowd {
     fn tick(&mut self) -> Result<(), Failure> {
         self.ticks += 1;
         for index in (self.ticks % TICKS_PER_WORD..self.members.len()).step_by(TICKS_PER_WORD) {
-            self.members[index].say(frames::PONG, b"");
+            self.members[index].pong(b"");
         }
         for index in (self.ticks % TICKS_PER_SIP..self.members.len()).step_by(TICKS_PER_SIP) {
             if self.members[index].behavior == Behavior::Slow && self.members[index].ending.is_none() {
@@ -238,19 +236,18 @@ impl Crowd {
 
     fn read(&mut self, index: usize, most: usize) -> Result<(), Failure> {
         let member = &mut self.members[index];
-        let kept = member.remainder.restore(&mut self.buffer);
-        let until = (kept + most).min(self.buffer.len());
-        let got = match recv(&member.socket, &mut self.buffer[kept..until], RecvFlags::DONTWAIT) {
-            Ok((0, _)) => return self.end(index, Ending::Cut),
-            Ok((got, _)) => got,
-            Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+        let length = match member.connection.receive(&mut self.buffer, most) {
+            Ok(Some(length)) => length,
+            Ok(None) => return Ok(()),
             Err(_) => return self.end(index, Ending::Cut),
         };
-        let hearing = member.take_in(&self.buffer[..kept + got], &mut self.checker)?;
-        match hearing {
-            Hearing::Nothing => {}
-            Hearing::Joined => self.joined += 1,
-            Hearing::Closed(ending) => return self.end(index, ending),
+        for rare in member.take_in(&self.buffer[..length], &mut self.checker)? {
+            match rare {
+                Rare::Joined => self.joined += 1,
+                Rare::Ping(payload) => self.members[index].pong(&payload),
+                Rare::Closed(code, _) => return self.end(index, Ending::Code(code)),
+                Rare::Refused(text) => return Err(Failure::Refused(text)),
+            }
         }
         Ok(())
     }
@@ -259,10 +256,10 @@ impl Crowd {
         let member = &mut self.members[index];
         member.ending = Some(ending);
         if !self.stopped {
-            epoll::delete(&self.epoll, &member.socket)?;
+            epoll::delete(&self.epoll, &member.connection.socket)?;
         }
         // A client that was closed hangs up.
-        match member.socket.shutdown(std::net::Shutdown::Both) {
+        match member.connection.socket.shutdown(std::net::Shutdown::Both) {
             Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(error.into()),
             _ => Ok(()),
         }
@@ -270,7 +267,7 @@ impl Crowd {
 
     fn has_all(&self, sent: u32) -> bool {
         self.last_read.elapsed() > QUIET
-            && self.members.iter().all(|member| member.ending.is_some() || member.has_all(sent))
+            && self.members.iter().all(|member| member.ending.is_some() || member.heard.has_all(sent))
     }
 
     fn outcomes(&self, sent: u32) -> BTreeMap<Behavior, Outcome> {
@@ -278,11 +275,11 @@ impl Crowd {
         for member in &self.members {
             let outcome = outcomes.entry(member.behavior).or_default();
             outcome.members += 1;
-            outcome.gaps += member.gaps;
-            outcome.missed += member.missed;
-            outcome.wrong += member.wrong;
+            outcome.gaps += member.heard.gaps;
+            outcome.missed += member.heard.missed;
+            outcome.wrong += member.heard.wrong;
             let counted = match member.ending {
-                None if member.has_all(sent) => &mut outcome.caught_up,
+                None if member.heard.has_all(sent) => &mut outcome.caught_up,
                 None => &mut outcome.behind,
                 Some(Ending::Cut) => &mut outcome.reset,
                 Some(Ending::Code(1013)) => &mut outcome.closed_1013,

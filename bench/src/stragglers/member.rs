@@ -1,14 +1,12 @@
 //! One member of a room of stragglers. Checks what it receives against the gaps that it was told.
 
-use std::io;
-use std::net::TcpStream;
-
 use serde::{Deserialize, Serialize};
 
 use crate::checker::Checker;
-use crate::dialect::JOINED_PREFIX;
-use crate::frames::{self, Frame, Remainder};
-use crate::sockets::{self, Opening};
+use crate::failure::Failure;
+use crate::frames::Frame;
+use crate::received::Rare;
+use crate::sockets::{self, Connection};
 
 const GAP_PREFIX: &[u8] = br#"{"channel_gap":{"#;
 const ID_NAME: &[u8] = br#""message_id":""#;
@@ -30,11 +28,16 @@ pub enum Behavior {
 }
 
 pub struct Member {
-    pub socket: TcpStream,
+    pub connection: Connection,
     pub behavior: Behavior,
     pub ending: Option<Ending>,
-    pub remainder: Remainder,
-    opening: Option<Opening>,
+    pub heard: Heard,
+}
+
+/// What a member has heard of the room, held against the gaps that it was told.
+pub struct Heard {
+    /// Whether the member asked for gaps.
+    skipping: bool,
     /// The counter of the next message, unless a gap was told.
     next: u32,
     last: Option<Id>,
@@ -52,79 +55,53 @@ pub enum Ending {
     Cut,
 }
 
-/// What one read brought, besides messages.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Hearing {
-    Nothing,
-    Joined,
-    Closed(Ending),
-}
-
 #[derive(Debug)]
 struct Gap {
     before: Option<Id>,
 }
 
 impl Member {
-    /// A member whose opening has been sent. It sends `join` when the opening is answered.
-    pub fn new(socket: TcpStream, behavior: Behavior, join: Vec<u8>, next: u32) -> Member {
-        Member {
-            socket,
-            behavior,
-            ending: None,
-            remainder: Remainder::default(),
-            opening: Some(Opening::new(join)),
-            next,
-            last: None,
-            gap: None,
-            gaps: 0,
-            missed: 0,
-            wrong: 0,
-        }
+    /// A member that is joining. The next message of its room has the counter `next`.
+    pub fn new(connection: Connection, behavior: Behavior, next: u32) -> Member {
+        Member { connection, behavior, ending: None, heard: Heard::new(behavior, next) }
     }
 
-    /// Whether it knows of `sent` messages: it has seen the last of them, or a gap without an end covers it.
+    /// Handles the bytes of a read. Returns what they brought besides messages.
+    pub fn take_in(&mut self, bytes: &[u8], checker: &mut Checker) -> Result<Vec<Rare>, Failure> {
+        let (heard, mut rare) = (&mut self.heard, Vec::new());
+        self.connection.take_in(bytes, |frame| rare.extend(heard.hear(frame, checker)))?;
+        Ok(rare)
+    }
+
+    /// Answers a ping, or says something, if the socket has room for it. If the connection is dead, a read will tell.
+    pub fn pong(&self, payload: &[u8]) {
+        if self.ending.is_none() {
+            let _ = sockets::pong(&self.connection.socket, payload);
+        }
+    }
+}
+
+impl Heard {
+    fn new(behavior: Behavior, next: u32) -> Heard {
+        let skipping = behavior == Behavior::Skipping;
+        Heard { skipping, next, last: None, gap: None, gaps: 0, missed: 0, wrong: 0 }
+    }
+
+    /// Whether the member knows of `sent` messages: it has seen the last of them, or a gap without an end covers it.
     pub fn has_all(&self, sent: u32) -> bool {
         self.next >= sent || self.gap.as_ref().is_some_and(|gap| gap.before.is_none())
     }
 
-    /// Handles the bytes of a read, after the bytes that were kept.
-    pub fn take_in(&mut self, bytes: &[u8], checker: &mut Checker) -> io::Result<Hearing> {
-        if let Some(opening) = &mut self.opening {
-            if opening.take_in(&self.socket, bytes).map_err(io::Error::other)? {
-                self.opening = None;
-            }
-            return Ok(Hearing::Nothing);
-        }
-        let mut hearing = Hearing::Nothing;
-        let mut remainder = std::mem::take(&mut self.remainder);
-        let walked = remainder.walk(bytes, |frame| match self.hear(frame, checker) {
-            Hearing::Nothing => {}
-            told => hearing = told,
-        });
-        self.remainder = remainder;
-        walked.map_err(io::Error::other)?;
-        Ok(hearing)
-    }
-
-    fn hear(&mut self, frame: Frame<'_>, checker: &mut Checker) -> Hearing {
+    fn hear(&mut self, frame: Frame<'_>, checker: &mut Checker) -> Option<Rare> {
         let payload = frame.payload;
-        match frame.opcode {
-            frames::TEXT if payload.starts_with(GAP_PREFIX) => self.hear_gap(payload),
-            frames::TEXT if payload.starts_with(JOINED_PREFIX) => return Hearing::Joined,
-            frames::TEXT => {
-                if let Some(counter) = checker.counter(payload) {
-                    self.hear_message(counter, id_in(payload));
-                }
-            }
-            frames::PING => self.say(frames::PONG, payload),
-            frames::CLOSE => {
-                let code = payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
-                return Hearing::Closed(Ending::Code(code));
-            }
-            _ => {}
+        if payload.starts_with(GAP_PREFIX) {
+            self.hear_gap(payload);
+        } else if let Some(counter) = checker.counter(payload) {
+            self.hear_message(counter, id_in(payload));
+        } else {
+            return Rare::of(frame);
         }
-        Hearing::Nothing
+        None
     }
 
     fn hear_message(&mut self, counter: u32, id: Option<Id>) {
@@ -150,18 +127,9 @@ impl Member {
             None => self.last.is_none() || after == self.last,
             Some(_) => after <= self.last,
         };
-        self.wrong += u64::from(!right || self.behavior != Behavior::Skipping);
+        self.wrong += u64::from(!right || !self.skipping);
         self.gaps += 1;
         self.gap = Some(Gap { before });
-    }
-
-    /// Sends a frame if the socket has room for it. If the connection is dead, a read will tell.
-    pub fn say(&self, opcode: u8, payload: &[u8]) {
-        let mut frame = Vec::new();
-        frames::put_client_frame(opcode, payload, &mut frame);
-        if self.ending.is_none() {
-            let _ = sockets::say(&self.socket, &frame);
-        }
     }
 }
 
@@ -173,11 +141,10 @@ fn id_in(payload: &[u8]) -> Option<Id> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
-
     use super::*;
     use crate::checker::{content, padding};
     use crate::dialect::message_as_delivered;
+    use crate::frames::{self, Remainder};
 
     const FIRST: &str = "f4f9926e-0877-7a3f-9db2-d506c0f311d1";
 
@@ -202,24 +169,18 @@ mod tests {
         frame
     }
 
-    fn socket() -> TcpStream {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        TcpStream::connect(listener.local_addr().unwrap()).unwrap()
-    }
-
-    fn member(behavior: Behavior, heard: &[Vec<u8>]) -> Member {
-        let mut member = Member::new(socket(), behavior, Vec::new(), 0);
-        member.opening = None;
-        let mut checker = Checker::new(padding(100));
-        assert_eq!(member.take_in(&heard.concat(), &mut checker).unwrap(), Hearing::Nothing);
-        member
+    fn heard(behavior: Behavior, frames: &[Vec<u8>]) -> Heard {
+        let (mut heard, mut checker) = (Heard::new(behavior, 0), Checker::new(padding(100)));
+        let shown = |frame: Frame<'_>| assert!(heard.hear(frame, &mut checker).is_none());
+        Remainder::default().walk(&frames.concat(), shown).unwrap();
+        heard
     }
 
     #[test]
     fn what_is_missed_is_what_gaps_name() {
-        let check = |heard: &[Vec<u8>], gaps, missed, wrong| {
-            let member = member(Behavior::Skipping, heard);
-            assert_eq!((member.gaps, member.missed, member.wrong), (gaps, missed, wrong));
+        let check = |frames: &[Vec<u8>], gaps, missed, wrong| {
+            let heard = heard(Behavior::Skipping, frames);
+            assert_eq!((heard.gaps, heard.missed, heard.wrong), (gaps, missed, wrong));
         };
         check(&[message(0), message(1)], 0, 0, 0);
         check(&[message(0), gap(Some(0), Some(7)), message(7), message(8)], 1, 6, 0);
@@ -234,27 +195,18 @@ mod tests {
 
     #[test]
     fn only_who_asked_for_it_is_moved_on() {
-        let member = member(Behavior::Silent, &[message(0), gap(Some(0), Some(7)), message(7)]);
-        assert_eq!((member.gaps, member.wrong), (1, 1));
+        let heard = heard(Behavior::Silent, &[message(0), gap(Some(0), Some(7)), message(7)]);
+        assert_eq!((heard.gaps, heard.wrong), (1, 1));
     }
 
     #[test]
     fn a_member_has_all_when_it_saw_the_last_or_was_moved_to_the_end() {
-        let check = |heard: &[Vec<u8>], sent, expected| {
-            assert_eq!(member(Behavior::Skipping, heard).has_all(sent), expected, "{sent} sent");
+        let check = |frames: &[Vec<u8>], sent, expected| {
+            assert_eq!(heard(Behavior::Skipping, frames).has_all(sent), expected, "{sent} sent");
         };
         check(&[message(0), message(1)], 2, true);
         check(&[message(0), message(1)], 3, false);
         check(&[message(0), gap(Some(0), None)], 9, true);
         check(&[message(0), gap(Some(0), Some(5))], 9, false);
-    }
-
-    #[test]
-    fn a_close_frame_tells_its_code() {
-        let mut member = Member::new(socket(), Behavior::Silent, Vec::new(), 0);
-        member.opening = None;
-        let mut checker = Checker::new(padding(100));
-        let close = [0x88, 5, 0x03, 0xf5, b's', b'l', b'o'];
-        assert_eq!(member.take_in(&close, &mut checker).unwrap(), Hearing::Closed(Ending::Code(1013)));
     }
 }

@@ -73,7 +73,6 @@ pub fn report(options: &Options, stopped: usize, measurements: &Measurements) ->
 fn phases(measurements: &Measurements) -> Table {
     let header = [
         "the others",
-        "windows",
         "M deliveries/s",
         "p50 ms",
         "p99 ms",
@@ -98,8 +97,7 @@ fn phases(measurements: &Measurements) -> Table {
             mib(most(|look| look.kernel_tcp_bytes)),
             phase.median(|run| run.disturbed_share * 100.0),
         ];
-        let windows = Some(phase.windows.len() as f64);
-        report::row(phase.name, std::iter::once(windows).chain(figures))
+        report::row(format!("{}, {} windows", phase.name, phase.windows.len()), figures)
     };
     report::table(header, measurements.phases.iter().map(cells))
 }
@@ -129,7 +127,7 @@ fn outcomes(measurements: &Measurements) -> Table {
             outcome.missed,
             outcome.wrong,
         ];
-        report::row(format!("{behavior:?}").to_lowercase(), figures.map(|figure| Some(figure as f64)))
+        report::counts(format!("{behavior:?}").to_lowercase(), figures)
     };
     report::table(header, measurements.outcomes.iter().map(cells))
 }
@@ -164,7 +162,7 @@ fn standings(measurements: &Measurements) -> Table {
             *descriptors as u64,
         ];
         let resident = mib(Some(look.resident_bytes as f64));
-        Some(report::row(name, counts.map(|count| Some(count as f64)).into_iter().chain([resident])))
+        Some([report::counts(name, counts), vec![shown(resident)]].concat())
     };
     report::table(header, all.into_iter().filter_map(cells))
 }
