@@ -54,7 +54,7 @@ enum Question {
     /// The embedded store alone: what does a message cost in one channel and in a million, and what does a start cost
     /// after a kill?
     Store(store::Options),
-    /// The embedded store beside a database: messages stored, pages read, and how full partitions become?
+    /// The embedded store beside a database: messages stored, and how full partitions become?
     Stores(stores::Options),
     /// A server to compare with; the other commands start it.
     #[command(hide = true)]

@@ -1,12 +1,11 @@
 //! The embedded store beside a database, which this bench starts itself. It measures messages stored through the whole
-//! server, the same rows stored by the database's driver alone, pages, and how full partitions become.
+//! server, the same rows stored by the database's driver alone, and how full partitions become.
 //!
 //! The database is one node. It has on disk what it has acknowledged, like the embedded store. It has its own cores,
 //! because in real use it has its own machines: it must not take CPU time from the server.
 
 mod database;
 mod driver_alone;
-mod pages;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,7 +25,6 @@ use crate::server::{Kind, Server};
 use crate::setting::{Disk, Runs, Setting};
 use database::{Database, Partition};
 pub use driver_alone::{DriverAlone, serve as serve_driver_alone};
-use pages::{PageTimes, Reads};
 
 /// The bounds that the store promises for a partition: the limit at which it is closed, and the rows that are under way
 /// at that time.
@@ -44,12 +42,6 @@ pub struct Options {
     /// Seconds of sending into one room, for its partitions.
     #[arg(long, default_value_t = 60.0)]
     hot_secs: f64,
-    /// Messages of the room that is read.
-    #[arg(long, default_value_t = 50_000)]
-    messages: usize,
-    /// Pages that are read of each kind.
-    #[arg(long, default_value_t = 2_000)]
-    pages: usize,
     #[command(flatten)]
     runs: Runs,
     /// The cores of the database's node; by default the last, or all but two.
@@ -86,11 +78,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let Some(database) = Database::of_environment()? else {
         return database::again_beside_a_node(options.with_cassandra.as_deref(), &places.node);
     };
-    let data_in = options.disk.directory()?;
     let launch = Launch {
         store: "embedded".into(),
         persistence: Persistence::Kept,
-        data_in: Some(data_in.clone()),
+        data_in: Some(options.disk.directory()?),
         ..options.setting.launch(1)?
     };
     // A node that has just started is slow, because its code is compiled while it runs.
@@ -103,9 +94,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     }
     cpu::pin_to(&places.publishers)?;
     let partitions = hot_room(options, &launch, &database)?;
-    let reads = Reads { messages: options.messages, pages: options.pages, payload: options.runs.payload };
-    let pages = pages::measure(reads, &data_in, &database)?;
-    print(options, &launch, &places, &sent, &pages, &partitions)
+    print(options, &launch, &places, &sent, &partitions)
 }
 
 /// The cores of the database's node, and the cores of the clients that publish to a server with this database.
@@ -128,12 +117,8 @@ impl Places {
 /// Refuses options that cannot be measured, before anything is built or started.
 fn check(options: &Options) -> Result<(), Failure> {
     options.runs.check()?;
-    let numbers = [options.rooms, options.messages, options.pages];
-    if options.hot_secs <= 0.0 || numbers.contains(&0) || options.in_flight.contains(&0) {
+    if options.hot_secs <= 0.0 || options.rooms == 0 || options.in_flight.contains(&0) {
         return Err(Failure::Options("no number may be zero".into()));
-    }
-    if options.messages < 2 * pages::PAGE_MESSAGES {
-        return Err(Failure::Options(format!("--messages must be {} at least", 2 * pages::PAGE_MESSAGES)));
     }
     Ok(())
 }
@@ -209,7 +194,6 @@ fn print(
     launch: &Launch,
     places: &Places,
     sent: &[Sent],
-    pages: &[PageTimes],
     partitions: &[Partition],
 ) -> Result<(), Failure> {
     println!("{}", Conditions::here());
@@ -241,7 +225,6 @@ fn print(
         goals.push(Goal::new(question, ratio(rates[1], rates[2]), Bound::AtLeast(0.8)));
     }
     println!("\n{}", report::table(["sending", "messages/s", "p50 ms", "p99 ms"], rows));
-    println!("\n{}", pages::table(pages));
     let cells = |(number, partition): (usize, &Partition)| {
         let mib = partition.bytes as f64 / f64::from(1 << 20);
         report::row(number + 1, [Some(partition.rows as f64), Some(mib)])
@@ -252,7 +235,7 @@ fn print(
     goals.push(Goal::new("rows of the largest partition", most(|one| one.rows), Bound::AtMost(PARTITION_ROWS_MAX)));
     goals.push(Goal::new("bytes of the largest partition", most(|one| one.bytes), Bound::AtMost(PARTITION_BYTES_MAX)));
     goals::print(&goals);
-    let results = serde_json::json!({ "sent": sent, "pages": pages, "partitions": partitions, "goals": goals });
+    let results = serde_json::json!({ "sent": sent, "partitions": partitions, "goals": goals });
     Ok(options.setting.keep(&results)?)
 }
 
