@@ -2,7 +2,7 @@
 //! many a second, and how long until the acknowledgement, with few and with many requests in flight.
 
 pub mod publishers;
-pub mod store_alone;
+mod store_alone;
 
 use std::path::{Path, PathBuf};
 
@@ -135,17 +135,8 @@ fn print(options: &Options, launch: &Launch, pairs: &[Pair]) -> Result<(), Failu
         options.runs.repeat,
         options.runs.secs
     );
-    let header = [
-        "in flight",
-        "acks/s",
-        "store alone/s",
-        "÷ store",
-        "p50 ms",
-        "p99 ms",
-        "store p50 ms",
-        "store p99 ms",
-        "server's cores",
-    ];
+    let header =
+        "in flight | acks/s | store alone/s | ÷ store | p50 ms | p99 ms | store p50 ms | store p99 ms | server's cores";
     let (mut goals, mut rows) = (Vec::new(), Vec::new());
     for &in_flight in &options.in_flight {
         let of = |figure: &dyn Fn(&Pair) -> f64| {

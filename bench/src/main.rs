@@ -1,5 +1,6 @@
 //! Stentor beside minimal programs that do the same work: `cargo run --release -p bench -- fanout`.
 
+mod author;
 mod bare_loop;
 mod checker;
 mod client;

@@ -37,11 +37,11 @@ impl fmt::Display for Conditions {
     }
 }
 
-/// A table in Markdown. The first column has names, the others have figures.
-pub fn table<'a>(header: impl IntoIterator<Item = &'a str>, rows: impl IntoIterator<Item = Vec<String>>) -> Table {
+/// A table in Markdown. The header's cells are separated by ` | `. The first column has names, the others have figures.
+pub fn table(header: &str, rows: impl IntoIterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
-    table.set_header(header);
+    table.set_header(header.split(" | "));
     table.add_rows(rows);
     table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     table

@@ -327,19 +327,8 @@ fn print(options: &Options, places: &[(usize, Place)], clients: usize, all: &[Fi
         println!("{shards} shards on cores {server_cpus:?}, clients on {client_cpus:?}.");
         place.sharing.iter().for_each(|text| println!("{text}"));
     }
-    let header = [
-        "shards",
-        "M deliveries/s",
-        "× the first",
-        "p99 ms",
-        "server's cores",
-        "… in the kernel",
-        "clients' cores busy",
-        "waiting for a core",
-        "quiet: CPU µs a delivery",
-        "× the first",
-        "why not more",
-    ];
+    let header = "shards | M deliveries/s | × the first | p99 ms | server's cores | … in the kernel | clients' \
+                   cores busy | waiting for a core | quiet: CPU µs a delivery | × the first | why not more";
     let of = |shards: usize, figure: fn(&Figures) -> f64| {
         report::median(all.iter().filter(|figures| figures.shards == shards).map(figure).collect())
     };

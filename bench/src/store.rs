@@ -86,17 +86,8 @@ fn print(options: &Options, spans: &[Span], rounds: &[Round]) -> Result<(), Fail
         "Messages of {} bytes, {} a commit; spread: {} channels at random. A line is what one more million cost.\n",
         options.payload, options.group, options.channels
     );
-    let header = [
-        "layout, million",
-        "CPU µs a message",
-        "bytes written a message",
-        "commit p50 ms",
-        "p99 ms",
-        "longest",
-        "longest bare sync ms",
-        "most first-level runs",
-        "MiB on disk",
-    ];
+    let header = "layout, million | CPU µs a message | bytes written a message | commit p50 ms | p99 ms | longest | \
+                   longest bare sync ms | most first-level runs | MiB on disk";
     println!("{}", report::table(header, spans.iter().map(Span::cells)));
     kills::print(rounds);
     let goals = goals(spans);

@@ -224,13 +224,13 @@ fn print(
         let question = format!("messages/s on the database ÷ the driver alone, {in_flight} in flight");
         goals.push(Goal::new(question, ratio(rates[1], rates[2]), Bound::AtLeast(0.8)));
     }
-    println!("\n{}", report::table(["sending", "messages/s", "p50 ms", "p99 ms"], rows));
+    println!("\n{}", report::table("sending | messages/s | p50 ms | p99 ms", rows));
     let cells = |(number, partition): (usize, &Partition)| {
         let mib = partition.bytes as f64 / f64::from(1 << 20);
         report::row(number + 1, [Some(partition.rows as f64), Some(mib)])
     };
     let rows = partitions.iter().enumerate().map(cells);
-    println!("\n{}", report::table(["partition of the hot room", "rows", "MiB of text"], rows));
+    println!("\n{}", report::table("partition of the hot room | rows | MiB of text", rows));
     let most = |of: fn(&Partition) -> u64| partitions.iter().map(of).max().map(|most| most as f64);
     goals.push(Goal::new("rows of the largest partition", most(|one| one.rows), Bound::AtMost(PARTITION_ROWS_MAX)));
     goals.push(Goal::new("bytes of the largest partition", most(|one| one.bytes), Bound::AtMost(PARTITION_BYTES_MAX)));

@@ -1,25 +1,16 @@
 //! The embedded store behind its bridge, without sockets and rooms: the most that can be committed.
 
 use std::collections::HashMap;
-use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use engine::id::{ChannelId, Sequence, Timestamp, UserId};
-use engine::message::{Message, MessageCode};
-use engine::message_id::MessageIds;
 use engine::persist::{StoreReceipt, StoreRequest, Ticket};
 use storage::bridge::{Bridge, StoreQueue};
 use storage::embedded::{Embedded, EmbeddedOptions};
-use uuid::Uuid;
 
 use super::{Answers, StoreAlone};
-use crate::checker;
+use crate::author::RoomsAuthor;
 use crate::companion;
-use crate::dialect::USERNAME;
 use crate::failure::Failure;
 use crate::received::empty_histogram;
 
@@ -37,7 +28,9 @@ pub fn serve() -> Result<(), Failure> {
 }
 
 fn drive(options: &StoreAlone, end: &StoreQueue) -> Result<Answers, Failure> {
-    let mut author = Author::new(options.rooms, options.payload);
+    let mut author = RoomsAuthor::new(0..options.rooms, options.payload);
+    // It only parks this thread until a receipt comes.
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let mut sent_at = HashMap::new();
     let mut latency_us = empty_histogram();
     let start = Instant::now();
@@ -46,7 +39,7 @@ fn drive(options: &StoreAlone, end: &StoreQueue) -> Result<Answers, Failure> {
     let mut last = start;
     loop {
         while start.elapsed() < duration && sent_at.len() < options.in_flight && end.has_room() {
-            let message = author.write()?;
+            let message = author.write();
             tickets += 1;
             sent_at.insert(tickets, Instant::now());
             end.try_send(Ticket(tickets), StoreRequest::Insert(message))
@@ -56,7 +49,8 @@ fn drive(options: &StoreAlone, end: &StoreQueue) -> Result<Answers, Failure> {
             return Ok(Answers::of(options.in_flight, last.duration_since(start).as_secs_f64(), &latency_us));
         }
         // Takes all receipts that have come before it sends new requests: a shard takes its receipts in the same way.
-        let mut receipt = Some(wait_for(end.receive()).ok_or_else(|| Failure::faulty("the store has stopped"))?);
+        let mut receipt =
+            Some(runtime.block_on(end.receive()).ok_or_else(|| Failure::faulty("the store has stopped"))?);
         last = Instant::now();
         while let Some((ticket, outcome)) = receipt {
             if outcome != Ok(StoreReceipt::Inserted) {
@@ -66,76 +60,5 @@ fn drive(options: &StoreAlone, end: &StoreQueue) -> Result<Answers, Failure> {
             latency_us.saturating_record(last.duration_since(sent).as_micros() as u64);
             receipt = end.try_receive();
         }
-    }
-}
-
-/// Writes the same messages as the publishers, in all rooms in turn.
-pub struct Author {
-    rooms: Vec<(ChannelId, MessageIds)>,
-    padding: String,
-    username: Arc<str>,
-    written: u32,
-}
-
-impl Author {
-    fn new(rooms: usize, content_bytes: usize) -> Author {
-        Author::of(0..rooms, content_bytes)
-    }
-
-    /// Writes in one room only.
-    pub fn of_room(number: usize, content_bytes: usize) -> Author {
-        Author::of(number..number + 1, content_bytes)
-    }
-
-    fn of(rooms: std::ops::Range<usize>, content_bytes: usize) -> Author {
-        let room = |number| ChannelId::room(&format!("durable-{number:04}")).expect("a short name");
-        Author {
-            rooms: rooms.map(|number| (room(number), MessageIds::after(None))).collect(),
-            padding: checker::padding(content_bytes),
-            username: USERNAME.into(),
-            written: 0,
-        }
-    }
-
-    pub fn write(&mut self) -> Result<Message, Failure> {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = Timestamp(since_epoch.as_nanos() as i64);
-        let count = self.rooms.len();
-        let (channel, ids) = &mut self.rooms[self.written as usize % count];
-        let id = ids.next(now, u64::from(self.written)).map_err(|_| Failure::faulty("ids ran ahead of the clock"))?;
-        let content = checker::content(self.written, now.0.cast_unsigned(), &self.padding);
-        let message = Message {
-            channel: channel.clone(),
-            id,
-            sequence: Sequence(u64::from(self.written) / count as u64 + 1),
-            code: MessageCode::Chat,
-            sender: UserId(Uuid::from_u128(1)),
-            username: self.username.clone(),
-            content: content.into(),
-            create_time: now,
-            update_time: now,
-            persistent: true,
-        };
-        self.written += 1;
-        Ok(message)
-    }
-}
-
-/// Runs one future on this thread. The thread sleeps while it waits.
-fn wait_for<T>(future: impl Future<Output = T>) -> T {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut context = Context::from_waker(&waker);
-    loop {
-        if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
-            return value;
-        }
-        std::thread::park();
     }
 }

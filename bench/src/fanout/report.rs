@@ -107,7 +107,7 @@ impl<'a> Report<'a> {
         println!("{}", Conditions::here());
         for room in &self.rooms {
             println!("\nOne room of {} members, server on one core, client on another:", room.members);
-            let header = ["", "stentor", "bare loop", "batching loop", "÷ bare", "÷ batching"];
+            let header = " | stentor | bare loop | batching loop | ÷ bare | ÷ batching";
             println!("{}", table(header, room.rows.iter().map(Row::cells)));
             goals::print(&room.goals);
         }

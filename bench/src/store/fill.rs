@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::author::Author;
+use super::author::LayoutAuthor;
 use super::filled::Filled;
 use super::sync_probe::SyncProbe;
 use super::{Layout, Options};
@@ -81,7 +81,7 @@ impl Reading {
 pub fn fill(options: &Options, layout: Layout, data: &Path) -> Result<Vec<Span>, Failure> {
     let store = Filled::open(layout, data)?;
     let probe = SyncProbe::start(data.parent().unwrap_or(data))?;
-    let mut author = Author::new(layout, options.channels, options.payload);
+    let mut author = LayoutAuthor::new(layout, options.channels, options.payload);
     let mut spans = Vec::new();
     for million in 1..=options.millions {
         let start = Reading::now()?;

@@ -83,6 +83,6 @@ pub fn print(rounds: &[Round]) {
         let figures = [round.first_ack_ms, round.acknowledged as f64, round.mib_written];
         report::row(format!("{}, killed {killed}", round.number), figures.map(Some))
     };
-    let header = ["start", "first ack after ms", "acks", "MiB written"];
+    let header = "start | first ack after ms | acks | MiB written";
     println!("\n{}", report::table(header, rounds.iter().map(cells)));
 }

@@ -16,9 +16,9 @@ use scylla::value::CqlValue;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
+use crate::author::RoomsAuthor;
 use crate::companion::{self, Companion};
 use crate::durable::Answers;
-use crate::durable::store_alone::Author;
 use crate::failure::Failure;
 use crate::launch::Launch;
 use crate::received::empty_histogram;
@@ -85,7 +85,7 @@ async fn drive(options: &DriverAlone) -> Result<Answers, Failure> {
     for number in 0..options.rooms {
         // The shares of all rooms add up to the requested number in flight.
         let share = options.in_flight / options.rooms + usize::from(number < options.in_flight % options.rooms);
-        let author = Author::of_room(number, options.payload);
+        let author = RoomsAuthor::new(number..number + 1, options.payload);
         rooms.spawn(room(driver.clone(), author, share));
     }
     let (mut latency_us, mut last) = (empty_histogram(), begun);
@@ -100,11 +100,11 @@ async fn drive(options: &DriverAlone) -> Result<Answers, Failure> {
 }
 
 /// One room's lane: how long each message took, and when the last one was acknowledged.
-async fn room(driver: Arc<Driver>, mut author: Author, share: usize) -> Result<(Vec<u64>, Instant), Failure> {
+async fn room(driver: Arc<Driver>, mut author: RoomsAuthor, share: usize) -> Result<(Vec<u64>, Instant), Failure> {
     let (mut took, mut last, mut bucket) = (Vec::new(), Instant::now(), None);
     let (mut waiting, mut under_way, mut written) = (Vec::new(), JoinSet::new(), 0);
     for _ in 0..share {
-        waiting.push((author.write()?, Instant::now()));
+        waiting.push((author.write(), Instant::now()));
     }
     loop {
         while !waiting.is_empty()
@@ -121,7 +121,7 @@ async fn room(driver: Arc<Driver>, mut author: Author, share: usize) -> Result<(
         for since in done.map_err(Failure::faulty)?? {
             took.push((last - since).as_micros() as u64);
             if last < driver.end {
-                waiting.push((author.write()?, last));
+                waiting.push((author.write(), last));
             }
         }
     }

@@ -71,18 +71,8 @@ pub fn report(options: &Options, stopped: usize, measurements: &Measurements) ->
 }
 
 fn phases(measurements: &Measurements) -> Table {
-    let header = [
-        "the others",
-        "M deliveries/s",
-        "p50 ms",
-        "p99 ms",
-        "… of the worst window",
-        "resident MiB, at most",
-        "parked, at most",
-        "MiB owed to the slowest",
-        "the kernel's TCP MiB",
-        "disturbed, %",
-    ];
+    let header = "the others | M deliveries/s | p50 ms | p99 ms | … of the worst window | resident MiB, at most | \
+                   parked, at most | MiB owed to the slowest | the kernel's TCP MiB | disturbed, %";
     let cells = |phase: &Phase| {
         let looks = || measurements.looks.iter().filter(|look| look.phase == phase.name);
         let most = |figure: fn(&Look) -> u64| looks().map(figure).max().map(|most| most as f64);
@@ -103,18 +93,8 @@ fn phases(measurements: &Measurements) -> Table {
 }
 
 fn outcomes(measurements: &Measurements) -> Table {
-    let header = [
-        "who stopped",
-        "members",
-        "caught up",
-        "closed with 1013",
-        "… and reset",
-        "closed otherwise",
-        "never caught up",
-        "gaps",
-        "messages missed, as told",
-        "… not as told",
-    ];
+    let header = "who stopped | members | caught up | closed with 1013 | … and reset | closed otherwise | never \
+                   caught up | gaps | messages missed, as told | … not as told";
     let cells = |(behavior, outcome): (&Behavior, &Outcome)| {
         let figures = [
             outcome.members,
@@ -133,17 +113,8 @@ fn outcomes(measurements: &Measurements) -> Table {
 }
 
 fn standings(measurements: &Measurements) -> Table {
-    let header = [
-        "the server",
-        "sessions",
-        "channels",
-        "members",
-        "subscriptions",
-        "parked",
-        "owed bytes",
-        "descriptors",
-        "resident MiB",
-    ];
+    let header =
+        "the server | sessions | channels | members | subscriptions | parked | owed bytes | descriptors | resident MiB";
     let all = [
         ("before anybody came", &measurements.empty),
         ("full, nothing said", &measurements.full),
