@@ -114,10 +114,10 @@ fn minutes(options: &Options) -> f64 {
 /// The conditions that a reader of the table must know to compare it.
 fn conditions(options: &Options) -> String {
     format!(
-        "Stentor: one shard, store memory, messages passed on, not kept; members are hidden \
-         sessions of one user. The loops speak no protocol and send frames laid out like Stentor's.\nEvery delivery is checked for order, loss and \
-         repetition; latency is from the intended time of sending, at a sample of {} members. Where the server's core \
-         is not full at its maximum, the client's was. Medians of {} rounds of {} s a rate.",
+        "Stentor: one shard, store memory, messages passed on, not kept; members are hidden sessions of one user. The loops \
+         speak no protocol and send frames laid out like Stentor's.\nEvery delivery is checked for order, loss and \
+         repetition; latency is from the intended time of sending, at a sample of {} members. Where the server's core is \
+         not full at its maximum, the client's was. Medians of {} rounds of {} s a rate.",
         crate::client::SAMPLED_MEMBERS,
         options.runs.repeat,
         options.runs.secs
@@ -173,7 +173,7 @@ impl<'a> Visitor<'a> {
         let visitor = Visitor { options, launch, filled: Some(filled), visit };
         visitor.say(&format!(
             "{:.0} joins/s, {:.2} KiB a connection",
-            filling.joins.all,
+            filling.joins_per_second,
             filling.resident_bytes / 1024.0
         ));
         Ok(visitor)

@@ -17,9 +17,6 @@ pub struct Visit {
     pub members: usize,
     pub round: usize,
     joins_per_second: f64,
-    /// Of the first and of the last thousand joins, if the room is large enough to compare them.
-    joins_per_second_first: Option<f64>,
-    joins_per_second_last: Option<f64>,
     resident_bytes_per_connection: f64,
     pub time_to_last_ms: Option<f64>,
     pub max: Option<Run>,
@@ -33,14 +30,12 @@ pub struct Visit {
 impl Visit {
     /// A visit whose room has been filled.
     pub fn new(server: Kind, members: usize, round: usize, filling: &Filling) -> Visit {
-        let Filling { joins, resident_bytes: resident_bytes_per_connection } = *filling;
+        let Filling { joins_per_second, resident_bytes: resident_bytes_per_connection } = *filling;
         Visit {
             server,
             members,
             round,
-            joins_per_second: joins.all,
-            joins_per_second_first: joins.first,
-            joins_per_second_last: joins.last,
+            joins_per_second,
             resident_bytes_per_connection,
             time_to_last_ms: None,
             max: None,
@@ -125,8 +120,6 @@ impl Row {
 fn questions<'a>(rates: &[f64]) -> Vec<(String, Answer<'a>)> {
     let mut questions: Vec<(String, Answer)> = vec![
         ("connects and joins/s".into(), Box::new(|visit| Some(visit.joins_per_second))),
-        ("… of the first 1,000".into(), Box::new(|visit| visit.joins_per_second_first)),
-        ("… of the last 1,000".into(), Box::new(|visit| visit.joins_per_second_last)),
         (
             "KiB of memory a joined connection".into(),
             Box::new(|visit| Some(visit.resident_bytes_per_connection / 1024.0)),
@@ -201,7 +194,6 @@ fn goals(visits: &[Visit], rates: &[f64], members: usize) -> Vec<Goal> {
     let own = |answer: &dyn Fn(&Visit) -> Option<f64>| of(Kind::Stentor, answer);
     let to = |kind, answer: &dyn Fn(&Visit) -> Option<f64>| ratio(own(answer), of(kind, answer));
     let thrown_out = own(&|visit| Some(visit.broken.len() as f64));
-    let joined_last = own(&|visit| ratio(visit.joins_per_second_last, visit.joins_per_second_first));
     let mut goals = vec![
         Goal::new("connects and joins/s", own(&|visit| Some(visit.joins_per_second)), Bound::AtLeast(10_000.0)),
         Goal::new("runs in which somebody was thrown out or refused", thrown_out, Bound::AtMost(0.0)),
@@ -211,9 +203,6 @@ fn goals(visits: &[Visit], rates: &[f64], members: usize) -> Vec<Goal> {
             Bound::AtLeast(0.8),
         ),
     ];
-    if joined_last.is_some() {
-        goals.push(Goal::new("joins/s of the last 1,000 ÷ the first 1,000", joined_last, Bound::AtLeast(0.9)));
-    }
     if members >= 1000 {
         let batching = if members >= 5000 { 0.9 } else { 0.8 };
         let memory = own(&|visit| Some(visit.resident_bytes_per_connection / 1024.0));
