@@ -42,15 +42,45 @@ pub fn cpu_time(pid: u32) -> io::Result<Duration> {
     Ok(Duration::from_nanos(total_ns))
 }
 
+/// What a server has used so far, as the kernel counts it.
+#[derive(Clone, Copy)]
+pub struct Usage {
+    /// CPU time of the server.
+    pub cpu: Duration,
+    /// The part of it in the kernel, in steps of a hundredth of a second.
+    pub in_kernel: Duration,
+    /// How long the server or a client was ready to run while its core ran something else. A long time means that other
+    /// programs disturb the measurement. Zero where the kernel does not count it.
+    pub waiting: Duration,
+}
+
+impl Usage {
+    /// What the server has used, with the waiting of these clients.
+    pub fn of(server: u32, clients: &[u32]) -> io::Result<Usage> {
+        let (_, in_kernel) = user_and_system_time(server)?;
+        let mut waiting = time_kept_waiting(server)?;
+        for &client in clients {
+            waiting += time_kept_waiting(client)?;
+        }
+        Ok(Usage { cpu: cpu_time(server)?, in_kernel, waiting })
+    }
+
+    pub fn since(self, before: Usage) -> Usage {
+        Usage {
+            cpu: self.cpu.saturating_sub(before.cpu),
+            in_kernel: self.in_kernel.saturating_sub(before.in_kernel),
+            waiting: self.waiting.saturating_sub(before.waiting),
+        }
+    }
+}
+
 /// User and system time of the calling thread.
 pub fn thread_time() -> io::Result<Duration> {
     let schedstat = Schedstat::from_file("/proc/thread-self/schedstat").map_err(io::Error::other)?;
     Ok(Duration::from_nanos(schedstat.sum_exec_runtime))
 }
 
-/// How long a process's threads were ready to run while their core ran something else. A long time means that other
-/// programs disturb the measurement. Zero where the kernel does not count it.
-pub fn time_kept_waiting(pid: u32) -> io::Result<Duration> {
+fn time_kept_waiting(pid: u32) -> io::Result<Duration> {
     let waited_ns = |thread: ProcResult<Task>| Some(thread.ok()?.schedstat().ok()?.run_delay);
     Ok(Duration::from_nanos(threads(pid)?.filter_map(waited_ns).sum()))
 }

@@ -1,6 +1,5 @@
 //! One measurement on a full room: messages at a rate, or one message at a time.
 
-use std::io;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -8,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checker::Faults;
 use crate::client::Room;
-use crate::cpu;
+use crate::cpu::Usage;
 use crate::failure::{Failure, world};
 use crate::publisher::Schedule;
 use crate::received::empty_histogram;
@@ -71,7 +70,8 @@ impl Run {
 /// Publishes `rate` messages a second, and waits until every member has all of them, or until no more arrive.
 pub fn at_rate(room: &mut Room, pid: u32, rate: f64, duration: Duration, patience: Patience) -> Result<Run, Failure> {
     room.received.forget();
-    let before = Kernel::look(pid)?;
+    let usage = || Usage::of(pid, &[std::process::id()]).map_err(world("read the server's CPU time"));
+    let before = usage()?;
     let idle_before = room.idle();
     let start_ns = room.now_ns();
     let end_ns = start_ns + duration.as_nanos() as u64;
@@ -79,7 +79,7 @@ pub fn at_rate(room: &mut Room, pid: u32, rate: f64, duration: Duration, patienc
     let mut schedule = Schedule::new(start_ns, rate, count);
     room.received.last_delivery_ns = start_ns;
     let given_up = offer(room, &mut schedule, end_ns, patience)?;
-    let spent = Kernel::look(pid)?.since(before);
+    let spent = usage()?.since(before);
     let idle = (room.idle() - idle_before).as_secs_f64() * 1e9 / (room.now_ns() - start_ns) as f64;
     let mut run = evaluate(room, &schedule, start_ns, end_ns, spent);
     run.client_share = 1.0 - idle;
@@ -120,7 +120,7 @@ fn is_quiet(room: &Room, sent: u64, now_ns: u64) -> bool {
     room.received.checker.delivered >= expected && acknowledged && rested
 }
 
-fn evaluate(room: &mut Room, schedule: &Schedule, start_ns: u64, end_ns: u64, spent: Kernel) -> Run {
+fn evaluate(room: &mut Room, schedule: &Schedule, start_ns: u64, end_ns: u64, spent: Usage) -> Run {
     let faults = room.received.checker.take_faults();
     let received = &room.received;
     let deliveries = received.checker.delivered;
@@ -140,7 +140,7 @@ fn evaluate(room: &mut Room, schedule: &Schedule, start_ns: u64, end_ns: u64, sp
         cpu_us_per_delivery: per_delivery(spent.cpu.as_secs_f64() * 1e6),
         core_share: spent.cpu.as_secs_f64() / seconds,
         client_share: 0.0,
-        disturbed_share: spent.kept_waiting.as_secs_f64() / seconds,
+        disturbed_share: spent.waiting.as_secs_f64() / seconds,
         latency_p50_ms: quantile_ms(0.5),
         latency_p99_ms: quantile_ms(0.99),
         latency_max_ms: received.latency_max_us as f64 / 1e3,
@@ -178,30 +178,4 @@ pub fn rest(room: &mut Room, duration: Duration) -> Result<(), Failure> {
         room.turn(None)?;
     }
     Ok(())
-}
-
-/// What the kernel has counted so far.
-#[derive(Clone, Copy)]
-struct Kernel {
-    /// CPU time of the server.
-    cpu: Duration,
-    /// Of server and client together.
-    kept_waiting: Duration,
-}
-
-impl Kernel {
-    fn look(pid: u32) -> Result<Kernel, Failure> {
-        let read = || -> io::Result<Kernel> {
-            let kept_waiting = cpu::time_kept_waiting(pid)? + cpu::time_kept_waiting(std::process::id())?;
-            Ok(Kernel { cpu: cpu::cpu_time(pid)?, kept_waiting })
-        };
-        read().map_err(world("read the server's CPU time"))
-    }
-
-    fn since(self, before: Kernel) -> Kernel {
-        Kernel {
-            cpu: self.cpu.saturating_sub(before.cpu),
-            kept_waiting: self.kept_waiting.saturating_sub(before.kept_waiting),
-        }
-    }
 }
