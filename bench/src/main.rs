@@ -12,6 +12,7 @@ mod failure;
 mod fanout;
 mod frames;
 mod goals;
+mod http;
 mod launch;
 mod metrics;
 mod publisher;

@@ -1,27 +1,17 @@
 //! The metrics that a server shows on its admin address, read like Prometheus reads them.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::io;
+use std::net::SocketAddr;
 
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
-const ANSWER_BYTES_MAX: u64 = 1 << 20;
+use crate::http;
 
 /// All numbers of one read, by their names with labels as they appear on the page.
 pub struct Metrics(HashMap<String, f64>);
 
 impl Metrics {
     pub fn read(admin: SocketAddr) -> io::Result<Metrics> {
-        let mut socket = TcpStream::connect(admin)?;
-        socket.set_read_timeout(Some(ANSWER_TIME_MAX))?;
-        socket.write_all(format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n").as_bytes())?;
-        let mut answer = String::new();
-        socket.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
-        match answer.split_once("\r\n\r\n") {
-            Some((head, page)) if head.starts_with("HTTP/1.1 200") => Ok(Metrics::of_page(page)),
-            _ => Err(io::Error::other(format!("the metrics were answered with: {answer}"))),
-        }
+        http::ask(admin, "GET /metrics", "", "").map(|page| Metrics::of_page(&page))
     }
 
     fn of_page(page: &str) -> Metrics {

@@ -1,8 +1,8 @@
 //! Starts a measured server as a child process on its own core and a free port.
 
 use std::fmt;
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,13 +13,12 @@ use tempfile::TempDir;
 
 use crate::companion::Companion;
 use crate::dialect::{Dialect, ROOM, USERNAME};
+use crate::http;
 use crate::launch::Launch;
 
 /// Time from the start of the process until it prints where it listens. A durable store may have to create its files
 /// first.
 const START_TIME_MAX: Duration = Duration::from_secs(20);
-const HTTP_TIME_MAX: Duration = Duration::from_secs(10);
-const HTTP_ANSWER_BYTES_MAX: u64 = 64 << 10;
 /// The server key that standard clients use by default; and the same with a colon, in base64.
 const SERVER_KEY: &str = "defaultkey";
 const SERVER_KEY_BASIC: &str = "ZGVmYXVsdGtleTo=";
@@ -92,7 +91,11 @@ impl Server {
 
     /// Signs in the one user of all sessions and returns a token.
     pub fn token(&self) -> io::Result<String> {
-        sign_in(self.address)
+        let line = format!("POST /v2/account/authenticate/custom?create=true&username={USERNAME}");
+        let headers = format!("Authorization: Basic {SERVER_KEY_BASIC}\r\nContent-Type: application/json\r\n");
+        let session = http::ask(self.address, &line, &headers, r#"{"id":"bench-members"}"#)?;
+        let token = serde_json::from_str::<serde_json::Value>(&session)?["token"].as_str().map(str::to_owned);
+        token.ok_or_else(|| io::Error::other(format!("sign-in was not answered with a token but: {session}")))
     }
 }
 
@@ -134,31 +137,6 @@ fn address_in(line: &str, words: &str) -> Option<SocketAddr> {
     let word = behind.split_whitespace().next()?;
     let word = word.trim_start_matches("http://");
     word.split('/').next()?.trim_end_matches([',', '.', ';']).parse().ok()
-}
-
-/// Signs in the one user whose token all members use, and returns the token.
-fn sign_in(address: SocketAddr) -> io::Result<String> {
-    let body = r#"{"id":"bench-members"}"#;
-    let request = format!(
-        "POST /v2/account/authenticate/custom?create=true&username={USERNAME} HTTP/1.1\r\nHost: {address}\r\n\
-         Authorization: Basic {SERVER_KEY_BASIC}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-         Connection: close\r\n\r\n{body}",
-        body.len()
-    );
-    let mut socket = TcpStream::connect(address)?;
-    socket.set_read_timeout(Some(HTTP_TIME_MAX))?;
-    socket.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    socket.take(HTTP_ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
-    let answer = String::from_utf8_lossy(&answer);
-    token_in(&answer).ok_or_else(|| io::Error::other(format!("sign-in was not answered with a token but: {answer}")))
-}
-
-/// The token in an answer, however the body is framed: the session is the only JSON object in it.
-fn token_in(answer: &str) -> Option<String> {
-    let body = answer.get(answer.find('{')?..=answer.rfind('}')?)?;
-    let session: serde_json::Value = serde_json::from_str(body).ok()?;
-    (answer.starts_with("HTTP/1.1 200")).then(|| session["token"].as_str().map(str::to_owned)).flatten()
 }
 
 /// Builds the server in release mode and returns the path of the binary.
@@ -209,17 +187,6 @@ mod tests {
         let admin = "  admin        http://127.0.0.1:41235/metrics";
         assert_eq!(address_in(admin, "admin "), Some("127.0.0.1:41235".parse().unwrap()));
         assert_eq!(address_in("  admin        off", "admin "), None);
-    }
-
-    #[test]
-    fn the_token_is_found_in_an_answer() {
-        let check =
-            |answer: &str, expected: Option<&str>| assert_eq!(token_in(answer).as_deref(), expected, "{answer}");
-        check("HTTP/1.1 200 OK\r\nContent-Length: 35\r\n\r\n{\"created\":true,\"token\":\"a.b.c\"}", Some("a.b.c"));
-        check("HTTP/1.1 200 OK\r\n\r\n14\r\n{\"token\":\"t\"}\r\n0\r\n\r\n", Some("t"));
-        check("HTTP/1.1 401 Unauthorized\r\n\r\n{\"code\":16,\"token\":\"t\"}", None);
-        check("HTTP/1.1 200 OK\r\n\r\n", None);
-        check("", None);
     }
 
     #[test]
