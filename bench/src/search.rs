@@ -49,31 +49,19 @@ impl Search {
     ) -> Result<Option<R>, E> {
         let mut best: Option<R> = None;
         while let Some(rate) = self.next_rate() {
-            let Some(run) = offer(rate)? else {
-                self.tell_failed(rate);
-                continue;
-            };
-            self.tell_carried(rate);
-            if best.as_ref().is_none_or(|best| worth(best) < worth(&run)) {
-                best = Some(run);
+            let run = offer(rate)?;
+            match run {
+                Some(_) => self.carried = Some(rate),
+                None => self.failed = Some(rate),
             }
+            self.runs_left -= 1;
+            self.factor = (self.factor * self.factor).min(FACTOR_MAX);
+            best = match (best, run) {
+                (Some(best), Some(run)) if worth(&best) < worth(&run) => Some(run),
+                (best, run) => best.or(run),
+            };
         }
         Ok(best)
-    }
-
-    fn tell_carried(&mut self, rate: f64) {
-        self.carried = Some(rate);
-        self.count();
-    }
-
-    fn tell_failed(&mut self, rate: f64) {
-        self.failed = Some(rate);
-        self.count();
-    }
-
-    fn count(&mut self) {
-        self.runs_left = self.runs_left.saturating_sub(1);
-        self.factor = (self.factor * self.factor).min(FACTOR_MAX);
     }
 }
 
