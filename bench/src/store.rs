@@ -29,9 +29,6 @@ pub struct Options {
     /// Channels of the spread layout. Two users write in each, and channels are chosen at random.
     #[arg(long, default_value_t = 1_000_000)]
     channels: u32,
-    /// Messages in one commit.
-    #[arg(long, default_value_t = 1024)]
-    group: usize,
     /// Bytes of a message's content.
     #[arg(long, default_value_t = 100)]
     payload: usize,
@@ -39,9 +36,6 @@ pub struct Options {
     /// half as soon as it has answered.
     #[arg(long, default_value_t = 0)]
     kills: usize,
-    /// Seconds of load between a start's first answer and the kill.
-    #[arg(long, default_value_t = 3.0)]
-    load_secs: f64,
     #[command(flatten)]
     disk: Disk,
     #[command(flatten)]
@@ -60,8 +54,8 @@ enum Layout {
 }
 
 pub fn run(options: &Options) -> Result<(), Failure> {
-    if options.millions == 0 || options.channels == 0 || options.group == 0 {
-        return Err(Failure::Options("--millions, --channels and --group must be above zero".into()));
+    if options.millions == 0 || options.channels == 0 {
+        return Err(Failure::Options("--millions and --channels must be above zero".into()));
     }
     if options.kills > 0 && options.layout.last() == Some(&Layout::Library) {
         return Err(Failure::Options("--kills need a store as the last --layout".into()));
@@ -84,7 +78,9 @@ fn print(options: &Options, spans: &[Span], rounds: &[Round]) -> Result<(), Fail
     println!("{}", Conditions::here());
     println!(
         "Messages of {} bytes, {} a commit; spread: {} channels at random. A line is what one more million cost.\n",
-        options.payload, options.group, options.channels
+        options.payload,
+        fill::GROUP,
+        options.channels
     );
     let header = "layout, million | CPU µs a message | bytes written a message | commit p50 ms | p99 ms | longest | \
                    longest bare sync ms | most first-level runs | MiB on disk";
@@ -96,7 +92,7 @@ fn print(options: &Options, spans: &[Span], rounds: &[Round]) -> Result<(), Fail
 }
 
 fn goals(spans: &[Span]) -> Vec<Goal> {
-    let of = |layout| spans.iter().filter(move |span| span.layout == layout && span.is_million());
+    let of = |layout| spans.iter().filter(move |span| span.layout == layout);
     let most = |layout, figure: fn(&Span) -> f64| of(layout).map(figure).reduce(f64::max);
     let cpu = |layout| {
         let spans = of(layout);

@@ -15,21 +15,14 @@ use crate::received::empty_histogram;
 use crate::report;
 
 const MILLION: u32 = 1_000_000;
-/// The name of the last stretch, in which nothing is written.
-const REST_NAME: &str = "then";
-/// The longest wait for the store's background work after a fill.
-const SETTLE_TIME_MAX: Duration = Duration::from_secs(120);
-/// The store is at rest when it has used less than a hundredth of a core for so long.
-const REST: Duration = Duration::from_secs(2);
-
-/// The cost of a stretch of messages. The last stretch of a fill has no messages: it is the store's work until it is at
-/// rest.
+/// Messages in one commit.
+pub const GROUP: usize = 1024;
+/// The cost of a million messages.
 #[derive(Debug, Serialize)]
 pub struct Span {
     pub layout: Layout,
-    pub name: String,
-    /// CPU time of this process, without the time to create the messages. In the last stretch: per message of the whole
-    /// fill.
+    pub million: u32,
+    /// CPU time of this process, without the time to create the messages.
     pub cpu_us: f64,
     pub bytes_written: f64,
     pub commit_p50_ms: f64,
@@ -42,11 +35,6 @@ pub struct Span {
 }
 
 impl Span {
-    /// Whether messages were written in it.
-    pub fn is_million(&self) -> bool {
-        self.name != REST_NAME
-    }
-
     /// Its row of the table.
     pub fn cells(&self) -> Vec<String> {
         let figures = [
@@ -59,7 +47,7 @@ impl Span {
             self.runs_most as f64,
             self.disk_mib,
         ];
-        report::row(format!("{:?}, {}", self.layout, self.name), figures.map(Some))
+        report::row(format!("{:?}, {}", self.layout, self.million), figures.map(Some))
     }
 }
 
@@ -90,7 +78,7 @@ pub fn fill(options: &Options, layout: Layout, data: &Path) -> Result<Vec<Span>,
         probe.take_longest();
         while left > 0 {
             let began = cpu::thread_time()?;
-            let writes: Vec<_> = (0..left.min(options.group)).map(|_| author.write()).collect();
+            let writes: Vec<_> = (0..left.min(GROUP)).map(|_| author.write()).collect();
             writing += cpu::thread_time()?.saturating_sub(began);
             left -= writes.len();
             let before = Instant::now();
@@ -103,7 +91,7 @@ pub fn fill(options: &Options, layout: Layout, data: &Path) -> Result<Vec<Span>,
         let quantile_ms = |quantile| commit_us.value_at_quantile(quantile) as f64 / 1e3;
         let span = Span {
             layout,
-            name: million.to_string(),
+            million,
             cpu_us: a_message((end.cpu - start.cpu).saturating_sub(writing).as_secs_f64() * 1e6),
             bytes_written: a_message((end.bytes - start.bytes) as f64),
             commit_p50_ms: quantile_ms(0.5),
@@ -117,41 +105,9 @@ pub fn fill(options: &Options, layout: Layout, data: &Path) -> Result<Vec<Span>,
         eprintln!("{}", line(&span));
         spans.push(span);
     }
-    let rest = settle(&store, layout, data, &probe, options.millions)?;
-    eprintln!("{}", line(&rest));
-    spans.push(rest);
     probe.stop()?;
     store.close()?;
     Ok(spans)
-}
-
-/// Waits until the store is at rest.
-fn settle(store: &Filled, layout: Layout, data: &Path, probe: &SyncProbe, millions: u32) -> Result<Span, Failure> {
-    let start = Reading::now()?;
-    let (mut last, mut runs_most) = (Reading::now()?, 0);
-    while start.time.elapsed() < SETTLE_TIME_MAX {
-        std::thread::sleep(REST);
-        runs_most = runs_most.max(store.first_level_runs());
-        let now = Reading::now()?;
-        if now.cpu - last.cpu <= REST / 100 {
-            break;
-        }
-        last = now;
-    }
-    let messages = f64::from(millions) * f64::from(MILLION);
-    Ok(Span {
-        layout,
-        name: REST_NAME.into(),
-        cpu_us: (last.cpu - start.cpu).as_secs_f64() * 1e6 / messages,
-        bytes_written: (last.bytes - start.bytes) as f64 / messages,
-        commit_p50_ms: 0.0,
-        commit_p99_ms: 0.0,
-        commit_longest_ms: 0.0,
-        sync_longest_ms: probe.take_longest().as_secs_f64() * 1e3,
-        runs_most,
-        disk_mib: disk_mib(data)?,
-        seconds: last.time.duration_since(start.time).as_secs_f64(),
-    })
 }
 
 fn line(span: &Span) -> String {
@@ -159,7 +115,7 @@ fn line(span: &Span) -> String {
         "{:?} · {:>4} · {:.1} µs of CPU, {:.0} bytes a message, commits p99 {:.1} ms, longest {:.1} ms, longest bare sync \
          {:.1} ms, at most {} runs, {:.0} MiB, {:.1} s",
         span.layout,
-        span.name,
+        span.million,
         span.cpu_us,
         span.bytes_written,
         span.commit_p99_ms,

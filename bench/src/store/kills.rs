@@ -18,6 +18,8 @@ use crate::server::Server;
 /// Sends in flight under load, in as many rooms as there are publishers.
 const IN_FLIGHT: usize = 4096;
 const PUBLISHERS: usize = 128;
+/// The time under load, from a start's first answer to the kill.
+const LOAD: Duration = Duration::from_secs(3);
 /// Longer than publishers wait after the server is killed.
 const REST: Duration = Duration::from_secs(1);
 
@@ -46,7 +48,7 @@ pub fn run(options: &Options, data: &Path) -> Result<Vec<Round>, Failure> {
             true => Publishers::join(server.address, &token, PUBLISHERS, PUBLISHERS, options.payload)?,
             false => Publishers::join(server.address, &token, 0, 1, options.payload)?,
         };
-        let after = Duration::from_secs_f64(if loaded { options.load_secs } else { 0.0 });
+        let after = if loaded { LOAD } else { Duration::ZERO };
         let killed = std::thread::spawn(move || {
             std::thread::sleep(after);
             let written = cpu::bytes_written(server.pid());
