@@ -22,14 +22,14 @@ use crate::setting::{Disk, Runs, Setting};
 use publishers::{Publishers, REQUESTS_PER_PUBLISHER};
 pub use store_alone::serve as serve_store_alone;
 
+/// Rooms over which the publishers are spread.
+pub const ROOMS: usize = 64;
+
 #[derive(Args, Debug)]
 pub struct Options {
     /// Requests in flight, all publishers together (32 each); one line of the table each.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 100, 10_000])]
     in_flight: Vec<usize>,
-    /// Rooms over which the publishers are spread.
-    #[arg(long, default_value_t = 64)]
-    rooms: usize,
     #[command(flatten)]
     runs: Runs,
     #[command(flatten)]
@@ -84,8 +84,8 @@ struct Pair {
 
 pub fn run(options: &Options) -> Result<(), Failure> {
     options.runs.check()?;
-    if options.rooms == 0 || options.in_flight.contains(&0) {
-        return Err(Failure::Options("--rooms and --in-flight must be above zero".into()));
+    if options.in_flight.contains(&0) {
+        return Err(Failure::Options("--in-flight must be above zero".into()));
     }
     let data_in = options.disk.directory()?;
     let launch = Launch {
@@ -99,7 +99,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         let server = Server::start(Kind::Stentor, &launch)?;
         let token = server.token()?;
         let most = options.in_flight.iter().max().map_or(1, |most| most.div_ceil(REQUESTS_PER_PUBLISHER));
-        let mut publishers = Publishers::join(server.address, &token, most, options.rooms, options.runs.payload)?;
+        let mut publishers = Publishers::join(server.address, &token, most, ROOMS, options.runs.payload)?;
         for &in_flight in &options.in_flight {
             let cpu_before = cpu::cpu_time(server.pid())?;
             let mut through = publishers.send_for(in_flight, options.runs.length())?;
@@ -118,7 +118,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 fn store_alone(options: &Options, launch: &Launch, data_in: &Path, in_flight: usize) -> Result<Answers, Failure> {
     let directory = tempfile::TempDir::new_in(data_in)?;
     let Runs { secs, payload, .. } = options.runs;
-    let alone = StoreAlone { data: directory.path().into(), in_flight, rooms: options.rooms, secs, payload };
+    let alone = StoreAlone { data: directory.path().into(), in_flight, rooms: ROOMS, secs, payload };
     let process = Companion::start("store-alone", &alone, launch, &launch.server_cpus)?;
     Ok(process.hear(options.runs.length())?)
 }
@@ -129,7 +129,7 @@ fn print(options: &Options, launch: &Launch, pairs: &[Pair]) -> Result<(), Failu
         "Durable sends of {} bytes over {} rooms, {REQUESTS_PER_PUBLISHER} in flight a publisher; server and store \
          alone on cores {:?}, publishers on core {}. Medians of {} rounds of {} s.",
         options.runs.payload,
-        options.rooms,
+        ROOMS,
         launch.server_cpus,
         launch.client_cpu(),
         options.runs.repeat,

@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::cpu;
 use crate::dialect::Persistence;
 use crate::durable::publishers::{Publishers, REQUESTS_PER_PUBLISHER};
-use crate::durable::{Answers, line};
+use crate::durable::{Answers, ROOMS, line};
 use crate::failure::Failure;
 use crate::goals::{self, Bound, Goal, ratio};
 use crate::launch::Launch;
@@ -36,9 +36,6 @@ pub struct Options {
     /// Requests in flight, all publishers together (32 each).
     #[arg(long, value_delimiter = ',', default_values_t = [1, 1_000])]
     in_flight: Vec<usize>,
-    /// Rooms over which the publishers are spread.
-    #[arg(long, default_value_t = 64)]
-    rooms: usize,
     /// Seconds of sending into one room, for its partitions.
     #[arg(long, default_value_t = 60.0)]
     hot_secs: f64,
@@ -117,7 +114,7 @@ impl Places {
 /// Refuses options that cannot be measured, before anything is built or started.
 fn check(options: &Options) -> Result<(), Failure> {
     options.runs.check()?;
-    if options.hot_secs <= 0.0 || options.rooms == 0 || options.in_flight.contains(&0) {
+    if options.hot_secs <= 0.0 || options.in_flight.contains(&0) {
         return Err(Failure::Options("no number may be zero".into()));
     }
     Ok(())
@@ -135,7 +132,7 @@ fn send_round(
     let servers = [Server::start(Kind::Stentor, launch)?, Server::start(Kind::Stentor, &on_database)?];
     let most = options.in_flight.iter().max().map_or(1, |most| most.div_ceil(REQUESTS_PER_PUBLISHER));
     let join = |server: &Server| -> Result<Publishers, Failure> {
-        Publishers::join(server.address, &server.token()?, most, options.rooms, options.runs.payload)
+        Publishers::join(server.address, &server.token()?, most, ROOMS, options.runs.payload)
     };
     let [mut embedded, mut kept] = [join(&servers[0])?, join(&servers[1])?];
     let duration = options.runs.length();
@@ -166,7 +163,7 @@ fn driver_alone(
         node: database.node.clone(),
         keyspace: database.new_keyspace(launch)?,
         in_flight,
-        rooms: options.rooms.min(in_flight.div_ceil(REQUESTS_PER_PUBLISHER)),
+        rooms: ROOMS.min(in_flight.div_ceil(REQUESTS_PER_PUBLISHER)),
         secs: options.runs.secs,
         payload: options.runs.payload,
     })
@@ -201,7 +198,7 @@ fn print(
         "Sends of {} bytes over {} rooms, {REQUESTS_PER_PUBLISHER} in flight a publisher; server and driver alone on cores \
          {:?}, the database's node on {:?}, publishers on {:?}, or {} where there is no database. Medians of {} rounds of {} s.",
         options.runs.payload,
-        options.rooms,
+        ROOMS,
         launch.server_cpus,
         places.node,
         places.publishers,

@@ -73,9 +73,6 @@ pub struct Options {
     /// Bytes of a message's content.
     #[arg(long, default_value_t = 100)]
     payload: usize,
-    /// What a slow member reads.
-    #[arg(long, default_value_t = 400)]
-    slow_bytes_per_second: usize,
     #[command(flatten)]
     setting: Setting,
 }
@@ -219,7 +216,6 @@ impl Scene<'_> {
                 from_address: self.next_address,
                 next: self.room.published(),
                 payload: self.options.payload,
-                slow_bytes_per_second: self.options.slow_bytes_per_second,
             };
             self.next_address += 1;
             // The companions get their own cores, if there are any beside the core of the timed members.

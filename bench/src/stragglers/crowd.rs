@@ -35,6 +35,8 @@ const TICKS_PER_WORD: usize = 100;
 /// A slow member reads once in so many ticks: four times a second.
 const TICKS_PER_SIP: usize = 5;
 const SIPS_PER_SECOND: usize = 4;
+/// What a slow member reads.
+pub const SLOW_BYTES_PER_SECOND: usize = 400;
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// What a client process of the stragglers has to do.
@@ -51,7 +53,6 @@ pub struct Options {
     /// The counter of the first message they see.
     pub next: u32,
     pub payload: usize,
-    pub slow_bytes_per_second: usize,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -98,7 +99,6 @@ struct Crowd {
     checker: Checker,
     buffer: Vec<u8>,
     stopped: bool,
-    sip_bytes: usize,
     ticks: usize,
     ticked: Instant,
     last_read: Instant,
@@ -152,7 +152,6 @@ impl Crowd {
             checker: Checker::new(padding(options.payload)),
             buffer: vec![0; BUFFER_BYTES],
             stopped: false,
-            sip_bytes: (options.slow_bytes_per_second / SIPS_PER_SECOND).max(1),
             ticks: 0,
             ticked: Instant::now(),
             last_read: Instant::now(),
@@ -228,7 +227,7 @@ impl Crowd {
         }
         for index in (self.ticks % TICKS_PER_SIP..self.members.len()).step_by(TICKS_PER_SIP) {
             if self.members[index].behavior == Behavior::Slow && self.members[index].ending.is_none() {
-                self.read(index, self.sip_bytes)?;
+                self.read(index, SLOW_BYTES_PER_SECOND / SIPS_PER_SECOND)?;
             }
         }
         Ok(())

@@ -3,7 +3,7 @@
 use comfy_table::Table;
 use engine::limits::SUBSCRIBER_LAG_BYTES_MAX;
 
-use super::crowd::Outcome;
+use super::crowd::{Outcome, SLOW_BYTES_PER_SECOND};
 use super::member::Behavior;
 use super::watch::Look;
 use super::{DEADLINE, Measurements, Options, Phase, Standing};
@@ -36,7 +36,7 @@ pub fn report(options: &Options, stopped: usize, measurements: &Measurements) ->
         options.rate,
         options.payload,
         options.secs,
-        options.slow_bytes_per_second,
+        SLOW_BYTES_PER_SECOND,
         options.members - stopped
     );
     if let Some(core) = measurements.shared_core {
