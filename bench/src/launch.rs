@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
+use tempfile::TempDir;
+
 use crate::cpu;
 use crate::dialect::Persistence;
 
@@ -28,6 +30,11 @@ impl Launch {
     /// The core of the thread that measures.
     pub fn client_cpu(&self) -> usize {
         self.client_cpus[0]
+    }
+
+    /// A new data directory. It is removed with its content when it is dropped.
+    pub fn data_directory(&self) -> io::Result<TempDir> {
+        self.data_in.as_ref().map_or_else(TempDir::new, TempDir::new_in)
     }
 
     /// Starts a child process on these cores.

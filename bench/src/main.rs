@@ -20,6 +20,7 @@ mod received;
 mod report;
 mod run;
 mod search;
+mod sends;
 mod server;
 mod setting;
 mod shards;
@@ -56,7 +57,7 @@ enum Question {
     /// The embedded store alone: what does a message cost in one channel and in a million, and what does a start cost
     /// after a kill?
     Store(store::Options),
-    /// The embedded store beside a database: messages stored, and how full partitions become?
+    /// The embedded store beside a database: how many messages are stored?
     Stores(stores::Options),
     /// A server to compare with; the other commands start it.
     #[command(hide = true)]

@@ -53,8 +53,7 @@ pub struct Server {
 
 impl Server {
     pub fn start(kind: Kind, launch: &Launch) -> io::Result<Server> {
-        let make = || launch.data_in.as_ref().map_or_else(TempDir::new, TempDir::new_in);
-        let directory = (kind == Kind::Stentor).then(make).transpose()?;
+        let directory = (kind == Kind::Stentor).then(|| launch.data_directory()).transpose()?;
         let command = command(kind, launch, directory.as_ref().map(TempDir::path))?;
         Server::start_as(&kind.to_string(), command, launch, directory)
     }

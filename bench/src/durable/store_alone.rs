@@ -1,44 +1,62 @@
 //! The embedded store behind its bridge, without sockets and rooms: the most that can be committed.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use engine::persist::{StoreReceipt, StoreRequest, Ticket};
 use storage::bridge::{Bridge, StoreQueue};
 use storage::embedded::{Embedded, EmbeddedOptions};
 
-use super::{Answers, StoreAlone};
-use crate::author::RoomsAuthor;
-use crate::companion;
-use crate::failure::Failure;
-use crate::received::empty_histogram;
+use serde::{Deserialize, Serialize};
 
-/// Commits for the given time with as many requests in flight as requested, as far as the bridge takes them, and prints
-/// the result.
+use crate::author::RoomsAuthor;
+use crate::companion::{self, Companion};
+use crate::failure::Failure;
+use crate::launch::Launch;
+use crate::received::empty_histogram;
+use crate::sends::{Answers, Work};
+
+/// What the store alone has to do, and where.
+#[derive(Serialize, Deserialize)]
+struct StoreAlone {
+    data: PathBuf,
+    work: Work,
+}
+
+/// Writes the same messages as the publishers in a separate process on the server's cores.
+pub fn run(work: Work, launch: &Launch) -> Result<Answers, Failure> {
+    let directory = launch.data_directory()?;
+    let (length, alone) = (work.length(), StoreAlone { data: directory.path().into(), work });
+    Ok(Companion::start("store-alone", &alone, launch, &launch.server_cpus)?.hear(length)?)
+}
+
+/// Commits for the given time with as many requests in flight as requested, as far as the bridge takes them, and
+/// answers with the result.
 pub fn serve() -> Result<(), Failure> {
-    let options: StoreAlone = companion::options()?;
-    let store = Embedded::open(&options.data, &EmbeddedOptions::default())?;
+    let StoreAlone { data, work } = companion::options()?;
+    let store = Embedded::open(&data, &EmbeddedOptions::default())?;
     let (bridge, ends) = Bridge::start(Arc::new(store), 1)?;
     let end = ends.into_iter().next().ok_or_else(|| Failure::faulty("a bridge for one shard has an end for it"))?;
-    let answers = drive(&options, &end)?;
+    let answers = drive(&work, &end)?;
     drop(end);
     bridge.stop()?;
     Ok(companion::answer(&answers)?)
 }
 
-fn drive(options: &StoreAlone, end: &StoreQueue) -> Result<Answers, Failure> {
-    let mut author = RoomsAuthor::new(0..options.rooms, options.payload);
+fn drive(work: &Work, end: &StoreQueue) -> Result<Answers, Failure> {
+    let mut author = RoomsAuthor::new(0..work.rooms, work.payload);
     // It only parks this thread until a receipt comes.
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let mut sent_at = HashMap::new();
     let mut latency_us = empty_histogram();
     let start = Instant::now();
-    let duration = Duration::from_secs_f64(options.secs);
+    let duration = work.length();
     let mut tickets = 0;
     let mut last = start;
     loop {
-        while start.elapsed() < duration && sent_at.len() < options.in_flight && end.has_room() {
+        while start.elapsed() < duration && sent_at.len() < work.in_flight && end.has_room() {
             let message = author.write();
             tickets += 1;
             sent_at.insert(tickets, Instant::now());
@@ -46,7 +64,7 @@ fn drive(options: &StoreAlone, end: &StoreQueue) -> Result<Answers, Failure> {
                 .map_err(|error| Failure::Faulty(format!("{error:?}")))?;
         }
         if sent_at.is_empty() {
-            return Ok(Answers::of(options.in_flight, last.duration_since(start).as_secs_f64(), &latency_us));
+            return Ok(Answers::of(work.in_flight, last.duration_since(start).as_secs_f64(), &latency_us));
         }
         // Takes all receipts that have come before it sends new requests: a shard takes its receipts in the same way.
         let mut receipt =

@@ -9,10 +9,10 @@ use serde::Serialize;
 use super::Options;
 use crate::cpu;
 use crate::dialect::Persistence;
-use crate::durable::publishers::Publishers;
 use crate::failure::Failure;
 use crate::launch::Launch;
 use crate::report;
+use crate::sends::publishers::Publishers;
 use crate::server::Server;
 
 /// Sends in flight under load, in as many rooms as there are publishers.
@@ -40,13 +40,12 @@ pub fn run(options: &Options, data: &Path) -> Result<Vec<Round>, Failure> {
     for number in 1..=options.kills {
         let start = Instant::now();
         let server = Server::start_on(data, &launch)?;
-        let token = server.token()?;
-        let answered = Publishers::join(server.address, &token, 1, 1, options.payload)?.send_for(1, Duration::ZERO)?;
+        let answered = Publishers::join(&server, 1, 1, options.payload)?.send_for(1, Duration::ZERO)?;
         let first_ack = start.elapsed();
         let loaded = number % 2 == 1;
         let mut publishers = match loaded {
-            true => Publishers::join(server.address, &token, PUBLISHERS, PUBLISHERS, options.payload)?,
-            false => Publishers::join(server.address, &token, 0, 1, options.payload)?,
+            true => Publishers::join(&server, PUBLISHERS, PUBLISHERS, options.payload)?,
+            false => Publishers::join(&server, 0, 1, options.payload)?,
         };
         let after = if loaded { LOAD } else { Duration::ZERO };
         let killed = std::thread::spawn(move || {

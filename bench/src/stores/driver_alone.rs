@@ -2,7 +2,7 @@
 //! that wait in it are sent as one batch when no batch is under way, or when the batch is full.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use engine::message::Message;
 use scylla::client::PoolSize;
@@ -16,12 +16,13 @@ use scylla::value::CqlValue;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
+use super::database::Database;
 use crate::author::RoomsAuthor;
 use crate::companion::{self, Companion};
-use crate::durable::Answers;
 use crate::failure::Failure;
 use crate::launch::Launch;
 use crate::received::empty_histogram;
+use crate::sends::{Answers, Work};
 
 /// The same numbers as in the server's store.
 const BATCH_ROWS_MAX: usize = 128;
@@ -29,21 +30,19 @@ const BATCHES_MAX: usize = 2;
 const CONNECTIONS: usize = 2;
 const WORKER_THREADS: usize = 2;
 
-/// What the driver alone has to do.
+/// What the driver alone has to do, and where.
 #[derive(Serialize, Deserialize)]
-pub struct DriverAlone {
-    pub node: String,
-    pub keyspace: String,
-    pub in_flight: usize,
-    pub rooms: usize,
-    pub secs: f64,
-    pub payload: usize,
+struct DriverAlone {
+    node: String,
+    keyspace: String,
+    work: Work,
 }
 
 /// Runs the driver in a separate process on the server's cores.
-pub fn spawn(options: &DriverAlone, launch: &Launch) -> Result<Answers, Failure> {
-    let process = Companion::start("driver-alone", options, launch, &launch.server_cpus)?;
-    Ok(process.hear(Duration::from_secs_f64(options.secs))?)
+pub fn run(database: &Database, work: Work, launch: &Launch) -> Result<Answers, Failure> {
+    let length = work.length();
+    let alone = DriverAlone { node: database.node.clone(), keyspace: database.new_keyspace(launch)?, work };
+    Ok(Companion::start("driver-alone", &alone, launch, &launch.server_cpus)?.hear(length)?)
 }
 
 /// Writes for the given time, and answers with the result.
@@ -61,14 +60,14 @@ struct Driver {
     end: Instant,
 }
 
-async fn drive(options: &DriverAlone) -> Result<Answers, Failure> {
+async fn drive(DriverAlone { node, keyspace, work }: &DriverAlone) -> Result<Answers, Failure> {
     let profile = ExecutionProfile::builder().consistency(Consistency::LocalQuorum).build();
     let connections = std::num::NonZeroUsize::MIN.saturating_add(CONNECTIONS - 1);
     let session = SessionBuilder::new()
-        .known_node(&options.node)
+        .known_node(node)
         .default_execution_profile_handle(profile.into_handle())
         .pool_size(PoolSize::PerHost(connections))
-        .use_keyspace(&options.keyspace, true)
+        .use_keyspace(keyspace, true)
         .build()
         .await
         .map_err(Failure::faulty)?;
@@ -79,13 +78,13 @@ async fn drive(options: &DriverAlone) -> Result<Answers, Failure> {
     let (put_message, set_head) =
         (session.prepare(put).await.map_err(Failure::faulty)?, session.prepare(head).await.map_err(Failure::faulty)?);
     let begun = Instant::now();
-    let end = begun + Duration::from_secs_f64(options.secs);
+    let end = begun + work.length();
     let driver = Arc::new(Driver { session, put_message, set_head, end });
     let mut rooms = JoinSet::new();
-    for number in 0..options.rooms {
+    for number in 0..work.rooms {
         // The shares of all rooms add up to the requested number in flight.
-        let share = options.in_flight / options.rooms + usize::from(number < options.in_flight % options.rooms);
-        let author = RoomsAuthor::new(number..number + 1, options.payload);
+        let share = work.in_flight / work.rooms + usize::from(number < work.in_flight % work.rooms);
+        let author = RoomsAuthor::new(number..number + 1, work.payload);
         rooms.spawn(room(driver.clone(), author, share));
     }
     let (mut latency_us, mut last) = (empty_histogram(), begun);
@@ -96,7 +95,7 @@ async fn drive(options: &DriverAlone) -> Result<Answers, Failure> {
         }
         last = last.max(until);
     }
-    Ok(Answers::of(options.in_flight, (last - begun).as_secs_f64(), &latency_us))
+    Ok(Answers::of(work.in_flight, (last - begun).as_secs_f64(), &latency_us))
 }
 
 /// One room's lane: how long each message took, and when the last one was acknowledged.

@@ -2,7 +2,6 @@
 //! acknowledgement has come.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -13,6 +12,7 @@ use crate::dialect::{ACK_PREFIX, Dialect, Persistence};
 use crate::failure::{Failure, world};
 use crate::publisher::Publisher;
 use crate::received::{Rare, empty_histogram};
+use crate::server::Server;
 use crate::sockets::{Connection, ready};
 
 /// Requests that one publisher has in flight. For more requests in flight there are more publishers.
@@ -41,14 +41,14 @@ struct Line {
 }
 
 impl Publishers {
+    /// As many publishers as keep so many sends unanswered.
+    pub fn for_sends(server: &Server, in_flight: usize, rooms: usize, content_bytes: usize) -> Result<Self, Failure> {
+        Publishers::join(server, in_flight.div_ceil(REQUESTS_PER_PUBLISHER), rooms, content_bytes)
+    }
+
     /// Connects the publishers and lets them join one after the other, spread over the rooms.
-    pub fn join(
-        address: SocketAddr,
-        token: &str,
-        count: usize,
-        rooms: usize,
-        content_bytes: usize,
-    ) -> Result<Publishers, Failure> {
+    pub fn join(server: &Server, count: usize, rooms: usize, content_bytes: usize) -> Result<Publishers, Failure> {
+        let token = server.token()?;
         let mut publishers = Publishers {
             clock: Instant::now(),
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
@@ -61,9 +61,9 @@ impl Publishers {
         };
         for number in 0..count {
             let room = format!("durable-{:04}", number % rooms);
-            let dialect = Dialect::Stentor { token: token.into(), persistence: Persistence::Kept, room };
+            let dialect = Dialect::Stentor { token: token.clone(), persistence: Persistence::Kept, room };
             let head = dialect.upgrade_request().unwrap_or_default();
-            let connection = Connection::open(address, number, &head, Some(dialect.member_request()))?;
+            let connection = Connection::open(server.address, number, &head, Some(dialect.member_request()))?;
             connection.watch(&publishers.epoll, number, epoll::EventFlags::IN)?;
             let publisher = Publisher::new(number, dialect.publication(content_bytes));
             publishers.lines.push(Line { connection, publisher, unanswered: VecDeque::new() });
@@ -101,7 +101,8 @@ impl Publishers {
             }
         }
         let seconds = (self.last_ack_ns - start_ns) as f64 / 1e9;
-        Ok(Answers::of(busy * window, seconds, &self.latency_us).named(in_flight))
+        // The actual number in flight may be up to one publisher's share higher.
+        Ok(Answers::of(in_flight, seconds, &self.latency_us))
     }
 
     /// Sends of the last run that were acknowledged, even if that run failed.
@@ -170,13 +171,6 @@ impl Publishers {
 
     fn now_ns(&self) -> u64 {
         self.clock.elapsed().as_nanos() as u64
-    }
-}
-
-impl Answers {
-    /// Sets the requested number in flight. The actual number may be up to one publisher's share higher.
-    fn named(self, in_flight: usize) -> Answers {
-        Answers { in_flight, ..self }
     }
 }
 
