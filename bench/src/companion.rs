@@ -11,7 +11,6 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::cpu;
 use crate::launch::Launch;
 
 /// A companion that is silent for longer than this, beyond the time that its work takes, is stuck.
@@ -81,8 +80,8 @@ impl Companion {
 
 impl Drop for Companion {
     fn drop(&mut self) {
-        cpu::kill(self.child.id());
-        // The process was just killed, so this returns.
+        // A measured server has nothing to save. It may already have ended, and a killed process ends at once.
+        let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use procfs::process::{Process, Schedstat, Status, Task, TasksIter};
 use procfs::{CpuInfo, Current, FromRead, ProcResult};
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Pins the calling thread, and all threads and processes that it starts from now on, to these cores.
@@ -148,28 +148,6 @@ pub fn raise_descriptor_limit() -> u64 {
     // If this fails, the soft limit stays as it was, and the caller uses the value that is returned.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
-}
-
-/// Kills a child process. A measured server has nothing to save.
-pub fn kill(pid: u32) {
-    signal(pid, Signal::KILL);
-}
-
-/// Stops a child process without telling it.
-pub fn pause(pid: u32) {
-    signal(pid, Signal::STOP);
-}
-
-/// Lets a stopped child process go on.
-pub fn resume(pid: u32) {
-    signal(pid, Signal::CONT);
-}
-
-fn signal(pid: u32, signal: Signal) {
-    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        // The process may already have ended by itself.
-        let _ = rustix::process::kill_process(pid, signal);
-    }
 }
 
 /// A description of the machine in one line, for readers of the numbers.

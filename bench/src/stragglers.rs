@@ -2,7 +2,7 @@
 //! and what is left afterwards?
 //!
 //! Some members of a room stop reading for a while, or read a few hundred bytes a second, while messages continue. In a
-//! quiet room beside it, a whole client process is stopped, so that no pong comes back. The other members are timed
+//! quiet room beside it, members vanish: they read nothing and say nothing. The other members are timed
 //! before, during and after that, and once before the stragglers join. The server is observed from outside all the
 //! time.
 
@@ -11,8 +11,6 @@ mod member;
 mod report;
 mod watch;
 
-use std::collections::BTreeMap;
-use std::io;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -29,7 +27,7 @@ use crate::run::{self, Patience, Run};
 use crate::server::{Kind, Server};
 use crate::setting::Setting;
 use crate::sockets::PORTS_PER_ADDRESS;
-use crowd::{Answer, Order, Outcome};
+use crowd::{Answer, Order, Outcome, Outcomes};
 use member::Behavior;
 use watch::{Look, Watch};
 
@@ -84,7 +82,7 @@ struct Measurements {
     shared_core: Option<usize>,
     phases: Vec<Phase>,
     vanishing: Option<Vanishing>,
-    outcomes: BTreeMap<Behavior, Outcome>,
+    outcomes: Outcomes,
     /// Before any client connects, with every member connected and no messages, and after every client has gone.
     empty: Option<Standing>,
     full: Option<Standing>,
@@ -119,24 +117,18 @@ struct Vanishing {
 
 pub fn run(options: &Options) -> Result<(), Failure> {
     let stopped = check(options)?;
-    let launch = options.setting.launch(1)?;
-    let server = Server::start(Kind::Stentor, &launch)?;
-    let watch = Watch::start(server.admin()?, server.pid());
-    let shared_core = (launch.client_cpus.len() == 1).then_some(launch.client_cpu());
-    let mut measurements = Measurements { shared_core, ..Measurements::default() };
-    let mut scene = Scene::open(options, stopped, launch, server, watch, &mut measurements)?;
+    let mut scene = Scene::open(options, stopped)?;
     if options.vanished > 0 {
-        measurements.vanishing = Some(scene.vanish()?);
+        scene.measured.vanishing = Some(scene.vanish()?);
     }
-    scene.measure("before", WINDOWS, &mut measurements)?;
-    scene.stop()?;
-    scene.measure("during", scene.windows(), &mut measurements)?;
+    scene.measure("before", WINDOWS)?;
+    scene.ask_stragglers(&Order::Stop)?;
+    scene.measure("during", scene.windows())?;
     scene.watch.enter("catch up");
     scene.go_on()?;
-    scene.measure("after", WINDOWS, &mut measurements)?;
-    measurements.outcomes = scene.go_on()?;
-    scene.leave(&mut measurements)?;
-    report::report(options, stopped, &measurements)
+    scene.measure("after", WINDOWS)?;
+    scene.measured.outcomes = scene.go_on()?;
+    report::report(options, stopped, &scene.leave()?)
 }
 
 /// Refuses options that cannot be measured. Returns how many members stop.
@@ -168,36 +160,40 @@ struct Scene<'a> {
     room: Room,
     watch: Watch,
     server: Server,
+    measured: Measurements,
 }
 
 impl Scene<'_> {
     /// Lets every member join, the others first.
-    fn open<'a>(
-        options: &'a Options,
-        stopped: usize,
-        launch: Launch,
-        server: Server,
-        watch: Watch,
-        measurements: &mut Measurements,
-    ) -> Result<Scene<'a>, Failure> {
-        let token = server.token()?;
-        let dialect = Dialect::Stentor { token, persistence: Persistence::Passing, room: ROOM.to_owned() };
-        let members = options.members - stopped;
-        let shape = Shape { members, content_bytes: options.payload };
-        let room = Room::new(server.address, dialect, shape)?;
-        let next_address = members.div_ceil(PORTS_PER_ADDRESS);
-        let (stragglers, quiet) = (Vec::new(), Vec::new());
-        let mut scene = Scene { options, launch, next_address, stragglers, quiet, room, watch, server };
-        measurements.empty = Some(scene.standing()?);
+    fn open(options: &Options, stopped: usize) -> Result<Scene<'_>, Failure> {
+        let launch = options.setting.launch(1)?;
+        let server = Server::start(Kind::Stentor, &launch)?;
+        let dialect =
+            Dialect::Stentor { token: server.token()?, persistence: Persistence::Passing, room: ROOM.to_owned() };
+        let shape = Shape { members: options.members - stopped, content_bytes: options.payload };
+        let shared_core = (launch.client_cpus.len() == 1).then_some(launch.client_cpu());
+        let mut scene = Scene {
+            options,
+            next_address: shape.members.div_ceil(PORTS_PER_ADDRESS),
+            stragglers: Vec::new(),
+            quiet: Vec::new(),
+            room: Room::new(server.address, dialect, shape)?,
+            watch: Watch::start(server.admin()?, server.pid()),
+            launch,
+            server,
+            measured: Measurements { shared_core, ..Measurements::default() },
+        };
+        scene.measured.empty = Some(scene.standing()?);
         scene.watch.enter("filling");
         scene.room.fill()?;
         // A server's first messages are slower, because it has never sent any.
-        scene.warm_up()?;
-        scene.measure("alone", WINDOWS, measurements)?;
+        scene.watch.enter("warm up");
+        scene.run_window()?;
+        scene.measure("alone", WINDOWS)?;
         scene.watch.enter("filling");
         scene.stragglers = scene.start(ROOM, stopped, &BEHAVIORS)?;
-        scene.quiet = scene.start(QUIET_ROOM, options.vanished, &BEHAVIORS[..1])?;
-        measurements.full = Some(scene.standing()?);
+        scene.quiet = scene.start(QUIET_ROOM, options.vanished, &[Behavior::Vanished])?;
+        scene.measured.full = Some(scene.standing()?);
         Ok(scene)
     }
 
@@ -223,25 +219,19 @@ impl Scene<'_> {
             let cpus = if cpus.len() > 1 { &cpus[1..] } else { &cpus[..] };
             companions.push(Companion::start("crowd-of-stragglers", &crowd, &self.launch, cpus)?);
         }
-        for answer in self.hear_all(&mut companions)? {
-            let Answer::Full = answer else { return Err(unexpected(answer)) };
-        }
+        answers(&companions, &mut self.room)?;
         Ok(companions)
     }
 
-    /// Waits for an answer of each companion, while the other members keep reading.
-    fn hear_all(&mut self, companions: &mut [Companion]) -> Result<Vec<Answer>, Failure> {
-        let mut answers = Vec::new();
-        for companion in companions {
-            loop {
-                if let Some(answer) = companion.heard()? {
-                    answers.push(answer);
-                    break;
-                }
-                self.room.turn(None)?;
-            }
-        }
-        Ok(answers)
+    fn ask_stragglers(&mut self, order: &Order) -> Result<Outcomes, Failure> {
+        self.stragglers.iter_mut().try_for_each(|companion| companion.tell(order))?;
+        answers(&self.stragglers, &mut self.room)
+    }
+
+    /// Lets the stragglers read everything that is still there for them, and collects their outcomes.
+    fn go_on(&mut self) -> Result<Outcomes, Failure> {
+        let sent = self.room.published();
+        self.ask_stragglers(&Order::Read { sent })
     }
 
     /// The state of the server after a rest.
@@ -271,19 +261,11 @@ impl Scene<'_> {
         (self.options.secs / self.window().as_secs_f64()).round() as usize
     }
 
-    fn measure(&mut self, name: &'static str, windows: usize, measurements: &mut Measurements) -> Result<(), Failure> {
+    fn measure(&mut self, name: &'static str, windows: usize) -> Result<(), Failure> {
         self.watch.enter(name);
-        let mut runs = Vec::new();
-        for _ in 0..windows {
-            runs.push(self.run_window()?);
-        }
-        measurements.phases.push(Phase { name, windows: runs });
+        let windows = (0..windows).map(|_| self.run_window()).collect::<Result<Vec<_>, _>>()?;
+        self.measured.phases.push(Phase { name, windows });
         Ok(())
-    }
-
-    fn warm_up(&mut self) -> Result<(), Failure> {
-        self.watch.enter("warm up");
-        self.run_window().map(drop)
     }
 
     fn run_window(&mut self) -> Result<Run, Failure> {
@@ -292,47 +274,14 @@ impl Scene<'_> {
         if run.nothing_lost() { Ok(run) } else { Err(Failure::Faulty(format!("the others lost something: {run:?}"))) }
     }
 
-    fn stop(&mut self) -> Result<(), Failure> {
-        self.tell_stragglers(&Order::Stop)?;
-        for answer in self.hear_stragglers()? {
-            let Answer::Stopped = answer else { return Err(unexpected(answer)) };
-        }
-        Ok(())
-    }
-
-    /// Lets the stragglers read everything that is still there for them, and collects their outcomes.
-    fn go_on(&mut self) -> Result<BTreeMap<Behavior, Outcome>, Failure> {
-        let sent = self.room.published();
-        self.tell_stragglers(&Order::Read { sent })?;
-        let mut all = BTreeMap::<Behavior, Outcome>::new();
-        for answer in self.hear_stragglers()? {
-            let Answer::Now(outcomes) = answer else { return Err(unexpected(answer)) };
-            for (behavior, outcome) in outcomes {
-                let sum = all.entry(behavior).or_default();
-                *sum = sum.and(&outcome);
-            }
-        }
-        Ok(all)
-    }
-
-    fn tell_stragglers(&mut self, order: &Order) -> io::Result<()> {
-        self.stragglers.iter_mut().try_for_each(|companion| companion.tell(order))
-    }
-
-    fn hear_stragglers(&mut self) -> Result<Vec<Answer>, Failure> {
-        let mut stragglers = std::mem::take(&mut self.stragglers);
-        let answers = self.hear_all(&mut stragglers);
-        self.stragglers = stragglers;
-        answers
-    }
-
-    /// Stops the processes of the quiet room, and watches how the server closes their members.
+    /// Lets the members of the quiet room vanish, and watches how the server closes them.
     fn vanish(&mut self) -> Result<Vanishing, Failure> {
         let start = self.look()?;
         self.watch.enter("vanishing");
         let vanished = self.options.vanished as u64;
+        self.quiet.iter_mut().try_for_each(|companion| companion.tell(&Order::Stop))?;
+        answers(&self.quiet, &mut self.room)?;
         let (stopped, mut first_after, mut last_after, mut closed) = (Instant::now(), None, Duration::ZERO, 0);
-        self.quiet.iter().for_each(|companion| cpu::pause(companion.pid()));
         while closed < vanished && stopped.elapsed() < VANISHING_TIME_MAX {
             let look = self.look()?;
             let gone = start.levels.sessions.saturating_sub(look.levels.sessions);
@@ -341,40 +290,46 @@ impl Scene<'_> {
                 first_after = first_after.or(Some(last_after));
             }
         }
-        self.quiet.iter().for_each(|companion| cpu::resume(companion.pid()));
-        let mut quiet = std::mem::take(&mut self.quiet);
-        quiet.iter_mut().try_for_each(|companion| companion.tell(&Order::Read { sent: 0 }))?;
-        let mut woken = Outcome::default();
-        for answer in self.hear_all(&mut quiet)? {
-            let Answer::Now(outcomes) = answer else { return Err(unexpected(answer)) };
-            woken = outcomes.values().fold(woken, |sum, outcome| sum.and(outcome));
-        }
+        self.quiet.iter_mut().try_for_each(|companion| companion.tell(&Order::Read { sent: 0 }))?;
+        let woken = answers(&self.quiet, &mut self.room)?.remove(&Behavior::Vanished).unwrap_or_default();
+        self.quiet.clear();
         let first_after_secs = first_after.unwrap_or_default().as_secs_f64();
         Ok(Vanishing { vanished, closed, first_after_secs, last_after_secs: last_after.as_secs_f64(), woken })
     }
 
     /// Ends all clients, and looks at the server until it has noticed.
-    fn leave(self, measurements: &mut Measurements) -> Result<(), Failure> {
-        let Scene { stragglers, quiet, room, watch, server, .. } = self;
+    fn leave(self) -> Result<Measurements, Failure> {
+        let Scene { stragglers, quiet, room, watch, server, mut measured, .. } = self;
         watch.enter("leaving");
         drop((stragglers, quiet, room));
         let begun = Instant::now();
         let look = loop {
             std::thread::sleep(REST);
-            let newest = watch.newest(0)?.ok_or_else(|| Failure::Faulty("the server was never looked at".into()))?;
+            let newest = watch.newest(0)?.ok_or_else(|| Failure::faulty("the server was never looked at"))?;
             if newest.levels.nobody() || begun.elapsed() > LEAVING_TIME_MAX {
                 break newest;
             }
         };
-        measurements.left = Some(Standing { look, descriptors: cpu::descriptors(server.pid())? });
-        measurements.looks = watch.looks()?;
-        Ok(())
+        measured.left = Some(Standing { look, descriptors: cpu::descriptors(server.pid())? });
+        measured.looks = watch.looks()?;
+        Ok(measured)
     }
 }
 
-fn unexpected(answer: Answer) -> Failure {
-    match answer {
-        Answer::Broke(text) => Failure::Faulty(format!("the stragglers: {text}")),
-        _ => Failure::Faulty("the stragglers answered something else than they were asked".into()),
+/// Waits for an answer of each companion, while the other members keep reading. Returns the sums.
+fn answers(companions: &[Companion], room: &mut Room) -> Result<Outcomes, Failure> {
+    let mut sums = Outcomes::default();
+    for companion in companions {
+        let answer: Answer = loop {
+            match companion.heard()? {
+                Some(answer) => break answer,
+                None => room.turn(None)?,
+            }
+        };
+        for (behavior, outcome) in answer.map_err(|text| Failure::Faulty(format!("the stragglers: {text}")))? {
+            let sum = sums.entry(behavior).or_default();
+            *sum = sum.and(&outcome);
+        }
     }
+    Ok(sums)
 }

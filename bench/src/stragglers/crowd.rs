@@ -63,13 +63,11 @@ pub enum Order {
     Read { sent: u32 },
 }
 
-#[derive(Serialize, Deserialize)]
-pub enum Answer {
-    Full,
-    Stopped,
-    Now(BTreeMap<Behavior, Outcome>),
-    Broke(String),
-}
+/// The answer to each order, and the first when all members have joined; or why there is none.
+pub type Answer = Result<Outcomes, String>;
+
+/// What happened to the members of each kind. Empty where the order does not ask for it.
+pub type Outcomes = BTreeMap<Behavior, Outcome>;
 
 /// What happened to the members of one kind.
 #[derive(Clone, Copy, Default, Debug, Serialize, Deserialize)]
@@ -110,13 +108,13 @@ pub fn serve() -> Result<(), Failure> {
     cpu::raise_descriptor_limit();
     match run(&options) {
         Ok(()) => Ok(()),
-        Err(failure) => Ok(companion::answer(&Answer::Broke(failure.to_string()))?),
+        Err(failure) => Ok(companion::answer(&Answer::Err(failure.to_string()))?),
     }
 }
 
 fn run(options: &Options) -> Result<(), Failure> {
     let mut crowd = Crowd::fill(options)?;
-    companion::answer(&Answer::Full)?;
+    companion::answer(&Answer::Ok(Outcomes::new()))?;
     let orders = companion::orders();
     // How many messages must be seen before the next answer, and the deadline for that.
     let mut awaited: Option<(u32, Instant)> = None;
@@ -124,7 +122,7 @@ fn run(options: &Options) -> Result<(), Failure> {
         match orders.try_recv() {
             Ok(Order::Stop) => {
                 crowd.stop()?;
-                companion::answer(&Answer::Stopped)?;
+                companion::answer(&Answer::Ok(Outcomes::new()))?;
             }
             Ok(Order::Read { sent }) => {
                 crowd.go_on()?;
@@ -137,7 +135,7 @@ fn run(options: &Options) -> Result<(), Failure> {
         if let Some((sent, until)) = awaited
             && (crowd.has_all(sent) || Instant::now() > until)
         {
-            companion::answer(&Answer::Now(crowd.outcomes(sent)))?;
+            companion::answer(&Answer::Ok(crowd.outcomes(sent)))?;
             awaited = None;
         }
     }
@@ -223,7 +221,9 @@ impl Crowd {
     fn tick(&mut self) -> Result<(), Failure> {
         self.ticks += 1;
         for index in (self.ticks % TICKS_PER_WORD..self.members.len()).step_by(TICKS_PER_WORD) {
-            self.members[index].pong(b"");
+            if self.members[index].behavior != Behavior::Vanished {
+                self.members[index].pong(b"");
+            }
         }
         for index in (self.ticks % TICKS_PER_SIP..self.members.len()).step_by(TICKS_PER_SIP) {
             if self.members[index].behavior == Behavior::Slow && self.members[index].ending.is_none() {
@@ -269,8 +269,8 @@ impl Crowd {
             && self.members.iter().all(|member| member.ending.is_some() || member.heard.has_all(sent))
     }
 
-    fn outcomes(&self, sent: u32) -> BTreeMap<Behavior, Outcome> {
-        let mut outcomes = BTreeMap::<Behavior, Outcome>::new();
+    fn outcomes(&self, sent: u32) -> Outcomes {
+        let mut outcomes = Outcomes::new();
         for member in &self.members {
             let outcome = outcomes.entry(member.behavior).or_default();
             outcome.members += 1;

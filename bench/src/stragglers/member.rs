@@ -25,6 +25,8 @@ pub enum Behavior {
     Skipping,
     /// The member reads some hundred bytes a second.
     Slow,
+    /// The member reads nothing, and never says anything.
+    Vanished,
 }
 
 pub struct Member {

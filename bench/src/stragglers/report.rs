@@ -50,7 +50,7 @@ pub fn report(options: &Options, stopped: usize, measurements: &Measurements) ->
     println!("{}", standings(measurements));
     if let Some(vanishing) = &measurements.vanishing {
         println!(
-            "\nOf {} in a quiet room whose process was stopped, {} were closed, {:.1} to {:.1} s after that; {} of them \
+            "\nOf {} who vanished in a quiet room, {} were closed, {:.1} to {:.1} s after that; {} of them \
              found the reason, code 1000, when they woke up.",
             vanishing.vanished,
             vanishing.closed,
