@@ -76,7 +76,7 @@ enum Question {
 pub fn run(options: &Options) -> Result<(), Failure> {
     check(options)?;
     let launch = options.setting.launch_apart()?;
-    eprintln!("about {:.0} minutes; leave the machine alone meanwhile", minutes(options).ceil());
+    eprintln!("leave the machine alone meanwhile");
     let mut visits: Vec<Visit> = Vec::new();
     for &members in &options.members {
         for round in 0..options.runs.repeat {
@@ -100,22 +100,11 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     }
 }
 
-/// An estimate of the run's minutes. A search takes some ten runs in the first round and four in later rounds. Runs
-/// beyond the maximum take longer to drain.
-fn minutes(options: &Options) -> f64 {
-    let asked = |question, runs: usize| if options.measure.contains(&question) { runs } else { 0 };
-    let each_round =
-        asked(Question::Rates, options.rates.len()) + asked(Question::Beside, 1) + asked(Question::Beyond, 2) + 1;
-    let searching = asked(Question::Max, 10 + 4 * (options.runs.repeat - 1));
-    let runs = options.members.len() * options.only.len() * (each_round * options.runs.repeat + searching);
-    runs as f64 * options.runs.secs * 1.2 / 60.0
-}
-
 /// The conditions that a reader of the table must know to compare it.
 fn conditions(options: &Options) -> String {
     format!(
-        "Stentor: one shard, store memory, messages passed on, not kept; members are hidden sessions of one user. The loops \
-         speak no protocol and send frames laid out like Stentor's.\nEvery delivery is checked for order, loss and \
+        "Stentor: one shard, store memory, messages passed on, not kept; members are hidden sessions of one user. The \
+         loops speak no protocol and send frames laid out like Stentor's.\nEvery delivery is checked for order, loss and \
          repetition; latency is from the intended time of sending, at a sample of {} members. Where the server's core is \
          not full at its maximum, the client's was. Medians of {} rounds of {} s a rate.",
         crate::client::SAMPLED_MEMBERS,

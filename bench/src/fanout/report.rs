@@ -71,15 +71,31 @@ struct RoomReport {
     goals: Vec<Goal>,
 }
 
-/// One question, each server's answer to it, and Stentor's answer divided by each loop's.
+/// One question, the answers of Stentor, the bare loop and the batching loop, and the first divided by the others.
 #[derive(Serialize)]
 struct Row {
     question: String,
-    stentor: Option<f64>,
-    bare_loop: Option<f64>,
-    batching_loop: Option<f64>,
-    stentor_to_bare_loop: Option<f64>,
-    stentor_to_batching_loop: Option<f64>,
+    figures: [Option<f64>; 5],
+}
+
+/// The visits to servers with rooms of one size.
+struct Room<'a> {
+    visits: &'a [Visit],
+    members: usize,
+}
+
+impl Room<'_> {
+    fn median(&self, kind: Kind, answer: &dyn Fn(&Visit) -> Option<f64>) -> Option<f64> {
+        let same = self.visits.iter().filter(|visit| visit.members == self.members && visit.server == kind);
+        median(same.filter_map(answer).collect())
+    }
+
+    fn row(&self, (question, answer): &(String, Answer)) -> Option<Row> {
+        let of = [Kind::Stentor, Kind::BareLoop, Kind::BatchingLoop].map(|kind| self.median(kind, answer));
+        let [stentor, bare, batching] = of;
+        let figures = [stentor, bare, batching, ratio(stentor, bare), ratio(stentor, batching)];
+        of.iter().any(Option::is_some).then(|| Row { question: question.clone(), figures })
+    }
 }
 
 type Answer<'a> = Box<dyn Fn(&Visit) -> Option<f64> + 'a>;
@@ -90,10 +106,9 @@ impl<'a> Report<'a> {
         sizes.dedup();
         let questions = questions(rates);
         let room = |members| {
-            let row = |(question, answer): &(String, Answer)| row(question, answer, visits, members);
-            let answered = |row: &Row| row.stentor.or(row.bare_loop).or(row.batching_loop).is_some();
-            let rows = questions.iter().map(row).filter(answered).collect();
-            RoomReport { members, rows, goals: goals(visits, rates, members) }
+            let room = Room { visits, members };
+            let rows = questions.iter().filter_map(|question| room.row(question)).collect();
+            RoomReport { members, rows, goals: goals(&room, rates) }
         };
         Report { rooms: sizes.into_iter().map(room).collect(), visits }
     }
@@ -103,17 +118,9 @@ impl<'a> Report<'a> {
         for room in &self.rooms {
             println!("\nOne room of {} members, server on one core, client on another:", room.members);
             let header = " | stentor | bare loop | batching loop | ÷ bare | ÷ batching";
-            println!("{}", table(header, room.rows.iter().map(Row::cells)));
+            println!("{}", table(header, room.rows.iter().map(|row| report::row(&row.question, row.figures))));
             goals::print(&room.goals);
         }
-    }
-}
-
-impl Row {
-    fn cells(&self) -> Vec<String> {
-        let figures = [self.stentor, self.bare_loop, self.batching_loop];
-        let ratios = [self.stentor_to_bare_loop, self.stentor_to_batching_loop];
-        report::row(&self.question, figures.into_iter().chain(ratios))
     }
 }
 
@@ -160,22 +167,6 @@ fn at<'a>(rate: f64, question: &str, figure: fn(&Run) -> f64) -> (String, Answer
     (format!("at {rate} messages/s: {question}"), Box::new(answer))
 }
 
-fn row(question: &str, answer: &Answer, visits: &[Visit], members: usize) -> Row {
-    let of = |kind| {
-        let same = visits.iter().filter(|visit| visit.members == members && visit.server == kind);
-        median(same.filter_map(answer).collect())
-    };
-    let (stentor, bare_loop, batching_loop) = (of(Kind::Stentor), of(Kind::BareLoop), of(Kind::BatchingLoop));
-    Row {
-        question: question.into(),
-        stentor,
-        bare_loop,
-        batching_loop,
-        stentor_to_bare_loop: ratio(stentor, bare_loop),
-        stentor_to_batching_loop: ratio(stentor, batching_loop),
-    }
-}
-
 /// Below this rate of deliveries, messages come one at a time: a server that writes each of them separately still has
 /// most of a core free.
 const ONE_AT_A_TIME_MAX: f64 = 60_000.0;
@@ -184,15 +175,12 @@ const ONE_AT_A_TIME_MAX: f64 = 60_000.0;
 const LARGE: usize = 10_000;
 
 /// The goals for a room of this size.
-fn goals(visits: &[Visit], rates: &[f64], members: usize) -> Vec<Goal> {
-    let of = |kind: Kind, answer: &dyn Fn(&Visit) -> Option<f64>| {
-        let same = visits.iter().filter(|visit| visit.members == members && visit.server == kind);
-        median(same.filter_map(answer).collect())
-    };
+fn goals(room: &Room<'_>, rates: &[f64]) -> Vec<Goal> {
+    let members = room.members;
     let most = |visit: &Visit| visit.max.as_ref().map(|run| run.deliveries_per_second);
     let beyond = |visit: &Visit| visit.beyond.as_ref().map(|run| run.deliveries_per_second);
-    let own = |answer: &dyn Fn(&Visit) -> Option<f64>| of(Kind::Stentor, answer);
-    let to = |kind, answer: &dyn Fn(&Visit) -> Option<f64>| ratio(own(answer), of(kind, answer));
+    let own = |answer: &dyn Fn(&Visit) -> Option<f64>| room.median(Kind::Stentor, answer);
+    let to = |kind, answer: &dyn Fn(&Visit) -> Option<f64>| ratio(own(answer), room.median(kind, answer));
     let thrown_out = own(&|visit| Some(visit.broken.len() as f64));
     let mut goals = vec![
         Goal::new("connects and joins/s", own(&|visit| Some(visit.joins_per_second)), Bound::AtLeast(10_000.0)),
@@ -207,7 +195,7 @@ fn goals(visits: &[Visit], rates: &[f64], members: usize) -> Vec<Goal> {
         let batching = if members >= 5000 { 0.9 } else { 0.8 };
         let memory = own(&|visit| Some(visit.resident_bytes_per_connection / 1024.0));
         let singly = rates.iter().copied().filter(|rate| rate * members as f64 <= ONE_AT_A_TIME_MAX);
-        let cost = |visit: &Visit| cost_at(visit, singly.clone().reduce(f64::max)?);
+        let cost = |visit: &Visit| Some(run_at(visit, singly.clone().reduce(f64::max)?)?.cpu_us_per_delivery);
         goals.extend([
             Goal::new("most deliveries/s ÷ batching loop", to(Kind::BatchingLoop, &most), Bound::AtLeast(batching)),
             Goal::new("CPU a delivery, one at a time ÷ bare loop", to(Kind::BareLoop, &cost), Bound::AtMost(1.2)),
@@ -230,10 +218,6 @@ fn goals(visits: &[Visit], rates: &[f64], members: usize) -> Vec<Goal> {
         goals.push(Goal::new("of the core at 1,000 messages/s", own(&share), Bound::AtMost(0.5)));
     }
     goals
-}
-
-fn cost_at(visit: &Visit, rate: f64) -> Option<f64> {
-    run_at(visit, rate).map(|run| run.cpu_us_per_delivery)
 }
 
 fn run_at(visit: &Visit, rate: f64) -> Option<&Run> {
