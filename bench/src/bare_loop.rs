@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use crate::dialect::{BARE_MEMBER, BARE_PUBLISHER, BARE_WELCOME};
+use crate::failure::Failure;
 use crate::frames::{self, Header};
 
 /// Bytes kept until the slowest member has taken them. When the log is full, publishers have to wait.
@@ -26,6 +27,8 @@ const LOG_BYTES_MAX: usize = 64 << 20;
 const TRIM_BYTES: usize = 1 << 20;
 const READ_BYTES: usize = 64 << 10;
 const EVENTS_MAX: usize = 1024;
+/// The time between two sends of the batching loop.
+const TICK: Duration = Duration::from_millis(20);
 
 const LISTENER: u64 = 0;
 const STANDARD_INPUT: u64 = 1;
@@ -34,11 +37,11 @@ const FIRST_PEER: u64 = 2;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sending {
     Each,
-    PerTick(Duration),
+    PerTick,
 }
 
 /// Serves until standard input ends.
-pub fn serve(sending: Sending) -> io::Result<()> {
+pub fn serve(sending: Sending) -> Result<(), Failure> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     // The standard library's backlog of 128 is too short for a crowd that connects at once. A second `listen` only
     // changes the backlog.
@@ -47,7 +50,7 @@ pub fn serve(sending: Sending) -> io::Result<()> {
     let mut output = io::stdout();
     writeln!(output, "listening on {}", listener.local_addr()?)?;
     output.flush()?;
-    BareLoop::new(listener, sending)?.run()
+    Ok(BareLoop::new(listener, sending)?.run()?)
 }
 
 struct BareLoop {
@@ -110,7 +113,7 @@ impl BareLoop {
         let mut events = Vec::with_capacity(EVENTS_MAX);
         loop {
             let wait = match self.sending {
-                Sending::PerTick(_) if !self.log.bytes.is_empty() => {
+                Sending::PerTick if !self.log.bytes.is_empty() => {
                     Some(tick_next.saturating_duration_since(Instant::now()))
                 }
                 _ => None,
@@ -119,14 +122,16 @@ impl BareLoop {
             if self.turn(wait, &mut events)? == Turn::Over {
                 return Ok(());
             }
-            let Sending::PerTick(tick) = self.sending else { continue };
+            if self.sending == Sending::Each {
+                continue;
+            }
             let now = Instant::now();
             if was_empty && tick_next < now {
-                tick_next = tick_after(start, now, tick);
+                tick_next = tick_after(start, now);
             }
             if !self.log.bytes.is_empty() && now >= tick_next {
                 self.send_what_is_owed();
-                tick_next = now + tick;
+                tick_next = now + TICK;
             }
         }
     }
@@ -215,7 +220,7 @@ impl BareLoop {
             let Some(frame) = bytes.get(at..at + header.wire_bytes()) else { break };
             match self.sending {
                 Sending::Each => self.members.retain(|member| send_whole(&member.socket, frame).is_ok()),
-                Sending::PerTick(_) => self.log.bytes.extend_from_slice(frame),
+                Sending::PerTick => self.log.bytes.extend_from_slice(frame),
             }
             at += frame.len();
         }
@@ -275,9 +280,9 @@ fn send_whole(socket: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
 }
 
 /// The first tick after `now`, of the clock that began at `start`.
-fn tick_after(start: Instant, now: Instant, tick: Duration) -> Instant {
-    let ticks = now.duration_since(start).as_nanos() / tick.as_nanos() + 1;
-    start + Duration::from_nanos((ticks * tick.as_nanos()) as u64)
+fn tick_after(start: Instant, now: Instant) -> Instant {
+    let ticks = now.duration_since(start).as_nanos() / TICK.as_nanos() + 1;
+    start + Duration::from_nanos((ticks * TICK.as_nanos()) as u64)
 }
 
 #[cfg(test)]
@@ -300,9 +305,8 @@ mod tests {
     #[test]
     fn ticks_keep_to_their_clock() {
         let start = Instant::now();
-        let tick = Duration::from_millis(20);
         let check = |now_ms, expected_ms| {
-            let found = tick_after(start, start + Duration::from_millis(now_ms), tick);
+            let found = tick_after(start, start + Duration::from_millis(now_ms));
             assert_eq!(found, start + Duration::from_millis(expected_ms));
         };
         check(0, 20);

@@ -30,12 +30,10 @@ mod stores;
 mod stragglers;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 use crate::bare_loop::Sending;
-use crate::failure::Failure;
 
 #[derive(Parser)]
 #[command(about = "Measures Stentor beside bare loops on the same work, and prints the ratios.")]
@@ -59,13 +57,12 @@ enum Question {
     Store(store::Options),
     /// The embedded store beside a database: how many messages are stored?
     Stores(stores::Options),
-    /// A server to compare with; the other commands start it.
+    /// A server to compare with: it sends each message separately, at once. The fan-out starts it.
     #[command(hide = true)]
-    BareLoop {
-        /// Sends the collected messages once per so many milliseconds; 0: each message separately, at once.
-        #[arg(long)]
-        tick_ms: u64,
-    },
+    BareLoop,
+    /// A server to compare with: it sends the collected messages once a tick. The fan-out starts it.
+    #[command(hide = true)]
+    BatchingLoop,
     /// A client of a run with several shards; the run starts it.
     #[command(hide = true)]
     CrowdOfShards,
@@ -92,7 +89,8 @@ fn main() -> ExitCode {
         Question::Store(options) => store::run(&options),
         Question::Stores(options) => stores::run(&options),
         Question::DriverAlone => stores::serve_driver_alone(),
-        Question::BareLoop { tick_ms } => bare_loop::serve(sending(tick_ms)).map_err(Failure::from),
+        Question::BareLoop => bare_loop::serve(Sending::Each),
+        Question::BatchingLoop => bare_loop::serve(Sending::PerTick),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -100,12 +98,5 @@ fn main() -> ExitCode {
             eprintln!("bench: {failure}");
             ExitCode::FAILURE
         }
-    }
-}
-
-fn sending(tick_ms: u64) -> Sending {
-    match tick_ms {
-        0 => Sending::Each,
-        tick_ms => Sending::PerTick(Duration::from_millis(tick_ms)),
     }
 }

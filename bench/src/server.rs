@@ -22,7 +22,6 @@ const START_TIME_MAX: Duration = Duration::from_secs(20);
 /// The server key that standard clients use by default; and the same with a colon, in base64.
 const SERVER_KEY: &str = "defaultkey";
 const SERVER_KEY_BASIC: &str = "ZGVmYXVsdGtleTo=";
-pub const TICK: Duration = Duration::from_millis(20);
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -100,9 +99,8 @@ impl Server {
 
 fn command(kind: Kind, launch: &Launch, directory: Option<&Path>) -> io::Result<Command> {
     let Some(directory) = directory else {
-        let tick = if kind == Kind::BatchingLoop { TICK } else { Duration::ZERO };
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("bare-loop").arg("--tick-ms").arg(tick.as_millis().to_string());
+        command.arg(kind.to_string().replace(' ', "-"));
         return Ok(command);
     };
     let mut command = Command::new(&launch.stentor);
