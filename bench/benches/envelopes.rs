@@ -1,17 +1,19 @@
-//! The cost of reading and of writing one envelope. An envelope is read once for each request. It is written once for
+//! The cost of reading and of writing one envelope, and of the frame around it. An envelope is read once for each request. It is written once for
 //! each message and format, by the channel's owner, however many members receive it.
 
 use std::hint::black_box;
 use std::sync::Arc;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use engine::command::{Event, Reply};
 use engine::fanout::frames::{self, Format, Frames};
 use engine::id::{ChannelId, MessageId, Sequence, SessionId, Timestamp, UserId};
 use engine::message::{Message, MessageCode, Presence};
+use engine::wire::websocket::{self, Assembly, Decoded, MESSAGE_BYTES_MAX};
 use engine::wire::{json, protobuf};
 use uuid::Uuid;
 
+const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 const JOIN: &str = r#"{"channel_join":{"target":"lobby","type":1,"persistence":true,"hidden":false},"cid":"2"}"#;
 
 /// An envelope that sends a content of this many bytes.
@@ -88,6 +90,33 @@ fn decode(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Decodes in place the frame of a client that sends a content. Unmasking has to touch every byte, as copying does, so
+/// its limit is a memcpy of the same bytes.
+fn frame(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("frame");
+    for content_bytes in [100, 2048] {
+        let payload = send(content_bytes).into_bytes();
+        let mut frame = Vec::new();
+        websocket::text_frame(&mut frame, |out| out.extend_from_slice(&payload));
+        let start = frame.len() - payload.len();
+        frame[1] |= 0x80;
+        frame.splice(start..start, MASK);
+        websocket::unmask(&mut frame[start + MASK.len()..], MASK);
+        let decode = |bytes: &mut Vec<u8>| {
+            let decoded = websocket::decode(bytes, &mut Assembly::default(), MESSAGE_BYTES_MAX);
+            assert!(matches!(black_box(decoded), Ok(Decoded::Frame { .. })));
+        };
+        group.bench_function(format!("decode send {content_bytes} B"), |bencher| {
+            bencher.iter_batched_ref(|| frame.clone(), decode, BatchSize::SmallInput);
+        });
+        group.bench_function(format!("memcpy send {content_bytes} B"), |bencher| {
+            let copy = |bytes: &mut Vec<u8>| black_box(bytes).copy_from_slice(black_box(&frame));
+            bencher.iter_batched_ref(|| frame.clone(), copy, BatchSize::SmallInput);
+        });
+    }
+    group.finish();
+}
+
 fn encode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("encode");
     let lobby = message(100).channel;
@@ -124,5 +153,5 @@ fn encode(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decode, encode);
+criterion_group!(benches, decode, frame, encode);
 criterion_main!(benches);
