@@ -12,14 +12,14 @@ use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use rustix::buffer::spare_capacity;
-use rustix::event::{Timespec, epoll};
+use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use crate::dialect::{BARE_MEMBER, BARE_PUBLISHER, BARE_WELCOME};
 use crate::failure::Failure;
 use crate::frames::{self, Header};
+use crate::sockets::ready;
 
 /// Bytes kept until the slowest member has taken them. When the log is full, publishers have to wait.
 const LOG_BYTES_MAX: usize = 64 << 20;
@@ -27,6 +27,8 @@ const LOG_BYTES_MAX: usize = 64 << 20;
 const TRIM_BYTES: usize = 1 << 20;
 const READ_BYTES: usize = 64 << 10;
 const EVENTS_MAX: usize = 1024;
+/// How long a turn waits when nothing has to be sent.
+const IDLE: Duration = Duration::from_secs(1);
 /// The time between two sends of the batching loop.
 const TICK: Duration = Duration::from_millis(20);
 
@@ -110,16 +112,13 @@ impl BareLoop {
     fn run(mut self) -> io::Result<()> {
         let start = Instant::now();
         let mut tick_next = start;
-        let mut events = Vec::with_capacity(EVENTS_MAX);
         loop {
             let wait = match self.sending {
-                Sending::PerTick if !self.log.bytes.is_empty() => {
-                    Some(tick_next.saturating_duration_since(Instant::now()))
-                }
-                _ => None,
+                Sending::PerTick if !self.log.bytes.is_empty() => tick_next.saturating_duration_since(Instant::now()),
+                _ => IDLE,
             };
             let was_empty = self.log.bytes.is_empty();
-            if self.turn(wait, &mut events)? == Turn::Over {
+            if self.turn(wait)? == Turn::Over {
                 return Ok(());
             }
             if self.sending == Sending::Each {
@@ -136,14 +135,8 @@ impl BareLoop {
         }
     }
 
-    fn turn(&mut self, wait: Option<Duration>, events: &mut Vec<epoll::Event>) -> io::Result<Turn> {
-        let wait = wait.map(|wait| Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: wait.subsec_nanos().into() });
-        events.clear();
-        match epoll::wait(&self.epoll, spare_capacity(events), wait.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        for event in events.drain(..) {
+    fn turn(&mut self, wait: Duration) -> io::Result<Turn> {
+        for event in ready(&self.epoll, EVENTS_MAX, wait)? {
             match event.data.u64() {
                 LISTENER => self.accept()?,
                 STANDARD_INPUT => return Ok(Turn::Over),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::failure::Failure;
 
@@ -11,12 +11,12 @@ use crate::failure::Failure;
 pub struct Goal {
     pub question: String,
     pub figure: Option<f64>,
-    #[serde(serialize_with = "in_words")]
     pub bound: Bound,
     pub verdict: &'static str,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Bound {
     AtLeast(f64),
     AtMost(f64),
@@ -72,10 +72,6 @@ pub fn judge(goals: &[Goal]) -> Result<(), Failure> {
 pub fn print(goals: &[Goal]) {
     println!("\nGoals:");
     goals.iter().for_each(|goal| println!("  {goal}"));
-}
-
-fn in_words<S: Serializer>(bound: &Bound, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(bound)
 }
 
 /// The quotient of two figures, if both exist.
