@@ -33,8 +33,6 @@ const QUIET_RATE: f64 = 20.0;
 const COST_GROWTH_MAX: f64 = 1.2;
 /// The least growth that shards with their own cores should give.
 const GROWTH_MIN: f64 = 1.5;
-/// A side that is busy for this share of its time counts as full.
-const FULL: f64 = 0.9;
 
 #[derive(Args, Debug)]
 pub struct Options {
@@ -289,7 +287,7 @@ fn print(options: &Options, places: &[Place], all: &[Figures]) -> Result<(), Fai
         sharing.iter().for_each(|text| println!("{text}"));
     }
     let header = "shards | M deliveries/s | × the first | p99 ms | server's cores | … in the kernel | \
-                  clients' cores busy | waiting for a core | quiet: CPU µs a delivery | × the first | why not more";
+                  clients' cores busy | waiting for a core | quiet: CPU µs a delivery | × the first";
     let of = |shards: usize, figure: fn(&Figures) -> f64| {
         report::median(all.iter().filter(|figures| figures.shards == shards).map(figure).collect())
     };
@@ -301,27 +299,18 @@ fn print(options: &Options, places: &[Place], all: &[Figures]) -> Result<(), Fai
         let shards = place.launch.shards;
         let growth = ratio(delivered(shards), delivered(first));
         let cost_growth = ratio(cost(shards), cost(first));
-        let sides = [
+        let figures = [
+            delivered(shards),
+            growth,
+            of(shards, |figures| figures.latency_p99_ms),
             of(shards, |figures| figures.server_cores),
+            of(shards, |figures| figures.server_cores_in_kernel),
             of(shards, |figures| figures.client_cores_busy),
             of(shards, |figures| figures.waiting_for_cores),
+            cost(shards),
+            cost_growth,
         ];
-        let mut row = report::row(
-            shards,
-            [
-                delivered(shards),
-                growth,
-                of(shards, |figures| figures.latency_p99_ms),
-                sides[0],
-                of(shards, |figures| figures.server_cores_in_kernel),
-                sides[1],
-                sides[2],
-                cost(shards),
-                cost_growth,
-            ],
-        );
-        row.push(limit(shards, clients, sides).to_owned());
-        rows.push(row);
+        rows.push(report::row(shards, figures));
         if shards != first {
             let question = format!("throughput of {shards} shards grows: × the first");
             goals.push(Goal::new(question, growth.filter(|_| place.sharing.is_none()), Bound::AtLeast(GROWTH_MIN)));
@@ -333,33 +322,4 @@ fn print(options: &Options, places: &[Place], all: &[Figures]) -> Result<(), Fai
     goals::print(&goals);
     options.setting.keep(&serde_json::json!({ "clients": clients, "runs": all, "goals": goals }))?;
     goals::judge(&goals)
-}
-
-/// What limited the deliveries, as far as the cores show it.
-fn limit(shards: usize, clients: usize, [server, client, waiting]: [Option<f64>; 3]) -> &'static str {
-    let full = |busy: Option<f64>, cores: usize| busy.is_some_and(|busy| busy >= FULL * cores as f64);
-    match (full(server, shards), full(client, clients)) {
-        _ if waiting.is_some_and(|waiting| waiting >= 1.0 - FULL) => "too few cores",
-        (true, true) => "both sides are full",
-        (true, false) => "the shards are full",
-        (false, true) => "the clients are full",
-        (false, false) => "neither side is full",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_fuller_side_is_the_limit() {
-        let check = |server, client, waiting, expected| {
-            assert_eq!(limit(2, 1, [Some(server), Some(client), Some(waiting)]), expected);
-        };
-        check(1.9, 0.5, 0.0, "the shards are full");
-        check(1.2, 0.95, 0.01, "the clients are full");
-        check(1.9, 0.95, 0.01, "both sides are full");
-        check(1.2, 0.5, 0.01, "neither side is full");
-        check(1.2, 0.5, 0.6, "too few cores");
-    }
 }
