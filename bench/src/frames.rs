@@ -7,17 +7,14 @@
 use engine::wire::websocket;
 use thiserror::Error;
 
-/// A frame up to this size is shown whole, so up to this many bytes may wait between two reads. Every message that a
-/// chat server may relay is smaller (4,096 bytes from the client, and the JSON members around it).
-pub const WHOLE_BYTES_MAX: usize = 8 * 1024;
-/// Of a larger frame only this many bytes of the payload are shown. The answer to a join is such a frame: it lists a
-/// thousand presences.
-pub const GLIMPSE_BYTES: usize = 64;
+/// A larger frame is a fault, so up to this many bytes and a header may wait between two reads. Every message that a chat
+/// server may relay is smaller (4,096 bytes from the client, and the JSON members around it), and so is the answer to a
+/// hidden member's join, which lists nobody.
+pub const PAYLOAD_BYTES_MAX: usize = 8 * 1024;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Frame<'a> {
     pub opcode: u8,
-    /// The whole payload, or its first `GLIMPSE_BYTES` when it is larger than `WHOLE_BYTES_MAX`.
     pub payload: &'a [u8],
     /// The size of the frame on the wire, including its header.
     pub wire_bytes: usize,
@@ -35,6 +32,8 @@ pub enum IllegalFrame {
     Masked,
     #[error("a frame that is a fragment, or has a reserved bit set (first byte {0:#04x})")]
     FirstByte(u8),
+    #[error("a frame with {0} bytes, at most {PAYLOAD_BYTES_MAX} expected")]
+    TooLarge(u64),
 }
 
 /// Header and payload length of a frame.
@@ -63,25 +62,27 @@ impl Header {
                 None => return Ok(None),
             },
             127 => match rest.first_chunk() {
-                Some(&length) => (10, u64::from_be_bytes(length) as usize),
+                // The other two forms of a length are enough for any frame that is expected.
+                Some(&length) => return Err(IllegalFrame::TooLarge(u64::from_be_bytes(length))),
                 None => return Ok(None),
             },
             length => (2, usize::from(length)),
         };
+        if payload_bytes > PAYLOAD_BYTES_MAX {
+            return Err(IllegalFrame::TooLarge(payload_bytes as u64));
+        }
         Ok(Some(Header { opcode, header_bytes, payload_bytes }))
     }
 
     pub fn wire_bytes(&self) -> usize {
-        self.header_bytes.saturating_add(self.payload_bytes)
+        self.header_bytes + self.payload_bytes
     }
 }
 
-/// What one connection keeps between two reads: the beginning of an unfinished frame, or how many bytes of a large
-/// frame that was already shown are still to come.
+/// What one connection keeps between two reads: the beginning of an unfinished frame.
 #[derive(Default, Debug)]
 pub struct Remainder {
     begun: Vec<u8>,
-    skip_bytes: usize,
 }
 
 impl Remainder {
@@ -96,17 +97,12 @@ impl Remainder {
     /// Shows every frame that `bytes` completes. `bytes` begins with the bytes that `restore` copied.
     #[inline]
     pub fn walk(&mut self, bytes: &[u8], mut show: impl FnMut(Frame<'_>)) -> Result<(), IllegalFrame> {
-        let mut at = self.skip_bytes.min(bytes.len());
-        self.skip_bytes -= at;
+        let mut at = 0;
         while let Some(header) = Header::read(&bytes[at..])? {
-            let start = at + header.header_bytes;
-            let shown_bytes =
-                if header.payload_bytes <= WHOLE_BYTES_MAX { header.payload_bytes } else { GLIMPSE_BYTES };
-            let Some(payload) = bytes.get(start..start + shown_bytes) else { break };
-            show(Frame { opcode: header.opcode, payload, wire_bytes: header.wire_bytes() });
-            let behind = start.saturating_add(header.payload_bytes);
-            at = behind.min(bytes.len());
-            self.skip_bytes = behind - at;
+            let wire_bytes = header.wire_bytes();
+            let Some(payload) = bytes.get(at + header.header_bytes..at + wire_bytes) else { break };
+            show(Frame { opcode: header.opcode, payload, wire_bytes });
+            at += wire_bytes;
         }
         self.begun.clear();
         self.begun.extend_from_slice(&bytes[at..]);
@@ -152,9 +148,9 @@ mod tests {
             remainder.walk(&buffer[..kept + piece.len()], |frame| {
                 seen.push((frame.opcode, frame.payload.to_vec(), frame.wire_bytes));
             })?;
-            assert!(remainder.begun.len() <= WHOLE_BYTES_MAX + 10, "what is kept between reads is bounded");
+            assert!(remainder.begun.len() <= PAYLOAD_BYTES_MAX + 4, "what is kept between reads is bounded");
         }
-        assert!(remainder.begun.is_empty() && remainder.skip_bytes == 0, "a whole stream leaves nothing over");
+        assert!(remainder.begun.is_empty(), "a whole stream leaves nothing over");
         Ok(seen)
     }
 
@@ -165,15 +161,14 @@ mod tests {
             let payload: Vec<u8> = (0..size).map(|at| b'a' + ((at + number) % 26) as u8).collect();
             let before = stream.len();
             put_server_text(&payload, &mut stream);
-            let shown = if size <= WHOLE_BYTES_MAX { size } else { GLIMPSE_BYTES };
-            expected.push((TEXT, payload[..shown].to_vec(), stream.len() - before));
+            expected.push((TEXT, payload, stream.len() - before));
         }
         (stream, expected)
     }
 
     #[test]
     fn every_way_to_cut_a_stream_once_shows_the_same_frames() {
-        let sizes = [0, 1, 125, 126, 127, 430, 431, 60, WHOLE_BYTES_MAX, WHOLE_BYTES_MAX + 1, 70_000, 5];
+        let sizes = [0, 1, 125, 126, 127, 430, 431, 60, PAYLOAD_BYTES_MAX, 5];
         let (stream, expected) = stream_of(&sizes);
         for cut in 0..=stream.len() {
             let (left, right) = stream.split_at(cut);
@@ -183,7 +178,7 @@ mod tests {
 
     #[test]
     fn pieces_of_every_size_show_the_same_frames() {
-        let (stream, expected) = stream_of(&[200, WHOLE_BYTES_MAX + 300, 0, 430, 125, 126]);
+        let (stream, expected) = stream_of(&[200, PAYLOAD_BYTES_MAX, 0, 430, 125, 126]);
         for size in 1..700 {
             assert_eq!(walk_pieces(stream.chunks(size)).as_ref(), Ok(&expected), "pieces of {size}");
         }
@@ -195,17 +190,8 @@ mod tests {
         check(&[0x81, 0x80], IllegalFrame::Masked);
         check(&[0x01, 0x00], IllegalFrame::FirstByte(0x01));
         check(&[0xc1, 0x00], IllegalFrame::FirstByte(0xc1));
-    }
-
-    #[test]
-    fn a_length_no_machine_has_does_not_overflow() {
-        let mut stream = vec![0x82, 127];
-        stream.extend_from_slice(&u64::MAX.to_be_bytes());
-        stream.extend_from_slice(&[7; GLIMPSE_BYTES]);
-        let mut remainder = Remainder::default();
-        let mut seen = 0;
-        assert_eq!(remainder.walk(&stream, |_| seen += 1), Ok(()));
-        assert_eq!(seen, 1);
+        check(&[0x81, 126, 0xff, 0xff], IllegalFrame::TooLarge(0xffff));
+        check(&[[0x82, 127].as_slice(), &[0xff; 8]].concat(), IllegalFrame::TooLarge(u64::MAX));
     }
 
     #[test]
