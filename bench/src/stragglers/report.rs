@@ -257,15 +257,8 @@ mod tests {
     use super::*;
     use crate::stragglers::watch::Levels;
 
-    fn look(phase: &str, resident_bytes: u64, levels: Levels) -> Look {
-        Look {
-            at_secs: 0.0,
-            phase: phase.into(),
-            levels,
-            resident_bytes,
-            resident_bytes_peak: resident_bytes,
-            kernel_tcp_bytes: 0,
-        }
+    fn look(phase: &'static str, resident_bytes: u64, levels: Levels) -> Look {
+        Look { at_secs: 0.0, phase, levels, resident_bytes, resident_bytes_peak: resident_bytes, kernel_tcp_bytes: 0 }
     }
 
     /// The goals that a run misses if it closes as many members as it counts, and ends with these levels and this

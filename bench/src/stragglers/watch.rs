@@ -15,6 +15,8 @@ use crate::cpu;
 use crate::metrics::Metrics;
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// The phase before any other.
+const START: &str = "start";
 /// Looks between two printed lines.
 const LOOKS_PER_LINE: usize = 8;
 
@@ -22,7 +24,7 @@ const LOOKS_PER_LINE: usize = 8;
 #[derive(Clone, Debug, Serialize)]
 pub struct Look {
     pub at_secs: f64,
-    pub phase: String,
+    pub phase: &'static str,
     pub levels: Levels,
     pub resident_bytes: u64,
     /// The most memory that was resident since the server started.
@@ -76,25 +78,24 @@ pub struct Watch {
 }
 
 struct Shared {
-    phase: String,
+    phase: &'static str,
     looks: Vec<Look>,
     failed: Option<String>,
 }
 
 impl Watch {
     pub fn start(admin: SocketAddr, pid: u32) -> Watch {
-        let shared = Arc::new(Mutex::new(Shared { phase: "start".into(), looks: Vec::new(), failed: None }));
+        let shared = Arc::new(Mutex::new(Shared { phase: START, looks: Vec::new(), failed: None }));
         let (stop, stopped) = mpsc::channel();
         let of_thread = shared.clone();
         let begun = Instant::now();
         let thread = std::thread::spawn(move || {
             while stopped.recv_timeout(LOOK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                let looked = look(admin, pid);
+                let looked = Look::take(admin, pid, begun);
                 let mut shared = of_thread.lock();
                 match looked {
                     Ok(look) => {
-                        let phase = shared.phase.clone();
-                        let look = Look { at_secs: begun.elapsed().as_secs_f64(), phase, ..look };
+                        let look = Look { phase: shared.phase, ..look };
                         if shared.looks.len().is_multiple_of(LOOKS_PER_LINE) {
                             eprintln!("{}", look.line());
                         }
@@ -111,8 +112,8 @@ impl Watch {
     }
 
     /// Sets the phase that is recorded with each look from now on.
-    pub fn enter(&self, phase: &str) {
-        self.shared.lock().phase = phase.into();
+    pub fn enter(&self, phase: &'static str) {
+        self.shared.lock().phase = phase;
     }
 
     /// The looks so far.
@@ -139,18 +140,18 @@ impl Drop for Watch {
     }
 }
 
-fn look(admin: SocketAddr, pid: u32) -> io::Result<Look> {
-    Ok(Look {
-        at_secs: 0.0,
-        phase: String::new(),
-        levels: Levels::of(&Metrics::read(admin)?)?,
-        resident_bytes: cpu::resident_bytes(pid)?,
-        resident_bytes_peak: cpu::resident_bytes_peak(pid)?,
-        kernel_tcp_bytes: cpu::kernel_tcp_bytes()?,
-    })
-}
-
 impl Look {
+    fn take(admin: SocketAddr, pid: u32, begun: Instant) -> io::Result<Look> {
+        Ok(Look {
+            at_secs: begun.elapsed().as_secs_f64(),
+            phase: START,
+            levels: Levels::of(&Metrics::read(admin)?)?,
+            resident_bytes: cpu::resident_bytes(pid)?,
+            resident_bytes_peak: cpu::resident_bytes_peak(pid)?,
+            kernel_tcp_bytes: cpu::kernel_tcp_bytes()?,
+        })
+    }
+
     fn line(&self) -> String {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let levels = &self.levels;
