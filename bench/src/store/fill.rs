@@ -102,29 +102,12 @@ pub fn fill(options: &Options, layout: Layout, data: &Path) -> Result<Vec<Span>,
             disk_mib: disk_mib(data)?,
             seconds: end.time.duration_since(start.time).as_secs_f64(),
         };
-        eprintln!("{}", line(&span));
+        eprintln!("{} · {:.1} s", span.cells().join(" · "), span.seconds);
         spans.push(span);
     }
     probe.stop()?;
     store.close()?;
     Ok(spans)
-}
-
-fn line(span: &Span) -> String {
-    format!(
-        "{:?} · {:>4} · {:.1} µs of CPU, {:.0} bytes a message, commits p99 {:.1} ms, longest {:.1} ms, longest bare sync \
-         {:.1} ms, at most {} runs, {:.0} MiB, {:.1} s",
-        span.layout,
-        span.million,
-        span.cpu_us,
-        span.bytes_written,
-        span.commit_p99_ms,
-        span.commit_longest_ms,
-        span.sync_longest_ms,
-        span.runs_most,
-        span.disk_mib,
-        span.seconds
-    )
 }
 
 /// Disk space that the files of a directory occupy. Files that are removed meanwhile do not count.

@@ -17,8 +17,6 @@ use crate::metrics::Metrics;
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// The phase before any other.
 const START: &str = "start";
-/// Looks between two printed lines.
-const LOOKS_PER_LINE: usize = 8;
 
 /// One observation of the server.
 #[derive(Clone, Debug, Serialize)]
@@ -95,11 +93,8 @@ impl Watch {
                 let mut shared = of_thread.lock();
                 match looked {
                     Ok(look) => {
-                        let look = Look { phase: shared.phase, ..look };
-                        if shared.looks.len().is_multiple_of(LOOKS_PER_LINE) {
-                            eprintln!("{}", look.line());
-                        }
-                        shared.looks.push(look);
+                        let phase = shared.phase;
+                        shared.looks.push(Look { phase, ..look });
                     }
                     Err(error) => {
                         shared.failed = Some(error.to_string());
@@ -111,8 +106,9 @@ impl Watch {
         Watch { shared, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// Sets the phase that is recorded with each look from now on.
+    /// Says the phase that begins, and records it with each look from now on.
     pub fn enter(&self, phase: &'static str) {
+        eprintln!("· {phase}");
         self.shared.lock().phase = phase;
     }
 
@@ -150,23 +146,5 @@ impl Look {
             resident_bytes_peak: cpu::resident_bytes_peak(pid)?,
             kernel_tcp_bytes: cpu::kernel_tcp_bytes()?,
         })
-    }
-
-    fn line(&self) -> String {
-        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        let levels = &self.levels;
-        format!(
-            "{:>5.0} s · {:<9} · {} sessions, {} parked, {:.2} MiB owed to the slowest, {} closed as too slow, {} gaps · \
-             resident {:.1} MiB, the kernel's TCP {:.0} MiB",
-            self.at_secs,
-            self.phase,
-            levels.sessions,
-            levels.parked,
-            mib(levels.lag_bytes),
-            levels.slow_readers_closed,
-            levels.gaps,
-            mib(self.resident_bytes),
-            mib(self.kernel_tcp_bytes),
-        )
     }
 }
