@@ -69,7 +69,7 @@ pub struct Answers {
     pub per_second: f64,
     p50_ms: f64,
     p99_ms: f64,
-    /// Cores that the server used during the run. Zero where there is no server.
+    /// Cores that the server used during the run. Zero where that is not measured.
     pub cores: f64,
 }
 
@@ -115,15 +115,18 @@ impl Sends {
         median(same.map(|sent| figure(&sent.answers)).collect())
     }
 
-    /// The medians of these contestants.
+    /// The medians of these contestants, and their messages/s ÷ those of the last one.
     pub fn table(&self, who: &[&str], in_flight: &[usize]) -> Table {
+        let last = who.last().copied().unwrap_or_default();
         let row = |in_flight: usize, who: &str| {
             let of = |figure| self.median(who, in_flight, figure);
-            let figures = [of(|a| a.per_second), of(|a| a.p50_ms), of(|a| a.p99_ms), of(|a| a.cores)];
+            let to_last = ratio(of(|a| a.per_second), self.median(last, in_flight, |a| a.per_second));
+            let cores = of(|a| a.cores).filter(|&cores| cores > 0.0);
+            let figures = [of(|a| a.per_second), to_last, of(|a| a.p50_ms), of(|a| a.p99_ms), cores];
             report::row(format!("{in_flight} in flight, {who}"), figures)
         };
         let rows = in_flight.iter().flat_map(|&in_flight| who.iter().map(move |who| row(in_flight, who)));
-        report::table("sending | messages/s | p50 ms | p99 ms | server's cores", rows)
+        report::table(&format!("sending | messages/s | ÷ {last} | p50 ms | p99 ms | server's cores"), rows)
     }
 
     /// The goals that one contestant sends at least this share of what the other does.
