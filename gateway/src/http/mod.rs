@@ -28,6 +28,7 @@ mod paging;
 mod presence;
 mod query;
 mod returns;
+mod route;
 mod router;
 mod serve;
 mod services;
