@@ -5,7 +5,9 @@
 pub mod admin;
 pub mod announcement;
 mod ascii_json;
+pub mod byte_shares;
 mod channel_queries;
+pub mod client_network;
 pub mod clock;
 #[cfg(feature = "scylla")]
 pub mod database;

@@ -1,0 +1,46 @@
+//! The network that a client's requests count for, where clients share something that is bounded.
+//!
+//! An IPv4 address is one network. Of an IPv6 address the first 64 bits are the network, because every host of a
+//! network can take as many addresses of it as it likes.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+/// An IPv4 address, or the first 64 bits of an IPv6 address.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum ClientNetwork {
+    V4(Ipv4Addr),
+    V6(u64),
+}
+
+impl ClientNetwork {
+    /// Stands for a client whose address the kernel no longer knows, because its connection is already dead.
+    pub const UNKNOWN: Self = Self::V6(0);
+
+    /// The network of an address. An IPv4 address that is written as an IPv6 address counts as IPv4.
+    pub fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self::V4(address),
+            IpAddr::V6(address) => Self::V6((address.to_bits() >> 64) as u64),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_one_network() {
+        let network = |text: &str| ClientNetwork::of(text.parse().unwrap());
+        for (one, other, same) in [
+            ("192.0.2.1", "192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.2", false),
+            ("192.0.2.1", "::ffff:192.0.2.1", true),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::1", true),
+            ("2001:db8:1:2::1", "2001:db8:1:3::1", false),
+            ("::ffff:192.0.2.1", "::ffff:192.0.2.2", false),
+        ] {
+            assert_eq!(network(one) == network(other), same, "{one} {other}");
+        }
+    }
+}
