@@ -14,7 +14,7 @@ use super::body::{self, null_is_empty};
 use super::error::Refusal;
 use super::query::Query;
 use super::services::Services;
-use super::session_body::{SessionBody, banned, checked_vars};
+use super::session_body::{GivenVars, SessionBody, banned, checked_vars};
 use crate::token::Vars;
 
 const ID_BYTES_MAX: usize = 128;
@@ -80,7 +80,7 @@ pub(super) struct Body {
     pub email: String,
     #[serde(deserialize_with = "null_is_empty")]
     password: String,
-    vars: Option<Vars>,
+    vars: Option<GivenVars>,
 }
 
 fn chosen_username(query: &Query) -> Result<Option<String>, Refusal> {

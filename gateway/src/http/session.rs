@@ -12,9 +12,9 @@ use super::authorization::{basic, bearer};
 use super::body::{self, null_is_empty};
 use super::error::{Code, Refusal};
 use super::services::Services;
-use super::session_body::{SessionBody, banned, checked_vars};
+use super::session_body::{GivenVars, SessionBody, banned, checked_vars};
 use crate::revocations::{Cut, Issue};
-use crate::token::{Claims, TokenRefusal, Vars};
+use crate::token::{Claims, TokenRefusal};
 
 /// How often a cutoff is stored until it is later than all tokens. Once is enough, unless the store is slower than it
 /// should be, or several shards log out the same user at the same moment.
@@ -73,7 +73,7 @@ pub async fn logout(services: &Services, request: &Request<Bytes>) -> Result<Ans
 struct RefreshBody {
     #[serde(deserialize_with = "null_is_empty")]
     token: String,
-    vars: Option<Vars>,
+    vars: Option<GivenVars>,
 }
 
 #[derive(Deserialize, Default)]
