@@ -126,6 +126,9 @@ pub const OPENING_REFUSAL_KINDS: [&str; 11] = [
 /// Classes of HTTP answers, in the order of `SocketCounters::http_answers`.
 pub const ANSWER_CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
+/// Why HTTP requests are refused for what they would cost, in the order of `SocketCounters::http_refused`.
+pub const COSTLY_KINDS: [&str; 3] = ["body_too_large", "bodies_full", "passwords_full"];
+
 /// Connections, as the gateway sees them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SocketCounters {
@@ -143,6 +146,10 @@ pub struct SocketCounters {
     pub read_bytes: u64,
     /// Requests that were answered, by the class of the answer.
     pub http_answers: [u64; ANSWER_CLASSES.len()],
+    /// Requests that were refused for what they would cost, by the reason.
+    pub http_refused: [u64; COSTLY_KINDS.len()],
+    /// Bytes that request bodies hold now, while they arrive.
+    pub body_bytes: u64,
     /// Users signed in over HTTP.
     pub sign_ins: u64,
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use engine::id::{Epoch, ShardId};
 use engine::limits::Rules;
 use gateway::admin::Admin;
-use gateway::http::Services;
+use gateway::http::{BODIES_BYTES_MAX, Services};
 use gateway::keys::SigningKeys;
 use gateway::listeners::listeners;
 use gateway::options::{Command, Options, StoreKind};
@@ -102,7 +102,8 @@ fn serve(options: &Options) -> Result<(), String> {
             sockets: move |shard: ShardId| {
                 let (server_key, keys, tokens, passwords, client) = services;
                 let services = Services::new(&server_key, &keys, tokens, passwords, client, clock::wall)
-                    .keeping_connections(keep_alive);
+                    .keeping_connections(keep_alive)
+                    .collecting_bodies(BODIES_BYTES_MAX / shards);
                 if shard.0 == 0 {
                     services.take_up_departures();
                 }

@@ -7,7 +7,8 @@
 use std::fmt;
 
 use engine::counters::{
-    ANSWER_CLASSES, BUCKETS, Histogram, OPENING_REFUSAL_KINDS, REFUSAL_KINDS, REQUEST_KINDS, Report, STAGES,
+    ANSWER_CLASSES, BUCKETS, COSTLY_KINDS, Histogram, OPENING_REFUSAL_KINDS, REFUSAL_KINDS, REQUEST_KINDS, Report,
+    STAGES,
 };
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -48,6 +49,9 @@ const COUNTERS_BY_KIND: &[(&str, &str, &[&str], Several)] = &[
     ("http_requests", "HTTP requests answered, by the answer's class", &ANSWER_CLASSES, |r| {
         r.sockets.http_answers.to_vec()
     }),
+    ("http_requests_refused", "HTTP requests refused for what they would cost, by the reason", &COSTLY_KINDS, |r| {
+        r.sockets.http_refused.to_vec()
+    }),
     ("openings_refused", "WebSocket openings refused, by the reason", &OPENING_REFUSAL_KINDS, |r| {
         r.sockets.openings_refused.to_vec()
     }),
@@ -63,6 +67,7 @@ const COUNTERS_BY_KIND: &[(&str, &str, &[&str], Several)] = &[
 
 const GAUGES: &[(&str, &str, One)] = &[
     ("connections_max", "Connections that fit", |r| r.sockets.capacity),
+    ("body_bytes", "Bytes held of request bodies that are arriving", |r| r.sockets.body_bytes),
     ("channels", "Channels in memory at their owners", |r| r.levels.channels),
     ("members", "Memberships of connections in channels", |r| r.levels.members),
     ("subscriptions", "Places in the audiences that passes go through", |r| r.levels.subscriptions),

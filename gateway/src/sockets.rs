@@ -578,7 +578,7 @@ impl Sockets for SocketTable {
     fn counters(&self) -> SocketCounters {
         let mut counters = self.counters.clone();
         counters.stages[STAGES.len() - 1] = self.http.len() as u64;
-        self.services.answered().add_to(&mut counters);
+        self.services.add_to(&mut counters);
         counters
     }
 }

@@ -2,15 +2,13 @@
 
 use engine::limits::USERNAME_BYTES_MAX;
 use engine::wire::json::TimestampText;
-use hyper::Request;
-use hyper::body::Bytes;
 use serde::{Deserialize, Serialize};
 use storage::account::{AccountChange, Changed};
 
 use super::answer::{self, Answer};
 use super::authorization::bearer;
-use super::body;
 use super::error::Refusal;
+use super::resource_request::ResourceRequest;
 use super::services::Services;
 use super::users::{Person, UserBody, people, whole_seconds};
 
@@ -21,18 +19,21 @@ pub const AVATAR_URL_BYTES_MAX: usize = 512;
 pub const LANG_TAG_BYTES_MAX: usize = 18;
 const LOCATION_BYTES_MAX: usize = 255;
 const TIMEZONE_BYTES_MAX: usize = 255;
+/// All texts of a profile together.
+pub const PROFILE_BYTES_MAX: usize =
+    DISPLAY_NAME_BYTES_MAX + AVATAR_URL_BYTES_MAX + LANG_TAG_BYTES_MAX + LOCATION_BYTES_MAX + TIMEZONE_BYTES_MAX;
 
 /// Answers `GET` with all that the caller may see of its account. Refuses a bad token, and a user without an account.
-pub async fn show(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
+pub async fn show(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     let user = bearer(services, request.headers())?.user;
     let person = people(services, &[user]).await?.pop().ok_or_else(|| Refusal::not_found("account not found"))?;
     Ok(answer::json(&AccountBody::from(&person)))
 }
 
 /// Answers `PUT`: changes the fields that the body has. Refuses a username that another account has.
-pub async fn change(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
+pub async fn change(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     let user = bearer(services, request.headers())?.user;
-    let change = checked(body::read(request.headers(), request.body().clone())?)?;
+    let change = checked(request.read()?)?;
     match services.store.change_account(user, change, services.now()).await? {
         Changed::Done => Ok(answer::done()),
         Changed::UsernameTaken => Err(Refusal::invalid("username is taken")),
@@ -41,7 +42,7 @@ pub async fn change(services: &Services, request: &Request<Bytes>) -> Result<Ans
 }
 
 /// Deletes the account, with everything that the server keeps of its user.
-pub async fn delete(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
+pub async fn delete(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     let user = bearer(services, request.headers())?.user;
     services.account_deletions().depart(user).await.map(|()| answer::done())
 }

@@ -5,7 +5,7 @@ use hyper::body::Bytes;
 use hyper::header::{
     ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
-    HeaderValue, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{HeaderMap, Response, StatusCode};
 use serde::Serialize;
@@ -15,6 +15,9 @@ use super::error::{Code, Refusal};
 /// How long a browser may cache the answer to a preflight: a day, though each browser has its own limit. The answer
 /// never changes.
 const PREFLIGHT_SECONDS: &str = "86400";
+
+/// The longest time that a client is told to wait before it tries again. Clients give up on a request after 7 s.
+const RETRY_AFTER_SECONDS_MAX: u64 = 5;
 
 /// A whole response, with its body in memory.
 pub type Answer = Response<Full<Bytes>>;
@@ -61,6 +64,9 @@ pub fn refused(refusal: &Refusal) -> Answer {
     }
     let mut answer = json(&Body { code: refusal.code.number(), message: &refusal.message });
     *answer.status_mut() = refusal.code.status();
+    if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
+        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after_seconds()));
+    }
     if refusal.code == Code::UnknownEncoding {
         answer.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
     }
@@ -70,6 +76,12 @@ pub fn refused(refusal: &Refusal) -> Answer {
         answer.headers_mut().insert(WWW_AUTHENTICATE, message);
     }
     answer
+}
+
+/// When a client that was refused for now may try again, drawn at random, so that those who were refused together do
+/// not come back together.
+fn retry_after_seconds() -> u64 {
+    1 + uuid::Uuid::new_v4().as_u64_pair().1 % RETRY_AFTER_SECONDS_MAX
 }
 
 /// Answers the preflight that a browser sends before a page of another origin may call the server. Everything is

@@ -1,8 +1,6 @@
 //! Signing in, and signing up: `POST /v2/account/authenticate/{device|custom|email}` (docs/protocol.md, section 8.1).
 
 use engine::id::UserId;
-use hyper::Request;
-use hyper::body::Bytes;
 use serde::Deserialize;
 use storage::account::{Account, Credential, CredentialKind, CredentialOwner, Registered, Registration};
 use uuid::Uuid;
@@ -10,18 +8,21 @@ use uuid::Uuid;
 use super::account::is_username;
 use super::answer::{self, Answer};
 use super::authorization::basic;
-use super::body::{self, null_is_empty};
+use super::body::null_is_empty;
 use super::error::Refusal;
 use super::query::Query;
+use super::resource_request::ResourceRequest;
 use super::services::Services;
 use super::session_body::{GivenVars, SessionBody, banned, checked_vars};
 use crate::token::Vars;
 
-const ID_BYTES_MAX: usize = 128;
+/// Longest id of a device, or custom id.
+pub const ID_BYTES_MAX: usize = 128;
 const DEVICE_ID_BYTES_MIN: usize = 10;
 const CUSTOM_ID_BYTES_MIN: usize = 6;
 const EMAIL_BYTES_MIN: usize = 10;
-const EMAIL_BYTES_MAX: usize = 255;
+/// Longest email, in bytes of UTF-8.
+pub const EMAIL_BYTES_MAX: usize = 255;
 const PASSWORD_BYTES_MIN: usize = 8;
 
 /// How often a random name is tried. Two of 52^10 names are equal once in a while; eight times in a row they never are.
@@ -30,12 +31,12 @@ const USERNAME_TRIES: usize = 8;
 /// Signs in the user that these credentials belong to, or creates an account for them.
 pub async fn authenticate(
     services: &Services,
-    request: &Request<Bytes>,
+    request: &ResourceRequest,
     kind: CredentialKind,
 ) -> Result<Answer, Refusal> {
     basic(services, request.headers())?;
     let query = Query::parse(request.uri().query())?;
-    let body: Body = body::read(request.headers(), request.body().clone())?;
+    let body: Body = request.read()?;
     let vars = checked_vars(body.vars.clone())?;
     let username = chosen_username(&query)?;
     let create = query.boolean("create")?.unwrap_or(true);

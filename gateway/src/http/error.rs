@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use engine::counters::COSTLY_KINDS;
 use engine::query::Undone;
 use engine::social::group::{GroupAct, GroupRefusal};
 use hyper::StatusCode;
@@ -34,6 +35,11 @@ pub enum Code {
     Unauthenticated,
     HeadTooLarge,
     UnknownEncoding,
+    BodyTooLarge,
+    /// The body gave way to others.
+    TooManyBodies,
+    /// The queue for hashes of passwords is full.
+    TooManyPasswords,
 }
 
 impl Code {
@@ -41,13 +47,13 @@ impl Code {
     pub fn number(self) -> u8 {
         match self {
             Self::Unknown => 2,
-            Self::InvalidArgument | Self::HeadTooLarge | Self::UnknownEncoding => 3,
+            Self::InvalidArgument | Self::HeadTooLarge | Self::UnknownEncoding | Self::BodyTooLarge => 3,
             Self::NotFound => 5,
             Self::AlreadyExists => 6,
             Self::PermissionDenied => 7,
             Self::Unimplemented => 12,
             Self::Internal => 13,
-            Self::Unavailable => 14,
+            Self::Unavailable | Self::TooManyBodies | Self::TooManyPasswords => 14,
             Self::Unauthenticated => 16,
         }
     }
@@ -55,19 +61,31 @@ impl Code {
     /// The HTTP status with which this code is answered. Several codes may share one.
     pub fn status(self) -> StatusCode {
         match self {
-            Self::InvalidArgument => StatusCode::BAD_REQUEST,
+            Self::InvalidArgument | Self::BodyTooLarge => StatusCode::BAD_REQUEST,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::AlreadyExists => StatusCode::CONFLICT,
             Self::PermissionDenied => StatusCode::FORBIDDEN,
             Self::Unimplemented => StatusCode::NOT_IMPLEMENTED,
             Self::Unknown | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable | Self::TooManyBodies | Self::TooManyPasswords => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UnknownEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         }
     }
+
+    /// The place among `COSTLY_KINDS` of a refusal that protects the server from what the request would cost.
+    pub fn costly_kind(self) -> Option<usize> {
+        match self {
+            Self::BodyTooLarge => Some(0),
+            Self::TooManyBodies => Some(1),
+            Self::TooManyPasswords => Some(2),
+            _ => None,
+        }
+    }
 }
+
+const _: () = assert!(COSTLY_KINDS.len() == 3);
 
 impl Refusal {
     /// A refusal with this code. The client reads the message.
@@ -159,7 +177,7 @@ impl From<PasswordFailure> for Refusal {
     fn from(failure: PasswordFailure) -> Self {
         match failure {
             PasswordFailure::Busy => {
-                Self::new(Code::Unavailable, "too many sign-ins with a password at once, try again")
+                Self::new(Code::TooManyPasswords, "too many sign-ins with a password at once, try again")
             }
             PasswordFailure::Broken(reason) => {
                 log_limit::error!(%reason, "a password could not be checked");

@@ -9,8 +9,6 @@ use engine::parcel::Broadcast;
 use engine::query::Block;
 use engine::social::friend::{FriendAct, FriendState};
 use engine::wire::json::TimestampText;
-use hyper::Request;
-use hyper::body::Bytes;
 use serde::Serialize;
 
 use super::answer::{self, Answer};
@@ -18,13 +16,14 @@ use super::authorization::bearer;
 use super::error::Refusal;
 use super::listing::Stretch;
 use super::query::Query;
+use super::resource_request::ResourceRequest;
 use super::services::Services;
 use super::users::{UserBody, whole_seconds, with_people};
 
 const LIMIT_MAX: i32 = 1000;
 
 /// The caller's friends, invitations and blocks, ordered by state and then by time.
-pub async fn list(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
+pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     #[derive(Serialize)]
     struct Friends<'a> {
         #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -58,14 +57,14 @@ pub async fn list(services: &Services, request: &Request<Bytes>) -> Result<Answe
 }
 
 /// Invites these users to be friends, or accepts their invitations.
-pub async fn add(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
+pub async fn add(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     let caller = bearer(services, request.headers())?.user;
     let others = named(services, request, caller).await?.or_refused()?;
     relate(services, FriendAct::Add, caller, others).await
 }
 
 /// Ends every relation of the caller to these users, including the caller's own blocks.
-pub async fn delete(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
+pub async fn delete(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     let caller = bearer(services, request.headers())?.user;
     let named = named(services, request, caller).await?;
     relate(services, FriendAct::Delete, caller, named.users).await
@@ -73,7 +72,7 @@ pub async fn delete(services: &Services, request: &Request<Bytes>) -> Result<Ans
 
 /// Answers `POST /v2/friend/block`. The users are blocked one after the other. If one fails, those before it stay
 /// blocked.
-pub async fn block(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
+pub async fn block(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     let caller = bearer(services, request.headers())?.user;
     let others = named(services, request, caller).await?.or_refused()?;
     // A user that does not exist has no channel.
@@ -113,7 +112,7 @@ impl Named {
     }
 }
 
-async fn named(services: &Services, request: &Request<Bytes>, caller: UserId) -> Result<Named, Refusal> {
+async fn named(services: &Services, request: &ResourceRequest, caller: UserId) -> Result<Named, Refusal> {
     let query = Query::parse(request.uri().query())?;
     let mut users = query.user_ids("ids")?;
     let names: Vec<&str> = query.list("usernames").collect();

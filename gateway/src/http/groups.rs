@@ -7,8 +7,6 @@
 use engine::id::{GroupId, UserId};
 use engine::social::group::GroupAct;
 use engine::wire::json::Int32;
-use hyper::Request;
-use hyper::body::Bytes;
 use serde::{Deserialize, Serialize};
 use storage::group::{GROUP_NAME_BYTES_MAX, Group, GroupCreated, GroupEdit, GroupEdited, GroupFilter};
 use uuid::Uuid;
@@ -16,15 +14,16 @@ use uuid::Uuid;
 use super::account::{AVATAR_URL_BYTES_MAX, LANG_TAG_BYTES_MAX, check_widths};
 use super::answer::{self, Answer};
 use super::authorization::bearer;
-use super::body;
 use super::error::Refusal;
 use super::group_body::{GroupBody, group_id};
 use super::listing::Stretch;
 use super::members::change;
 use super::query::Query;
+use super::resource_request::ResourceRequest;
 use super::services::Services;
 
-const DESCRIPTION_BYTES_MAX: usize = 255;
+/// Longest description of a group, in bytes of UTF-8.
+pub const DESCRIPTION_BYTES_MAX: usize = 255;
 
 const SEATS_DEFAULT: u32 = 100;
 const LANG_TAG_DEFAULT: &str = "en";
@@ -33,9 +32,9 @@ const LIMIT_DEFAULT: i32 = 1;
 const LIMIT_MAX: i32 = 100;
 
 /// Creates a group. The caller becomes its superadmin.
-pub async fn create(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
+pub async fn create(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     let creator = bearer(services, request.headers())?.user;
-    let body: Body = body::read(request.headers(), request.body().clone())?;
+    let body: Body = request.read()?;
     let group = new_group(services, creator, body)?;
     match services.store.create_group(group.clone()).await? {
         GroupCreated::Created => Ok(answer::json(&GroupBody::from(&group))),
@@ -47,10 +46,10 @@ pub async fn create(services: &Services, request: &Request<Bytes>) -> Result<Ans
 
 /// Answers `PUT`: changes the fields that the body has. Refuses callers that are no admin of the group, and a name that
 /// another group has.
-pub async fn edit(services: &Services, request: &Request<Bytes>, id: &str) -> Result<Answer, Refusal> {
+pub async fn edit(services: &Services, request: &ResourceRequest, id: &str) -> Result<Answer, Refusal> {
     let caller = bearer(services, request.headers())?.user;
     let group = group_id(id)?;
-    let edit = checked(body::read(request.headers(), request.body().clone())?)?;
+    let edit = checked(request.read()?)?;
     if edit == GroupEdit::default() {
         return Err(Refusal::invalid("no field to change is given"));
     }
@@ -62,14 +61,14 @@ pub async fn edit(services: &Services, request: &Request<Bytes>, id: &str) -> Re
 }
 
 /// Answers `DELETE`. The store decides whether the caller may do it, when the owner of the group's channel asks.
-pub async fn delete(services: &Services, request: &Request<Bytes>, id: &str) -> Result<Answer, Refusal> {
+pub async fn delete(services: &Services, request: &ResourceRequest, id: &str) -> Result<Answer, Refusal> {
     let caller = bearer(services, request.headers())?.user;
     change(services, group_id(id)?, caller, GroupAct::Delete).await?;
     Ok(answer::done())
 }
 
 /// The groups that match the filters, ordered by name.
-pub async fn list(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
+pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     #[derive(Serialize)]
     struct Groups<'a> {
         #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -6,7 +6,6 @@ use engine::message::Message;
 use engine::query::{NewestMessages, NewestQuery};
 use engine::social::group::Role;
 use engine::wire::json::channel_message;
-use hyper::Request;
 use hyper::body::Bytes;
 use serde::{Serialize, Serializer};
 
@@ -16,13 +15,14 @@ use super::cursor::Direction;
 use super::error::Refusal;
 use super::paging::{Listing, Page};
 use super::query::Query;
+use super::resource_request::ResourceRequest;
 use super::services::Services;
 
 const LIMIT_DEFAULT: i32 = 1;
 const LIMIT_MAX: i32 = 100;
 
 /// Lists messages of the channel that the path names, already decoded, or else of the channel that the query names.
-pub async fn list(services: &Services, request: &Request<Bytes>, in_path: Option<String>) -> Result<Answer, Refusal> {
+pub async fn list(services: &Services, request: &ResourceRequest, in_path: Option<String>) -> Result<Answer, Refusal> {
     let caller = bearer(services, request.headers())?.user;
     let query = Query::parse(request.uri().query())?;
     let channel = match &in_path {

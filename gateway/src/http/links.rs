@@ -2,21 +2,19 @@
 //! `POST /v2/account/{link|unlink}/{device|custom|email}` (docs/protocol.md, section 8.3).
 
 use engine::id::UserId;
-use hyper::Request;
-use hyper::body::Bytes;
 use storage::account::{Credential, CredentialKind, Linked, Unlinked};
 
 use super::answer::{self, Answer};
 use super::authenticate::{Body, checked_email, proof};
 use super::authorization::bearer;
-use super::body;
 use super::error::{Code, Refusal};
+use super::resource_request::ResourceRequest;
 use super::services::Services;
 
 /// Lets the caller sign in with this credential too, if no other account has it.
-pub async fn link(services: &Services, request: &Request<Bytes>, kind: CredentialKind) -> Result<Answer, Refusal> {
+pub async fn link(services: &Services, request: &ResourceRequest, kind: CredentialKind) -> Result<Answer, Refusal> {
     let user = bearer(services, request.headers())?.user;
-    let proof = proof(kind, body::read(request.headers(), request.body().clone())?)?;
+    let proof = proof(kind, request.read()?)?;
     let secret = match proof.password {
         Some(password) => services.passwords.hash(password).await?,
         None => String::new(),
@@ -31,9 +29,9 @@ pub async fn link(services: &Services, request: &Request<Bytes>, kind: Credentia
 
 /// Removes this credential from the caller's account, if another one is left. An account has at most one custom id and
 /// one email, so the client need not name these.
-pub async fn unlink(services: &Services, request: &Request<Bytes>, kind: CredentialKind) -> Result<Answer, Refusal> {
+pub async fn unlink(services: &Services, request: &ResourceRequest, kind: CredentialKind) -> Result<Answer, Refusal> {
     let user = bearer(services, request.headers())?.user;
-    let named = named(kind, body::read(request.headers(), request.body().clone())?)?;
+    let named = named(kind, request.read()?)?;
     let is_named = named.is_some();
     let credential = match named {
         Some(credential) => credential,

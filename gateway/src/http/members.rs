@@ -6,8 +6,6 @@
 
 use engine::id::{ChannelId, GroupId, UserId, parse_uuid};
 use engine::social::group::{GroupAct, GroupChange, Role};
-use hyper::Request;
-use hyper::body::Bytes;
 use serde::Serialize;
 use storage::group::RosterPlace;
 
@@ -17,6 +15,7 @@ use super::error::{Refusal, group_refused};
 use super::group_body::{GroupBody, group_id};
 use super::listing::Stretch;
 use super::query::Query;
+use super::resource_request::ResourceRequest;
 use super::services::Services;
 use super::users::{UserBody, with_people};
 
@@ -52,7 +51,7 @@ impl MemberAct {
 }
 
 /// Carries out the act. The query names the users concerned; the body is ignored.
-pub async fn act(services: &Services, request: &Request<Bytes>, id: &str, act: MemberAct) -> Result<Answer, Refusal> {
+pub async fn act(services: &Services, request: &ResourceRequest, id: &str, act: MemberAct) -> Result<Answer, Refusal> {
     let caller = bearer(services, request.headers())?.user;
     let group = group_id(id)?;
     let act = match act {
@@ -88,7 +87,7 @@ pub async fn change(services: &Services, group: GroupId, actor: UserId, act: Gro
 }
 
 /// The members of a group, ordered by role and then by time. Banned users are listed only on request.
-pub async fn of_group(services: &Services, request: &Request<Bytes>, id: &str) -> Result<Answer, Refusal> {
+pub async fn of_group(services: &Services, request: &ResourceRequest, id: &str) -> Result<Answer, Refusal> {
     #[derive(Serialize)]
     struct Members<'a> {
         #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -113,7 +112,7 @@ pub async fn of_group(services: &Services, request: &Request<Bytes>, id: &str) -
 }
 
 /// The groups of a user, ordered by the user's role in them and then by time.
-pub async fn of_user(services: &Services, request: &Request<Bytes>, id: &str) -> Result<Answer, Refusal> {
+pub async fn of_user(services: &Services, request: &ResourceRequest, id: &str) -> Result<Answer, Refusal> {
     #[derive(Serialize)]
     struct Memberships<'a> {
         #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -139,7 +138,7 @@ pub async fn of_user(services: &Services, request: &Request<Bytes>, id: &str) ->
 /// Reads from the query which part of a roster the client wants, and which single role, if any.
 fn asked(
     services: &Services,
-    request: &Request<Bytes>,
+    request: &ResourceRequest,
     roster: &str,
 ) -> Result<(Stretch<RosterPlace>, Option<Role>), Refusal> {
     let query = Query::parse(request.uri().query())?;

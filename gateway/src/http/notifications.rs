@@ -3,8 +3,6 @@
 use engine::id::{NotificationId, UserId, parse_uuid};
 use engine::social::notification::Notification;
 use engine::wire::json::notification;
-use hyper::Request;
-use hyper::body::Bytes;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
@@ -12,13 +10,14 @@ use super::answer::{self, Answer};
 use super::authorization::bearer;
 use super::error::Refusal;
 use super::query::Query;
+use super::resource_request::ResourceRequest;
 use super::services::Services;
 
 const LIMIT_DEFAULT: i32 = 1;
 const LIMIT_MAX: i32 = 100;
 
 /// Lists them, oldest first. Every answer has the cursor, because a client uses it to ask for newer ones later.
-pub async fn list(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
+pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     let caller = bearer(services, request.headers())?.user;
     let query = Query::parse(request.uri().query())?;
     let limit = query.limit(LIMIT_DEFAULT, LIMIT_MAX)?;
@@ -34,7 +33,7 @@ pub async fn list(services: &Services, request: &Request<Bytes>) -> Result<Answe
 }
 
 /// Deletes the notifications with these ids, if they belong to the caller.
-pub async fn delete(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
+pub async fn delete(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     let caller = bearer(services, request.headers())?.user;
     let query = Query::parse(request.uri().query())?;
     let id = |text| parse_uuid(text).map(NotificationId).ok_or_else(|| Refusal::invalid("ids has what is no UUID"));

@@ -7,8 +7,6 @@ use engine::limits::PRESENCE_PAGE_MAX;
 use engine::message::Presence;
 use engine::query::{PresencePage, PresenceQuery};
 use engine::wire::json::channel_presence;
-use hyper::Request;
-use hyper::body::Bytes;
 use serde::{Serialize, Serializer};
 
 use super::answer::{self, Answer};
@@ -16,13 +14,14 @@ use super::authorization::bearer;
 use super::error::Refusal;
 use super::history::readable_channel;
 use super::query::Query;
+use super::resource_request::ResourceRequest;
 use super::services::Services;
 
 const LIMIT_DEFAULT: i32 = 100;
 const LIMIT_MAX: i32 = PRESENCE_PAGE_MAX as i32;
 
 /// Lists visible members of a channel, in the order of their sessions. `channel` is the decoded id.
-pub async fn list(services: &Services, request: &Request<Bytes>, channel: &str) -> Result<Answer, Refusal> {
+pub async fn list(services: &Services, request: &ResourceRequest, channel: &str) -> Result<Answer, Refusal> {
     let caller = bearer(services, request.headers())?.user;
     let query = Query::parse(request.uri().query())?;
     let channel = readable_channel(services, channel, caller).await?;

@@ -1,13 +1,13 @@
 //! Which resource answers which request, and the answers to all other requests (docs/protocol.md, sections 1.1 and
 //! 1.9).
 
-use hyper::body::Bytes;
 use hyper::header::ACCEPT;
-use hyper::{HeaderMap, Method, Request, StatusCode};
+use hyper::{HeaderMap, Method, StatusCode};
 
 use super::answer::{self, Answer};
 use super::authorization::bearer;
 use super::error::{Code, Refusal};
+use super::resource_request::ResourceRequest;
 use super::route::Route;
 use super::services::Services;
 use super::{account, authenticate, friends, groups, history, links, members, notifications, presence, session, users};
@@ -17,17 +17,17 @@ use crate::page;
 const NOT_A_SOCKET: &str = "this is for WebSocket clients: send Upgrade, and a token\n";
 
 /// Answers any request.
-pub async fn respond(services: &Services, request: Request<Bytes>) -> Answer {
+pub async fn respond(services: &Services, request: ResourceRequest) -> Answer {
     if request.method() == Method::OPTIONS {
         return answer::preflight(request.headers());
     }
     match dispatch(services, &request).await {
         Ok(answer) => answer,
-        Err(refusal) => answer::refused(&refusal),
+        Err(refusal) => services.refuse(&refusal),
     }
 }
 
-async fn dispatch(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
+async fn dispatch(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     // HEAD gets the same answer as GET; hyper leaves out the body.
     let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
     match (Route::of(request.uri().path()), method) {

@@ -13,23 +13,23 @@ use std::time::Instant;
 use futures_io::AsyncWrite;
 use glommio::net::TcpStream;
 use glommio::timer::Timer;
+use hyper::Request;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HOST, HeaderValue};
-use hyper::http::request::Parts;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Version};
 
 use super::answer::{self, Answer};
-use super::body;
 use super::connections::Entered;
 use super::error::{Code, Refusal};
 use super::framing::{ESCAPED_HEAD_BYTES_MAX, Fault};
+use super::receiving::{Ending, receive};
+use super::resource_request::ResourceRequest;
 use super::returns::Returned;
 use super::router::respond;
 use super::services::Services;
 use super::stream::{Left, Pace, PacedStream, Step};
-use crate::target::is_host;
+use crate::client_network::ClientNetwork;
 use crate::{full, readiness};
 
 /// Answers the requests of one connection, until one of them opens a WebSocket: then the connection goes to
@@ -49,8 +49,9 @@ pub fn serve(stream: TcpStream, unread: Vec<u8>, services: Rc<Services>) -> Pin<
         if unread.is_empty() {
             pace.enter(Step::Idle, Instant::now());
         }
+        let from = stream.peer_addr().map_or(ClientNetwork::UNKNOWN, |peer| ClientNetwork::of(peer.ip()));
         let stream = PacedStream::new(stream, unread, pace.clone());
-        match drive(stream, &services, &pace, &entered).await {
+        match drive(stream, &services, &pace, &entered, from).await {
             Some(Left::Opening(stream, bytes)) if services.connections.are_open() => {
                 // Out of descriptors: the client sees the connection end, and opens another one.
                 if let Ok(descriptor) = readiness::give_up(stream) {
@@ -65,8 +66,14 @@ pub fn serve(stream: TcpStream, unread: Vec<u8>, services: Rc<Services>) -> Pin<
 
 /// Lets hyper answer until it has nothing more to answer, or until the next request opens a WebSocket. Then returns the
 /// socket with the bytes that were read of that request. Returns `None` when the client has taken too long.
-async fn drive(stream: PacedStream, services: &Services, pace: &Rc<Pace>, entered: &Entered<'_>) -> Option<Left> {
-    let answering = service_fn(|request| Box::pin(answer(services, pace, request)));
+async fn drive(
+    stream: PacedStream,
+    services: &Services,
+    pace: &Rc<Pace>,
+    entered: &Entered<'_>,
+    from: ClientNetwork,
+) -> Option<Left> {
+    let answering = service_fn(|request| Box::pin(answer(services, pace, from, request)));
     let mut connection = http1::Builder::new()
         .header_read_timeout(None)
         .half_close(true)
@@ -106,46 +113,28 @@ enum Finished {
     Ended,
 }
 
-async fn answer(services: &Services, pace: &Pace, request: Request<Incoming>) -> Result<Answer, Infallible> {
+async fn answer(
+    services: &Services,
+    pace: &Pace,
+    from: ClientNetwork,
+    request: Request<Incoming>,
+) -> Result<Answer, Infallible> {
     pace.enter(Step::Body, Instant::now());
+    let fault = pace.take_fault();
     let (head, body) = request.into_parts();
-    let body = body::collect(body).await;
+    let (body, ending) = receive(services, from, &head, body).await;
     pace.enter(Step::Answer, Instant::now());
-    let (mut answer, may_go_on) = match (pace.take_fault(), body) {
-        (Some(fault), _) => (answer::refused(&unanswerable(fault)), false),
-        (None, Err(_)) => (answer::refused(&Refusal::invalid("the body cannot be read to its end")), false),
-        (None, Ok(body)) => match addressed(&head) {
-            Ok(()) => (respond(services, Request::from_parts(head, body)).await, true),
-            Err(refusal) => (answer::refused(&refusal), true),
-        },
+    let mut answer = match (fault, body) {
+        (Some(fault), _) => answer::refused(&unanswerable(fault)),
+        (None, Err(refusal)) => services.refuse(&refusal),
+        (None, Ok(body)) => respond(services, ResourceRequest::new(head, body, from)).await,
     };
     services.answered().count(answer.status());
-    if !may_go_on || !services.connections.may_keep() {
+    if fault.is_some() || ending == Ending::Close || !services.connections.may_keep() {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     pace.answered(Instant::now());
     Ok(answer)
-}
-
-/// Checks the `Host` header (RFC 9112, section 3.2): HTTP/1.1 needs exactly one, and balancers that check by HTTP/1.0
-/// send none. The name itself does not matter.
-fn addressed(head: &Parts) -> Result<(), Refusal> {
-    let mut hosts = head.headers.get_all(HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (_, Some(_)) => return Err(Refusal::invalid("there is more than one Host header")),
-        (None, None) if head.version > Version::HTTP_10 => {
-            return Err(Refusal::invalid("HTTP/1.1 needs a Host header"));
-        }
-        (Some(host), None) if !host.is_empty() && !is_host(host.as_bytes()) => {
-            return Err(Refusal::invalid("the Host header is no name of a host"));
-        }
-        _ => {}
-    }
-    let is_authority = head.uri.scheme().is_none() && head.uri.authority().is_some();
-    if is_authority && head.method != Method::CONNECT {
-        return Err(Refusal::invalid("the target of the request is no path"));
-    }
-    Ok(())
 }
 
 /// The answer for a request whose head was not passed to hyper.

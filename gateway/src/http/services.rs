@@ -4,14 +4,17 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::counters::{ANSWER_CLASSES, SocketCounters};
+use engine::counters::{ANSWER_CLASSES, COSTLY_KINDS, SocketCounters};
 use engine::id::Timestamp;
 use hyper::StatusCode;
 use storage::bridge::Client;
 
 use super::account_deletions::queue::AccountDeletions;
+use super::answer::{self, Answer};
+use super::bodies::{BODIES_BYTES_MAX, Bodies};
 use super::connections::Connections;
 use super::cursor::CursorKey;
+use super::error::Refusal;
 use super::pages::NewestPages;
 use super::returns::Returns;
 use crate::channel_queries::ChannelQueries;
@@ -27,6 +30,7 @@ pub struct Services {
     pub(super) cursors: CursorKey,
     pub(super) passwords: Passwords,
     pub(super) store: Client,
+    pub(super) bodies: Bodies,
     pub(super) connections: Connections,
     pub(super) returns: Returns,
     pub(super) newest_pages: NewestPages,
@@ -54,6 +58,7 @@ impl Services {
             cursors: CursorKey::new(keys),
             passwords,
             store,
+            bodies: Bodies::new(BODIES_BYTES_MAX),
             connections: Connections::default(),
             returns: Returns::default(),
             newest_pages: NewestPages::default(),
@@ -75,6 +80,11 @@ impl Services {
         Self { keep_alive, ..self }
     }
 
+    /// Sets the bytes that the bodies which this shard is collecting may hold together.
+    pub fn collecting_bodies(self, bytes_max: usize) -> Self {
+        Self { bodies: Bodies::new(bytes_max), ..self }
+    }
+
     /// Queries to the owners of channels, and broadcasts for sessions.
     pub fn channel_queries(&self) -> &ChannelQueries {
         &self.channel_queries
@@ -92,6 +102,18 @@ impl Services {
     /// The shard's counts of answered HTTP requests.
     pub(crate) fn answered(&self) -> &Answered {
         &self.answered
+    }
+
+    /// The answer of a refusal, which is counted.
+    pub(super) fn refuse(&self, refusal: &Refusal) -> Answer {
+        self.answered.count_refusal(refusal);
+        answer::refused(refusal)
+    }
+
+    /// Adds this shard's counts of HTTP to the counters of the sockets.
+    pub fn add_to(&self, counters: &mut SocketCounters) {
+        self.answered.add_to(counters);
+        counters.body_bytes += self.bodies.bytes() as u64;
     }
 
     /// What makes and checks the tokens of this server.
@@ -136,6 +158,7 @@ impl Services {
 pub struct Answered {
     classes: [Cell<u64>; ANSWER_CLASSES.len()],
     sign_ins: Cell<u64>,
+    costly: [Cell<u64>; COSTLY_KINDS.len()],
 }
 
 impl Answered {
@@ -146,13 +169,19 @@ impl Answered {
         }
     }
 
+    fn count_refusal(&self, refusal: &Refusal) {
+        if let Some(kind) = refusal.code.costly_kind() {
+            self.costly[kind].set(self.costly[kind].get() + 1);
+        }
+    }
+
     pub(super) fn count_sign_in(&self) {
         self.sign_ins.set(self.sign_ins.get() + 1);
     }
 
-    /// Adds these counts to the counters of the sockets.
-    pub fn add_to(&self, counters: &mut SocketCounters) {
+    fn add_to(&self, counters: &mut SocketCounters) {
         counters.http_answers.iter_mut().zip(&self.classes).for_each(|(total, count)| *total += count.get());
+        counters.http_refused.iter_mut().zip(&self.costly).for_each(|(total, count)| *total += count.get());
         counters.sign_ins += self.sign_ins.get();
     }
 }

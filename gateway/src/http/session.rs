@@ -2,15 +2,14 @@
 //! (docs/protocol.md, section 8.2).
 
 use engine::id::UserId;
-use hyper::Request;
-use hyper::body::Bytes;
 use serde::Deserialize;
 use storage::account::Revocation;
 
 use super::answer::{self, Answer};
 use super::authorization::{basic, bearer};
-use super::body::{self, null_is_empty};
+use super::body::null_is_empty;
 use super::error::{Code, Refusal};
+use super::resource_request::ResourceRequest;
 use super::services::Services;
 use super::session_body::{GivenVars, SessionBody, banned, checked_vars};
 use crate::revocations::{Cut, Issue};
@@ -21,9 +20,9 @@ use crate::token::{Claims, TokenRefusal};
 const CUTOFF_TRIES: usize = 8;
 
 /// Issues new tokens for a refresh token, with the user's present name.
-pub async fn refresh(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
+pub async fn refresh(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     basic(services, request.headers())?;
-    let body: RefreshBody = body::read(request.headers(), request.body().clone())?;
+    let body: RefreshBody = request.read()?;
     if body.token.is_empty() {
         return Err(Refusal::invalid("token is missing"));
     }
@@ -46,9 +45,9 @@ pub async fn refresh(services: &Services, request: &Request<Bytes>) -> Result<An
 }
 
 /// Refuses the given tokens from now on. If no token is given, refuses all tokens of the caller.
-pub async fn logout(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
+pub async fn logout(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     let caller = bearer(services, request.headers())?;
-    let body: LogoutBody = body::read(request.headers(), request.body().clone())?;
+    let body: LogoutBody = request.read()?;
     let now = services.now();
     let mut given = Vec::new();
     if !body.token.is_empty() {

@@ -3,8 +3,6 @@
 use engine::id::{Timestamp, UserId};
 use engine::limits::USERNAME_BYTES_MAX;
 use engine::wire::json::{TimestampText, timestamp};
-use hyper::Request;
-use hyper::body::Bytes;
 use serde::Serialize;
 use storage::account::Account;
 
@@ -12,11 +10,12 @@ use super::answer::{self, Answer};
 use super::authorization::bearer;
 use super::error::Refusal;
 use super::query::Query;
+use super::resource_request::ResourceRequest;
 use super::services::Services;
 
 /// The users with these ids and names; unknown ones are left out. The request head bounds how many a client can ask
 /// for.
-pub async fn list(services: &Services, request: &Request<Bytes>) -> Result<Answer, Refusal> {
+pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     #[derive(Serialize)]
     struct Users<'a> {
         #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -6,7 +6,7 @@ use tests::harness::{Answer, Launch, RawSocket, Server, data_dir};
 use crate::refusals::{assert_refused, forge};
 
 const KEY: (&str, &str) = ("Authorization", "Basic ZGVmYXVsdGtleTo=");
-const REQUEST_BYTES_MAX: usize = 262_144;
+const REQUEST_BYTES_MAX: usize = 16_384;
 
 /// `{"id":"gzip-device-0001"}`, compressed.
 const GZIPPED_DEVICE: &[u8] = include_bytes!("device.json.gz");

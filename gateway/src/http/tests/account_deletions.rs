@@ -215,7 +215,7 @@ fn a_departure_outlives_its_request() {
     fill(&world, &lobby(), &[&alice], 300);
     {
         let request = request("DELETE /v2/account", As::User(&alice.token)).body(Bytes::new()).unwrap();
-        let mut answer = pin!(crate::http::respond(&world.services, request));
+        let mut answer = pin!(answer(&world.services, request));
         assert!(answer.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     }
     until(&world, || under_way(&world).is_empty() && world.store.account(alice.user).unwrap().is_none());
@@ -267,7 +267,7 @@ fn what_an_owner_could_not_delete_is_tried_again() {
     // The pause uses a timer of the executor.
     LocalExecutor::default().run(async move {
         let request = request("DELETE /v2/account", As::User(&alice.token)).body(Bytes::new()).unwrap();
-        let mut answer = pin!(crate::http::respond(&world.services, request));
+        let mut answer = pin!(answer(&world.services, request));
         let answer = poll_fn(|context| {
             let polled = answer.as_mut().poll(context);
             world.go_on(context);

@@ -2,12 +2,13 @@
 
 use std::future::poll_fn;
 use std::io::{Read, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use glommio::LocalExecutor;
 use glommio::net::TcpListener;
 
+use super::super::bodies::BODIES_BYTES_MAX;
 use super::*;
 use crate::upgrade::HEAD_BYTES_MAX;
 
@@ -202,7 +203,7 @@ fn a_body_that_breaks_off_is_refused() {
         "Transfer-Encoding: chunked\r\n\r\n7\r\n{",
     ] {
         serve_one(1, move |mut stream| {
-            write!(stream, "POST /v2/account/authenticate/device HTTP/1.1\r\nHost: a\r\n{body}").unwrap();
+            stream.write_all(sign_in(KEY, body, "").strip_suffix("\r\n\r\n").unwrap().as_bytes()).unwrap();
             stream.shutdown(Shutdown::Write).unwrap();
             let (head, said) = answer(&mut stream);
             assert!(head.starts_with("http/1.1 400") && head.contains("connection: close"), "{body}: {head}{said}");
@@ -239,6 +240,91 @@ fn an_oversized_body_is_refused_and_seen_to_be() {
         let (head, body) = answer(&mut stream);
         assert!(head.starts_with("http/1.1 400"), "{head}");
         assert!(body.starts_with(r#"{"code":3,"#), "{body}");
+    });
+}
+
+/// A request that signs in, with this key and the end of this head, and this body.
+fn sign_in(key: &str, lines: &str, body: &str) -> String {
+    format!(
+        "POST /v2/account/authenticate/device HTTP/1.1\r\nHost: a\r\nAuthorization: Basic {key}\r\n{lines}\r\n\r\n{body}"
+    )
+}
+
+const KEY: &str = "ZGVmYXVsdGtleTo=";
+
+#[test]
+fn who_has_no_key_is_refused_before_the_body_comes() {
+    for lines in [
+        "Content-Length: 10",
+        "Content-Length: 999999999999",
+        "Transfer-Encoding: chunked",
+        "Content-Length: 10\r\nExpect: 100-continue",
+        "Content-Length: 10\r\nContent-Encoding: br",
+    ] {
+        serve_one(1, move |mut stream| {
+            stream.write_all(sign_in("bm9uc2Vuc2U6", lines, "").as_bytes()).unwrap();
+            let (head, body) = answer(&mut stream);
+            assert!(head.starts_with("http/1.1 401") && head.contains("connection: close"), "{lines}: {head}{body}");
+            assert_eq!(body, r#"{"code":16,"message":"server key missing or wrong"}"#);
+            // What comes later is the rest of that body, and never a request.
+            let _ = stream.write_all(b"GET /healthcheck HTTP/1.1\r\nHost: a\r\n\r\n");
+            stream.shutdown(Shutdown::Write).unwrap();
+            assert!(ends(&mut stream), "{lines}");
+        });
+    }
+}
+
+#[test]
+fn a_refused_body_that_comes_leaves_the_connection_to_the_next_request() {
+    let hidden = "GET /v2/account HTTP/1.1\r\nHost: a\r\n\r\n";
+    let counted = format!("Content-Length: {}", hidden.len());
+    let chunks = format!("{:x}\r\n{hidden}\r\n0\r\n\r\n", hidden.len());
+    let large = "x".repeat(100_000);
+    let cases = [
+        (sign_in("bm9uc2Vuc2U6", &counted, hidden), "401"),
+        (sign_in("bm9uc2Vuc2U6", "Transfer-Encoding: chunked", &chunks), "401"),
+        (sign_in(KEY, "Content-Length: 100000", &large), "400"),
+        (sign_in(KEY, "Content-Length: 100000\r\nContent-Encoding: br", &large), "415"),
+        (sign_in(KEY, &counted, hidden).replace("/device", "/steam"), "404"),
+        (sign_in(KEY, &counted, hidden).replace("POST /v2/account/authenticate/device", "GET /healthcheck"), "200"),
+    ];
+    for (request, status) in cases {
+        serve_one(1, move |mut stream| {
+            for _ in 0..3 {
+                stream.write_all(request.as_bytes()).unwrap();
+                let (head, body) = answer(&mut stream);
+                assert!(head.starts_with(&format!("http/1.1 {status}")), "{head}{body}");
+                assert!(!head.contains("connection: close"), "{head}");
+            }
+            stream.write_all(b"GET /healthcheck HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+            assert_eq!(answer(&mut stream).1, "{}", "behind {status}");
+        });
+    }
+}
+
+#[test]
+fn a_body_gives_way_to_others_and_is_told_so() {
+    let others = |services: Rc<Services>| {
+        glommio::spawn_local(async move {
+            // The body has begun to arrive when it holds bytes.
+            while services.bodies.bytes() == 0 {
+                glommio::timer::sleep(Duration::from_millis(1)).await;
+            }
+            let from = ClientNetwork::of(IpAddr::V4(Ipv4Addr::LOCALHOST));
+            let mut other = Full::new(Bytes::from(vec![b' '; BODIES_BYTES_MAX]));
+            services.bodies.collect(from, BODIES_BYTES_MAX, &mut other).await.unwrap();
+        })
+        .detach();
+    };
+    serve_with(1, others, |mut stream| {
+        stream.write_all(sign_in(KEY, "Content-Length: 100", "{").as_bytes()).unwrap();
+        let (head, body) = answer(&mut stream);
+        assert!(head.starts_with("http/1.1 503") && head.contains("connection: close"), "{head}{body}");
+        let seconds: u64 = head.lines().find_map(|line| line.strip_prefix("retry-after: ")).unwrap().parse().unwrap();
+        assert!((1..=5).contains(&seconds), "{head}");
+        assert!(body.starts_with(r#"{"code":14,"#), "{body}");
+        stream.shutdown(Shutdown::Write).unwrap();
+        assert!(ends(&mut stream));
     });
 }
 

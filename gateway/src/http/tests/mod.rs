@@ -29,7 +29,7 @@ use engine::id::{ChannelId, Timestamp, UserId, parse_uuid};
 use engine::parcel::Broadcast;
 use engine::query::{ChannelChange, ChannelQuery, QueryAnswer};
 use engine::shard::Input;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{HeaderMap, Request};
 use serde_json::{Value, json};
@@ -37,7 +37,11 @@ use storage::bridge::Bridge;
 use storage::memory::Memory;
 use storage::{Store, Write};
 
+use super::answer::{Answer, refused};
+use super::receiving::receive;
+use super::resource_request::ResourceRequest;
 use super::services::Services;
+use crate::client_network::ClientNetwork;
 use crate::password::Passwords;
 use crate::token::Tokens;
 use crate::token::tests::{REFRESH_TTL, SESSION_TTL, keys};
@@ -182,7 +186,7 @@ impl World {
     }
 
     pub fn send(&self, request: Request<Bytes>) -> Heard {
-        let mut answer = pin!(super::respond(&self.services, request));
+        let mut answer = pin!(answer(&self.services, request));
         let (head, body) = block_on(poll_fn(|context| {
             let polled = answer.as_mut().poll(context);
             self.go_on(context);
@@ -205,6 +209,15 @@ impl World {
         for written in self.store.commit(writes).unwrap() {
             written.unwrap();
         }
+    }
+}
+
+/// The answer to a request whose body is there as soon as its head.
+pub async fn answer(services: &Services, request: Request<Bytes>) -> Answer {
+    let ((head, body), from) = (request.into_parts(), ClientNetwork::UNKNOWN);
+    match receive(services, from, &head, Full::new(body)).await.0 {
+        Ok(body) => super::respond(services, ResourceRequest::new(head, body, from)).await,
+        Err(refusal) => refused(&refusal),
     }
 }
 
@@ -242,7 +255,7 @@ impl Heard {
 
 pub fn request(target: &str, who: As<'_>) -> hyper::http::request::Builder {
     let (method, path) = target.split_once(' ').unwrap();
-    let builder = Request::builder().method(method).uri(path);
+    let builder = Request::builder().method(method).uri(path).header("Host", "localhost");
     match who {
         As::Nobody => builder,
         As::Client => builder.header("Authorization", format!("Basic {}", BASE64_STANDARD.encode("defaultkey:"))),

@@ -1,0 +1,150 @@
+//! Receives the body of a request whose head has come, as far as the head entitles its sender.
+//!
+//! The head decides first: a sender without the key or token that the resource asks for is refused before a byte of its
+//! body is kept. What still comes of the body is then read and thrown away, for a moment, so that the connection can go
+//! on with its next request, and so that a client that reads only after it has sent all finds the answer. If the body
+//! does not end in that time, the connection closes after the answer, because the beginning of the next request is not
+//! known.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use glommio::timer::Timer;
+use hyper::body::{Body, Bytes};
+use hyper::header::{EXPECT, HOST};
+use hyper::http::request::Parts;
+use hyper::{Method, Version};
+
+use super::authorization::{basic, bearer};
+use super::bodies::Uncollected;
+use super::body::{RequestBody, encoding, too_large};
+use super::body_terms::{BodyTerms, Sender};
+use super::error::{Code, Refusal};
+use super::route::Route;
+use super::services::Services;
+use crate::client_network::ClientNetwork;
+use crate::target::is_host;
+
+/// How many bytes of a body that nobody reads are thrown away before the connection closes.
+const DISCARDED_BYTES_MAX: u64 = 1 << 20;
+
+/// How long a body that nobody reads is waited for. A body that its client has already sent comes within a round trip.
+const DISCARD_DURATION_MAX: Duration = Duration::from_secs(1);
+
+/// What can happen to a connection after the answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// The next request may follow.
+    Keep,
+    Close,
+}
+
+/// The body of a request, or its refusal, and how the connection ends.
+pub async fn receive<B: Body<Data = Bytes> + Unpin>(
+    services: &Services,
+    from: ClientNetwork,
+    head: &Parts,
+    mut body: B,
+) -> (Result<RequestBody, Refusal>, Ending) {
+    let terms = judge(services, head, &body);
+    if body.is_end_stream() {
+        return (terms.map(|_| RequestBody::default()), Ending::Keep);
+    }
+    let terms = match terms {
+        Ok(Some(terms)) => terms,
+        Ok(None) => return unread(head, &mut body).await,
+        Err(refusal) => return (Err(refusal), discard(head, &mut body).await.unwrap_or(Ending::Close)),
+    };
+    match services.bodies.collect(from, terms.bytes_max, &mut body).await {
+        Ok(bytes) => (Ok(RequestBody::new(bytes, terms.bytes_max)), Ending::Keep),
+        Err(Uncollected::Broken) => (Err(broken()), Ending::Close),
+        Err(Uncollected::Displaced) => {
+            let reason = "too many requests send their bodies at once, try again";
+            (Err(Refusal::new(Code::TooManyBodies, reason)), Ending::Close)
+        }
+        Err(Uncollected::TooLarge) => {
+            let ending = discard(head, &mut body).await.unwrap_or(Ending::Close);
+            (Err(too_large(terms.bytes_max)), ending)
+        }
+    }
+}
+
+/// Decides by the head whether the body is read, and on which terms.
+///
+/// The resource checks the sender once more when the body is there: a token may expire or be logged out meanwhile.
+fn judge<B: Body>(services: &Services, head: &Parts, body: &B) -> Result<Option<BodyTerms>, Refusal> {
+    addressed(head)?;
+    if body.is_end_stream() {
+        return Ok(None);
+    }
+    let Some(terms) = BodyTerms::of(&Route::of(head.uri.path()), &head.method) else { return Ok(None) };
+    match terms.sender {
+        Sender::Program => basic(services, &head.headers)?,
+        Sender::User => drop(bearer(services, &head.headers)?),
+    }
+    encoding(&head.headers)?;
+    Ok(Some(terms))
+}
+
+/// Checks the `Host` header (RFC 9112, section 3.2): HTTP/1.1 needs exactly one, and balancers that check by HTTP/1.0
+/// send none. The name itself does not matter.
+fn addressed(head: &Parts) -> Result<(), Refusal> {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => return Err(Refusal::invalid("there is more than one Host header")),
+        (None, None) if head.version > Version::HTTP_10 => {
+            return Err(Refusal::invalid("HTTP/1.1 needs a Host header"));
+        }
+        (Some(host), None) if !host.is_empty() && !is_host(host.as_bytes()) => {
+            return Err(Refusal::invalid("the Host header is no name of a host"));
+        }
+        _ => {}
+    }
+    let is_authority = head.uri.scheme().is_none() && head.uri.authority().is_some();
+    if is_authority && head.method != Method::CONNECT {
+        return Err(Refusal::invalid("the target of the request is no path"));
+    }
+    Ok(())
+}
+
+/// For a resource that reads no body: an empty one, whatever comes.
+async fn unread<B: Body<Data = Bytes> + Unpin>(head: &Parts, body: &mut B) -> (Result<RequestBody, Refusal>, Ending) {
+    match discard(head, body).await {
+        Ok(ending) => (Ok(RequestBody::default()), ending),
+        Err(Broken) => (Err(broken()), Ending::Close),
+    }
+}
+
+fn broken() -> Refusal {
+    Refusal::invalid("the body cannot be read to its end")
+}
+
+/// A body that ended too early, or whose chunks cannot be read.
+struct Broken;
+
+/// Reads a body and throws it away, within bounds.
+async fn discard<B: Body<Data = Bytes> + Unpin>(head: &Parts, body: &mut B) -> Result<Ending, Broken> {
+    // Reading would tell a client that waits to send its body. It waits for the answer instead.
+    if head.headers.contains_key(EXPECT) || body.size_hint().lower() > DISCARDED_BYTES_MAX {
+        return Ok(Ending::Close);
+    }
+    let (mut read, mut deadline) = (0, None);
+    poll_fn(|context| {
+        while read <= DISCARDED_BYTES_MAX {
+            match Pin::new(&mut *body).poll_frame(context) {
+                Poll::Ready(None) => return Poll::Ready(Ok(Ending::Keep)),
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(Broken)),
+                Poll::Ready(Some(Ok(frame))) => read += frame.data_ref().map_or(0, |bytes| bytes.len() as u64),
+                Poll::Pending => {
+                    let deadline = deadline.get_or_insert_with(|| Box::pin(Timer::new(DISCARD_DURATION_MAX)));
+                    ready!(deadline.as_mut().poll(context));
+                    return Poll::Ready(Ok(Ending::Close));
+                }
+            }
+        }
+        Poll::Ready(Ok(Ending::Close))
+    })
+    .await
+}
