@@ -25,6 +25,10 @@ const FEATURES: [&str; 15] = [
     "user",
 ];
 
+/// One more than the segments of the longest path that names something. What follows is not taken apart, so that a path
+/// of slashes costs no more than another.
+const SEGMENTS_MAX: usize = 5;
+
 /// What a path names.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Route {
@@ -77,7 +81,7 @@ impl Route {
 
     fn of_segments(path: &str) -> Self {
         let decoded: Vec<Option<String>> =
-            path.split('/').map(|segment| percent::decode(segment, Part::Path)).collect();
+            path.splitn(SEGMENTS_MAX, '/').map(|segment| percent::decode(segment, Part::Path)).collect();
         let names: Vec<&str> = decoded.iter().map(|segment| segment.as_deref().unwrap_or(NO_NAME)).collect();
         let id = |place: usize| decoded[place].clone();
         let route = match names.as_slice() {
@@ -143,6 +147,8 @@ mod tests {
             ("/v2/", Route::Unknown),
             ("/v2/account/", Route::Lacking),
             ("//v2/account", Route::Unknown),
+            ("/v2/account/authenticate/device/x/y/z", Route::LackingSignIn),
+            ("/v2/channel/2...a/presence/x/y", Route::Lacking),
             ("*", Route::Unknown),
             ("", Route::Welcome),
         ] {
