@@ -14,6 +14,7 @@ pub mod database;
 #[cfg(not(feature = "scylla"))]
 #[path = "no_database.rs"]
 pub mod database;
+pub mod fair_queue;
 pub mod file_modes;
 mod full;
 mod heads;
