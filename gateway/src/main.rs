@@ -32,9 +32,6 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Threads that hash passwords: one does some twenty a second, and the cores belong to the shards.
-const PASSWORD_THREADS: usize = 1;
-
 /// How often a store that does not answer yet is asked again.
 const STORE_RETRY: Duration = Duration::from_millis(100);
 
@@ -87,7 +84,7 @@ fn serve(options: &Options) -> Result<(), String> {
     let keep_alive = options.keep_alive;
     let (session_ttl, refresh_ttl) = (options.session_ttl, options.refresh_ttl);
     let tokens = Arc::new(Tokens::new(&keys, session_ttl, refresh_ttl, &revocations, clock::wall()));
-    let passwords = Passwords::start(PASSWORD_THREADS).map_err(said)?;
+    let passwords = Passwords::start(options.password_threads).map_err(said)?;
 
     let memory = memory::start().map_err(said)?;
 

@@ -42,6 +42,11 @@ const TTL_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// requests must be the first to close an idle connection; otherwise it may send a request on a connection that is just
 /// being closed.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(180);
+/// Threads that hash passwords, unless configured otherwise: one does some forty a second, and the cores belong to the
+/// shards.
+const PASSWORD_THREADS: usize = 1;
+/// Most threads that hash passwords. Each takes 19 MiB while it hashes.
+const PASSWORD_THREADS_MAX: usize = 64;
 /// Longest keep-alive time.
 const KEEP_ALIVE_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -67,6 +72,8 @@ pub struct Options {
     pub shards: NonZeroU16,
     /// How long an HTTP connection waits for its next request.
     pub keep_alive: Duration,
+    /// How many threads hash passwords.
+    pub password_threads: usize,
     /// Visible members up to which joins and leaves are announced one by one.
     pub room_members_max: usize,
     /// `None`: no limit.
@@ -216,6 +223,7 @@ impl Options {
             disk_reserve: checked_disk_reserve(settings.disk_reserve)?,
             shards: checked_shards(settings.shards)?,
             keep_alive: checked_keep_alive(settings.keep_alive)?,
+            password_threads: checked_password_threads(settings.password_threads)?,
             room_members_max: checked_room_members(settings.room_members_max)?,
             sends_per_second: settings.sends_per_second.and_then(NonZeroU32::new),
             sessions_per_user: match settings.sessions_per_user {
@@ -332,6 +340,16 @@ fn checked_keep_alive(given: Option<Ttl>) -> Result<Duration, OptionsError> {
     }
 }
 
+fn checked_password_threads(given: Option<usize>) -> Result<usize, OptionsError> {
+    match given {
+        None => Ok(PASSWORD_THREADS),
+        Some(threads) if (1..=PASSWORD_THREADS_MAX).contains(&threads) => Ok(threads),
+        Some(threads) => Err(OptionsError::Invalid(format!(
+            "password_threads is {threads}; give a number from 1 to {PASSWORD_THREADS_MAX}"
+        ))),
+    }
+}
+
 fn checked_room_members(given: Option<u32>) -> Result<usize, OptionsError> {
     match given {
         None => Ok(ROOM_MEMBERS_MAX),
@@ -412,6 +430,7 @@ mod tests {
         assert_eq!(options.data, Path::new("./stentor-data"));
         assert_eq!((options.store, options.disk_reserve), (StoreKind::Embedded, 256 << 20));
         assert_eq!(options.room_members_max, 1000);
+        assert_eq!(options.password_threads, 1);
         assert_eq!(options.server_key, "defaultkey");
         assert_eq!(options.session_ttl, Duration::from_secs(60));
         assert_eq!(options.refresh_ttl, Duration::from_secs(3600));

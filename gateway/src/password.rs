@@ -1,26 +1,56 @@
 //! Passwords: hashed with Argon2id on a few plain threads, never on a shard's.
 //!
 //! A hash takes some 20 ms and 19 MiB. A shard that computed it would handle nothing else meanwhile. Shards put the
-//! work into one bounded queue and wait for the answer without blocking anything else. If the queue is full, the call
-//! fails at once: the user is told to try again, instead of waiting longer than the client does.
+//! work into one bounded queue and wait for the answer without blocking anything else. The networks that passwords come
+//! from share the queue fairly, and within a network the accounts do (`fair_queue.rs`): many guesses wait behind each
+//! other, and the sign-in of somebody else is hashed next. If there is no place, the call fails at once: the user is
+//! told to try again, instead of waiting longer than the client does.
 
 use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 
-/// Clients give up after 7 s. At 25 ms a hash, one thread works through a full queue in less than half of that.
-const QUEUE_MAX: usize = 128;
+use crate::client_network::ClientNetwork;
+use crate::fair_queue::FairQueue;
+
+/// Clients give up after 7 s. At 25 ms a hash, one thread works through so many in less than half of that.
+const QUEUE_PER_THREAD_MAX: usize = 128;
 
 /// The queue's sending side; each shard has a clone. The threads end when the last clone is dropped.
 #[derive(Clone)]
 pub struct Passwords {
-    queue: flume::Sender<Work>,
+    sender: Arc<SendingSide>,
 }
 
-type Work = Box<dyn FnOnce(&Argon2<'_>) + Send>;
+/// A password as a client sends it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GivenPassword {
+    pub text: String,
+    /// What the client calls the account: an email, a username, or a user's id.
+    pub account: String,
+    pub from: ClientNetwork,
+}
+
+/// Dropping a job without calling it fails the call that waits for it.
+type Job = Box<dyn FnOnce(&Argon2<'_>) + Send>;
+
+/// Ends the threads when it is dropped.
+struct SendingSide(Arc<Shared>);
+
+struct Shared {
+    waiting: Mutex<Waiting>,
+    /// Rings when there is work, and at the end.
+    rings: Condvar,
+}
+
+struct Waiting {
+    queue: FairQueue<ClientNetwork, String, Job>,
+    is_over: bool,
+}
 
 /// A password could be neither hashed nor checked.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -38,13 +68,18 @@ impl Passwords {
     }
 
     fn start_with(threads: usize, argon2: Argon2<'static>) -> io::Result<Self> {
-        let (queue, work) = flume::bounded::<Work>(QUEUE_MAX);
-        for number in 0..threads.max(1) {
-            let (work, argon2) = (work.clone(), argon2.clone());
-            let body = move || work.iter().for_each(|job| job(&argon2));
+        let threads = threads.max(1);
+        let queue = FairQueue::new(QUEUE_PER_THREAD_MAX * threads);
+        let waiting = Mutex::new(Waiting { queue, is_over: false });
+        let shared = Arc::new(Shared { waiting, rings: Condvar::new() });
+        // If a thread cannot be started, dropping this ends the others.
+        let sender = Arc::new(SendingSide(shared.clone()));
+        for number in 0..threads {
+            let (shared, argon2) = (shared.clone(), argon2.clone());
+            let body = move || std::iter::from_fn(|| shared.take()).for_each(|job| job(&argon2));
             thread::Builder::new().name(format!("password-{number}")).spawn(body)?;
         }
-        Ok(Self { queue })
+        Ok(Self { sender })
     }
 
     /// Like `start`, with the cheapest possible hashes, for tests of everything else.
@@ -56,33 +91,70 @@ impl Passwords {
     }
 
     /// The hash to store for this password, with its own salt, in PHC string form.
-    pub async fn hash(&self, password: String) -> Result<String, PasswordFailure> {
-        self.answer_of(move |argon2| hash(argon2, &password)).await
+    pub async fn hash(&self, password: GivenPassword) -> Result<String, PasswordFailure> {
+        self.answer_of(password, hash).await
     }
 
     /// Whether this password made the hash `kept`. Without a hash the answer is no, after the same time.
-    pub async fn check(&self, password: String, kept: Option<String>) -> Result<bool, PasswordFailure> {
-        self.answer_of(move |argon2| match kept {
-            Some(kept) => check(argon2, &password, &kept),
-            None => hash(argon2, &password).map(|_| false),
+    pub async fn check(&self, password: GivenPassword, kept: Option<String>) -> Result<bool, PasswordFailure> {
+        self.answer_of(password, move |argon2, text| match kept {
+            Some(kept) => check(argon2, text, &kept),
+            None => hash(argon2, text).map(|_| false),
         })
         .await
     }
 
     async fn answer_of<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Argon2<'_>) -> Result<T, PasswordFailure> + Send + 'static,
+        password: GivenPassword,
+        work: impl FnOnce(&Argon2<'_>, &str) -> Result<T, PasswordFailure> + Send + 'static,
     ) -> Result<T, PasswordFailure> {
+        let GivenPassword { text, account, from } = password;
         let (sender, answer) = flume::bounded(1);
-        let job: Work = Box::new(move |argon2| {
+        let job: Job = Box::new(move |argon2| {
             // The caller may have gone meanwhile; then the hash is not computed.
             if !sender.is_disconnected() {
-                let _ = sender.send(work(argon2));
+                let _ = sender.send(work(argon2, &text));
             }
         });
-        self.queue.try_send(job).map_err(|_| PasswordFailure::Busy)?;
-        let ended = |_| PasswordFailure::Broken("its thread has ended".into());
-        answer.recv_async().await.map_err(ended)?
+        self.sender.0.put(from, account, job);
+        // The job was dropped: there was no place for it, or it gave way to another.
+        answer.recv_async().await.map_err(|_| PasswordFailure::Busy)?
+    }
+}
+
+impl Shared {
+    fn put(&self, from: ClientNetwork, account: String, job: Job) {
+        let displaced = self.waiting().queue.put(from, account, job);
+        self.rings.notify_one();
+        // Outside the lock, because dropping a job wakes a shard.
+        drop(displaced);
+    }
+
+    /// Waits for the next job. Returns `None` at the end.
+    fn take(&self) -> Option<Job> {
+        let mut waiting = self.waiting();
+        loop {
+            if waiting.is_over {
+                return None;
+            }
+            if let Some(job) = waiting.queue.take() {
+                return Some(job);
+            }
+            waiting = self.rings.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// A panic stops the whole process, so no thread leaves a queue that is half changed.
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for SendingSide {
+    fn drop(&mut self) {
+        self.0.waiting().is_over = true;
+        self.0.rings.notify_all();
     }
 }
 
@@ -100,42 +172,100 @@ fn check(argon2: &Argon2<'_>, password: &str, kept: &str) -> Result<bool, Passwo
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
     use glommio::LocalExecutor;
 
     use super::*;
+
+    fn given(from: u8, account: &str, text: &str) -> GivenPassword {
+        let from = ClientNetwork::of(IpAddr::V4(Ipv4Addr::new(192, 0, 2, from)));
+        GivenPassword { text: text.into(), account: account.into(), from }
+    }
 
     #[test]
     fn knows_its_own() {
         LocalExecutor::default().run(async {
             let passwords = Passwords::start_cheap();
-            let kept = passwords.hash("correct horse".into()).await.unwrap();
+            let [right, wrong] = ["correct horse", "wrong horse"].map(|text| given(1, "a", text));
+            let kept = passwords.hash(right.clone()).await.unwrap();
             assert!(kept.starts_with("$argon2id$"), "{kept}");
-            assert_ne!(kept, passwords.hash("correct horse".into()).await.unwrap(), "the salt is new each time");
-            assert_eq!(passwords.check("correct horse".into(), Some(kept.clone())).await, Ok(true));
-            assert_eq!(passwords.check("wrong horse".into(), Some(kept)).await, Ok(false));
-            assert_eq!(passwords.check("correct horse".into(), None).await, Ok(false));
-            let broken = passwords.check("correct horse".into(), Some(String::new())).await;
+            assert_ne!(kept, passwords.hash(right.clone()).await.unwrap(), "the salt is new each time");
+            assert_eq!(passwords.check(right.clone(), Some(kept.clone())).await, Ok(true));
+            assert_eq!(passwords.check(wrong, Some(kept)).await, Ok(false));
+            assert_eq!(passwords.check(right.clone(), None).await, Ok(false));
+            let broken = passwords.check(right, Some(String::new())).await;
             assert!(matches!(broken, Err(PasswordFailure::Broken(_))), "{broken:?}");
         });
+    }
+
+    /// Keeps the one thread busy until the returned sender is dropped.
+    fn occupy(passwords: &Passwords) -> flume::Sender<()> {
+        let (release, wait) = flume::bounded::<()>(0);
+        let (started, has_started) = flume::bounded::<()>(0);
+        let block: Job = Box::new(move |_| {
+            started.send(()).unwrap();
+            let _ = wait.recv();
+        });
+        passwords.sender.0.put(ClientNetwork::UNKNOWN, String::new(), block);
+        has_started.recv().unwrap();
+        release
+    }
+
+    async fn let_others_run() {
+        for _ in 0..4 {
+            glommio::executor().yield_task_queue_now().await;
+        }
     }
 
     #[test]
     fn a_full_queue_is_said_at_once() {
         let passwords = Passwords::start_cheap();
-        let (release, wait) = flume::bounded::<()>(0);
-        let (started, has_started) = flume::bounded::<()>(0);
-        let block: Work = Box::new(move |_| {
-            started.send(()).unwrap();
-            let _ = wait.recv();
-        });
-        passwords.queue.send(block).unwrap();
-        has_started.recv().unwrap();
-        for _ in 0..QUEUE_MAX {
-            passwords.queue.try_send(Box::new(|_| ())).ok().unwrap();
+        let _release = occupy(&passwords);
+        let from = given(1, "a", "").from;
+        for _ in 0..QUEUE_PER_THREAD_MAX {
+            assert!(passwords.sender.0.waiting().queue.put(from, "a".into(), Box::new(|_| ())).is_none());
         }
         LocalExecutor::default().run(async {
-            assert_eq!(passwords.hash("one more".into()).await, Err(PasswordFailure::Busy));
+            assert_eq!(passwords.hash(given(1, "a", "one more")).await, Err(PasswordFailure::Busy));
         });
-        drop(release);
+    }
+
+    #[test]
+    fn many_guesses_refuse_nobody_else() {
+        let passwords = Passwords::start_cheap();
+        let release = occupy(&passwords);
+        LocalExecutor::default().run(async {
+            let guess = || {
+                let passwords = passwords.clone();
+                glommio::spawn_local(async move { passwords.check(given(1, "a", "a guess"), None).await })
+            };
+            let guesses: Vec<_> = (0..2 * QUEUE_PER_THREAD_MAX).map(|_| guess()).collect();
+            let_others_run().await;
+            let check = |password: GivenPassword| {
+                let passwords = passwords.clone();
+                glommio::spawn_local(async move { passwords.check(password, None).await })
+            };
+            let owner = check(given(2, "a", "the owner's"));
+            let other = check(given(1, "b", "another user's"));
+            let_others_run().await;
+            drop(release);
+            assert_eq!((owner.await, other.await), (Ok(false), Ok(false)));
+            let mut busy = 0;
+            for guess in guesses {
+                busy += usize::from(guess.await == Err(PasswordFailure::Busy));
+            }
+            assert_eq!(busy, QUEUE_PER_THREAD_MAX + 2);
+        });
+    }
+
+    #[test]
+    fn the_threads_end_with_the_last_clone() {
+        let passwords = Passwords::start_cheap();
+        let shared = Arc::downgrade(&passwords.sender.0);
+        drop(passwords.clone());
+        assert!(!shared.upgrade().unwrap().waiting().is_over);
+        drop(passwords);
+        assert!(shared.upgrade().is_none_or(|shared| shared.waiting().is_over));
     }
 }

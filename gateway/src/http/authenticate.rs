@@ -14,6 +14,8 @@ use super::query::Query;
 use super::resource_request::ResourceRequest;
 use super::services::Services;
 use super::session_body::{GivenVars, SessionBody, banned, checked_vars};
+use crate::client_network::ClientNetwork;
+use crate::password::GivenPassword;
 use crate::token::Vars;
 
 /// Longest id of a device, or custom id.
@@ -43,10 +45,11 @@ pub async fn authenticate(
     let signed_in = match kind {
         CredentialKind::Email if body.email.is_empty() => {
             let username = username.ok_or_else(|| Refusal::invalid("email or username is needed"))?;
-            by_username(services, &username, checked_password(body.password)?).await?
+            let text = checked_password(body.password)?;
+            by_username(services, GivenPassword { text, account: username, from: request.from() }).await?
         }
         kind => {
-            let proof = proof(kind, body)?;
+            let proof = proof(kind, body, request.from())?;
             match services.store.credential(proof.credential.clone()).await? {
                 Some(owner) => existing(services, owner, proof.password).await?,
                 None if create => register(services, proof, username).await?,
@@ -69,7 +72,7 @@ struct SignedIn {
 pub(super) struct Proof {
     pub credential: Credential,
     /// For emails only.
-    pub password: Option<String>,
+    pub password: Option<GivenPassword>,
 }
 
 #[derive(Deserialize, Default)]
@@ -92,12 +95,13 @@ fn chosen_username(query: &Query) -> Result<Option<String>, Refusal> {
     }
 }
 
-pub(super) fn proof(kind: CredentialKind, body: Body) -> Result<Proof, Refusal> {
+pub(super) fn proof(kind: CredentialKind, body: Body, from: ClientNetwork) -> Result<Proof, Refusal> {
     let (ident, password) = match kind {
         CredentialKind::Device => (checked_id(body.id, DEVICE_ID_BYTES_MIN)?, None),
         CredentialKind::Custom => (checked_id(body.id, CUSTOM_ID_BYTES_MIN)?, None),
         CredentialKind::Email => (checked_email(&body.email)?, Some(checked_password(body.password)?)),
     };
+    let password = password.map(|text| GivenPassword { text, account: ident.clone(), from });
     Ok(Proof { credential: Credential { kind, ident }, password })
 }
 
@@ -140,8 +144,8 @@ fn has_blanks(text: &str) -> bool {
 }
 
 /// Signs in with a username and the password of the account's email. Never creates an account.
-async fn by_username(services: &Services, username: &str, password: String) -> Result<SignedIn, Refusal> {
-    let Some(user) = services.store.user_by_username(username).await? else {
+async fn by_username(services: &Services, password: GivenPassword) -> Result<SignedIn, Refusal> {
+    let Some(user) = services.store.user_by_username(&password.account).await? else {
         return Err(no_account(services, Some(password)).await?);
     };
     let email = services.store.account(user).await?.map(|account| account.email).unwrap_or_default();
@@ -156,7 +160,11 @@ async fn by_username(services: &Services, username: &str, password: String) -> R
 }
 
 /// Signs in to an account that already exists.
-async fn existing(services: &Services, owner: CredentialOwner, password: Option<String>) -> Result<SignedIn, Refusal> {
+async fn existing(
+    services: &Services,
+    owner: CredentialOwner,
+    password: Option<GivenPassword>,
+) -> Result<SignedIn, Refusal> {
     if let Some(password) = password
         && !services.passwords.check(password, Some(owner.secret)).await?
     {
@@ -227,7 +235,7 @@ fn random_username() -> String {
 }
 
 /// The answer for an unknown account. It takes as long as the answer for a wrong password.
-async fn no_account(services: &Services, password: Option<String>) -> Result<Refusal, Refusal> {
+async fn no_account(services: &Services, password: Option<GivenPassword>) -> Result<Refusal, Refusal> {
     if let Some(password) = password {
         services.passwords.check(password, None).await?;
     }

@@ -10,11 +10,12 @@ use super::authorization::bearer;
 use super::error::{Code, Refusal};
 use super::resource_request::ResourceRequest;
 use super::services::Services;
+use crate::client_network::ClientNetwork;
 
 /// Lets the caller sign in with this credential too, if no other account has it.
 pub async fn link(services: &Services, request: &ResourceRequest, kind: CredentialKind) -> Result<Answer, Refusal> {
     let user = bearer(services, request.headers())?.user;
-    let proof = proof(kind, request.read()?)?;
+    let proof = proof(kind, request.read()?, request.from())?;
     let secret = match proof.password {
         Some(password) => services.passwords.hash(password).await?,
         None => String::new(),
@@ -31,7 +32,7 @@ pub async fn link(services: &Services, request: &ResourceRequest, kind: Credenti
 /// one email, so the client need not name these.
 pub async fn unlink(services: &Services, request: &ResourceRequest, kind: CredentialKind) -> Result<Answer, Refusal> {
     let user = bearer(services, request.headers())?.user;
-    let named = named(kind, request.read()?)?;
+    let named = named(kind, request.read()?, request.from())?;
     let is_named = named.is_some();
     let credential = match named {
         Some(credential) => credential,
@@ -52,13 +53,13 @@ pub async fn unlink(services: &Services, request: &ResourceRequest, kind: Creden
 }
 
 /// The credential to unlink, if the client names it.
-fn named(kind: CredentialKind, body: Body) -> Result<Option<Credential>, Refusal> {
+fn named(kind: CredentialKind, body: Body, from: ClientNetwork) -> Result<Option<Credential>, Refusal> {
     match kind {
         CredentialKind::Custom if body.id.is_empty() => Ok(None),
         CredentialKind::Email if body.email.is_empty() => Ok(None),
         // Unlinking needs no password.
         CredentialKind::Email => Ok(Some(Credential { kind, ident: checked_email(&body.email)? })),
-        CredentialKind::Device | CredentialKind::Custom => Ok(Some(proof(kind, body)?.credential)),
+        CredentialKind::Device | CredentialKind::Custom => Ok(Some(proof(kind, body, from)?.credential)),
     }
 }
 

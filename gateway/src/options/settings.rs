@@ -58,6 +58,10 @@ pub(super) struct Settings {
     #[arg(long, env = "STENTOR_KEEP_ALIVE", value_name = "TIME")]
     pub keep_alive: Option<Ttl>,
 
+    /// Threads that hash passwords; 128 sign-ins with a password wait for each [default: 1]
+    #[arg(long, env = "STENTOR_PASSWORD_THREADS", value_name = "N")]
+    pub password_threads: Option<usize>,
+
     /// Visible members up to which a room names each of them to all; beyond, it counts and samples [default: 1000]
     #[arg(long, env = "STENTOR_ROOM_MEMBERS_MAX", value_name = "N")]
     pub room_members_max: Option<u32>,
