@@ -14,7 +14,7 @@ use gateway::keys::SigningKeys;
 use gateway::listeners::listeners;
 use gateway::options::{Command, Options, StoreKind};
 use gateway::password::Passwords;
-use gateway::sockets::SocketTable;
+use gateway::sockets::{HEADS_BYTES_MAX, SocketTable};
 use gateway::token::Tokens;
 use gateway::waiting::WaitingRoom;
 use gateway::{announcement, database, file_modes, machine, memory, transfer};
@@ -108,6 +108,7 @@ fn serve(options: &Options) -> Result<(), String> {
                 let mut table = table.expect("an epoll set can be made");
                 table.delete_accounts();
                 table.give_memory_back(memory);
+                table.bound_heads(HEADS_BYTES_MAX / shards);
                 if shard.0 == 0 {
                     table.keep_logouts();
                 }

@@ -7,8 +7,10 @@
 
 mod accept;
 mod opening;
+mod unfinished_heads;
 
 pub use accept::SPARES;
+pub use unfinished_heads::HEADS_BYTES_MAX;
 
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
@@ -30,6 +32,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, SendFlags, Shutdown};
 
+use self::unfinished_heads::UnfinishedHeads;
 use crate::http::{self, Services};
 use crate::http_tasks::HttpTasks;
 use crate::memory::{self, HighWater};
@@ -94,6 +97,7 @@ pub struct SocketTable {
     spares: Vec<OwnedFd>,
     events: Vec<epoll::Event>,
     buffer: Vec<u8>,
+    heads: UnfinishedHeads,
     /// Connections that turned out to be dead when they were written to.
     gone: Vec<ConnectionId>,
     ticks: u32,
@@ -180,6 +184,7 @@ impl SocketTable {
             spares: Vec::with_capacity(accept::SPARES),
             events: Vec::with_capacity(EVENTS_MAX),
             buffer: Vec::with_capacity(upgrade::HEAD_BYTES_MAX + 2 * READ_BYTES_MAX),
+            heads: UnfinishedHeads::new(HEADS_BYTES_MAX),
             gone: Vec::new(),
             ticks: 0,
             services,
@@ -246,6 +251,7 @@ impl SocketTable {
     /// Takes a connection out of the table.
     fn remove(&mut self, id: ConnectionId) -> Option<Socket> {
         self.socket(id)?;
+        self.heads.leave(id);
         let entry = &mut self.entries[id.slot as usize];
         entry.generation = entry.generation.wrapping_add(1);
         self.free.push(id.slot);

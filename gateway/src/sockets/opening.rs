@@ -12,6 +12,7 @@ use engine::shard::Shard;
 use rustix::event::epoll;
 use rustix::net::{self, RecvFlags, Shutdown};
 
+use super::unfinished_heads::is_unfinished;
 use super::{SocketTable, Stage, send_flags};
 use crate::http::{self, Returned};
 use crate::readiness;
@@ -36,11 +37,8 @@ impl SocketTable {
     /// Decides what to do with the bytes read so far of a connection's next request.
     pub(super) fn judge(&mut self, id: ConnectionId, bytes: &mut [u8], shard: &mut Shard, now: Timestamp) {
         match upgrade::judge(bytes, self.services.tokens(), now) {
-            Opening::NeedMore => {
-                if let Some(socket) = self.socket(id) {
-                    socket.unfinished = bytes.to_vec();
-                }
-            }
+            Opening::NeedMore => self.keep_head(id, bytes),
+            Opening::Http if is_unfinished(bytes) => self.keep_head(id, bytes),
             Opening::WebSocket { identity, consumed, .. } if !shard.admits(identity.user) => {
                 self.refuse(id, too_many_sessions(), Some(&bytes[consumed..]));
             }
@@ -59,6 +57,7 @@ impl SocketTable {
     }
 
     fn begin_session(&mut self, id: ConnectionId, identity: Identity, shard: &mut Shard, now: Timestamp) {
+        self.heads.leave(id);
         let Some(socket) = self.socket(id) else { return };
         socket.stage = Stage::Session;
         socket.format = identity.format;
@@ -108,7 +107,7 @@ fn too_many_sessions() -> Refusal {
 }
 
 /// Closes so that a refused client can read its answer: closing at once with unread bytes would reset the connection.
-fn hang_up_refused(descriptor: Option<OwnedFd>) {
+pub(super) fn hang_up_refused(descriptor: Option<OwnedFd>) {
     let Some(descriptor) = descriptor else { return };
     let _ = net::shutdown(&descriptor, Shutdown::Write);
     let mut rest = [0; 1024];
