@@ -27,7 +27,7 @@ pub struct Passwords {
 }
 
 /// A password as a client sends it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone)]
 pub struct GivenPassword {
     pub text: String,
     /// What the client calls the account: an email, a username, or a user's id.

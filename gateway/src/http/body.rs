@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::io::Read;
 
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use hyper::HeaderMap;
 use hyper::header::CONTENT_ENCODING;
 use serde::Deserialize;
@@ -46,16 +46,25 @@ impl RequestBody {
         let body = self.bytes.take();
         match encoding(headers)? {
             Encoding::None => Ok(body),
-            Encoding::Gzip => {
-                let mut inflated = Vec::new();
-                let mut bounded = MultiGzDecoder::new(&body[..]).take(self.bytes_max as u64 + 1);
-                bounded
-                    .read_to_end(&mut inflated)
-                    .map_err(|_| Refusal::invalid("the body is not gzip, although its encoding says so"))?;
-                if inflated.len() > self.bytes_max { Err(too_large(self.bytes_max)) } else { Ok(inflated) }
-            }
+            Encoding::Gzip => inflated(&body, self.bytes_max),
         }
     }
+}
+
+/// Inflates up to one byte more than is allowed. A body is one member of gzip: each further member would cost as much as
+/// the first, and have as little as twenty bytes.
+fn inflated(body: &[u8], bytes_max: usize) -> Result<Vec<u8>, Refusal> {
+    let mut inflated = Vec::new();
+    let mut decoder = GzDecoder::new(body).take(bytes_max as u64 + 1);
+    let read = decoder.read_to_end(&mut inflated);
+    read.map_err(|_| Refusal::invalid("the body is not gzip, although its encoding says so"))?;
+    if inflated.len() > bytes_max {
+        return Err(too_large(bytes_max));
+    }
+    if !decoder.into_inner().into_inner().is_empty() {
+        return Err(Refusal::invalid("the body has more than one member of gzip"));
+    }
+    Ok(inflated)
 }
 
 /// The refusal of a body that is larger than its resource allows, compressed or not.
@@ -168,6 +177,8 @@ mod tests {
         check(&encoded("gzip"), gzip(&padded(64 * BODY_BYTES_MAX)), None);
         check(&encoded("gzip"), "{}", None);
         check(&encoded("gzip"), &gzip(b"{}")[..12], None);
+        check(&encoded("gzip"), [gzip(b"{}"), gzip(b"")].concat(), None);
+        check(&encoded("gzip"), [&gzip(b"{}")[..], b" "].concat(), None);
         check(&encoded("identity"), "{}", Some(None));
         check(&encoded("x-gzip"), gzip(b"{}"), Some(None));
         check(&encoded("identity, X-GZIP"), gzip(b"{}"), Some(None));

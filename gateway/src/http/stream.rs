@@ -29,6 +29,10 @@ const LINGER_BYTES_MAX: usize = 4 << 20;
 /// Most bytes read at once.
 const READ_BYTES_MAX: usize = 8192;
 
+/// Most bytes handed to hyper at once. A read that fills hyper's buffer, which has 8 KiB at first, makes hyper double
+/// it, up to 400 KiB a connection. A longer body comes in more pieces instead.
+const HANDED_BYTES_MAX: usize = 8191;
+
 /// The present step of a connection, and its deadline.
 pub struct Pace {
     step: Cell<Step>,
@@ -233,7 +237,7 @@ impl Read for PacedStream {
         }
         if self.passed > 0 {
             self.pace.has_read();
-            let moved = self.passed.min(buffer.remaining());
+            let moved = self.passed.min(buffer.remaining()).min(HANDED_BYTES_MAX);
             buffer.put_slice(&self.unread[..moved]);
             self.unread.drain(..moved);
             self.passed -= moved;

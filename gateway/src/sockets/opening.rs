@@ -3,6 +3,7 @@
 //! This request may be the first of the connection, or it may follow others that `http/` has answered. In the second
 //! case `http/` has given the connection back.
 
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use engine::id::{ConnectionId, SessionId, Timestamp};
@@ -12,11 +13,12 @@ use engine::shard::Shard;
 use rustix::event::epoll;
 use rustix::net::{self, RecvFlags, Shutdown};
 
-use super::unfinished_heads::is_unfinished;
+use super::unfinished_heads::{UnfinishedHeads, is_unfinished};
 use super::{SocketTable, Stage, send_flags};
+use crate::client_network::ClientNetwork;
 use crate::http::{self, Returned};
-use crate::readiness;
 use crate::upgrade::{self, Ending, Identity, Opening, Refusal};
+use crate::{full, readiness};
 
 /// When a client whose user has too many sessions may try again.
 const SESSIONS_RETRY_SECONDS: std::ops::RangeInclusive<u32> = 5..=14;
@@ -31,6 +33,26 @@ impl SocketTable {
             {
                 self.judge(id, &mut bytes, shard, now);
             }
+        }
+    }
+
+    /// Sets the bytes that the unfinished heads of this shard may hold together. Call it before the first turn.
+    pub fn bound_heads(&mut self, bytes_max: usize) {
+        self.heads = UnfinishedHeads::new(bytes_max);
+    }
+
+    /// Keeps what has come of a head until the rest comes.
+    fn keep_head(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let Some(socket) = self.socket(id) else { return };
+        socket.unfinished = bytes.to_vec();
+        let peer: Option<SocketAddr> =
+            net::getpeername(&socket.descriptor).ok().flatten().and_then(|peer| peer.try_into().ok());
+        let from = || peer.map_or(ClientNetwork::UNKNOWN, |peer| ClientNetwork::of(peer.ip()));
+        for given_way in self.heads.hold(id, bytes.len(), from) {
+            let Some(socket) = self.remove(given_way) else { continue };
+            self.counters.refused += 1;
+            let _ = net::send(&socket.descriptor, &full::unasked(), send_flags());
+            hang_up_refused(Some(socket.descriptor));
         }
     }
 
@@ -107,7 +129,7 @@ fn too_many_sessions() -> Refusal {
 }
 
 /// Closes so that a refused client can read its answer: closing at once with unread bytes would reset the connection.
-pub(super) fn hang_up_refused(descriptor: Option<OwnedFd>) {
+fn hang_up_refused(descriptor: Option<OwnedFd>) {
     let Some(descriptor) = descriptor else { return };
     let _ = net::shutdown(&descriptor, Shutdown::Write);
     let mut rest = [0; 1024];

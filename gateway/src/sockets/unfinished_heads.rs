@@ -5,17 +5,12 @@
 //! way, in the network that holds most (`byte_shares.rs`): its client is told to try again.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 
 use engine::id::ConnectionId;
 use httparse::{Request, Status};
-use rustix::net;
 
-use super::opening::hang_up_refused;
-use super::{SocketTable, send_flags};
 use crate::byte_shares::{ByteShares, Holder};
 use crate::client_network::ClientNetwork;
-use crate::full;
 use crate::heads::HEADERS_MAX;
 use crate::upgrade::HEAD_BYTES_MAX;
 
@@ -30,12 +25,13 @@ pub(super) struct UnfinishedHeads {
 }
 
 impl UnfinishedHeads {
+    /// Room for so many bytes.
     pub fn new(bytes_max: usize) -> Self {
         Self { shares: ByteShares::new(bytes_max), held: HashMap::new(), connections: HashMap::new() }
     }
 
     /// A connection holds so many bytes now. Returns the connections that give way.
-    fn hold(&mut self, id: ConnectionId, bytes: usize, from: impl FnOnce() -> ClientNetwork) -> Vec<ConnectionId> {
+    pub fn hold(&mut self, id: ConnectionId, bytes: usize, from: impl FnOnce() -> ClientNetwork) -> Vec<ConnectionId> {
         let (holder, held) = self.held.entry(id).or_insert_with(|| (self.shares.enter(from()), 0));
         self.connections.insert(*holder, id);
         let given_way = self.shares.grow(*holder, bytes.saturating_sub(*held));
@@ -53,28 +49,6 @@ impl UnfinishedHeads {
         if let Some((holder, _)) = self.held.remove(&id) {
             self.shares.leave(holder);
             self.connections.remove(&holder);
-        }
-    }
-}
-
-impl SocketTable {
-    /// Sets the bytes that the unfinished heads of this shard may hold together. Call it before the first turn.
-    pub fn bound_heads(&mut self, bytes_max: usize) {
-        self.heads = UnfinishedHeads::new(bytes_max);
-    }
-
-    /// Keeps what has come of a head until the rest comes.
-    pub(super) fn keep_head(&mut self, id: ConnectionId, bytes: &[u8]) {
-        let Some(socket) = self.socket(id) else { return };
-        socket.unfinished = bytes.to_vec();
-        let peer: Option<SocketAddr> =
-            net::getpeername(&socket.descriptor).ok().flatten().and_then(|peer| peer.try_into().ok());
-        let from = || peer.map_or(ClientNetwork::UNKNOWN, |peer| ClientNetwork::of(peer.ip()));
-        for given_way in self.heads.hold(id, bytes.len(), from) {
-            let Some(socket) = self.remove(given_way) else { continue };
-            self.counters.refused += 1;
-            let _ = net::send(&socket.descriptor, &full::unasked(), send_flags());
-            hang_up_refused(Some(socket.descriptor));
         }
     }
 }
