@@ -1,8 +1,10 @@
 //! Raw bytes that no library would send: heads in pieces, frames that break the rules, connections that are cut.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpStream};
 use std::time::{Duration, Instant};
+
+use rustix::net::{self, AddressFamily, SocketType};
 
 use super::DEADLINE;
 
@@ -31,7 +33,19 @@ pub struct RawSocket {
 impl RawSocket {
     /// Connects, and sends nothing yet. Writes have a deadline.
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("the server accepts connections");
+        Self::of(TcpStream::connect(address).expect("the server accepts connections"))
+    }
+
+    /// Connects from this address of the machine. On the loopback device every address of 127.0.0.0/8 is one, so that a
+    /// test can be several clients.
+    pub fn connect_from(local: Ipv4Addr, address: SocketAddr) -> Self {
+        let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        net::bind(&socket, &SocketAddrV4::new(local, 0)).expect("an address of the loopback device");
+        net::connect(&socket, &address).expect("the server accepts connections");
+        Self::of(socket.into())
+    }
+
+    fn of(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("TCP_NODELAY");
         stream.set_write_timeout(Some(DEADLINE)).expect("a write timeout");
         Self { stream, unread: Vec::new() }
