@@ -1,0 +1,74 @@
+//! Sign-ins with wrong passwords, so many that the queue for hashes is full all the time.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use crate::stage::{ATTACKER, BYSTANDER, Stage, sign_in};
+
+const GUESSERS: usize = 200;
+/// Guesses of each guesser: more than the queue has places, all together.
+const GUESSES: usize = 2;
+
+fn sign_in_email(name: &str, password: &str) -> String {
+    let body = format!("{{\"email\":\"{name}@example.org\",\"password\":\"{password}\"}}");
+    sign_in("email", &format!("Content-Length: {}", body.len()), &body)
+}
+
+/// Guesses passwords of this account on many connections at once. Returns how many guesses were refused as too many.
+fn guess(stage: &Stage, name: impl Fn(usize) -> String + Sync) -> usize {
+    let refused = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for guesser in 0..GUESSERS {
+            let (refused, name) = (&refused, &name);
+            scope.spawn(move || {
+                for _ in 0..GUESSES {
+                    let (head, body) = stage.ask(ATTACKER, sign_in_email(&name(guesser), "wrong password").as_bytes());
+                    if head.starts_with("HTTP/1.1 503 ") {
+                        assert!(head.to_lowercase().contains("\r\nretry-after: "), "{head}{body}");
+                        refused.fetch_add(1, Ordering::Relaxed);
+                    } else {
+                        let answered = head.starts_with("HTTP/1.1 401 ") || head.starts_with("HTTP/1.1 200 ");
+                        assert!(answered, "{head}{body}");
+                    }
+                }
+            });
+        }
+    });
+    refused.into_inner()
+}
+
+/// A stage with an account `owner`.
+fn with_owner() -> Stage {
+    let stage = Stage::launch();
+    let (head, body) = stage.ask(BYSTANDER, sign_in_email("owner", "right password").as_bytes());
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}{body}");
+    stage
+}
+
+#[test]
+fn wrong_guesses_refuse_nobody_at_another_address() {
+    let stage = with_owner();
+    let refused = stage.beside(BYSTANDER, &sign_in_email("bystander", "right password"), || {
+        guess(&stage, |guesser| format!("guessed-{guesser}"))
+    });
+    assert!(refused > 0, "the queue was full");
+    assert!(stage.metric("stentor_http_requests_refused_total{kind=\"passwords_full\"}") >= refused as u64);
+    stage.server.assert_works("wrong guesses");
+}
+
+#[test]
+fn wrong_guesses_do_not_lock_the_owner_out() {
+    let stage = with_owner();
+    let refused =
+        stage.beside(BYSTANDER, &sign_in_email("owner", "right password"), || guess(&stage, |_| "owner".into()));
+    assert!(refused > 0, "the queue was full");
+}
+
+/// All clients come through one address, as behind a proxy: guesses at one account wait behind each other.
+#[test]
+fn wrong_guesses_at_one_account_refuse_no_other_account_at_the_same_address() {
+    let stage = with_owner();
+    let refused =
+        stage.beside(ATTACKER, &sign_in_email("bystander", "right password"), || guess(&stage, |_| "owner".into()));
+    assert!(refused > 0, "the queue was full");
+}
