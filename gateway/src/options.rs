@@ -469,6 +469,16 @@ mod tests {
     }
 
     #[test]
+    fn password_threads() {
+        let of = |options: Options| options.password_threads;
+        assert_eq!(of(with_file("password_threads = 64", &[]).unwrap()), 64);
+        assert_eq!(of(with_file("password_threads = 7", &["--password-threads", "2"]).unwrap()), 2);
+        for wrong in ["0", "65"] {
+            check_error(parse(&["--password-threads", wrong]), &["password_threads", wrong, "1 to 64"]);
+        }
+    }
+
+    #[test]
     fn room_members() {
         let of = |options: Options| options.room_members_max;
         assert_eq!(of(parse(&["--room-members-max", "1"]).unwrap()), 1);
