@@ -25,6 +25,7 @@
 //! | `account_deletions` | user id 16 | |
 //! | `leftovers` | what it was 1, its id 16 | leftover |
 //! | `expiries` | 0, time 8 and token id 16, or 1, time 8 and user id 16 | |
+//! | `group_counts` | user id 16 | group count |
 //!
 //! The order of bytes is the order of history: a channel's messages are adjacent, by rising id. Because of the length
 //! in front, no channel's keys begin with another channel's. The order of bytes is also the order of every list:
@@ -90,6 +91,7 @@ tables! {
     AccountDeletions "departures"
     Leftovers "leftovers"
     Expiries "expiries"
+    GroupCounts "group_counts"
 }
 
 impl Table {
@@ -98,6 +100,9 @@ impl Table {
 
     /// How many tables a store of format 2 has.
     pub(crate) const COUNT_OF_FORMAT_2: usize = 21;
+
+    /// How many tables a store of format 3 has.
+    pub(crate) const COUNT_OF_FORMAT_3: usize = 22;
 }
 
 const _: () = {
@@ -542,8 +547,8 @@ mod tests {
         // Exports contain these numbers.
         assert_eq!((Table::Messages as u8, Table::Members as u8, Table::AccountDeletions as u8), (0, 10, 19));
         assert_eq!(
-            (Table::COUNT_OF_FORMAT_1, Table::COUNT_OF_FORMAT_2),
-            (Table::Groups as usize, Table::Expiries as usize)
+            (Table::COUNT_OF_FORMAT_1, Table::COUNT_OF_FORMAT_2, Table::COUNT_OF_FORMAT_3),
+            (Table::Groups as usize, Table::Expiries as usize, Table::GroupCounts as usize)
         );
     }
 }

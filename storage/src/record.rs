@@ -32,7 +32,8 @@ use crate::account::{Account, CredentialOwner, Revocation};
 
 pub(crate) use friends::{decode_edge, decode_friend_counts, encode_edge, encode_friend_counts};
 pub(crate) use groups::{
-    decode_group, decode_group_name, decode_membership, encode_group, encode_group_name, encode_membership,
+    decode_group, decode_group_count, decode_group_name, decode_membership, encode_group, encode_group_count,
+    encode_group_name, encode_membership,
 };
 pub(crate) use inbox::{decode_inbox, decode_notification, encode_inbox, encode_notification};
 pub use intents::{IntentPart, Value, decode_intent, encode_intent};
@@ -66,6 +67,7 @@ pub enum Kind {
     Note = 16,
     Block = 17,
     Intent = 18,
+    GroupCount = 19,
 }
 
 /// Why bytes are not the expected record.

@@ -80,8 +80,17 @@ pub trait Rows {
     fn remove_group(&mut self, group: &Group);
     /// The user's role in the group and since when, or `None`.
     fn membership(&self, group: GroupId, user: UserId) -> Result<Option<Membership>, Failure>;
-    /// Also writes the entries in the group's list and in the user's.
-    fn set_membership(&mut self, group: GroupId, user: UserId, before: Option<Membership>, after: Option<Membership>);
+    /// Also writes the entries in the group's list and in the user's, and keeps the count behind
+    /// [`Self::has_room_for_group`].
+    fn set_membership(
+        &mut self,
+        group: GroupId,
+        user: UserId,
+        before: Option<Membership>,
+        after: Option<Membership>,
+    ) -> Result<(), Failure>;
+    /// Whether the user may be in one more group. Memberships in a deleted group may count until they are removed.
+    fn has_room_for_group(&self, user: UserId) -> Result<bool, Failure>;
     /// The first users of a group's list, down to a role, in the order of rank and time.
     fn roster(&self, group: GroupId, down_to: Role, limit: usize) -> Result<Vec<(UserId, Role)>, Failure>;
     /// All groups in which the user has a role other than banned. Some may have been deleted.

@@ -1,4 +1,4 @@
-//! Directories of formats 1 and 2: they are opened and upgraded, and nothing in them is lost.
+//! Directories of formats 1 to 3: they are opened and upgraded, and nothing in them is lost.
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
@@ -8,13 +8,18 @@ use common::people::*;
 use common::*;
 use engine::id::{Epoch, Timestamp};
 use engine::social::friend::FriendAct;
+use engine::social::group::GroupAct;
 use fjall::{Database, KeyspaceCreateOptions, PersistMode};
 use storage::account::{Expiry, Revocation};
 use storage::embedded::Embedded;
+use storage::group::GROUPS_PER_USER_MAX;
 use storage::{Failure, PageStart, Store, Write};
 use tempfile::TempDir;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
+
+/// The format that this program writes.
+const FORMAT: u32 = 4;
 
 /// The tables of format 1. Their keys and records are the same today.
 const TABLES: [&str; 7] = ["messages", "heads", "accounts", "credentials", "usernames", "revocations", "meta"];
@@ -121,7 +126,7 @@ fn check_upgraded(directory: &TempDir, epoch: u64) {
         assert_eq!(written(2), [room("lobby"), room("stage")]);
         assert_eq!(store.next_epoch().unwrap(), Epoch(epoch + round + 1));
         drop(store);
-        assert_eq!(format_of(directory), 3);
+        assert_eq!(format_of(directory), FORMAT);
     }
     let mut world = World::<Upgraded>::on(Upgraded(open(directory)));
     world.make(1, 1);
@@ -164,7 +169,7 @@ fn check_revocations(directory: &TempDir) {
     assert_eq!(store.revocations().unwrap(), [token(1, 30)]);
     assert_eq!(store.messages(&room("lobby"), PageStart::Oldest, 9).unwrap(), [message(&room("lobby"), 1, 1)]);
     drop(store);
-    assert_eq!(format_of(directory), 3);
+    assert_eq!(format_of(directory), FORMAT);
 }
 
 #[test]
@@ -194,6 +199,65 @@ fn an_upgrade_of_format_2_that_was_cut_short_begins_anew() {
     commit(&store, &[Write::ForgetRevocations(gone)]);
     drop(store);
     check_revocations(&directory);
+}
+
+/// A directory as a program of format 3 left it: user 1 is in as many groups as possible, and banned from one more;
+/// user 2 is in two groups.
+fn format_3() -> TempDir {
+    let directory = scratch();
+    let mut world = World::<Upgraded>::on(Upgraded(open(&directory)));
+    commit(world.store(), &[register(1, "ann", device("a")), register(2, "bob", device("b"))]);
+    let most = GROUPS_PER_USER_MAX as u32;
+    let makes: Vec<_> = (1..=most).map(|number| Write::CreateGroup(group(number, 1))).collect();
+    commit(world.store(), &makes);
+    world.make(most + 1, 2);
+    world.make(most + 2, 2);
+    world.act(most + 2, 2, GroupAct::Ban(users(&[1])));
+    world.store().close().unwrap();
+    drop(world);
+    let database = database(&directory);
+    let counts = database.keyspace("group_counts", KeyspaceCreateOptions::default).unwrap();
+    database.delete_keyspace(counts).unwrap();
+    let keyspace = database.keyspace("meta", KeyspaceCreateOptions::default).unwrap();
+    keyspace.insert("store", meta(3, 1)).unwrap();
+    database.persist(PersistMode::SyncAll).unwrap();
+    directory
+}
+
+/// Checks that user 1 is in the maximum number of groups and user 2 is not.
+fn check_group_counts(directory: &TempDir) {
+    let mut world = World::<Upgraded>::on(Upgraded(open(directory)));
+    let most = GROUPS_PER_USER_MAX as u32;
+    assert_eq!(world.act(most + 1, 1, GroupAct::Join), "TooManyGroups");
+    assert_eq!(world.act(1, 1, GroupAct::Add(users(&[2]))), "message 4 of 2, notice -4 to 2");
+    assert_eq!(world.act(1, 1, GroupAct::Delete), "deleted");
+    assert_eq!(world.act(most + 1, 1, GroupAct::Join), "message 3 of 1");
+    assert_eq!(world.act(2, 2, GroupAct::Leave), "");
+    drop(world);
+    assert_eq!(format_of(directory), FORMAT);
+}
+
+#[test]
+fn the_groups_of_format_3_are_counted() {
+    let directory = format_3();
+    assert_eq!(format_of(&directory), 3);
+    check_group_counts(&directory);
+}
+
+#[test]
+fn counts_of_an_upgrade_of_format_3_that_was_cut_short_are_made_anew() {
+    let directory = format_3();
+    let begun = database(&directory);
+    let counts = begun.keyspace("group_counts", KeyspaceCreateOptions::default).unwrap();
+    // As many groups as possible: an older program has let user 2 leave them since.
+    let record = |count: u32| {
+        let body = count.to_le_bytes();
+        [b"St\x01\x13\x04\0\0\0".as_slice(), &xxh3_64(&body).to_le_bytes(), &body].concat()
+    };
+    counts.insert(user(2).0.as_bytes(), record(GROUPS_PER_USER_MAX as u32)).unwrap();
+    begun.persist(PersistMode::SyncAll).unwrap();
+    drop((counts, begun));
+    check_group_counts(&directory);
 }
 
 /// A store in an upgraded directory.
@@ -238,8 +302,8 @@ fn kept_options_are_renewed_whatever_was_cut_short() {
     let fresh = scratch();
     drop(open(&fresh));
     let expected = kept_strategies(&fresh);
-    // Format 3: the program was killed after it had raised the format.
-    for format in [2, 3] {
+    // The last: the program was killed after it had raised the format.
+    for format in [2, FORMAT] {
         let directory = with_options_of_old(format);
         assert_ne!(kept_strategies(&directory), expected);
         for _ in 0..2 {
@@ -248,7 +312,7 @@ fn kept_options_are_renewed_whatever_was_cut_short() {
             assert_eq!(store.head(&room("lobby")).unwrap().unwrap().sequence.0, 40);
             drop(store);
             assert_eq!(kept_strategies(&directory), expected);
-            assert_eq!(format_of(&directory), 3);
+            assert_eq!(format_of(&directory), FORMAT);
         }
     }
     check_upgraded(&format_1(7, &["lobby", "hall", "stage"]), 7);
@@ -273,7 +337,7 @@ fn a_damaged_message_does_not_stop_an_upgrade() {
 
 #[test]
 fn other_formats_are_refused_and_left_alone() {
-    for format in [0, 4, u32::MAX] {
+    for format in [0, FORMAT + 1, u32::MAX] {
         let directory = format_1(7, &["lobby"]);
         let changed = database(&directory);
         let keyspace = changed.keyspace("meta", KeyspaceCreateOptions::default).unwrap();

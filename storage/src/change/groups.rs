@@ -11,8 +11,7 @@ use engine::social::notification::{Notice, Wording};
 use super::inbox;
 use crate::Failure;
 use crate::group::{
-    ADMINS_NOTIFIED_MAX, GROUP_NAME_BYTES_MAX, GROUPS_PER_USER_MAX, Group, GroupCreated, GroupEdit, GroupEdited,
-    Membership,
+    ADMINS_NOTIFIED_MAX, GROUP_NAME_BYTES_MAX, Group, GroupCreated, GroupEdit, GroupEdited, Membership,
 };
 use crate::rows::Rows;
 
@@ -32,12 +31,12 @@ pub fn create(rows: &mut impl Rows, group: &Group) -> Result<GroupCreated, Failu
     if rows.group_by_name(&group.name)?.is_some() {
         return Ok(GroupCreated::NameTaken);
     }
-    if !has_room(rows, group.creator)? {
+    if !rows.has_room_for_group(group.creator)? {
         return Ok(GroupCreated::TooManyGroups);
     }
     rows.put_group(None, &Group { edge_count: 1, ..group.clone() });
     let membership = Membership { role: Role::Superadmin, since: group.create_time };
-    rows.set_membership(group.id, group.creator, None, Some(membership));
+    rows.set_membership(group.id, group.creator, None, Some(membership))?;
     Ok(GroupCreated::Created)
 }
 
@@ -147,7 +146,7 @@ fn roster(rows: &impl Rows, group: &Group, change: &GroupChange) -> Result<Roste
         // A ban may outlive the banned user's account by some writes.
         let membership = if exists { rows.membership(group.id, user)? } else { None };
         let role = membership.map(|membership| membership.role);
-        let has_room = !comers || role.is_some() || has_room(rows, user)?;
+        let has_room = !comers || role.is_some() || rows.has_room_for_group(user)?;
         people.insert(user, Person { role, exists, has_room });
     }
     let next = match change.act {
@@ -161,24 +160,10 @@ fn roster(rows: &impl Rows, group: &Group, change: &GroupChange) -> Result<Roste
     Ok(Roster { open: group.open, seats_taken: group.edge_count, seats_max: group.max_count, people, next })
 }
 
-fn has_room(rows: &impl Rows, user: UserId) -> Result<bool, Failure> {
-    let mut groups = rows.groups_of(user)?;
-    if groups.len() >= GROUPS_PER_USER_MAX {
-        // Some groups may have been deleted while their member rows are not removed yet.
-        let mut present = Vec::with_capacity(groups.len());
-        for id in groups {
-            present.extend(rows.group(id)?.map(|group| group.id));
-        }
-        groups = present;
-    }
-    Ok(groups.len() < GROUPS_PER_USER_MAX)
-}
-
 fn make_move(rows: &mut impl Rows, group: &Group, made: &Move, time: Timestamp) -> Result<(), Failure> {
     let before = rows.membership(group.id, made.user)?;
     let after = made.after.map(|role| Membership { role, since: time });
-    rows.set_membership(group.id, made.user, before, after);
-    Ok(())
+    rows.set_membership(group.id, made.user, before, after)
 }
 
 fn count_seats(rows: &mut impl Rows, group: &Group, moves: &[Move], time: Timestamp) {

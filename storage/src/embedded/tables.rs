@@ -21,8 +21,8 @@ use crate::record::{self, Damage, StoreMeta};
 ///
 /// Format 1 had messages, accounts and logouts. Format 2 added groups, friends and notifications, and the notes of
 /// which user has written where. Format 3 has the logouts also in the order of time, and stores a channel's head only
-/// when a message is removed.
-pub const FORMAT: u32 = 3;
+/// when a message is removed. Format 4 counts each user's groups.
+pub const FORMAT: u32 = 4;
 
 /// fjall's background threads. One is enough, as it flushes and does not merge. With two, the first puts every request
 /// to merge back into the queue, and uses a whole core for that while the second merges.
@@ -61,6 +61,7 @@ impl Tables {
         let tables = match format {
             1 => Table::COUNT_OF_FORMAT_1,
             2 => Table::COUNT_OF_FORMAT_2,
+            3 => Table::COUNT_OF_FORMAT_3,
             _ => Table::COUNT,
         };
         for table in &Table::ALL[..tables] {

@@ -200,6 +200,43 @@ fn what_hung_on_an_account_is_swept_by_and_by() {
     assert_eq!((written(&store), store.account_deletions(9).unwrap()), (0, vec![]));
 }
 
+/// Checks that each user's count of groups is the number of rows that it stands for.
+fn check_group_counts(store: &Embedded, users: u32) {
+    for number in 1..=users {
+        let key = keys::user(user(number));
+        let count = store.tables().unwrap().read(Table::GroupCounts, &key, record::decode_group_count).unwrap();
+        let rows = store.tables().unwrap().view().keys(Table::UserGroups, keys::beginning_with(&key, None));
+        let groups = rows.filter(|key| keys::Listed::of(key.as_ref().unwrap()).unwrap().rank != Role::Banned as u8);
+        assert_eq!(count.unwrap_or(0) as usize, groups.count(), "user {number}");
+    }
+}
+
+#[test]
+fn groups_of_users_are_counted_through_every_change() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    commit(&store, (1..=MANY).map(register));
+    commit(&store, [new_group(1), change(1, GroupAct::Add((2..=MANY).map(user).collect()), 1)]);
+    check_group_counts(&store, MANY);
+    for (place, act) in (10_000..).zip([
+        GroupAct::Promote(vec![user(2), user(3)]),
+        GroupAct::Ban(vec![user(4), user(5), user(3)]),
+        GroupAct::Ban(vec![user(4)]),
+        GroupAct::Kick(vec![user(5), user(6)]),
+        GroupAct::Add(vec![user(5), user(7)]),
+    ]) {
+        commit(&store, [change(1, act, place)]);
+        check_group_counts(&store, 9);
+    }
+    commit(&store, [change(8, GroupAct::Leave, 20_000), Write::DeleteAccount { user: user(2), time: Timestamp(5) }]);
+    check_group_counts(&store, 9);
+    commit(&store, [change(1, GroupAct::Delete, 0)]);
+    check_group_counts(&store, MANY);
+    let (store, _) = sweep_all(&directory, store, &[Table::Members]);
+    check_group_counts(&store, MANY);
+    assert_eq!(rows(&store, &[Table::GroupCounts]), [0]);
+}
+
 #[test]
 fn damage_among_leftovers_keeps_nobody_from_writing() {
     let directory = tempfile::tempdir().unwrap();

@@ -156,9 +156,10 @@ impl Target for &Embedded {
         self.room.check()?;
         self.write_with(|draft| {
             for item in &items {
-                put(draft, item);
+                put(draft, item)?;
             }
             draft.put(Table::Meta, keys::MOVE.into(), record::encode_note(note));
+            Ok(())
         })
     }
 
@@ -171,15 +172,16 @@ impl Target for &Embedded {
         self.write_with(|draft| {
             draft.put(Table::Meta, keys::META.into(), record::encode_meta(&StoreMeta { format: FORMAT, epoch }));
             draft.put(Table::Meta, keys::MOVE.into(), record::encode_note(note));
+            Ok(())
         })
     }
 }
 
 impl Embedded {
-    fn write_with(&self, change: impl FnOnce(&mut Draft<'_>)) -> Result<(), Failure> {
+    fn write_with(&self, change: impl FnOnce(&mut Draft<'_>) -> Result<(), Failure>) -> Result<(), Failure> {
         let mut cache = CommitCache::default();
         let mut draft = Draft::new(self.tables()?, &mut cache);
-        change(&mut draft);
+        change(&mut draft)?;
         self.write(draft)
     }
 
@@ -198,17 +200,27 @@ impl Embedded {
 }
 
 /// Writes a row, and the rows derived from it.
-fn put(draft: &mut Draft<'_>, item: &Item) {
+fn put(draft: &mut Draft<'_>, item: &Item) -> Result<(), Failure> {
     match item {
         Item::Account(account) => {
             draft.put(Table::Usernames, keys::username(&account.username), record::encode_username(account.id));
         }
-        Item::Group(group) => return draft.put_group(None, group),
+        Item::Group(group) => {
+            draft.put_group(None, group);
+            return Ok(());
+        }
         Item::Member(group, user, membership) => return draft.set_membership(*group, *user, None, Some(*membership)),
-        Item::Revocation(revocation) => return draft.put_revocation(None, revocation),
-        Item::Edge(user, other, edge) => return draft.set_edge(*user, *other, None, Some(*edge)),
+        Item::Revocation(revocation) => {
+            draft.put_revocation(None, revocation);
+            return Ok(());
+        }
+        Item::Edge(user, other, edge) => {
+            draft.set_edge(*user, *other, None, Some(*edge));
+            return Ok(());
+        }
         _ => {}
     }
     let (table, key, value) = item.row();
     draft.put(table, key, value);
+    Ok(())
 }

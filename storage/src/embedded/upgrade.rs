@@ -1,27 +1,31 @@
 //! Upgrades a store of an earlier format. Its tables stay as they are. The tables that it lacked have just been
-//! created, empty. Two of them must be filled from the old ones: the notes of which user has written where, so that an
-//! account can be deleted with all its messages; and the revocations in the order of time, so that they can be
-//! forgotten. Heads need nothing: each channel's head is stored already.
+//! created, empty. Three of them must be filled from the old ones: the notes of which user has written where, so that an
+//! account can be deleted with all its messages; the revocations in the order of time, so that they can be forgotten;
+//! and the counts of each user's groups. Heads need nothing: each channel's head is stored already.
 //!
 //! The new format is recorded only when everything is synced. So an upgrade that was interrupted starts again at the
 //! next start.
 
+use std::iter::Peekable;
 use std::path::Path;
 
-use engine::id::Epoch;
-use fjall::PersistMode;
+use engine::id::{Epoch, UserId};
+use engine::social::group::Role;
+use fjall::{PersistMode, Slice};
 
 use super::commit_cache::CommitCache;
 use super::draft::Draft;
-use super::failures::{unopenable, unreadable};
+use super::failures::{parsed, unopenable, unreadable};
 use super::tables::{FORMAT, Tables};
 use crate::Failure;
-use crate::keys::{self, Table};
+use crate::keys::{self, Listed, Table};
 use crate::record::{self, StoreMeta};
 
 /// Messages that are read between two commits.
 const MESSAGES_A_COMMIT: usize = 100_000;
 const REVOCATIONS_A_COMMIT: usize = 100_000;
+/// Users whose groups are counted between two commits.
+const USERS_A_COMMIT: usize = 100_000;
 
 /// Brings the store at this path to the present format. If it is stopped half-way, the next start does it again.
 pub fn upgrade(tables: &Tables, path: &Path) -> Result<(), Failure> {
@@ -30,7 +34,10 @@ pub fn upgrade(tables: &Tables, path: &Path) -> Result<(), Failure> {
     if meta.format < 2 {
         note_authors(tables, path)?;
     }
-    order_revocations(tables, path)?;
+    if meta.format < 3 {
+        order_revocations(tables, path)?;
+    }
+    count_groups(tables, path)?;
     put_meta(tables, path, meta.epoch)
 }
 
@@ -80,4 +87,39 @@ fn order_revocations(tables: &Tables, path: &Path) -> Result<(), Failure> {
             return Ok(());
         }
     }
+}
+
+/// Counts the groups of each user anew. An older program may have worked with this store since an upgrade was cut
+/// short, so the counts that exist are worth nothing.
+fn count_groups(tables: &Tables, path: &Path) -> Result<(), Failure> {
+    tables.keyspace(Table::GroupCounts).clear().map_err(|error| unopenable(path, &error))?;
+    let mut cache = CommitCache::default();
+    let view = tables.view();
+    let mut listed = view.keys(Table::UserGroups, keys::beginning_with(&[], None)).peekable();
+    while listed.peek().is_some() {
+        let mut draft = Draft::new(tables, &mut cache);
+        for _ in 0..USERS_A_COMMIT {
+            let Some((user, count)) = next_count(&mut listed)? else { break };
+            if count > 0 {
+                draft.put(Table::GroupCounts, keys::user(user), record::encode_group_count(count));
+            }
+        }
+        draft.commit().map_err(|error| unopenable(path, &error))?;
+    }
+    Ok(())
+}
+
+/// The next user of this table, and in how many groups the user has a role other than banned.
+fn next_count(
+    listed: &mut Peekable<impl Iterator<Item = Result<Slice, Failure>>>,
+) -> Result<Option<(UserId, u32)>, Failure> {
+    let Some(key) = listed.next() else { return Ok(None) };
+    let first = parsed(Table::UserGroups, Listed::of(&key?))?;
+    let counts = |listed: &Listed| u32::from(listed.rank != Role::Banned as u8);
+    let mut count = counts(&first);
+    let of_user = |key: &Result<Slice, Failure>| key.as_ref().is_ok_and(|key| key.starts_with(first.owner.as_bytes()));
+    while let Some(key) = listed.next_if(of_user) {
+        count += counts(&parsed(Table::UserGroups, Listed::of(&key?))?);
+    }
+    Ok(Some((UserId(first.owner), count)))
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::State;
 use crate::account::{Account, Credential, CredentialOwner, Revocation};
 use crate::friend::{Edge, FriendCounts};
-use crate::group::{Group, GroupPlace, Membership, RosterPlace};
+use crate::group::{GROUPS_PER_USER_MAX, Group, GroupPlace, Membership, RosterPlace};
 use crate::inbox::Inbox;
 use crate::rows::{FreeUsername, Rows};
 use crate::{Failure, keys};
@@ -125,7 +125,7 @@ impl Rows for State {
             .map(|((_, user), kept)| (*user, *kept))
             .collect();
         for (user, membership) in people {
-            self.set_membership(group.id, user, Some(membership), None);
+            self.end_membership(group.id, user, membership);
         }
         let channel = ChannelId::group(group.id);
         self.messages.remove(&channel);
@@ -136,18 +136,27 @@ impl Rows for State {
         Ok(self.members.get(&(group, user)).copied())
     }
 
-    fn set_membership(&mut self, group: GroupId, user: UserId, before: Option<Membership>, after: Option<Membership>) {
+    fn set_membership(
+        &mut self,
+        group: GroupId,
+        user: UserId,
+        before: Option<Membership>,
+        after: Option<Membership>,
+    ) -> Result<(), Failure> {
         assert_eq!(self.members.get(&(group, user)).copied(), before, "the row that is replaced");
         if let Some(before) = before {
-            self.members.remove(&(group, user));
-            self.rosters.remove(&(group, before.place(user.0)));
-            self.user_groups.remove(&(user, before.place(group.0)));
+            self.end_membership(group, user, before);
         }
         if let Some(after) = after {
             self.members.insert((group, user), after);
             self.rosters.insert((group, after.place(user.0)));
             self.user_groups.insert((user, after.place(group.0)));
         }
+        Ok(())
+    }
+
+    fn has_room_for_group(&self, user: UserId) -> Result<bool, Failure> {
+        Ok(self.groups_of(user)?.len() < GROUPS_PER_USER_MAX)
     }
 
     fn roster(&self, group: GroupId, down_to: Role, limit: usize) -> Result<Vec<(UserId, Role)>, Failure> {
@@ -238,7 +247,7 @@ impl Rows for State {
             .map(|((group, _), kept)| (*group, *kept))
             .collect();
         for (group, membership) in groups {
-            self.set_membership(group, user, Some(membership), None);
+            self.end_membership(group, user, membership);
         }
         self.notifications.retain(|(of, _), _| *of != user);
         self.inboxes.remove(&user);
@@ -254,5 +263,13 @@ impl Rows for State {
         self.account_deletions.remove(&user);
         self.authored.remove(&user);
         Ok(())
+    }
+}
+
+impl State {
+    fn end_membership(&mut self, group: GroupId, user: UserId, membership: Membership) {
+        self.members.remove(&(group, user));
+        self.rosters.remove(&(group, membership.place(user.0)));
+        self.user_groups.remove(&(user, membership.place(group.0)));
     }
 }

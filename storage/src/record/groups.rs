@@ -35,6 +35,11 @@ struct MembershipV1 {
     role: u8,
 }
 
+#[derive(Archive, Serialize, Deserialize)]
+struct GroupCountV1 {
+    groups: u32,
+}
+
 pub(crate) fn encode_group(group: &Group) -> Vec<u8> {
     let group = group.clone();
     encode(
@@ -93,4 +98,12 @@ pub(crate) fn decode_membership(bytes: &[u8]) -> Result<Membership, Damage> {
     let number = i32::from(record.role);
     let role = Role::from_number(number).ok_or(Damage::Number { what: "role", number })?;
     Ok(Membership { role, since: Timestamp(record.since.to_native()) })
+}
+
+pub(crate) fn encode_group_count(groups: u32) -> Vec<u8> {
+    encode(Kind::GroupCount, &GroupCountV1 { groups })
+}
+
+pub(crate) fn decode_group_count(bytes: &[u8]) -> Result<u32, Damage> {
+    Ok(access::<ArchivedGroupCountV1>(Kind::GroupCount, bytes)?.groups.to_native())
 }

@@ -8,7 +8,7 @@ use engine::social::notification::Notification;
 use storage::Failure;
 use storage::account::{Account, Credential, CredentialOwner, Revocation};
 use storage::friend::{Edge, FriendCounts};
-use storage::group::{Group, GroupPlace, Membership, RosterPlace};
+use storage::group::{GROUPS_PER_USER_MAX, Group, GroupPlace, Membership, RosterPlace};
 use storage::inbox::Inbox;
 use storage::rows::{FreeUsername, Rows};
 
@@ -225,7 +225,13 @@ impl Rows for Draft<'_> {
         })
     }
 
-    fn set_membership(&mut self, group: GroupId, user: UserId, before: Option<Membership>, after: Option<Membership>) {
+    fn set_membership(
+        &mut self,
+        group: GroupId,
+        user: UserId,
+        before: Option<Membership>,
+        after: Option<Membership>,
+    ) -> Result<(), Failure> {
         let shards = self.shards(group);
         match (before, after) {
             (None, None) => {}
@@ -247,6 +253,20 @@ impl Rows for Draft<'_> {
             }
         }
         self.members.get_mut().insert((group, user), after);
+        Ok(())
+    }
+
+    fn has_room_for_group(&self, user: UserId) -> Result<bool, Failure> {
+        let mut groups = self.groups_of(user)?;
+        if groups.len() >= GROUPS_PER_USER_MAX {
+            // Some groups may have been deleted while their member rows are not removed yet.
+            let mut present = Vec::with_capacity(groups.len());
+            for id in groups {
+                present.extend(self.group(id)?.map(|group| group.id));
+            }
+            groups = present;
+        }
+        Ok(groups.len() < GROUPS_PER_USER_MAX)
     }
 
     fn roster(&self, group: GroupId, down_to: Role, limit: usize) -> Result<Vec<(UserId, Role)>, Failure> {

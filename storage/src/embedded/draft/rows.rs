@@ -15,7 +15,7 @@ use crate::Failure;
 use crate::account::{Account, Credential, CredentialOwner, Revocation};
 use crate::embedded::failures::parsed;
 use crate::friend::{Edge, FriendCounts};
-use crate::group::{Group, GroupPlace, Membership, RosterPlace};
+use crate::group::{GROUPS_PER_USER_MAX, Group, GroupPlace, Membership, RosterPlace};
 use crate::inbox::Inbox;
 use crate::keys::{self, Listed, Table};
 use crate::record;
@@ -127,17 +127,30 @@ impl Rows for Draft<'_> {
         self.read(Table::Members, &keys::member(group, user), record::decode_membership)
     }
 
-    fn set_membership(&mut self, group: GroupId, user: UserId, before: Option<Membership>, after: Option<Membership>) {
+    fn set_membership(
+        &mut self,
+        group: GroupId,
+        user: UserId,
+        before: Option<Membership>,
+        after: Option<Membership>,
+    ) -> Result<(), Failure> {
+        self.count_group(user, before, after)?;
         if let Some(before) = before {
             self.delete(Table::Rosters, keys::roster(group, before.place(user.0)));
             self.delete(Table::UserGroups, keys::user_group(user, before.place(group.0)));
         }
         let Some(after) = after else {
-            return self.delete(Table::Members, keys::member(group, user));
+            self.delete(Table::Members, keys::member(group, user));
+            return Ok(());
         };
         self.put(Table::Rosters, keys::roster(group, after.place(user.0)), NOTHING);
         self.put(Table::UserGroups, keys::user_group(user, after.place(group.0)), NOTHING);
         self.put(Table::Members, keys::member(group, user), record::encode_membership(after));
+        Ok(())
+    }
+
+    fn has_room_for_group(&self, user: UserId) -> Result<bool, Failure> {
+        Ok((self.group_count(user)? as usize) < GROUPS_PER_USER_MAX)
     }
 
     fn roster(&self, group: GroupId, down_to: Role, limit: usize) -> Result<Vec<(UserId, Role)>, Failure> {
@@ -236,5 +249,31 @@ impl Rows for Draft<'_> {
         self.delete(Table::AccountDeletions, keys::user(user));
         self.cache.authors.forget();
         self.sweep_first(Remains::Author(user))
+    }
+}
+
+impl Draft<'_> {
+    /// In how many groups the user has a role other than banned.
+    fn group_count(&self, user: UserId) -> Result<u32, Failure> {
+        Ok(self.read(Table::GroupCounts, &keys::user(user), record::decode_group_count)?.unwrap_or(0))
+    }
+
+    /// Counts the groups of a user whose membership in one group changes.
+    fn count_group(
+        &mut self,
+        user: UserId,
+        before: Option<Membership>,
+        after: Option<Membership>,
+    ) -> Result<(), Failure> {
+        let counts = |membership: Option<Membership>| membership.is_some_and(|m| m.role != Role::Banned);
+        let change = i32::from(counts(after)) - i32::from(counts(before));
+        if change == 0 {
+            return Ok(());
+        }
+        match self.group_count(user)?.saturating_add_signed(change) {
+            0 => self.delete(Table::GroupCounts, keys::user(user)),
+            count => self.put(Table::GroupCounts, keys::user(user), record::encode_group_count(count)),
+        }
+        Ok(())
     }
 }

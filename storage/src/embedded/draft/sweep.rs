@@ -164,8 +164,7 @@ impl Draft<'_> {
 
     fn sweep_membership(&mut self, group: GroupId, user: UserId) -> Result<(), Failure> {
         let membership = self.membership(group, user)?;
-        self.set_membership(group, user, membership, None);
-        Ok(())
+        self.set_membership(group, user, membership, None)
     }
 
     /// Removes both sides of a pair of which one user is deleted, and corrects the other user's friend counts.
