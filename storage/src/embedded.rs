@@ -10,10 +10,11 @@
 
 mod commit_cache;
 mod compaction;
+mod dead;
 mod directory;
 mod draft;
 mod failures;
-mod interruption;
+mod hollows;
 mod journal;
 mod kept_options;
 mod opening;
@@ -23,6 +24,7 @@ mod tables;
 mod tiers;
 mod transfer;
 mod upgrade;
+mod walk;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,15 +44,17 @@ use crate::account::{Account, Credential, CredentialOwner, Expiry, Revocation, R
 use crate::friend::{Friend, FriendPlace};
 use crate::group::{Group, GroupFilter, GroupPlace, RosterPlace};
 use crate::keys::{self, Table};
+use crate::part::{Part, read_on};
 use crate::record::{self, StoreMeta};
 use crate::{DiskRoom, Failure, PageStart, Store, Write, Written};
 use commit_cache::CommitCache;
 use compaction::{Compactor, Work};
 use directory::Directory;
 use draft::Draft;
-use failures::{decoded, describe, parsed, unreadable};
+use failures::{describe, parsed};
 use room::Room;
 use tables::{FORMAT, Tables};
+use walk::Direction;
 
 /// How long a start on a full disk waits until files left over by the last life of the server are deleted.
 const GIVING_BACK_MAX: Duration = Duration::from_secs(10);
@@ -186,11 +190,7 @@ impl Store for Embedded {
     }
 
     fn head(&self, channel: &ChannelId) -> Result<Option<ChannelHead>, Failure> {
-        // The order matters: if a message is removed between the two reads, the second read finds its place in `Heads`.
-        let newest = self.messages(channel, PageStart::Newest, 1)?.pop();
-        let kept = self.tables()?.read(Table::Heads, &keys::head(channel), record::decode_head)?;
-        let newest = newest.map(|message| ChannelHead { id: message.id, sequence: message.sequence });
-        Ok([newest, kept].into_iter().flatten().max_by_key(|head| head.id))
+        self.tables()?.view().head(channel)
     }
 
     fn message(&self, channel: &ChannelId, id: MessageId) -> Result<Option<Message>, Failure> {
@@ -199,16 +199,18 @@ impl Store for Embedded {
     }
 
     fn messages(&self, channel: &ChannelId, from: PageStart, limit: usize) -> Result<Vec<Message>, Failure> {
-        let range = self.tables()?.keyspace(Table::Messages).range(keys::message_range(channel, from));
-        let message = |entry: fjall::Guard| {
-            let (key, value) = entry.into_inner().map_err(|error| unreadable(Table::Messages, &error))?;
-            let id = keys::message_id(&key).ok_or_else(|| Failure::Corrupt("a message's key is too short".into()))?;
-            decoded(Table::Messages, record::decode_message(channel, id, &value))
-        };
-        match from {
-            PageStart::Oldest | PageStart::After(_) => range.take(limit).map(message).collect(),
-            PageStart::Newest | PageStart::Before(_) => range.rev().take(limit).map(message).collect(),
-        }
+        read_on(None, limit, |stopped, limit| {
+            self.messages_part(channel, stopped.map_or(from, |id| from.behind(id)), limit)
+        })
+    }
+
+    fn messages_part(
+        &self,
+        channel: &ChannelId,
+        from: PageStart,
+        limit: usize,
+    ) -> Result<Part<Message, MessageId>, Failure> {
+        self.tables()?.view().messages(channel, from, limit)
     }
 
     fn credential(&self, credential: &Credential) -> Result<Option<CredentialOwner>, Failure> {
@@ -247,6 +249,16 @@ impl Store for Embedded {
         after: Option<RosterPlace>,
         limit: usize,
     ) -> Result<Vec<(UserId, RosterPlace)>, Failure> {
+        read_on(after, limit, |after, limit| self.group_members_part(group, role, after, limit))
+    }
+
+    fn group_members_part(
+        &self,
+        group: GroupId,
+        role: Option<Role>,
+        after: Option<RosterPlace>,
+        limit: usize,
+    ) -> Result<Part<(UserId, RosterPlace), RosterPlace>, Failure> {
         self.tables()?.view().group_members(group, role, after, limit)
     }
 
@@ -257,6 +269,16 @@ impl Store for Embedded {
         after: Option<RosterPlace>,
         limit: usize,
     ) -> Result<Vec<(Group, RosterPlace)>, Failure> {
+        read_on(after, limit, |after, limit| self.user_groups_part(user, role, after, limit))
+    }
+
+    fn user_groups_part(
+        &self,
+        user: UserId,
+        role: Option<Role>,
+        after: Option<RosterPlace>,
+        limit: usize,
+    ) -> Result<Part<(Group, RosterPlace), RosterPlace>, Failure> {
         self.tables()?.view().user_groups(user, role, after, limit)
     }
 
@@ -272,6 +294,16 @@ impl Store for Embedded {
         after: Option<FriendPlace>,
         limit: usize,
     ) -> Result<Vec<(Friend, FriendPlace)>, Failure> {
+        read_on(after, limit, |after, limit| self.friends_part(user, state, after, limit))
+    }
+
+    fn friends_part(
+        &self,
+        user: UserId,
+        state: Option<FriendState>,
+        after: Option<FriendPlace>,
+        limit: usize,
+    ) -> Result<Part<(Friend, FriendPlace), FriendPlace>, Failure> {
         self.tables()?.view().friends(user, state, after, limit)
     }
 
@@ -287,6 +319,15 @@ impl Store for Embedded {
         after: Option<NotificationId>,
         limit: usize,
     ) -> Result<Vec<Notification>, Failure> {
+        read_on(after, limit, |after, limit| self.notifications_part(user, after, limit))
+    }
+
+    fn notifications_part(
+        &self,
+        user: UserId,
+        after: Option<NotificationId>,
+        limit: usize,
+    ) -> Result<Part<Notification, NotificationId>, Failure> {
         self.tables()?.view().notifications(user, after, limit)
     }
 
@@ -316,14 +357,22 @@ impl Store for Embedded {
         let view = self.tables()?.view();
         let (mut found, mut place) = (Vec::new(), None);
         for span in keys::expired(expiry, after.map(|place| place.0.as_slice())) {
-            for key in view.keys(Table::Expiries, span).take(limit - found.len()) {
-                let key = key?;
+            let mut walk = view.walk(Table::Expiries, span, Direction::Rising);
+            for row in walk.by_ref().take(limit - found.len()) {
+                let (key, _) = row?;
                 found.push(parsed(Table::Expiries, keys::expiring(&key))?);
                 place = Some(RevocationPlace(key.to_vec()));
+            }
+            if let Some(stopped) = walk.stopped() {
+                return Ok((found, Some(RevocationPlace(stopped.to_vec()))));
             }
         }
         let is_full = found.len() == limit;
         Ok((found, place.filter(|_| is_full)))
+    }
+
+    fn rows_read(&self) -> u64 {
+        self.tables.as_deref().map_or(0, Tables::rows_read)
     }
 
     fn unready(&self) -> Option<String> {

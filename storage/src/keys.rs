@@ -33,6 +33,8 @@
 //!
 //! `expiries` has the same revocations once more, in the order of their times.
 //!
+//! In tables that are read in ranges, a removed row leaves a mark of one byte (`embedded/dead.rs`).
+//!
 //! Where no record is named, the key says everything. In `friends`, state 4 notes that the *other* user has blocked
 //! this one. The deletion of a user needs this row to find the block; the row is in no list.
 

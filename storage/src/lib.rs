@@ -40,6 +40,7 @@ pub mod group;
 pub mod inbox;
 mod keys;
 pub mod memory;
+mod part;
 pub mod record;
 pub mod rows;
 pub mod transfer;
@@ -59,6 +60,7 @@ use account::{Account, AccountChange, Credential, CredentialOwner, Expiry, Regis
 use friend::{Friend, FriendPlace};
 use group::{Group, GroupEdit, GroupFilter, GroupPlace, RosterPlace};
 
+pub use part::Part;
 pub use written::Written;
 
 /// A store. Its calls may block on the disk, so they run on the bridge's threads, never on a shard's.
@@ -87,6 +89,11 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
+    /// How many rows the store has looked at since its start, removed ones included, if it counts them.
+    fn rows_read(&self) -> u64 {
+        0
+    }
+
     /// Why a request made now must fail, or `None`: for example, a database is away for a while, or a disk is full.
     fn unready(&self) -> Option<String> {
         None
@@ -105,6 +112,17 @@ pub trait Store: Send + Sync + 'static {
 
     /// At most `limit` messages of a channel, from a place on, in the direction that the place says.
     fn messages(&self, channel: &ChannelId, from: PageStart, limit: usize) -> Result<Vec<Message>, Failure>;
+
+    /// Like [`Self::messages`], for requests: a store in which removed rows cost something looks at a bounded number of
+    /// rows, and says where it has stopped. The same holds for the other parts.
+    fn messages_part(
+        &self,
+        channel: &ChannelId,
+        from: PageStart,
+        limit: usize,
+    ) -> Result<Part<Message, MessageId>, Failure> {
+        self.messages(channel, from, limit).map(Part::whole)
+    }
 
     /// The account that has this credential, with its secret, or `None`.
     fn credential(&self, credential: &Credential) -> Result<Option<CredentialOwner>, Failure>;
@@ -138,6 +156,17 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<(UserId, RosterPlace)>, Failure>;
 
+    /// A part of [`Self::group_members`], for requests.
+    fn group_members_part(
+        &self,
+        group: GroupId,
+        role: Option<Role>,
+        after: Option<RosterPlace>,
+        limit: usize,
+    ) -> Result<Part<(UserId, RosterPlace), RosterPlace>, Failure> {
+        self.group_members(group, role, after, limit).map(Part::whole)
+    }
+
     /// The groups in which a user has this role, or any role but `Banned`, in the same order.
     fn user_groups(
         &self,
@@ -146,6 +175,17 @@ pub trait Store: Send + Sync + 'static {
         after: Option<RosterPlace>,
         limit: usize,
     ) -> Result<Vec<(Group, RosterPlace)>, Failure>;
+
+    /// A part of [`Self::user_groups`], for requests.
+    fn user_groups_part(
+        &self,
+        user: UserId,
+        role: Option<Role>,
+        after: Option<RosterPlace>,
+        limit: usize,
+    ) -> Result<Part<(Group, RosterPlace), RosterPlace>, Failure> {
+        self.user_groups(user, role, after, limit).map(Part::whole)
+    }
 
     /// How two users stand to each other, as seen from either side.
     fn sides(&self, user: UserId, other: UserId) -> Result<Sides, Failure>;
@@ -160,6 +200,17 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<(Friend, FriendPlace)>, Failure>;
 
+    /// A part of [`Self::friends`], for requests.
+    fn friends_part(
+        &self,
+        user: UserId,
+        state: Option<FriendState>,
+        after: Option<FriendPlace>,
+        limit: usize,
+    ) -> Result<Part<(Friend, FriendPlace), FriendPlace>, Failure> {
+        self.friends(user, state, after, limit).map(Part::whole)
+    }
+
     /// How many friends a user has.
     fn edge_count(&self, user: UserId) -> Result<u32, Failure>;
 
@@ -170,6 +221,16 @@ pub trait Store: Send + Sync + 'static {
         after: Option<NotificationId>,
         limit: usize,
     ) -> Result<Vec<Notification>, Failure>;
+
+    /// A part of [`Self::notifications`], for requests.
+    fn notifications_part(
+        &self,
+        user: UserId,
+        after: Option<NotificationId>,
+        limit: usize,
+    ) -> Result<Part<Notification, NotificationId>, Failure> {
+        self.notifications(user, after, limit).map(Part::whole)
+    }
 
     /// The channels in whose history there is, or was, a message by this user. The order is unspecified but does not
     /// change.

@@ -16,8 +16,10 @@ use engine::persist::{ChannelHead, StoreReceipt, StoreRequest, UpdateMessage};
 use fjall::{PersistMode, Slice};
 
 use super::commit_cache::CommitCache;
-use super::failures::{decoded, unreadable};
+use super::dead::{MARK, leaves_marks};
+use super::failures::decoded;
 use super::tables::Tables;
+use super::walk::{Direction, Walk};
 use crate::keys::{self, Span, Table};
 use crate::record::{self, Damage};
 use crate::{Failure, Write, Written, change};
@@ -64,16 +66,27 @@ impl<'a> Draft<'a> {
     pub fn commit(self) -> fjall::Result<()> {
         assert!(self.undo.is_none(), "a draft is committed when no write is half done");
         let mut batch = self.tables.database.batch().durability(Some(PersistMode::SyncData));
-        for (table, changes) in Table::ALL.into_iter().zip(self.changes) {
+        for (table, changes) in Table::ALL.into_iter().zip(&self.changes) {
             let keyspace = self.tables.keyspace(table);
             for (key, value) in changes {
                 match value {
-                    Some(value) => batch.insert(keyspace, key, value),
-                    None => batch.remove(keyspace, key),
+                    Some(value) => batch.insert(keyspace, key.as_slice(), value.as_slice()),
+                    None if leaves_marks(table) => batch.insert(keyspace, key.as_slice(), MARK),
+                    None => batch.remove(keyspace, key.as_slice()),
                 }
             }
         }
-        batch.commit()
+        batch.commit()?;
+        self.tables.hollows.written(self.written());
+        Ok(())
+    }
+
+    /// The rows that are written in tables with marks.
+    fn written(&self) -> impl Iterator<Item = (Table, &[u8])> {
+        let tables = Table::ALL.into_iter().zip(&self.changes).filter(|(table, _)| leaves_marks(*table));
+        tables.flat_map(|(table, changes)| {
+            changes.iter().filter(|(_, value)| value.is_some()).map(move |(key, _)| (table, key.as_slice()))
+        })
     }
 
     /// Carries out one write on the draft. A write that fails leaves the draft as it was.
@@ -143,10 +156,19 @@ impl<'a> Draft<'a> {
         self.get(table, key)?.map(|bytes| decoded(table, decode(&bytes))).transpose()
     }
 
-    /// Rows in the order of their keys: drafted changes laid over the stored rows.
+    /// Rows in the order of their keys: drafted changes laid over the stored rows. Fails with [`Failure::Passing`] when
+    /// it has examined as many stored rows as a walk may. The marks that it has passed are a hollow from then on, so
+    /// each attempt comes further.
     fn rows(&self, table: Table, span: Span) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), Failure>> {
         let mut drafted = self.changes[table as usize].range(span.clone()).peekable();
-        let stored = self.tables.keyspace(table).range(span).map(fjall::Guard::into_inner);
+        let keyspace = self.tables.keyspace(table);
+        let read = |span| keyspace.range(span);
+        let mut walk = Walk::new(self.tables, table, (span, Direction::Rising), None, read);
+        let stored = std::iter::from_fn(move || {
+            let row = walk.next();
+            let stopped = row.is_none() && walk.stopped().is_some();
+            row.or_else(|| stopped.then(|| Err(too_many_removed(table))))
+        });
         let mut stored = stored.peekable();
         in_order(std::iter::from_fn(move || {
             loop {
@@ -157,8 +179,7 @@ impl<'a> Draft<'a> {
                     (Some(Ok((stored, _))), Some((drafted, _))) => stored[..] < drafted[..],
                 };
                 if stored_is_next {
-                    let row = stored.next()?.map(|(key, value)| (key.to_vec(), value.to_vec()));
-                    return Some(row.map_err(|error| unreadable(table, &error)));
+                    return Some(stored.next()?.map(|(key, value)| (key.to_vec(), value.to_vec())));
                 }
                 let (key, change) = drafted.next()?;
                 stored.next_if(|row| matches!(row, Ok((stored, _)) if stored[..] == key[..]));
@@ -232,6 +253,10 @@ impl<'a> Draft<'a> {
         self.remove_stored(&message)?;
         Ok(StoreReceipt::Removed(message))
     }
+}
+
+fn too_many_removed(table: Table) -> Failure {
+    Failure::Passing(format!("too many removed rows of {} are in the way", table.name()))
 }
 
 /// Checks, where assertions are on, that rows come in the order of their keys, each once. So both sides of a merge did.

@@ -2,16 +2,18 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use fjall::compaction::filter::Factory;
 use fjall::config::{BlockSizePolicy, CompressionPolicy};
 use fjall::{AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, Readable, Slice, Snapshot};
 
 use super::EmbeddedOptions;
+use super::dead::{MergeFilter, is_mark, leaves_marks};
 use super::failures::{decoded, unopenable, unreadable};
-use super::interruption::Interruption;
+use super::hollows::{Hollows, Reading};
 use super::kept_options::{inert, memtable_bytes};
+use super::walk::{Direction, Walk};
 use crate::Failure;
 use crate::account::Revocation;
 use crate::keys::{self, Span, Table};
@@ -21,7 +23,7 @@ use crate::record::{self, Damage, StoreMeta};
 ///
 /// Format 1 had messages, accounts and logouts. Format 2 added groups, friends and notifications, and the notes of
 /// which user has written where. Format 3 has the logouts also in the order of time, and stores a channel's head only
-/// when a message is removed. Format 4 counts each user's groups.
+/// when a message is removed. Format 4 counts each user's groups, and has marks in place of removed rows (`dead.rs`).
 pub const FORMAT: u32 = 4;
 
 /// fjall's background threads. One is enough, as it flushes and does not merge. With two, the first puts every request
@@ -46,6 +48,10 @@ pub struct Tables {
     keyspaces: [Keyspace; Table::COUNT],
     /// Set to stop running merges.
     pub stopping: Arc<AtomicBool>,
+    /// Where there are only marks of removed rows.
+    pub hollows: Hollows,
+    /// How many rows have been looked at, marks included.
+    rows_read: AtomicU64,
 }
 
 impl Tables {
@@ -85,7 +91,7 @@ impl Tables {
         }
         #[allow(clippy::expect_used)]
         let keyspaces = keyspaces.try_into().ok().expect("one keyspace a table");
-        Ok(Self { database, keyspaces, stopping })
+        Ok(Self { database, keyspaces, stopping, hollows: Hollows::default(), rows_read: AtomicU64::new(0) })
     }
 
     /// The store's own record, if this program can work with the store.
@@ -103,7 +109,19 @@ impl Tables {
         if !is_key(key) {
             return Ok(None);
         }
-        self.keyspace(table).get(key).map_err(|error| unreadable(table, &error))
+        self.count_rows(1);
+        let found = self.keyspace(table).get(key).map_err(|error| unreadable(table, &error))?;
+        Ok(found.filter(|value| !is_mark(value)))
+    }
+
+    /// How many rows have been looked at since the start, marks of removed rows included.
+    pub fn rows_read(&self) -> u64 {
+        self.rows_read.load(Ordering::Relaxed)
+    }
+
+    /// Counts rows that were looked at.
+    pub fn count_rows(&self, rows: usize) {
+        self.rows_read.fetch_add(rows as u64, Ordering::Relaxed);
     }
 
     /// The decoded record under a key, or `None`. Fails with [`Failure::Corrupt`] if it cannot be decoded.
@@ -131,7 +149,9 @@ impl Tables {
 
     /// A snapshot of all tables.
     pub fn view(&self) -> View<'_> {
-        View { tables: self, snapshot: self.database.snapshot() }
+        // The order matters: a reading is watched from before its snapshot on.
+        let reading = self.hollows.begin();
+        View { tables: self, reading, snapshot: self.database.snapshot() }
     }
 
     /// All revocations, in the order of their keys.
@@ -146,14 +166,26 @@ impl Tables {
 /// A snapshot of the tables, for reads of more than one row.
 pub struct View<'a> {
     tables: &'a Tables,
+    reading: Reading,
     snapshot: Snapshot,
+}
+
+impl Drop for View<'_> {
+    fn drop(&mut self) {
+        self.tables.hollows.end(self.reading);
+    }
 }
 
 impl View<'_> {
     /// Whether there is a record under this key.
     pub fn contains(&self, table: Table, key: &[u8]) -> Result<bool, Failure> {
-        let found = self.snapshot.contains_key(self.tables.keyspace(table), key);
-        found.map_err(|error| unreadable(table, &error))
+        Ok(self.get(table, key)?.is_some())
+    }
+
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Slice>, Failure> {
+        self.tables.count_rows(1);
+        let found = self.snapshot.get(self.tables.keyspace(table), key);
+        Ok(found.map_err(|error| unreadable(table, &error))?.filter(|value| !is_mark(value)))
     }
 
     /// The decoded record under a key, or `None`. Fails with [`Failure::Corrupt`] if it cannot be decoded.
@@ -163,21 +195,36 @@ impl View<'_> {
         key: &[u8],
         decode: impl FnOnce(&[u8]) -> Result<T, Damage>,
     ) -> Result<Option<T>, Failure> {
-        let found = self.snapshot.get(self.tables.keyspace(table), key);
-        let found = found.map_err(|error| unreadable(table, &error))?;
-        found.map(|bytes| decoded(table, decode(&bytes))).transpose()
+        self.get(table, key)?.map(|bytes| decoded(table, decode(&bytes))).transpose()
     }
 
-    /// The keys of a span with their records, in the order of their bytes.
+    /// A bounded walk over a span: for requests.
+    pub fn walk(&self, table: Table, span: Span, direction: Direction) -> Walk<'_> {
+        let keyspace = self.tables.keyspace(table);
+        let read = move |span| self.snapshot.range(keyspace, span);
+        Walk::new(self.tables, table, (span, direction), Some(self.reading), read)
+    }
+
+    /// The last row of a span, if there is one and it was not removed.
+    pub fn last_row(&self, table: Table, span: Span) -> Result<Option<(Slice, Slice)>, Failure> {
+        self.tables.count_rows(1);
+        let last = self.snapshot.range(self.tables.keyspace(table), span).next_back();
+        let last = last.map(fjall::Guard::into_inner).transpose().map_err(|error| unreadable(table, &error))?;
+        Ok(last.filter(|(_, value)| !is_mark(value)))
+    }
+
+    /// The keys of a span with their records, in the order of their bytes. Examines as many rows as there are, so it is
+    /// not for requests.
     pub fn rows(&self, table: Table, span: Span) -> impl Iterator<Item = Result<(Slice, Slice), Failure>> {
         let rows = self.snapshot.range(self.tables.keyspace(table), span);
-        rows.map(move |row| row.into_inner().map_err(|error| unreadable(table, &error)))
+        let rows = rows.inspect(|_| self.tables.count_rows(1));
+        let rows = rows.map(move |row| row.into_inner().map_err(|error| unreadable(table, &error)));
+        rows.filter(|row| row.as_ref().map_or(true, |(_, value)| !is_mark(value)))
     }
 
-    /// The keys of a span, in the order of their bytes.
+    /// The keys of a span, like [`Self::rows`].
     pub fn keys(&self, table: Table, span: Span) -> impl Iterator<Item = Result<Slice, Failure>> {
-        let rows = self.snapshot.range(self.tables.keyspace(table), span);
-        rows.map(move |row| row.key().map_err(|error| unreadable(table, &error)))
+        self.rows(table, span).map(|row| row.map(|(key, _)| key))
     }
 }
 
@@ -212,13 +259,16 @@ fn checked_meta(path: &Path, bytes: fjall::Result<Option<Slice>>) -> Result<Stor
 fn open_database(path: &Path, options: &EmbeddedOptions, stopping: &Arc<AtomicBool>) -> Result<Database, Failure> {
     let open = || {
         let stopping = stopping.clone();
-        let interruption = move |_: &str| Some(Arc::new(Interruption(stopping.clone())) as Arc<dyn Factory>);
+        let filter = move |name: &str| {
+            let drops_marks = Table::ALL.into_iter().any(|table| table.name() == name && leaves_marks(table));
+            Some(Arc::new(MergeFilter { stopping: stopping.clone(), drops_marks }) as Arc<dyn Factory>)
+        };
         Database::builder(path)
             .cache_size(options.cache_bytes)
             .worker_threads(WORKER_THREADS)
             .max_journaling_size(JOURNAL_BYTES_MAX)
             .max_cached_files(Some(CACHED_FILES_MAX))
-            .with_compaction_filter_factories(Arc::new(interruption))
+            .with_compaction_filter_factories(Arc::new(filter))
             .open()
     };
     // fjall asserts some of what it reads from the journal, in builds with assertions: a panic here means damaged data,

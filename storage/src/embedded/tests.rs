@@ -5,6 +5,7 @@ use engine::message::MessageCode;
 use engine::persist::{Admission, DirectRequest, StoreReceipt, StoreRequest};
 use engine::social::friend::FriendAct;
 use engine::social::group::{GroupAct, GroupChange, Role};
+use fjall::AbstractTree;
 use uuid::Uuid;
 
 use super::draft::sweep::SWEEP_ROWS_MAX;
@@ -94,7 +95,8 @@ fn new_group(creator: u32) -> Write {
 }
 
 fn rows(store: &Embedded, tables: &[Table]) -> Vec<usize> {
-    tables.iter().map(|&table| store.tables().unwrap().keyspace(table).iter().count()).collect()
+    let all = || keys::beginning_with(&[], None);
+    tables.iter().map(|&table| store.tables().unwrap().view().keys(table, all()).count()).collect()
 }
 
 /// Commits empty groups until there are no leftovers; checks that no commit removes more rows than allowed. The store
@@ -205,7 +207,8 @@ fn check_group_counts(store: &Embedded, users: u32) {
     for number in 1..=users {
         let key = keys::user(user(number));
         let count = store.tables().unwrap().read(Table::GroupCounts, &key, record::decode_group_count).unwrap();
-        let rows = store.tables().unwrap().view().keys(Table::UserGroups, keys::beginning_with(&key, None));
+        let view = store.tables().unwrap().view();
+        let rows = view.keys(Table::UserGroups, keys::beginning_with(&key, None));
         let groups = rows.filter(|key| keys::Listed::of(key.as_ref().unwrap()).unwrap().rank != Role::Banned as u8);
         assert_eq!(count.unwrap_or(0) as usize, groups.count(), "user {number}");
     }
@@ -235,6 +238,64 @@ fn groups_of_users_are_counted_through_every_change() {
     let (store, _) = sweep_all(&directory, store, &[Table::Members]);
     check_group_counts(&store, MANY);
     assert_eq!(rows(&store, &[Table::GroupCounts]), [0]);
+}
+
+fn relate(act: FriendAct, one: u32, other: u32, time: i64) -> Write {
+    Write::Relate { act, user: user(one), others: vec![user(other)], time: Timestamp(time) }
+}
+
+/// A store in which user 1 has invited user 2 and taken that back, at each of these times.
+fn with_goings(directory: &tempfile::TempDir, times: i64) -> Embedded {
+    let store = open(directory);
+    commit(&store, (1..=3).map(register));
+    let writes = |time| [FriendAct::Add, FriendAct::Delete].map(|act| relate(act, 1, 2, time));
+    commit(&store, (1..=times).flat_map(writes));
+    store
+}
+
+fn friends(store: &Embedded) -> Vec<UserId> {
+    store.friends(user(1), None, None, 99).unwrap().into_iter().map(|(friend, _)| friend.user).collect()
+}
+
+#[test]
+fn a_row_that_is_written_into_a_hollow_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = with_goings(&directory, 200);
+    assert_eq!(friends(&store), [], "now there is a hollow");
+    let key = |time| {
+        keys::friend(user(1), FriendPlace { state: FriendState::InviteSent, since: Timestamp(time), user: user(2) })
+    };
+    let hollow = || store.tables().unwrap().hollows.around(Table::Friends, &key(100));
+    assert_eq!(hollow(), Some((key(1), key(200))));
+    commit(&store, [relate(FriendAct::Add, 1, 3, 100)]);
+    assert_eq!(hollow(), None);
+    assert_eq!(friends(&store), [user(3)]);
+    let before = store.rows_read();
+    assert_eq!(friends(&store), [user(3)]);
+    assert!(store.rows_read() - before < 9, "there are two hollows");
+}
+
+#[test]
+fn a_reader_that_began_before_a_row_was_written_hides_it_from_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = with_goings(&directory, 200);
+    let view = store.tables().unwrap().view();
+    commit(&store, [relate(FriendAct::Add, 1, 3, 100)]);
+    assert_eq!(view.friends(user(1), None, None, 99).unwrap().items, [], "it reads what was there when it began");
+    assert_eq!(friends(&store), [user(3)]);
+}
+
+#[test]
+fn a_merge_into_the_last_level_drops_marks() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = with_goings(&directory, 200);
+    commit(&store, [relate(FriendAct::Add, 1, 3, 300)]);
+    let keyspace = store.tables().unwrap().keyspace(Table::Friends);
+    assert_eq!(keyspace.iter().count(), 402, "both sides of each going, and of what is there");
+    keyspace.rotate_memtable_and_wait().unwrap();
+    keyspace.tree.major_compact(64 << 20, u64::MAX).unwrap();
+    assert_eq!(keyspace.iter().count(), 2);
+    assert_eq!(friends(&store), [user(3)]);
 }
 
 #[test]

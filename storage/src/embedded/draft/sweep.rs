@@ -98,6 +98,8 @@ impl Draft<'_> {
                     rows -= swept;
                 }
                 Ok(None) => self.cache.sweeping = false,
+                // Later writes find the way past removed rows.
+                Err(Failure::Passing(_)) => return,
                 Err(failure) => {
                     tracing::warn!(%failure, "rows that nothing leads to cannot be removed");
                     self.cache.sweeping = false;

@@ -1,0 +1,63 @@
+//! Marks of removed rows. fjall passes over removed rows without a word, so a reader of a range could not tell how many
+//! of them it has paid for. In tables that are read in ranges, a removed row is therefore replaced by a mark, which
+//! readers see, count and pass over. A merge into the last level of a table drops the marks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use fjall::compaction::filter::{CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict};
+
+use crate::keys::Table;
+
+/// The value of a removed row. No record is as short as this, and the value of a row without a record is empty.
+pub const MARK: &[u8] = b"-";
+
+/// Whether removed rows of this table leave marks: whether requests or writes read ranges of it.
+pub fn leaves_marks(table: Table) -> bool {
+    match table {
+        Table::Messages | Table::Browsing | Table::Rosters | Table::UserGroups | Table::Friends => true,
+        Table::Notifications | Table::AccountDeletions | Table::Leftovers | Table::Expiries => true,
+        // Only single rows of these are read; and of the notes of where a user has written, all at once.
+        Table::Heads | Table::Accounts | Table::Credentials | Table::Usernames | Table::Revocations => false,
+        Table::Meta | Table::Groups | Table::GroupNames | Table::Members | Table::Edges | Table::FriendCounts => false,
+        Table::Inboxes | Table::Authored | Table::GroupCounts => false,
+    }
+}
+
+/// Whether this value marks a removed row.
+pub fn is_mark(value: &[u8]) -> bool {
+    value == MARK
+}
+
+/// What fjall asks about each row that it merges. It stops running merges when the store is closed; the next start
+/// removes what they have written. It drops the marks of removed rows where nothing older lies below them.
+pub struct MergeFilter {
+    pub stopping: Arc<AtomicBool>,
+    pub drops_marks: bool,
+}
+
+struct Filter {
+    stopping: Arc<AtomicBool>,
+    drops_marks: bool,
+}
+
+impl Factory for MergeFilter {
+    fn name(&self) -> &str {
+        "stentor"
+    }
+
+    fn make_filter(&self, context: &Context) -> Box<dyn CompactionFilter> {
+        let drops_marks = self.drops_marks && context.is_last_level;
+        Box::new(Filter { stopping: self.stopping.clone(), drops_marks })
+    }
+}
+
+impl CompactionFilter for Filter {
+    fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> CompactionFilterResult {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Err(std::io::Error::from(std::io::ErrorKind::Interrupted).into());
+        }
+        let drop = self.drops_marks && is_mark(&item.value()?);
+        Ok(if drop { Verdict::Remove } else { Verdict::Keep })
+    }
+}
