@@ -47,18 +47,18 @@ fn handlers_use_every_call() {
         assert!(client.group(group_id(1)).await.unwrap().unwrap().open);
         assert_eq!(client.groups(GroupFilter::default(), None, 9).await.unwrap().0.len(), 1);
         assert_eq!(client.group_role(group_id(1), user(1)).await, Ok(Some(Role::Superadmin)));
-        assert_eq!(client.group_members(group_id(1), None, None, 9).await.unwrap().len(), 1);
-        assert_eq!(client.user_groups(user(1), None, None, 9).await.unwrap().len(), 1);
+        assert_eq!(client.group_members(group_id(1), None, None, 9).await.unwrap().items.len(), 1);
+        assert_eq!(client.user_groups(user(1), None, None, 9).await.unwrap().items.len(), 1);
 
         let related = client.relate(FriendAct::Add, user(1), users(&[2, 99]), NOW).await.unwrap();
         assert_eq!((related.notices.len(), related.full), (1, false));
         assert_eq!(client.relate(FriendAct::Delete, user(3), users(&[2]), NOW).await, Ok(Related::default()));
-        assert_eq!(client.friends(user(2), Some(FriendState::InviteReceived), None, 9).await.unwrap().len(), 1);
+        assert_eq!(client.friends(user(2), Some(FriendState::InviteReceived), None, 9).await.unwrap().items.len(), 1);
         assert_eq!(client.edge_count(user(2)).await, Ok(0));
-        let told = client.notifications(user(2), None, 9).await.unwrap();
+        let told = client.notifications(user(2), None, 9).await.unwrap().items;
         assert_eq!(told, [related.notices[0].notification.clone()]);
         client.delete_notifications(user(2), vec![told[0].id]).await.unwrap();
-        assert_eq!(client.notifications(user(2), None, 9).await, Ok(vec![]));
+        assert_eq!(client.notifications(user(2), None, 9).await, Ok(storage::Part::whole(vec![])));
 
         assert_eq!(client.link(user(4), device("more"), String::new(), NOW).await, Ok(Linked::Done));
         assert_eq!(client.unlink(user(4), device("more"), NOW).await, Ok(Unlinked::Done));

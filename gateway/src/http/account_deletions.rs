@@ -97,12 +97,11 @@ async fn step(services: &Services, mut account_deletion: AccountDeletion) {
 /// Leaves some of the groups. When no group is left, deletes the account, refuses its tokens and ends its sessions.
 async fn leave(services: &Services, user: UserId, after: Option<RosterPlace>) -> Result<Stage, Refusal> {
     let groups = services.store.user_groups(user, None, after, GROUPS_AT_ONCE).await?;
-    let Some((_, last)) = groups.last() else {
+    let Some(last) = groups.stopped.or(groups.items.last().map(|(_, place)| *place)) else {
         end(services, user).await?;
         return Ok(Stage::Sweeping(Sweep::begin(services.now())));
     };
-    let after = Some(*last);
-    for (group, _) in groups {
+    for (group, _) in groups.items {
         let change = GroupChange { group: group.id, actor: user, act: GroupAct::Depart };
         match services.channel_queries().ask(ChannelId::group(group.id), change).await? {
             // If the group is gone, or the user was removed from it meanwhile, there is nothing to leave.
@@ -110,7 +109,7 @@ async fn leave(services: &Services, user: UserId, after: Option<RosterPlace>) ->
             Err(refusal) => return Err(group_refused(&GroupAct::Depart, refusal)),
         }
     }
-    Ok(Stage::Leaving(after))
+    Ok(Stage::Leaving(Some(last)))
 }
 
 async fn end(services: &Services, user: UserId) -> Result<(), Refusal> {
@@ -145,10 +144,11 @@ impl Sweep {
         };
         let from = self.seen.max(self.floor).map_or(PageStart::Oldest, PageStart::After);
         let page = services.store.messages(channel.clone(), from, PAGE_MESSAGES).await?;
-        let own = page.iter().filter(|message| message.sender == user);
+        let own = page.items.iter().filter(|message| message.sender == user);
         purge(services, channel, user, own.map(|message| message.id).collect()).await?;
-        self.seen = page.last().map(|last| last.id);
-        if page.len() < PAGE_MESSAGES {
+        let is_last = page.stopped.is_none() && page.items.len() < PAGE_MESSAGES;
+        self.seen = page.stopped.or(page.items.last().map(|last| last.id));
+        if is_last {
             self.channels.pop_front();
             self.seen = None;
         }

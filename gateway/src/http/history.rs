@@ -8,6 +8,7 @@ use engine::social::group::Role;
 use engine::wire::json::channel_message;
 use hyper::body::Bytes;
 use serde::{Serialize, Serializer};
+use storage::Part;
 
 use super::answer::{self, Answer};
 use super::authorization::bearer;
@@ -47,7 +48,7 @@ async fn newest_in_memory(services: &Services, channel: &ChannelId, listing: &Li
     if let Some(page) = services.newest_pages.get(channel, listing.limit, version) {
         return Some(page);
     }
-    let page = written(services, channel, &listing.page(messages.to_vec()));
+    let page = written(services, channel, &listing.page(Part::whole(messages.to_vec())));
     services.newest_pages.keep(channel, listing.limit, version, page.clone());
     Some(page)
 }

@@ -1,12 +1,13 @@
 //! Listings that only lead forward, page by page: groups, members, friends (docs/protocol.md, sections 5 and 7).
 //!
 //! The store reads one item more than the page holds, to tell whether there are more. A cursor is the place of a page's
-//! last item. It is valid for this listing only: the listing of another user or group, or with another filter, is a
+//! last item, or the place up to which the store has looked. It is valid for this listing only: the listing of another user or group, or with another filter, is a
 //! different one.
 
 use engine::id::{Timestamp, UserId};
 use engine::social::friend::FriendState;
 use engine::social::group::Role;
+use storage::Part;
 use storage::friend::FriendPlace;
 use storage::group::{GroupPlace, RosterPlace};
 use uuid::Uuid;
@@ -50,11 +51,13 @@ impl<P: ResumePoint> Stretch<P> {
     }
 
     /// Makes the page from the items that were read, and the cursor to the next page if there are more.
-    pub fn page<T>(&self, services: &Services, mut read: Vec<(T, P)>) -> (Vec<T>, Option<String>) {
-        let more = read.len() > self.limit;
-        read.truncate(self.limit);
-        let cursor = read.last().filter(|_| more).map(|(_, place)| self.cursor(services, place));
-        (read.into_iter().map(|(item, _)| item).collect(), cursor)
+    pub fn page<T>(&self, services: &Services, read: Part<(T, P), P>) -> (Vec<T>, Option<String>) {
+        let Part { mut items, stopped } = read;
+        let more = items.len() > self.limit;
+        items.truncate(self.limit);
+        let last = items.last().filter(|_| more).map(|(_, place)| place);
+        let cursor = last.or(stopped.as_ref()).map(|place| self.cursor(services, place));
+        (items.into_iter().map(|(item, _)| item).collect(), cursor)
     }
 
     /// The cursor for this place.

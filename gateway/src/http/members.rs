@@ -7,6 +7,7 @@
 use engine::id::{ChannelId, GroupId, UserId, parse_uuid};
 use engine::social::group::{GroupAct, GroupChange, Role};
 use serde::Serialize;
+use storage::Part;
 use storage::group::RosterPlace;
 
 use super::answer::{self, Answer};
@@ -104,8 +105,7 @@ pub async fn of_group(services: &Services, request: &ResourceRequest, id: &str) 
     let group = group_id(id)?;
     let (asked, role) = asked(services, request, &format!("group/{group}/user"))?;
     let read = services.store.group_members(group, role, asked.after, asked.read_limit()).await?;
-    let read = read.into_iter().map(|(user, place)| ((user, place.role), place)).collect();
-    let (members, cursor) = asked.page(services, read);
+    let (members, cursor) = asked.page(services, with_roles(read));
     let members = with_people(services, members).await?;
     let members = members.iter().map(|(person, role)| Member { user: UserBody::from(person), state: *role as u8 });
     Ok(answer::json(&Members { group_users: members.collect(), cursor }))
@@ -129,10 +129,15 @@ pub async fn of_user(services: &Services, request: &ResourceRequest, id: &str) -
     let user = UserId(parse_uuid(id).ok_or_else(|| Refusal::invalid("the user's id is not a UUID"))?);
     let (asked, role) = asked(services, request, &format!("user/{user}/group"))?;
     let read = services.store.user_groups(user, role, asked.after, asked.read_limit()).await?;
-    let read = read.into_iter().map(|(group, place)| ((group, place.role), place)).collect();
-    let (groups, cursor) = asked.page(services, read);
+    let (groups, cursor) = asked.page(services, with_roles(read));
     let groups = groups.iter().map(|(group, role)| Membership { group: GroupBody::from(group), state: *role as u8 });
     Ok(answer::json(&Memberships { user_groups: groups.collect(), cursor }))
+}
+
+/// The items of a roster with the roles that their places say.
+fn with_roles<T>(read: Part<(T, RosterPlace), RosterPlace>) -> Part<((T, Role), RosterPlace), RosterPlace> {
+    let items = read.items.into_iter().map(|(item, place)| ((item, place.role), place)).collect();
+    Part { items, stopped: read.stopped }
 }
 
 /// Reads from the query which part of a roster the client wants, and which single role, if any.

@@ -4,6 +4,7 @@ use engine::id::{NotificationId, UserId, parse_uuid};
 use engine::social::notification::Notification;
 use engine::wire::json::notification;
 use serde::{Serialize, Serializer};
+use storage::Part;
 use uuid::Uuid;
 
 use super::answer::{self, Answer};
@@ -26,8 +27,8 @@ pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answ
         Some(text) => place(services, caller, text)
             .ok_or_else(|| Refusal::invalid("this cursor is not of the caller's notifications"))?,
     };
-    let notifications = services.store.notifications(caller, after, limit).await?;
-    let seen = notifications.last().map(|last| last.id).or(after);
+    let Part { items: notifications, stopped } = services.store.notifications(caller, after, limit).await?;
+    let seen = stopped.or(notifications.last().map(|last| last.id)).or(after);
     let cursor = services.cursors.encode_place(&listing(caller), seen.as_ref().map_or(&[], |id| id.0.as_bytes()));
     Ok(answer::json(&List { notifications: &notifications, cacheable_cursor: cursor }))
 }

@@ -5,7 +5,7 @@
 
 use engine::id::MessageId;
 use engine::message::Message;
-use storage::PageStart;
+use storage::{PageStart, Part};
 
 use super::cursor::{Cursor, Direction, Step};
 
@@ -56,8 +56,11 @@ impl Listing {
         self.limit + 1
     }
 
-    /// Makes the page from the messages that the store has read.
-    pub fn page(&self, mut messages: Vec<Message>) -> Page {
+    /// Makes the page from the messages that the store has read. If the store has stopped, the cursor that leads on in the
+    /// direction of reading does so from the place where it did, and the page may be empty.
+    pub fn page(&self, read: Part<Message, MessageId>) -> Page {
+        let Part { items: mut messages, stopped } = read;
+        let stopped = stopped.filter(|id| self.holds(*id));
         messages.retain(|message| self.holds(message.id));
         let more = messages.len() > self.limit;
         messages.truncate(self.limit);
@@ -67,20 +70,31 @@ impl Listing {
         }
         let Some((first, last)) = messages.first().map(|message| message.id).zip(messages.last().map(|last| last.id))
         else {
-            return Page {
-                messages,
-                next: None,
-                previous: None,
-                cacheable: self.cursor.map(|cursor| newer(cursor.id)),
-            };
+            return self.empty_page(stopped);
         };
         let cursor = |step, id| Cursor { direction: self.direction, step, id };
+        let on = if more { Some(if back { first } else { last }) } else { stopped };
+        // When the client goes back, the next page is the one that it came from.
+        let next = if back { Some(last) } else { on };
+        let previous = if back { on } else { self.cursor.map(|_| first) };
         Page {
             messages,
-            // When the client goes back, the next page is the one that it came from.
-            next: (more || back).then(|| cursor(Step::Next, last)),
-            previous: (self.cursor.is_some() && (more || !back)).then(|| cursor(Step::Previous, first)),
+            next: next.map(|id| cursor(Step::Next, id)),
+            previous: previous.map(|id| cursor(Step::Previous, id)),
             cacheable: Some(newer(last)),
+        }
+    }
+
+    fn empty_page(&self, stopped: Option<MessageId>) -> Page {
+        let cursor = |step, id| Cursor { direction: self.direction, step, id };
+        let back = self.cursor.is_some_and(|cursor| cursor.step == Step::Previous);
+        // Reading forward, the store has seen that there is nothing up to where it stopped.
+        let seen = stopped.filter(|_| self.direction == Direction::OldestFirst && !back);
+        Page {
+            messages: Vec::new(),
+            next: stopped.map(|id| cursor(Step::Next, id)),
+            previous: stopped.filter(|_| back).map(|id| cursor(Step::Previous, id)),
+            cacheable: seen.or(self.cursor.map(|cursor| cursor.id)).map(newer),
         }
     }
 }
@@ -131,7 +145,7 @@ mod tests {
     fn bounded(kept: &[u128], direction: Direction, cursor: Option<Cursor>, bounds: Bounds) -> Page {
         let id = |number| MessageId(Uuid::from_u128(number));
         let listing = Listing { direction, limit: 3, cursor, after: bounds.0.map(id), before: bounds.1.map(id) };
-        listing.page(read(kept, &listing))
+        listing.page(Part::whole(read(kept, &listing)))
     }
 
     /// The bounds: after and before.
@@ -214,6 +228,54 @@ mod tests {
         assert_eq!(caught_up.cacheable, end.cacheable, "an empty page gives the same cursor back");
         let eight = [1, 2, 3, 4, 5, 6, 7, 8];
         check(&list(&eight, Direction::OldestFirst, caught_up.cacheable), &[8], false, true);
+    }
+
+    /// A page whose store has looked up to this message and found nothing.
+    fn nothing_up_to(stopped: u128, direction: Direction, cursor: Option<Cursor>, bounds: Bounds) -> Page {
+        let id = |number| MessageId(Uuid::from_u128(number));
+        let listing = Listing { direction, limit: 3, cursor, after: bounds.0.map(id), before: bounds.1.map(id) };
+        listing.page(Part { items: Vec::new(), stopped: Some(id(stopped)) })
+    }
+
+    #[test]
+    fn a_page_that_stopped_leads_on() {
+        use Direction::{NewestFirst, OldestFirst};
+        let open = (None, None);
+        let first = nothing_up_to(4, OldestFirst, None, open);
+        check(&first, &[], true, false);
+        check(&list(&SEVEN, OldestFirst, first.next), &[5, 6, 7], false, true);
+        check(&list(&SEVEN, OldestFirst, first.cacheable), &[5, 6, 7], false, true);
+        let newest = nothing_up_to(4, NewestFirst, None, open);
+        check(&newest, &[], true, false);
+        assert_eq!(newest.cacheable, None);
+        check(&list(&SEVEN, NewestFirst, newest.next), &[3, 2, 1], false, true);
+        let back = Some(Cursor { direction: OldestFirst, step: Step::Previous, id: MessageId(Uuid::from_u128(7)) });
+        let gone_back = nothing_up_to(4, OldestFirst, back, open);
+        check(&gone_back, &[], true, true);
+        check(&list(&SEVEN, OldestFirst, gone_back.next), &[5, 6, 7], false, true);
+        check(&list(&SEVEN, OldestFirst, gone_back.previous), &[1, 2, 3], true, false);
+        assert_eq!(gone_back.cacheable, Some(newer(MessageId(Uuid::from_u128(7)))));
+        check(&nothing_up_to(4, OldestFirst, None, (None, Some(4))), &[], false, false);
+        check(&nothing_up_to(4, NewestFirst, None, (Some(5), None)), &[], false, false);
+    }
+
+    #[test]
+    fn a_short_page_that_stopped_leads_on() {
+        let two = |direction, cursor| {
+            let listing = Listing { direction, limit: 3, cursor, after: None, before: None };
+            let items = match direction {
+                Direction::OldestFirst => vec![message(1), message(2)],
+                Direction::NewestFirst => vec![message(7), message(6)],
+            };
+            listing.page(Part { items, stopped: Some(MessageId(Uuid::from_u128(4))) })
+        };
+        let oldest = two(Direction::OldestFirst, None);
+        check(&oldest, &[1, 2], true, false);
+        check(&list(&SEVEN, Direction::OldestFirst, oldest.next), &[5, 6, 7], false, true);
+        check(&list(&SEVEN, Direction::OldestFirst, oldest.cacheable), &[3, 4, 5], true, true);
+        let newest = two(Direction::NewestFirst, None);
+        check(&newest, &[7, 6], true, false);
+        check(&list(&SEVEN, Direction::NewestFirst, newest.next), &[3, 2, 1], false, true);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::{Arc, Weak};
 
-use engine::id::{ChannelId, GroupId, NotificationId, Timestamp, UserId};
+use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Timestamp, UserId};
 use engine::message::Message;
 use engine::social::friend::{FriendAct, FriendState};
 use engine::social::group::Role;
@@ -17,7 +17,7 @@ use crate::account::{
 };
 use crate::friend::{Friend, FriendPlace, Related};
 use crate::group::{Group, GroupCreated, GroupEdit, GroupEdited, GroupFilter, GroupPlace, RosterPlace};
-use crate::{DiskRoom, Failure, PageStart, Store, Write, Written};
+use crate::{DiskRoom, Failure, PageStart, Part, Store, Write, Written};
 
 const THREADS_ENDED: &str = "the storage threads have ended";
 
@@ -73,6 +73,11 @@ impl Client {
     /// How much room the store's disk has, if it is a disk of this machine.
     pub fn disk_room(&self) -> Option<DiskRoom> {
         self.store.upgrade().and_then(|store| store.disk_room())
+    }
+
+    /// How many rows the store has looked at since its start, removed ones included; 0 if it does not count them.
+    pub fn rows_read(&self) -> u64 {
+        self.store.upgrade().map_or(0, |store| store.rows_read())
     }
 
     /// How many reads this client has sent to the store.
@@ -181,8 +186,8 @@ impl Client {
         role: Option<Role>,
         after: Option<RosterPlace>,
         limit: usize,
-    ) -> Result<Vec<(UserId, RosterPlace)>, Failure> {
-        self.read(move |store| store.group_members(group, role, after, limit)).await
+    ) -> Result<Part<(UserId, RosterPlace), RosterPlace>, Failure> {
+        self.read(move |store| store.group_members_part(group, role, after, limit)).await
     }
 
     /// A page of a user's groups, ordered as [`Store::user_groups`] says.
@@ -192,8 +197,8 @@ impl Client {
         role: Option<Role>,
         after: Option<RosterPlace>,
         limit: usize,
-    ) -> Result<Vec<(Group, RosterPlace)>, Failure> {
-        self.read(move |store| store.user_groups(user, role, after, limit)).await
+    ) -> Result<Part<(Group, RosterPlace), RosterPlace>, Failure> {
+        self.read(move |store| store.user_groups_part(user, role, after, limit)).await
     }
 
     /// Adds or deletes friends. Blocks do not come here: they go through the owner of the pair's direct channel.
@@ -214,8 +219,8 @@ impl Client {
         state: Option<FriendState>,
         after: Option<FriendPlace>,
         limit: usize,
-    ) -> Result<Vec<(Friend, FriendPlace)>, Failure> {
-        self.read(move |store| store.friends(user, state, after, limit)).await
+    ) -> Result<Part<(Friend, FriendPlace), FriendPlace>, Failure> {
+        self.read(move |store| store.friends_part(user, state, after, limit)).await
     }
 
     /// How many friends a user has.
@@ -229,8 +234,8 @@ impl Client {
         user: UserId,
         after: Option<NotificationId>,
         limit: usize,
-    ) -> Result<Vec<Notification>, Failure> {
-        self.read(move |store| store.notifications(user, after, limit)).await
+    ) -> Result<Part<Notification, NotificationId>, Failure> {
+        self.read(move |store| store.notifications_part(user, after, limit)).await
     }
 
     /// Ids that are unknown or belong to other users are skipped.
@@ -301,8 +306,13 @@ impl Client {
     }
 
     /// At most `limit` messages of a channel, from a place on, in the direction that the place says.
-    pub async fn messages(&self, channel: ChannelId, from: PageStart, limit: usize) -> Result<Vec<Message>, Failure> {
-        self.read(move |store| store.messages(&channel, from, limit)).await
+    pub async fn messages(
+        &self,
+        channel: ChannelId,
+        from: PageStart,
+        limit: usize,
+    ) -> Result<Part<Message, MessageId>, Failure> {
+        self.read(move |store| store.messages_part(&channel, from, limit)).await
     }
 
     /// Sends a write whose answer is an `A`.

@@ -7,7 +7,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use engine::id::UserId;
+use engine::id::{ChannelId, UserId};
+use engine::message::Message;
 use engine::persist::{Admission, Receipt, StoreFailure, StoreReceipt, StoreRequest, Ticket};
 use engine::social::friend::FriendState;
 use engine::social::group::Role;
@@ -18,6 +19,9 @@ use super::waiting::Desk;
 use super::{GROUP_BYTES_MAX, GROUP_WRITES_MAX, Line, Watch};
 use crate::change::may_chat;
 use crate::{Answer, Failure, Lanes, PageStart, Store, Write, Written};
+
+/// Parts of a channel's history that are read for its newest messages, at most.
+const NEWEST_PARTS_MAX: usize = 4;
 
 pub(super) struct Committer {
     store: Arc<dyn Store>,
@@ -220,9 +224,7 @@ fn take_from_clients(clients: &flume::Receiver<ClientWrite>, group: &mut Group) 
 pub fn look_up(store: &dyn Store, request: &StoreRequest) -> Result<StoreReceipt, Failure> {
     match request {
         StoreRequest::Head { channel } => store.head(channel).map(StoreReceipt::Head),
-        StoreRequest::Newest { channel, limit } => {
-            Ok(StoreReceipt::Newest(store.messages(channel, PageStart::Newest, *limit)?))
-        }
+        StoreRequest::Newest { channel, limit } => newest(store, channel, *limit).map(StoreReceipt::Newest),
         StoreRequest::Admit(admission) => Ok(match may_join(store, admission)? {
             true => StoreReceipt::Admitted(None),
             false => StoreReceipt::NotAdmitted,
@@ -232,6 +234,21 @@ pub fn look_up(store: &dyn Store, request: &StoreRequest) -> Result<StoreReceipt
         }
         write => unreachable!("{write:?} is not a question"),
     }
+}
+
+/// The newest messages of a channel: exactly as many as asked for, or all. Fails if too many removed rows are in the way;
+/// the store then knows more of them, and the next attempt comes further.
+fn newest(store: &dyn Store, channel: &ChannelId, limit: usize) -> Result<Vec<Message>, Failure> {
+    let (mut messages, mut from) = (Vec::new(), PageStart::Newest);
+    for _ in 0..NEWEST_PARTS_MAX {
+        let part = store.messages_part(channel, from, limit - messages.len())?;
+        messages.extend(part.items);
+        match part.stopped {
+            Some(stopped) => from = from.behind(stopped),
+            None => return Ok(messages),
+        }
+    }
+    Err(Failure::Passing(format!("too many removed messages of {channel} are in the way")))
 }
 
 fn may_join(store: &dyn Store, admission: &Admission) -> Result<bool, Failure> {
