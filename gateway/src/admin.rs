@@ -91,7 +91,8 @@ fn misdirected(refusal: HostRefusal) -> Answer {
 
 fn page(overview: &mut Overview, observer: &Observer, store: &Client) -> Answer {
     overview.take_in(observer.ask(PATIENCE));
-    overview.store = StoreState { ready: store.unready().is_none(), disk: store.disk_room() };
+    let ready = store.unready().is_none();
+    overview.store = StoreState { ready, disk: store.disk_room(), rows_read: store.rows_read() };
     overview.log_lines_left_out = log_limit::left_out();
     match overview.text() {
         Ok(body) => answer(StatusCode::OK, PAGE, body),

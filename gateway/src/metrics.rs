@@ -105,6 +105,8 @@ pub struct StoreState {
     pub ready: bool,
     /// Free space on the disk, for a store on this machine's disk.
     pub disk: Option<DiskRoom>,
+    /// Rows that it has looked at since its start.
+    pub rows_read: u64,
 }
 
 impl Overview {
@@ -151,13 +153,15 @@ impl Collector for Overview {
         for (name, help, one) in GAUGES {
             page.single(name, help, MetricType::Gauge, self.sum(one))?;
         }
-        let StoreState { ready, disk } = self.store;
+        let StoreState { ready, disk, rows_read } = self.store;
         page.single("store_ready", "Whether the store takes requests", MetricType::Gauge, u64::from(ready))?;
         if let Some(DiskRoom { free, reserve }) = disk {
             page.single("disk_free_bytes", "Room on the store's disk", MetricType::Gauge, free)?;
             let help = "Room that must stay free there: with less, writes are refused";
             page.single("disk_reserve_bytes", help, MetricType::Gauge, reserve)?;
         }
+        let help = "Rows that the embedded store has looked at, removed ones included";
+        page.single("store_rows_read", help, MetricType::Counter, rows_read)?;
         let help = "Log lines left out, because lines like them were written moments before";
         page.single("log_lines_left_out", help, MetricType::Counter, self.log_lines_left_out)?;
         let lag = self.reports().map(|report| report.levels.lag_bytes).max().unwrap_or(0);
@@ -272,7 +276,7 @@ mod tests {
     #[test]
     fn every_metric_is_explained_to_operators() {
         let explained = include_str!("../../docs/operations.md");
-        let store = StoreState { ready: true, disk: Some(DiskRoom::default()) };
+        let store = StoreState { ready: true, disk: Some(DiskRoom::default()), rows_read: 0 };
         let page = Overview { store, ..Overview::default() }.text().expect("memory takes every write");
         let names: Vec<&str> =
             page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
