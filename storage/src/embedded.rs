@@ -25,6 +25,7 @@ mod tiers;
 mod transfer;
 mod upgrade;
 mod walk;
+mod written;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,9 +45,9 @@ use crate::account::{Account, Credential, CredentialOwner, Expiry, Revocation, R
 use crate::friend::{Friend, FriendPlace};
 use crate::group::{Group, GroupFilter, GroupPlace, RosterPlace};
 use crate::keys::{self, Table};
-use crate::part::{Part, read_on};
+use crate::part::read_on;
 use crate::record::{self, StoreMeta};
-use crate::{DiskRoom, Failure, PageStart, Store, Write, Written};
+use crate::{DiskRoom, Failure, PageStart, Part, Store, Write, Written, WrittenPlace};
 use commit_cache::CommitCache;
 use compaction::{Compactor, Work};
 use directory::Directory;
@@ -338,6 +339,16 @@ impl Store for Embedded {
         limit: usize,
     ) -> Result<Vec<ChannelId>, Failure> {
         self.tables()?.view().channels_written(user, after, limit)
+    }
+
+    fn written_part(
+        &self,
+        user: UserId,
+        floor: Option<MessageId>,
+        from: Option<WrittenPlace>,
+        limit: usize,
+    ) -> Result<Part<(ChannelId, MessageId), WrittenPlace>, Failure> {
+        self.tables()?.view().written(user, floor, from, limit)
     }
 
     fn account_deletions(&self, limit: usize) -> Result<Vec<UserId>, Failure> {

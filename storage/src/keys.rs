@@ -26,6 +26,8 @@
 //! | `leftovers` | what it was 1, its id 16 | leftover |
 //! | `expiries` | 0, time 8 and token id 16, or 1, time 8 and user id 16 | |
 //! | `group_counts` | user id 16 | group count |
+//! | `passages` | user id 16, channel id, 0, message id 16 | |
+//! | `meta` | `passages` | message id 16: from here on there are passages |
 //!
 //! The order of bytes is the order of history: a channel's messages are adjacent, by rising id. Because of the length
 //! in front, no channel's keys begin with another channel's. The order of bytes is also the order of every list:
@@ -34,6 +36,9 @@
 //! `expiries` has the same revocations once more, in the order of their times.
 //!
 //! In tables that are read in ranges, a removed row leaves a mark of one byte (`embedded/dead.rs`).
+//!
+//! A passage is a message from which on a user has written in a channel, up to 16,384 messages further at most. So a
+//! user's messages are found without a look at the rest of the channel.
 //!
 //! Where no record is named, the key says everything. In `friends`, state 4 notes that the *other* user has blocked
 //! this one. The deletion of a user needs this row to find the block; the row is in no list.
@@ -94,6 +99,7 @@ tables! {
     Leftovers "leftovers"
     Expiries "expiries"
     GroupCounts "group_counts"
+    Passages "passages"
 }
 
 impl Table {
@@ -116,6 +122,9 @@ const _: () = {
 pub const META: &[u8] = b"store";
 /// The key of the note of a move into this store.
 pub const MOVE: &[u8] = b"move";
+
+/// The key of the first message that is certain to be in a passage, in a store that was upgraded.
+pub const PASSAGES: &[u8] = b"passages";
 
 const ID_BYTES: usize = 16;
 
@@ -321,6 +330,15 @@ pub fn authored(user: UserId, channel: &ChannelId) -> Vec<u8> {
 /// The channel at the end of a key of `authored`.
 pub fn authored_channel(key: &[u8]) -> Option<ChannelId> {
     ChannelId::parse(std::str::from_utf8(key.get(ID_BYTES..)?).ok()?).ok()
+}
+
+/// The key in `passages` of the passage that begins with this message.
+pub fn passage(user: UserId, channel: &ChannelId, first: MessageId) -> Vec<u8> {
+    let mut key = authored(user, channel);
+    key.push(0);
+    key.extend(first.0.as_bytes());
+    debug_assert_eq!(message_id(&key), Some(first));
+    key
 }
 
 /// The user whose id is the whole key.

@@ -60,7 +60,7 @@ use account::{Account, AccountChange, Credential, CredentialOwner, Expiry, Regis
 use friend::{Friend, FriendPlace};
 use group::{Group, GroupEdit, GroupFilter, GroupPlace, RosterPlace};
 
-pub use part::Part;
+pub use part::{Part, WrittenPlace};
 pub use written::Written;
 
 /// A store. Its calls may block on the disk, so they run on the bridge's threads, never on a shard's.
@@ -240,6 +240,19 @@ pub trait Store: Send + Sync + 'static {
         after: Option<&ChannelId>,
         limit: usize,
     ) -> Result<Vec<ChannelId>, Failure>;
+
+    /// Messages of a user, at most `limit`, from a place on, for the deletion of the account. Only those after `floor`, if
+    /// it is given. The order is unspecified; all messages of a part are in one channel. A part has a place where it
+    /// stopped, unless no message is left.
+    fn written_part(
+        &self,
+        user: UserId,
+        floor: Option<MessageId>,
+        from: Option<WrittenPlace>,
+        limit: usize,
+    ) -> Result<Part<(ChannelId, MessageId), WrittenPlace>, Failure> {
+        part::written_in_channels(self, user, floor, from, limit)
+    }
 
     /// At most `limit` users whose accounts were deleted and whose messages are still to be purged.
     fn account_deletions(&self, limit: usize) -> Result<Vec<UserId>, Failure>;

@@ -1,7 +1,8 @@
 //! Parts of lists, as stores read them for requests: bounded by what is examined, not only by what is found.
 
-use crate::{Failure, PageStart};
-use engine::id::MessageId;
+use engine::id::{ChannelId, MessageId, UserId};
+
+use crate::{Failure, PageStart, Store};
 
 /// A part of a list, in the list's order.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,4 +45,45 @@ impl PageStart {
             Self::Newest | Self::Before(_) => Self::Before(id),
         }
     }
+}
+
+/// How far the search for a user's messages has come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WrittenPlace {
+    pub(crate) channel: ChannelId,
+    /// The first message of the passage in which the search is, if the store knows passages.
+    pub(crate) passage: Option<MessageId>,
+    /// The last message that was looked at in this passage, or in this channel.
+    pub(crate) seen: Option<MessageId>,
+    /// How many further rows may have a message of the user, as far as the store knows.
+    pub(crate) left: u64,
+}
+
+/// [`Store::written_part`] for a store that knows in which channels a user has written, and no more: reads these channels.
+pub(crate) fn written_in_channels<S: Store + ?Sized>(
+    store: &S,
+    user: UserId,
+    floor: Option<MessageId>,
+    from: Option<WrittenPlace>,
+    limit: usize,
+) -> Result<Part<(ChannelId, MessageId), WrittenPlace>, Failure> {
+    let next = |after: Option<&ChannelId>| {
+        let channel = store.channels_written(user, after, 1)?.pop();
+        Ok(channel.map(|channel| WrittenPlace { channel, passage: None, seen: None, left: u64::MAX }))
+    };
+    let from = match from {
+        Some(from) => Some(from),
+        None => next(None)?,
+    };
+    let Some(WrittenPlace { channel, seen, left, .. }) = from else {
+        return Ok(Part::whole(Vec::new()));
+    };
+    let page = store.messages_part(&channel, seen.max(floor).map_or(PageStart::Oldest, PageStart::After), limit)?;
+    let is_last = page.stopped.is_none() && page.items.len() < limit;
+    let seen = page.stopped.or(page.items.last().map(|last| last.id)).or(seen);
+    let own = page.items.iter().filter(|message| message.sender == user);
+    let items = own.map(|message| (channel.clone(), message.id)).collect();
+    let stopped =
+        if is_last { next(Some(&channel))? } else { Some(WrittenPlace { channel, passage: None, seen, left }) };
+    Ok(Part { items, stopped })
 }

@@ -267,3 +267,45 @@ fn notifications_behind_those_that_were_removed_to_make_room() {
     assert_eq!((part.items.len(), part.stopped), (100, None));
     assert!(read <= 100 + FEW, "{read} rows");
 }
+
+/// The numbers of a user's messages in the lobby, and the rows that were looked at to find them.
+fn own_messages(store: &dyn Store, one: u32) -> (Vec<u32>, u64) {
+    let (mut all, mut from, mut read) = (Vec::new(), None, 0);
+    loop {
+        let (part, rows) = rows(store, || store.written_part(user(one), None, from.clone(), 256).unwrap());
+        assert!(rows <= ROWS_MAX, "{rows} rows from {from:?}");
+        all.extend(part.items.into_iter().map(|(_, id)| (id.0.as_u128() >> 96) as u32));
+        (from, read) = (part.stopped, read + rows);
+        if from.is_none() {
+            return (all, read);
+        }
+    }
+}
+
+#[test]
+fn the_messages_of_who_said_a_word_in_a_large_room() {
+    const PASSAGE: u64 = 1 << 14;
+    let mut world = World::<OnDisk>::of(3);
+    let said = [20_001, 55_000];
+    let sender = |number| if said.contains(&number) { 2 } else { 1 };
+    for start in (1..=60_000).step_by(1000) {
+        let writes: Vec<_> =
+            (start..start + 1000).map(|number| insert(&room("lobby"), number, sender(number))).collect();
+        commit(world.store(), &writes);
+    }
+    let (found, read) = own_messages(world.store(), 2);
+    assert_eq!(found, said);
+    assert!(read <= 2 * (PASSAGE + FEW), "{read} rows");
+    let (found, read) = own_messages(world.store(), 1);
+    assert_eq!(found.len(), 60_000 - 2);
+    assert!(read <= 62_000, "{read} rows: each once");
+    assert_eq!(own_messages(world.store(), 3), (vec![], 0));
+    world.keeper.reopen();
+    commit(world.store(), &[insert(&room("lobby"), 60_001, 2), insert(&room("lobby"), 60_002, 1)]);
+    assert_eq!(own_messages(world.store(), 2).0, [20_001, 55_000, 60_001]);
+    let removes: Vec<_> = (20_002..54_000).map(|number| remove(&room("lobby"), number, 1)).collect();
+    commit(world.store(), &removes);
+    let (found, read) = own_messages(world.store(), 2);
+    assert_eq!(found, [20_001, 55_000, 60_001]);
+    assert!(read <= 3 * (PASSAGE + FEW), "{read} rows");
+}

@@ -260,6 +260,45 @@ fn counts_of_an_upgrade_of_format_3_that_was_cut_short_are_made_anew() {
     check_group_counts(&directory);
 }
 
+#[test]
+fn messages_from_before_and_after_an_upgrade_of_format_3_are_found() {
+    let directory = scratch();
+    let store = open(&directory);
+    commit(&store, &(1..=300).map(|number| insert(&room("lobby"), number, 1 + number % 3)).collect::<Vec<_>>());
+    store.close().unwrap();
+    drop(store);
+    let old = database(&directory);
+    for name in ["group_counts", "passages"] {
+        old.delete_keyspace(old.keyspace(name, KeyspaceCreateOptions::default).unwrap()).unwrap();
+    }
+    old.keyspace("meta", KeyspaceCreateOptions::default).unwrap().insert("store", meta(3, 1)).unwrap();
+    old.persist(PersistMode::SyncAll).unwrap();
+    drop(old);
+    // These ids are of a time after the upgrade, and in the lobby there is one message of user 2 among them.
+    const LATER: u32 = 40_000_000;
+    let store = open(&directory);
+    let later = |number: u32| insert(&room("lobby"), LATER + number, if number == 50 { 2 } else { 1 });
+    commit(&store, &(1..=100).map(later).collect::<Vec<_>>());
+    commit(&store, &[insert(&room("hall"), LATER, 2)]);
+    drop(store);
+    let store = open(&directory);
+    let (mut found, mut from) = (Vec::new(), None);
+    loop {
+        let part = store.written_part(user(2), None, from, 70).unwrap();
+        found.extend(part.items);
+        from = part.stopped;
+        if from.is_none() {
+            break;
+        }
+    }
+    let own = (1..=300).filter(|number| number % 3 == 1).chain([LATER + 50]);
+    let mut expected: Vec<_> = own.map(|number| (room("lobby"), message_id(number))).collect();
+    expected.push((room("hall"), message_id(LATER)));
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected);
+}
+
 /// A store in an upgraded directory.
 struct Upgraded(Embedded);
 

@@ -18,9 +18,9 @@ use engine::parcel::Broadcast;
 use engine::query::Purge;
 use engine::social::group::{GroupAct, GroupChange, GroupRefusal};
 use glommio::timer::sleep;
+use storage::Failure;
 use storage::account::Revocation;
 use storage::group::RosterPlace;
-use storage::{Failure, PageStart};
 use uuid::Uuid;
 
 use super::error::{Code, Refusal, group_refused};
@@ -33,11 +33,10 @@ use queue::{AccountDeletion, Next, Stage, Sweep, UNDER_WAY_MAX};
 /// start continues the others.
 const LEFT_OVER_MAX: usize = 64 * UNDER_WAY_MAX;
 
-/// Messages read at once, and so the most that an owner is asked to delete at once.
-const PAGE_MESSAGES: usize = 256;
+/// Messages that an owner is asked to delete at once.
+const MESSAGES_AT_ONCE: usize = 256;
 
 const GROUPS_AT_ONCE: usize = 16;
-const CHANNELS_AT_ONCE: usize = 100;
 
 /// How long a client waits for the last message to be deleted. Clients give up after 7 s, and the account is gone
 /// whatever answer they get.
@@ -137,44 +136,27 @@ enum Swept {
 }
 
 impl Sweep {
-    /// Deletes the user's messages of one page. Repeating a page is harmless.
+    /// Deletes some of the user's messages. Repeating that is harmless.
     async fn go_on(&mut self, services: &Services, user: UserId) -> Result<Swept, Failure> {
-        let Some(channel) = self.channels.front() else {
-            return self.list_channels(services, user).await;
-        };
-        let from = self.seen.max(self.floor).map_or(PageStart::Oldest, PageStart::After);
-        let page = services.store.messages(channel.clone(), from, PAGE_MESSAGES).await?;
-        let own = page.items.iter().filter(|message| message.sender == user);
-        purge(services, channel, user, own.map(|message| message.id).collect()).await?;
-        let is_last = page.stopped.is_none() && page.items.len() < PAGE_MESSAGES;
-        self.seen = page.stopped.or(page.items.last().map(|last| last.id));
-        if is_last {
-            self.channels.pop_front();
-            self.seen = None;
+        let part = services.store.written(user, self.floor, self.place.clone(), MESSAGES_AT_ONCE).await?;
+        if let Some((channel, _)) = part.items.first() {
+            purge(services, channel, user, part.items.iter().map(|(_, id)| *id).collect()).await?;
         }
-        Ok(Swept::Part)
-    }
-
-    async fn list_channels(&mut self, services: &Services, user: UserId) -> Result<Swept, Failure> {
-        let listed = services.store.channels_written(user, self.listed.clone(), CHANNELS_AT_ONCE).await?;
-        if !listed.is_empty() {
-            self.listed = listed.last().cloned();
-            self.channels = listed.into();
-        } else if self.floor.is_none() {
-            (self.floor, self.listed) = (Some(floor_at(self.begun)), None);
-        } else {
-            services.store.finish_departure(user).await?;
-            return Ok(Swept::All);
+        self.place = part.stopped;
+        if self.place.is_some() {
+            return Ok(Swept::Part);
         }
-        Ok(Swept::Part)
+        if self.floor.is_none() {
+            self.floor = Some(floor_at(self.begun));
+            return Ok(Swept::Part);
+        }
+        services.store.finish_departure(user).await?;
+        Ok(Swept::All)
     }
 }
 
 /// Asks the channel's owner to delete these messages of the user, in memory and in the store.
 async fn purge(services: &Services, channel: &ChannelId, user: UserId, ids: Vec<MessageId>) -> Result<(), Failure> {
-    if ids.is_empty() {
-        return Ok(());
-    }
     let purged = services.channel_queries().ask(channel.clone(), Purge { sender: user, ids }).await;
     // Repeating a purge is harmless, so every failure of it counts as a temporary one.
     purged.map_err(|undone| Failure::Passing(Refusal::from(undone).message.into()))

@@ -17,7 +17,7 @@ use crate::account::{
 };
 use crate::friend::{Friend, FriendPlace, Related};
 use crate::group::{Group, GroupCreated, GroupEdit, GroupEdited, GroupFilter, GroupPlace, RosterPlace};
-use crate::{DiskRoom, Failure, PageStart, Part, Store, Write, Written};
+use crate::{DiskRoom, Failure, PageStart, Part, Store, Write, Written, WrittenPlace};
 
 const THREADS_ENDED: &str = "the storage threads have ended";
 
@@ -132,15 +132,15 @@ impl Client {
         self.read(move |store| store.account_deletions(limit)).await
     }
 
-    /// The channels in whose history there is, or was, a message by this user; only those after `after`, if it is
-    /// given.
-    pub async fn channels_written(
+    /// Some messages of a user, as [`Store::written_part`] finds them.
+    pub async fn written(
         &self,
         user: UserId,
-        after: Option<ChannelId>,
+        floor: Option<MessageId>,
+        from: Option<WrittenPlace>,
         limit: usize,
-    ) -> Result<Vec<ChannelId>, Failure> {
-        self.read(move |store| store.channels_written(user, after.as_ref(), limit)).await
+    ) -> Result<Part<(ChannelId, MessageId), WrittenPlace>, Failure> {
+        self.read(move |store| store.written_part(user, floor, from, limit)).await
     }
 
     /// The creator becomes the group's superadmin, and `edge_count` in `group` is ignored.

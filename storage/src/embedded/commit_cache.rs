@@ -38,7 +38,12 @@ impl Default for Authors {
 impl Authors {
     /// Returns whether the pair was cached; it is from now on.
     pub fn note(&mut self, user: UserId, channel: &ChannelId) -> bool {
-        let pair = self.hash.hash_one((user.0.as_u128(), channel.as_str()));
+        self.note_in(user, channel, 0)
+    }
+
+    /// Like [`Self::note`], for a part of the channel.
+    pub fn note_in(&mut self, user: UserId, channel: &ChannelId, part: u64) -> bool {
+        let pair = self.hash.hash_one((user.0.as_u128(), channel.as_str(), part));
         let was_cached = self.pairs.get(&pair).is_some();
         if !was_cached {
             self.pairs.insert(pair, ());

@@ -202,13 +202,13 @@ impl Work {
 
 /// The strategy for the next step, and the most bytes that the step reads, and therefore writes.
 ///
-/// Messages and the notes of which user has written where are almost all of the data, and are seldom removed. The other
+/// Messages and the notes of which user has written where, and in which passages, are almost all of the data, and are seldom removed. The other
 /// tables are small, and some of their rows are added and removed often; `Leveled` drops removed rows sooner.
 fn next_step(table: Table, part: Part, levels: &[Level; LEVELS]) -> Option<(Strategy, u64)> {
     let tiers = Tiers::default();
     let step = match (table, part) {
-        (Table::Messages | Table::Authored, Part::Shallow) => tiers.next_shallow(levels)?,
-        (Table::Messages | Table::Authored, Part::Deep) => tiers.next_deep(levels)?,
+        (Table::Messages | Table::Authored | Table::Passages, Part::Shallow) => tiers.next_shallow(levels)?,
+        (Table::Messages | Table::Authored | Table::Passages, Part::Deep) => tiers.next_deep(levels)?,
         (_, Part::Shallow) => return Some((Arc::new(Leveled::default()), input_max(levels))),
         (_, Part::Deep) => return None,
     };

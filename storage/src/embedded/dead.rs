@@ -20,7 +20,7 @@ pub fn leaves_marks(table: Table) -> bool {
         // Only single rows of these are read; and of the notes of where a user has written, all at once.
         Table::Heads | Table::Accounts | Table::Credentials | Table::Usernames | Table::Revocations => false,
         Table::Meta | Table::Groups | Table::GroupNames | Table::Members | Table::Edges | Table::FriendCounts => false,
-        Table::Inboxes | Table::Authored | Table::GroupCounts => false,
+        Table::Inboxes | Table::Authored | Table::Passages | Table::GroupCounts => false,
     }
 }
 

@@ -24,8 +24,8 @@ const MESSAGES_MEMTABLE_BYTES: u64 = 32 << 20;
 const OTHER_MEMTABLE_BYTES: u64 = 4 << 20;
 /// For tables that change when friends, groups or notifications change.
 const SLOW_MEMTABLE_BYTES: u64 = 2 << 20;
-/// For the notes of which user has written where: one row with each message whose sender has not written in that
-/// channel for a while.
+/// For the notes of which user has written where, and in which passages: one row with each message whose sender has not
+/// written in that channel for a while.
 const AUTHORED_MEMTABLE_BYTES: u64 = 8 << 20;
 
 /// The compaction options that fjall stores: fjall must never merge by itself, because `compaction` merges. The target
@@ -38,7 +38,7 @@ pub fn inert() -> Leveled {
 pub fn memtable_bytes(table: Table) -> u64 {
     match table {
         Table::Messages => MESSAGES_MEMTABLE_BYTES,
-        Table::Authored => AUTHORED_MEMTABLE_BYTES,
+        Table::Authored | Table::Passages => AUTHORED_MEMTABLE_BYTES,
         other if (other as usize) < Table::COUNT_OF_FORMAT_1 => OTHER_MEMTABLE_BYTES,
         _ => SLOW_MEMTABLE_BYTES,
     }

@@ -214,6 +214,8 @@ fn put(draft: &mut Draft<'_>, item: &Item) -> Result<(), Failure> {
             draft.put_revocation(None, revocation);
             return Ok(());
         }
+        // Each page of a move notes its passages anew: that is more than are needed, and no fewer.
+        Item::Message(message) => drop(draft.note_passage(message)),
         Item::Edge(user, other, edge) => {
             draft.set_edge(*user, *other, None, Some(*edge));
             return Ok(());

@@ -8,10 +8,12 @@
 
 use std::iter::Peekable;
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::id::{Epoch, UserId};
 use engine::social::group::Role;
 use fjall::{PersistMode, Slice};
+use uuid::Uuid;
 
 use super::commit_cache::CommitCache;
 use super::draft::Draft;
@@ -24,6 +26,8 @@ use crate::record::{self, StoreMeta};
 /// Messages that are read between two commits.
 const MESSAGES_A_COMMIT: usize = 100_000;
 const REVOCATIONS_A_COMMIT: usize = 100_000;
+/// How long after an upgrade the first message may be written that is certain to be in a passage.
+const PASSAGES_BEGIN_IN: Duration = Duration::from_secs(24 * 60 * 60);
 /// Users whose groups are counted between two commits.
 const USERS_A_COMMIT: usize = 100_000;
 
@@ -38,6 +42,7 @@ pub fn upgrade(tables: &Tables, path: &Path) -> Result<(), Failure> {
         order_revocations(tables, path)?;
     }
     count_groups(tables, path)?;
+    begin_passages(tables, path)?;
     put_meta(tables, path, meta.epoch)
 }
 
@@ -107,6 +112,17 @@ fn count_groups(tables: &Tables, path: &Path) -> Result<(), Failure> {
         draft.commit().map_err(|error| unopenable(path, &error))?;
     }
     Ok(())
+}
+
+/// Notes from which message on there are passages: the messages so far have none. The clock may have been ahead when
+/// they were written, so the place is a day from now.
+fn begin_passages(tables: &Tables, path: &Path) -> Result<(), Failure> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + PASSAGES_BEGIN_IN;
+    let first = Uuid::from_u128(now.as_millis() << 80);
+    let mut cache = CommitCache::default();
+    let mut draft = Draft::new(tables, &mut cache);
+    draft.put(Table::Meta, keys::PASSAGES.into(), first.as_bytes().to_vec());
+    draft.commit().map_err(|error| unopenable(path, &error))
 }
 
 /// The next user of this table, and in how many groups the user has a role other than banned.

@@ -36,6 +36,7 @@ pub struct Walk<'a> {
     /// `None` when no row is left.
     rows: Option<Iter>,
     examined: usize,
+    examined_max: usize,
     /// The key that was examined last.
     last: Option<Slice>,
     stopped: bool,
@@ -60,8 +61,31 @@ impl<'a> Walk<'a> {
         read: impl Fn(Span) -> Iter + 'a,
     ) -> Self {
         let rows = Some(read(span.clone()));
-        let (examined, last, stopped, marks) = (0, None, false, None);
-        Self { tables, table, direction, reading, read: Box::new(read), span, rows, examined, last, stopped, marks }
+        Self {
+            tables,
+            table,
+            direction,
+            reading,
+            read: Box::new(read),
+            span,
+            rows,
+            examined: 0,
+            examined_max: ROWS_EXAMINED_MAX,
+            last: None,
+            stopped: false,
+            marks: None,
+        }
+    }
+
+    /// The walk with a lower bound on the rows that it examines.
+    pub fn at_most(mut self, rows: u64) -> Self {
+        self.examined_max = self.examined_max.min(usize::try_from(rows).unwrap_or(usize::MAX));
+        self
+    }
+
+    /// How many rows were examined, marks included.
+    pub fn examined(&self) -> u64 {
+        self.examined as u64
     }
 
     /// The key up to which rows were examined, if the walk ended because of its bound. There may be more rows.
@@ -115,7 +139,7 @@ impl Iterator for Walk<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let rows = self.rows.as_mut()?;
-            if self.examined >= ROWS_EXAMINED_MAX {
+            if self.examined >= self.examined_max {
                 self.stopped = true;
                 return None;
             }

@@ -1,6 +1,6 @@
 //! Tests credentials, and the deletion of accounts.
 
-use engine::id::{ChannelId, Timestamp};
+use engine::id::{ChannelId, MessageId, Timestamp};
 use engine::persist::{StoreReceipt, StoreRequest};
 use engine::social::friend::FriendAct;
 use engine::social::group::{GroupAct, Role};
@@ -20,6 +20,7 @@ laws! {
     a_deletion_hands_over_what_the_owner_did_not_hear_of
     messages_of_the_departed_are_purged_channel_by_channel
     where_one_has_written_is_known
+    what_one_has_written_is_found
 }
 
 fn custom(ident: &str) -> Credential {
@@ -259,4 +260,48 @@ fn pages(store: &dyn Store, one: u32, limit: usize) -> Vec<ChannelId> {
         }
         all.extend(page);
     }
+}
+
+fn what_one_has_written_is_found<K: Keeper>() {
+    let mut world = World::<K>::of(3);
+    let channels = ["a", "ab", "b"].map(room);
+    for channel in &channels[..2] {
+        let writes: Vec<_> = (1..=40).map(|number| insert(channel, number, 1 + number % 2)).collect();
+        commit(world.store(), &writes);
+    }
+    commit(world.store(), &[insert(&channels[2], 7, 2), remove(&channels[0], 5, 2), remove(&channels[0], 4, 1)]);
+    world.keeper.reopen();
+    commit(world.store(), &[insert(&channels[1], 41, 1)]);
+    let store = world.store();
+    let expected = |channel: usize, numbers: &[u32]| -> Vec<_> {
+        numbers.iter().map(|number| (channels[channel].clone(), message_id(*number))).collect()
+    };
+    let even: Vec<_> = (2..=40).step_by(2).collect();
+    let of_one = [expected(0, &even[..1]), expected(0, &even[2..]), expected(1, &even), expected(1, &[41])].concat();
+    for limit in [1, 3, 99] {
+        assert_eq!(written(store, 1, None, limit), of_one);
+        assert_eq!(written(store, 2, None, limit).len(), 19 + 20 + 1);
+        assert_eq!(
+            written(store, 1, Some(message_id(39)), limit),
+            [expected(0, &[40]), expected(1, &[40, 41])].concat()
+        );
+        assert_eq!(written(store, 1, Some(message_id(41)), limit), []);
+        assert_eq!(written(store, 3, None, limit), []);
+    }
+}
+
+/// All messages of a user, part by part, in order.
+fn written(store: &dyn Store, one: u32, floor: Option<MessageId>, limit: usize) -> Vec<(ChannelId, MessageId)> {
+    let (mut all, mut from) = (Vec::new(), None);
+    for _ in 0..1000 {
+        let part = store.written_part(user(one), floor, from, limit).unwrap();
+        assert!(part.items.iter().all(|(channel, _)| *channel == part.items[0].0), "a part is of one channel");
+        all.extend(part.items);
+        from = part.stopped;
+        if from.is_none() {
+            all.sort();
+            return all;
+        }
+    }
+    panic!("it does not end")
 }

@@ -3,8 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
-use engine::id::{ChannelId, MessageId, Timestamp, UserId};
+use engine::id::{MessageId, Timestamp, UserId};
 use runtime::bell::Bell;
+use storage::WrittenPlace;
 use storage::group::RosterPlace;
 
 use crate::http::error::{Code, Refusal};
@@ -116,23 +117,19 @@ impl AccountDeletion {
     }
 }
 
-/// The pass over all channels that the user has written in. It runs twice: the second time deletes messages that a
+/// The pass over all messages of the user. It runs twice: the second time deletes messages that a
 /// session sent while it was being ended.
 pub struct Sweep {
     pub begun: Timestamp,
     /// Older than all messages that this round looks at.
     pub floor: Option<MessageId>,
-    /// The last channel that was listed in this round.
-    pub listed: Option<ChannelId>,
-    /// The listed channels that are not finished.
-    pub channels: VecDeque<ChannelId>,
-    /// The last message that was looked at in the first of these channels.
-    pub seen: Option<MessageId>,
+    /// How far this round has come.
+    pub place: Option<WrittenPlace>,
 }
 
 impl Sweep {
-    /// The first round, before any channel is listed.
+    /// The first round, at its beginning.
     pub fn begin(now: Timestamp) -> Self {
-        Self { begun: now, floor: None, listed: None, channels: VecDeque::new(), seen: None }
+        Self { begun: now, floor: None, place: None }
     }
 }

@@ -22,7 +22,7 @@ pub enum Remains {
     Group(GroupId),
     /// Bans, friends and blocks (both sides), notifications.
     User(UserId),
-    /// The notes of where a user has written.
+    /// The notes of where a user has written, and in which passages.
     Author(UserId),
 }
 
@@ -60,7 +60,7 @@ impl Remains {
                 let tables = [Table::UserGroups, Table::Friends, Table::Notifications];
                 tables.map(|table| (table, keys::user(user))).into()
             }
-            Self::Author(user) => vec![(Table::Authored, keys::user(user))],
+            Self::Author(user) => vec![(Table::Authored, keys::user(user)), (Table::Passages, keys::user(user))],
         }
     }
 
