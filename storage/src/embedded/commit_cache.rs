@@ -1,5 +1,6 @@
 //! What the committing thread caches between groups of writes, to save reads.
 
+use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
 use engine::id::{ChannelId, UserId};
@@ -9,6 +10,9 @@ use crate::generations::Generations;
 /// Pairs of user and channel in each of two generations. A full generation takes 9 MiB: a hash table of a million slots
 /// of 9 bytes holds this many entries before it grows.
 const AUTHORS_OF_GENERATION_MAX: usize = (1 << 20) / 8 * 7;
+
+/// Users who are not cached any more, because their notes were removed. Beyond it everything is forgotten.
+const GONE_MAX: usize = 10_000;
 
 /// What the committing thread keeps from one group of writes to the next.
 #[derive(Default)]
@@ -26,12 +30,14 @@ pub struct CommitCache {
 pub struct Authors {
     pairs: Generations<u64, ()>,
     hash: RandomState,
+    gone: HashSet<UserId>,
 }
 
 impl Default for Authors {
     fn default() -> Self {
         let any_may_be_dropped = |_: &()| false;
-        Self { pairs: Generations::new(AUTHORS_OF_GENERATION_MAX, any_may_be_dropped), hash: RandomState::default() }
+        let pairs = Generations::new(AUTHORS_OF_GENERATION_MAX, any_may_be_dropped);
+        Self { pairs, hash: RandomState::default(), gone: HashSet::new() }
     }
 }
 
@@ -43,6 +49,9 @@ impl Authors {
 
     /// Like [`Self::note`], for a part of the channel.
     pub fn note_in(&mut self, user: UserId, channel: &ChannelId, part: u64) -> bool {
+        if self.gone.contains(&user) {
+            return false;
+        }
         let pair = self.hash.hash_one((user.0.as_u128(), channel.as_str(), part));
         let was_cached = self.pairs.get(&pair).is_some();
         if !was_cached {
@@ -54,6 +63,16 @@ impl Authors {
     /// Forgets all pairs: each is noted again when it is next needed.
     pub fn forget(&mut self) {
         self.pairs.clear();
+        self.gone.clear();
+    }
+
+    /// Caches nothing of this user from now on, so that each further message is noted. The others are not affected: the
+    /// deletion of an account must not make everybody's next message be noted again.
+    pub fn forget_user(&mut self, user: UserId) {
+        if self.gone.len() >= GONE_MAX {
+            self.forget();
+        }
+        self.gone.insert(user);
     }
 }
 
@@ -78,6 +97,12 @@ mod tests {
             assert!(authors.pairs.len() <= 2 * AUTHORS_OF_GENERATION_MAX);
         }
         assert!(!authors.note(user(1), &lobby), "who has stopped is forgotten");
+        assert!(authors.note(user(0), &lobby));
+        authors.forget_user(user(0));
+        assert!(!authors.note(user(0), &lobby) && !authors.note(user(0), &lobby), "each is noted");
+        assert!(authors.note(user(3 * AUTHORS_OF_GENERATION_MAX - 1), &lobby), "others stay known");
+        (2..2 * GONE_MAX).for_each(|number| authors.forget_user(user(number)));
+        assert!(authors.gone.len() <= GONE_MAX);
         authors.forget();
         assert!(!authors.note(user(0), &lobby));
     }

@@ -247,7 +247,7 @@ impl Rows for Draft<'_> {
 
     fn remove_account_deletion(&mut self, user: UserId) -> Result<(), Failure> {
         self.delete(Table::AccountDeletions, keys::user(user));
-        self.cache.authors.forget();
+        self.cache.authors.forget_user(user);
         self.sweep_first(Remains::Author(user))
     }
 }
