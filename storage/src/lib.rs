@@ -241,8 +241,8 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<ChannelId>, Failure>;
 
-    /// Messages of a user, at most `limit`, from a place on, for the deletion of the account. Only those after `floor`, if
-    /// it is given. The order is unspecified; all messages of a part are in one channel. A part has a place where it
+    /// Messages of a user, at most `limit`, from a place on, for the deletion of the account. Only those after `floor`,
+    /// if it is given. The order is unspecified; all messages of a part are in one channel. A part has a place where it
     /// stopped, unless no message is left.
     fn written_part(
         &self,

@@ -59,7 +59,8 @@ pub struct WrittenPlace {
     pub(crate) left: u64,
 }
 
-/// [`Store::written_part`] for a store that knows in which channels a user has written, and no more: reads these channels.
+/// [`Store::written_part`] for a store that knows in which channels a user has written, and no more: reads these
+/// channels.
 pub(crate) fn written_in_channels<S: Store + ?Sized>(
     store: &S,
     user: UserId,

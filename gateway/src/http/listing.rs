@@ -1,8 +1,8 @@
 //! Listings that only lead forward, page by page: groups, members, friends (docs/protocol.md, sections 5 and 7).
 //!
 //! The store reads one item more than the page holds, to tell whether there are more. A cursor is the place of a page's
-//! last item, or the place up to which the store has looked. It is valid for this listing only: the listing of another user or group, or with another filter, is a
-//! different one.
+//! last item, or the place up to which the store has looked. It is valid for this listing only: the listing of another
+//! user or group, or with another filter, is a different one.
 
 use engine::id::{Timestamp, UserId};
 use engine::social::friend::FriendState;

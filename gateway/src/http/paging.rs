@@ -56,8 +56,8 @@ impl Listing {
         self.limit + 1
     }
 
-    /// Makes the page from the messages that the store has read. If the store has stopped, the cursor that leads on in the
-    /// direction of reading does so from the place where it did, and the page may be empty.
+    /// Makes the page from the messages that the store has read. If the store has stopped, the cursor that leads on in
+    /// the direction of reading does so from the place where it did, and the page may be empty.
     pub fn page(&self, read: Part<Message, MessageId>) -> Page {
         let Part { items: mut messages, stopped } = read;
         let stopped = stopped.filter(|id| self.holds(*id));

@@ -236,8 +236,8 @@ pub fn look_up(store: &dyn Store, request: &StoreRequest) -> Result<StoreReceipt
     }
 }
 
-/// The newest messages of a channel: exactly as many as asked for, or all. Fails if too many removed rows are in the way;
-/// the store then knows more of them, and the next attempt comes further.
+/// The newest messages of a channel: exactly as many as asked for, or all. Fails if too many removed rows are in the
+/// way; the store then knows more of them, and the next attempt comes further.
 fn newest(store: &dyn Store, channel: &ChannelId, limit: usize) -> Result<Vec<Message>, Failure> {
     let (mut messages, mut from) = (Vec::new(), PageStart::Newest);
     for _ in 0..NEWEST_PARTS_MAX {

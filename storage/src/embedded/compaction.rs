@@ -202,8 +202,9 @@ impl Work {
 
 /// The strategy for the next step, and the most bytes that the step reads, and therefore writes.
 ///
-/// Messages and the notes of which user has written where, and in which passages, are almost all of the data, and are seldom removed. The other
-/// tables are small, and some of their rows are added and removed often; `Leveled` drops removed rows sooner.
+/// Messages and the notes of which user has written where, and in which passages, are almost all of the data, and are
+/// seldom removed. The other tables are small, and some of their rows are added and removed often; `Leveled` drops
+/// removed rows sooner.
 fn next_step(table: Table, part: Part, levels: &[Level; LEVELS]) -> Option<(Strategy, u64)> {
     let tiers = Tiers::default();
     let step = match (table, part) {

@@ -24,9 +24,9 @@ use crate::keys::{self, Span, Table};
 use crate::record::{self, Damage};
 use crate::{Failure, Write, Written, change};
 
-/// Sequence numbers of a channel in one part. A user has one passage in each part in which the user has written, or more
-/// if the cache has forgotten the first. The deletion of an account reads this many rows for each passage, and a user who
-/// writes often has two more rows for each part.
+/// Sequence numbers of a channel in one part. A user has one passage in each part in which the user has written, or
+/// more if the cache has forgotten the first. The deletion of an account reads this many rows for each passage, and a
+/// user who writes often has two more rows for each part.
 pub const PASSAGE_MESSAGES: u64 = 1 << 14;
 
 /// The changes of a group of writes that is not committed yet.
@@ -195,8 +195,8 @@ impl<'a> Draft<'a> {
         }))
     }
 
-    /// Stores a new message, and notes that its sender has written in the channel, and from where on in this part of it.
-    /// Reads nothing: with a million channels each read would be a read from the disk.
+    /// Stores a new message, and notes that its sender has written in the channel, and from where on in this part of
+    /// it. Reads nothing: with a million channels each read would be a read from the disk.
     fn insert(&mut self, message: &Message) {
         if self.note_passage(message) {
             self.put(Table::Authored, keys::authored(message.sender, &message.channel), Vec::new());
@@ -212,8 +212,8 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Notes that a passage of its sender begins with this message, and returns true, unless the cache knows that one in
-    /// the same part of the channel has begun.
+    /// Notes that a passage of its sender begins with this message, and returns true, unless the cache knows that one
+    /// in the same part of the channel has begun.
     pub fn note_passage(&mut self, message: &Message) -> bool {
         let Message { sender, channel, id, sequence, .. } = message;
         let begins = !self.cache.authors.note_in(*sender, channel, sequence.0 / PASSAGE_MESSAGES);

@@ -23,8 +23,8 @@ use crate::record::{self, Damage, StoreMeta};
 ///
 /// Format 1 had messages, accounts and logouts. Format 2 added groups, friends and notifications, and the notes of
 /// which user has written where. Format 3 has the logouts also in the order of time, and stores a channel's head only
-/// when a message is removed. Format 4 counts each user's groups, and has marks in place of removed rows (`dead.rs`), and notes in which
-/// passages of channels users have written.
+/// when a message is removed. Format 4 counts each user's groups, and has marks in place of removed rows (`dead.rs`),
+/// and notes in which passages of channels users have written.
 pub const FORMAT: u32 = 4;
 
 /// fjall's background threads. One is enough, as it flushes and does not merge. With two, the first puts every request

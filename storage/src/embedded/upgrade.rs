@@ -1,7 +1,7 @@
 //! Upgrades a store of an earlier format. Its tables stay as they are. The tables that it lacked have just been
-//! created, empty. Three of them must be filled from the old ones: the notes of which user has written where, so that an
-//! account can be deleted with all its messages; the revocations in the order of time, so that they can be forgotten;
-//! and the counts of each user's groups. Heads need nothing: each channel's head is stored already.
+//! created, empty. Three of them must be filled from the old ones: the notes of which user has written where, so that
+//! an account can be deleted with all its messages; the revocations in the order of time, so that they can be
+//! forgotten; and the counts of each user's groups. Heads need nothing: each channel's head is stored already.
 //!
 //! The new format is recorded only when everything is synced. So an upgrade that was interrupted starts again at the
 //! next start.

@@ -23,8 +23,8 @@ pub enum Direction {
     Falling,
 }
 
-/// The rows of a span in order, without the removed ones. It ends after `ROWS_EXAMINED_MAX` rows: then [`Self::stopped`]
-/// says where.
+/// The rows of a span in order, without the removed ones. It ends after `ROWS_EXAMINED_MAX` rows: then
+/// [`Self::stopped`] says where.
 pub struct Walk<'a> {
     tables: &'a Tables,
     table: Table,
