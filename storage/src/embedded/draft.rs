@@ -168,7 +168,7 @@ impl<'a> Draft<'a> {
         let mut drafted = self.changes[table as usize].range(span.clone()).peekable();
         let keyspace = self.tables.keyspace(table);
         let read = |span| keyspace.range(span);
-        let mut walk = Walk::new(self.tables, table, (span, Direction::Rising), None, read);
+        let mut walk = Walk::new(self.tables.for_walks(), table, (span, Direction::Rising), None, read);
         let stored = std::iter::from_fn(move || {
             let row = walk.next();
             let stopped = row.is_none() && walk.stopped().is_some();

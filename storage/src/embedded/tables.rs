@@ -120,6 +120,11 @@ impl Tables {
         self.rows_read.load(Ordering::Relaxed)
     }
 
+    /// What walks need to know and to count.
+    pub fn for_walks(&self) -> (&Hollows, &AtomicU64) {
+        (&self.hollows, &self.rows_read)
+    }
+
     /// Counts rows that were looked at.
     pub fn count_rows(&self, rows: usize) {
         self.rows_read.fetch_add(rows as u64, Ordering::Relaxed);
@@ -203,7 +208,7 @@ impl View<'_> {
     pub fn walk(&self, table: Table, span: Span, direction: Direction) -> Walk<'_> {
         let keyspace = self.tables.keyspace(table);
         let read = move |span| self.snapshot.range(keyspace, span);
-        Walk::new(self.tables, table, (span, direction), Some(self.reading), read)
+        Walk::new(self.tables.for_walks(), table, (span, direction), Some(self.reading), read)
     }
 
     /// The last row of a span, if there is one and it was not removed.

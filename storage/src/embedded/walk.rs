@@ -1,13 +1,13 @@
 //! Reads of ranges that examine a bounded number of rows, removed rows included, whatever the table holds.
 
 use std::ops::Bound::{self, Excluded, Included, Unbounded};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fjall::{Iter, Slice};
 
 use super::dead::is_mark;
 use super::failures::unreadable;
-use super::hollows::Reading;
-use super::tables::Tables;
+use super::hollows::{Hollows, Reading};
 use crate::Failure;
 use crate::keys::{Span, Table};
 
@@ -26,7 +26,9 @@ pub enum Direction {
 /// The rows of a span in order, without the removed ones. It ends after `ROWS_EXAMINED_MAX` rows: then
 /// [`Self::stopped`] says where.
 pub struct Walk<'a> {
-    tables: &'a Tables,
+    hollows: &'a Hollows,
+    /// Counts the rows that all walks and look-ups examine.
+    rows_read: &'a AtomicU64,
     table: Table,
     direction: Direction,
     reading: Option<Reading>,
@@ -54,7 +56,7 @@ struct Marks {
 impl<'a> Walk<'a> {
     /// A walk over a span. `reading` watches it, unless the committer walks.
     pub fn new(
-        tables: &'a Tables,
+        (hollows, rows_read): (&'a Hollows, &'a AtomicU64),
         table: Table,
         (span, direction): (Span, Direction),
         reading: Option<Reading>,
@@ -62,7 +64,8 @@ impl<'a> Walk<'a> {
     ) -> Self {
         let rows = Some(read(span.clone()));
         Self {
-            tables,
+            hollows,
+            rows_read,
             table,
             direction,
             reading,
@@ -95,7 +98,7 @@ impl<'a> Walk<'a> {
 
     /// Passes a mark, and the hollow around it if one is known.
     fn pass(&mut self, key: Slice) {
-        let known = self.tables.hollows.around(self.table, &key);
+        let known = self.hollows.around(self.table, &key);
         let to = match (known, self.direction) {
             (None, _) => None,
             (Some((_, last)), Direction::Rising) => Some(Slice::from(last)),
@@ -129,7 +132,7 @@ impl<'a> Walk<'a> {
             return;
         };
         let (first, last) = if self.direction == Direction::Rising { (from, to) } else { (to, from) };
-        self.tables.hollows.note(self.reading, self.table, &first, &last);
+        self.hollows.note(self.reading, self.table, &first, &last);
     }
 }
 
@@ -165,7 +168,7 @@ impl Iterator for Walk<'_> {
 impl Drop for Walk<'_> {
     fn drop(&mut self) {
         self.note_hollow();
-        self.tables.count_rows(self.examined);
+        self.rows_read.fetch_add(self.examined as u64, Ordering::Relaxed);
     }
 }
 
