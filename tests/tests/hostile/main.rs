@@ -4,5 +4,6 @@
 //! Nothing here is judged by the time that it takes.
 
 mod bodies;
+mod sessions;
 mod sign_ins;
 mod stage;

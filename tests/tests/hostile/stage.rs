@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tests::harness::{Launch, RawSocket, SERVER_KEY, Server, data_dir};
 
@@ -14,6 +15,9 @@ pub const BYSTANDER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 
 /// An attack takes thousands of descriptors, and a process has not so many for several attacks.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// How long a test waits for a number. It is reached at once unless something is wrong or the machine is very busy.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The least requests of a bystander beside an attack.
 const REQUESTS_MIN: usize = 20;
@@ -27,9 +31,15 @@ pub struct Stage {
 
 impl Stage {
     pub fn launch() -> Self {
+        Self::launch_with(|launch| launch)
+    }
+
+    /// A stage whose server has further options.
+    pub fn launch_with(options: impl FnOnce(Launch) -> Launch) -> Self {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let data = data_dir();
-        let server = Launch::on(data.path()).admin("127.0.0.1:0").flag("--session-ttl", 3600).start();
+        let launch = Launch::on(data.path()).admin("127.0.0.1:0").flag("--session-ttl", 3600);
+        let server = options(launch).start();
         Self { server, _data: data, _turn: turn }
     }
 
@@ -65,6 +75,14 @@ impl Stage {
             watching.join().expect("the bystander is served");
             done
         })
+    }
+
+    /// Waits until a number of the operators' page is at least this.
+    pub fn await_metric(&self, name: &str, least: u64) {
+        let begun = Instant::now();
+        while self.metric(name) < least {
+            assert!(begun.elapsed() < PATIENCE, "{name} is {} after {PATIENCE:?}", self.metric(name));
+        }
     }
 
     /// A number of the operators' page.
