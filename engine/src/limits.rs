@@ -112,7 +112,7 @@ pub const USERNAME_BYTES_MAX: usize = 128;
 ///
 /// What happens to a user is told to all of the user's sessions, so their number is a cost that the user's friends cause
 /// for others. People have a few; a stand of kiosks that share an account has some hundreds.
-pub const SESSIONS_PER_USER_MAX: NonZeroU32 = NonZeroU32::new(1000).unwrap();
+pub const SESSIONS_PER_USER_MAX: NonZeroU32 = NonZeroU32::new(1000).expect("it is not zero");
 
 /// Channels that one connection may be in. Beyond it joins are refused.
 pub const SUBSCRIPTIONS_MAX: usize = 1024;
