@@ -19,7 +19,6 @@ use crate::channel::numbering::Numbering;
 use crate::channel::pending::{Pending, PendingPlace};
 use crate::channel::presence::{PresenceChanges, PresenceList, PresenceNews, Return, Telling};
 use crate::channel::recent::Recent;
-use crate::channel::requests_to_chat::RequestsToChat;
 use crate::command::{Event, Rejection, Reply};
 use crate::id::{
     ChannelId, ChannelKind, Epoch, GroupId, MessageId, Monotonic, Now, Sequence, SessionId, ShardId, UserId,
@@ -42,7 +41,6 @@ pub mod owner;
 pub(crate) mod pending;
 mod presence;
 mod recent;
-mod requests_to_chat;
 
 /// The clock's readings and random bits that a channel is given for one step.
 pub struct StepContext {
@@ -60,7 +58,6 @@ pub struct Channel {
     /// The number of members when the owner last called `count_members`.
     members_counted: usize,
     presence_changes: PresenceChanges,
-    requests_to_chat: RequestsToChat,
     departures: Departures,
     recent: Recent,
     /// With more visible members than this, the channel is a crowd.
@@ -140,7 +137,7 @@ enum Work {
         number: u32,
     },
     /// A join whose connection has departed since.
-    AbandonedJoin(UserId),
+    AbandonedJoin,
     /// A change of a group's members. `removes`: it may remove members, so requests after it wait.
     ChangeGroup {
         visitor: Visitor,
@@ -163,7 +160,7 @@ impl Work {
         match self {
             Self::Message(requester, _) => Some(*requester),
             Self::Join { member, number } => Some(Requester { address: member.address, number: *number }),
-            Self::AbandonedJoin(_) | Self::ChangeGroup { .. } | Self::Block(..) | Self::Purge(..) => None,
+            Self::AbandonedJoin | Self::ChangeGroup { .. } | Self::Block(..) | Self::Purge(..) => None,
         }
     }
 }
@@ -186,7 +183,6 @@ impl Channel {
             members: Members::default(),
             members_counted: 0,
             presence_changes: PresenceChanges::default(),
-            requests_to_chat: RequestsToChat::default(),
             departures: Departures::default(),
             recent: Recent::default(),
             room_max,
@@ -204,7 +200,7 @@ impl Channel {
     /// Whether this channel can be dropped without losing anything.
     pub fn is_idle(&self) -> bool {
         let at_rest = self.pending.is_empty() && self.waiting.is_empty() && !matches!(self.history, History::Asked);
-        self.members.is_empty() && at_rest && self.behind.is_empty() && self.requests_to_chat.due().is_none()
+        self.members.is_empty() && at_rest && self.behind.is_empty()
     }
 
     /// Returns the number of members at the last call, and the number now.
@@ -467,7 +463,7 @@ impl Channel {
         match work {
             Work::Message(requester, work) => self.release_message(requester, work, decision, now),
             Work::Join { member, number } => self.release_join(member, number, decision, now),
-            Work::AbandonedJoin(user) => self.release_abandoned_join(user, decision),
+            Work::AbandonedJoin => self.release_abandoned_join(decision),
             Work::ChangeGroup { visitor, removes, .. } => {
                 self.undecided_changes -= usize::from(removes);
                 self.release_group_change(visitor, decision);
@@ -496,17 +492,15 @@ impl Channel {
         assert!(self.held_by.iter().all(has_members), "a shard without members holds nothing back");
     }
 
-    /// When this channel will have a presence event to announce or something to forget, even if nothing else happens
-    /// until then.
+    /// When this channel will have a presence event to announce, even if nothing else happens until then.
     pub fn due(&self) -> Option<Monotonic> {
-        self.presence_changes.due(&self.members).into_iter().chain(self.requests_to_chat.due()).min()
+        self.presence_changes.due(&self.members)
     }
 
     /// Ends the turn: returns its announcements as one batch for each shard that has something to receive.
     /// `number` is the last batch number that the owner gave out.
     pub fn batches(&mut self, epoch: Epoch, now: Monotonic, number: &mut BatchNumber) -> Vec<(ShardId, Batch)> {
         self.announce_presence(Telling::InTurn, now);
-        self.requests_to_chat.forget_old(now);
         self.departures.end_turn(*number);
         self.announcements.batches(&self.id, epoch, &self.members, number)
     }

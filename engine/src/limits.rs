@@ -132,11 +132,6 @@ pub const CROWD_SAMPLE_MAX: usize = 20;
 /// How often a crowd's members are told the count.
 pub const CROWD_EVENT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A user who leaves a direct channel and joins again within this time sends the other no second request to chat.
-///
-/// Each request is stored and pushed, so a user who joins and leaves all the time would fill the other's notifications.
-pub const REQUEST_TO_CHAT_INTERVAL: Duration = Duration::from_secs(10);
-
 /// Joins and leaves of a room that are told at once in a second, as long as no more of them come. Beyond it the room's
 /// presence is told as the net change, once in `CROWD_EVENT_INTERVAL`.
 ///

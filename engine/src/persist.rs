@@ -78,7 +78,7 @@ pub enum Admission {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DirectRequest {
     Send,
-    /// The other is a visible member of the channel, or was sent the same request a moment ago.
+    /// The other is already a visible member of the channel.
     NotNeeded,
 }
 

@@ -34,8 +34,7 @@ impl Channel {
             Gate::Direct(one, other) => {
                 let other = if one == user { other } else { one };
                 let there = self.members.visible_after(None).any(|member| member.presence.user == other);
-                let wanted = !there && self.requests_to_chat.may_send(user, context.now.monotonic);
-                let request = if wanted { DirectRequest::Send } else { DirectRequest::NotNeeded };
+                let request = if there { DirectRequest::NotNeeded } else { DirectRequest::Send };
                 let username = member.presence.username.clone();
                 Admission::Direct { user, username, other, request, time: context.now.wall }
             }
@@ -44,9 +43,6 @@ impl Channel {
     }
 
     pub(super) fn release_join(&mut self, member: Member, number: u32, decision: Decision, now: Monotonic) {
-        if decision.is_err() {
-            self.requests_to_chat.not_sent(member.presence.user);
-        }
         let rejection = match decision {
             Ok(StoreReceipt::Admitted(notice)) => {
                 self.notify(notice.into_iter().collect());
@@ -73,20 +69,16 @@ impl Channel {
         let of_this = |member: &Member| member.address == address;
         self.waiting.retain(|work| !matches!(work, Submitted::Join { member, .. } if of_this(member)));
         for work in self.pending.works_mut() {
-            if let Work::Join { member, .. } = work
-                && of_this(member)
-            {
-                *work = Work::AbandonedJoin(member.presence.user);
+            if matches!(work, Work::Join { member, .. } if of_this(member)) {
+                *work = Work::AbandonedJoin;
             }
         }
     }
 
     /// The store may have sent the other user a request to chat.
-    pub(super) fn release_abandoned_join(&mut self, user: UserId, decision: Decision) {
-        match decision {
-            Ok(StoreReceipt::Admitted(notice)) => self.notify(notice.into_iter().collect()),
-            Ok(_) => {}
-            Err(_) => self.requests_to_chat.not_sent(user),
+    pub(super) fn release_abandoned_join(&mut self, decision: Decision) {
+        if let Ok(StoreReceipt::Admitted(notice)) = decision {
+            self.notify(notice.into_iter().collect());
         }
     }
 

@@ -25,7 +25,7 @@ pub struct Owner {
     members: usize,
     /// Channels that may have something to announce at the end of this turn.
     touched: Vec<ChannelId>,
-    /// Channels with a presence event that waits or with something to forget, and when.
+    /// Channels with a presence event that waits, and when it may be announced.
     due: BTreeMap<ChannelId, Monotonic>,
     /// Readings of newest messages so far. A number that a reading was prepared with is never used again.
     readings: u64,
