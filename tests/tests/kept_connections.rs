@@ -54,7 +54,9 @@ fn expect_pong(socket: &mut RawSocket, case: &str) {
 }
 
 fn launched(data: &tempfile::TempDir) -> Server {
-    Launch::on(data.path()).flag("--session-ttl", 3600).admin("127.0.0.1:0").start()
+    let launch = Launch::on(data.path()).flag("--session-ttl", 3600).admin("127.0.0.1:0");
+    // Some tests open thousands of sessions of one user.
+    launch.flag("--sessions-per-user", 0).start()
 }
 
 #[test]
