@@ -81,15 +81,15 @@ struct Figures {
 }
 
 /// How a server with so many shards is started, and with how many clients.
-struct Place {
+struct Layout {
     launch: Launch,
     clients: usize,
     /// What cannot be shown, because server and clients share cores.
     sharing: Option<String>,
 }
 
-impl Place {
-    fn of(shards: usize, options: &Options) -> Result<Place, Failure> {
+impl Layout {
+    fn of(shards: usize, options: &Options) -> Result<Layout, Failure> {
         let cores = cpu::allowed_cpus()?.len();
         let most_shards = options.shards.iter().copied().max().unwrap_or(1);
         // Clients get the cores that the largest number of shards leaves free, so that every number of shards is
@@ -107,7 +107,7 @@ impl Place {
                  of them: 4 cores, for two shards and two clients."
             )
         });
-        Ok(Place { launch, clients, sharing })
+        Ok(Layout { launch, clients, sharing })
     }
 }
 
@@ -116,21 +116,21 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     if options.shards.contains(&0) {
         return Err(Failure::Options("--shards must be above zero".into()));
     }
-    let places = options.shards.iter().map(|&shards| Place::of(shards, options)).collect::<Result<Vec<_>, _>>()?;
+    let layouts = options.shards.iter().map(|&shards| Layout::of(shards, options)).collect::<Result<Vec<_>, _>>()?;
     // Printed before anything is measured, and again with the figures.
-    places.iter().filter_map(|place| place.sharing.as_ref()).for_each(|text| eprintln!("{text}"));
+    layouts.iter().filter_map(|layout| layout.sharing.as_ref()).for_each(|text| eprintln!("{text}"));
     let mut all: Vec<Figures> = Vec::new();
     for round in 0..options.runs.repeat {
-        for place in &places {
-            let shards = place.launch.shards;
+        for layout in &layouts {
+            let shards = layout.launch.shards;
             let known = all.iter().rev().find(|figures| figures.shards == shards);
             let near = known.map(|figures| figures.deliveries_per_second);
-            let figures = Asking { options, place, filled: None }.most(near, round)?;
+            let figures = Asking { options, layout, filled: None }.most(near, round)?;
             let nothing = || Failure::Faulty(format!("with {shards} shards no rate at all was carried"));
             all.push(figures.ok_or_else(nothing)?);
         }
     }
-    print(options, &places, &all)
+    print(options, &layouts, &all)
 }
 
 /// A server and its clients' full rooms. The server is dropped first, or it would have to handle every member's leave.
@@ -142,7 +142,7 @@ struct Filled {
 /// Offers one rate after another.
 struct Asking<'a> {
     options: &'a Options,
-    place: &'a Place,
+    layout: &'a Layout,
     /// Empty after a run that lost messages or members.
     filled: Option<Filled>,
 }
@@ -150,7 +150,7 @@ struct Asking<'a> {
 impl Asking<'_> {
     /// The most deliveries per second at which no member is lost and every client's p99 is below a second.
     fn most(mut self, near: Option<f64>, round: usize) -> Result<Option<Figures>, Failure> {
-        let Place { clients, ref launch, .. } = *self.place;
+        let Layout { clients, ref launch, .. } = *self.layout;
         let quiet = self.offer(QUIET_RATE * (clients * self.options.members) as f64, round)?;
         let Some(quiet) = quiet else { return Ok(None) };
         let search = near.map_or(Search::from(START_PER_CLIENT * clients as f64), Search::near);
@@ -173,7 +173,7 @@ impl Asking<'_> {
             Some(filled) => filled,
             None => self.open()?,
         };
-        let rate = deliveries / (self.place.clients * self.options.members) as f64;
+        let rate = deliveries / (self.layout.clients * self.options.members) as f64;
         let before = filled.usage()?;
         filled.clients.iter_mut().try_for_each(|client| client.tell(&rate))?;
         let (mut runs, mut whole) = (Vec::new(), true);
@@ -190,13 +190,13 @@ impl Asking<'_> {
         whole &= runs.iter().all(Run::nothing_lost);
         self.filled = whole.then_some(filled);
         let carried = whole && runs.iter().all(Run::carried);
-        Ok(carried.then(|| Figures::of(self.place.launch.shards, round, &runs, spent)))
+        Ok(carried.then(|| Figures::of(self.layout.launch.shards, round, &runs, spent)))
     }
 
     fn open(&self) -> Result<Filled, Failure> {
-        let server = Server::start(Kind::Stentor, &self.place.launch)?;
+        let server = Server::start(Kind::Stentor, &self.layout.launch)?;
         let token = server.token()?;
-        let clients = (0..self.place.clients).map(|number| self.start_client(&server, &token, number));
+        let clients = (0..self.layout.clients).map(|number| self.start_client(&server, &token, number));
         let clients = clients.collect::<io::Result<Vec<_>>>()?;
         for client in &clients {
             let filled: Result<(), String> = client.hear(OPENING_TIME_MAX)?;
@@ -207,7 +207,7 @@ impl Asking<'_> {
 
     fn start_client(&self, server: &Server, token: &str, number: usize) -> io::Result<Companion> {
         // Clients get cores from the last one down, so that shared cores are those of the last shards.
-        let cpus = &self.place.launch.client_cpus;
+        let cpus = &self.layout.launch.client_cpus;
         let cpu = cpus[cpus.len() - 1 - number % cpus.len()];
         let Runs { payload, secs, .. } = self.options.runs;
         let crowd = Crowd {
@@ -219,7 +219,7 @@ impl Asking<'_> {
             secs,
             server_pid: server.pid(),
         };
-        Companion::start("crowd-of-shards", &crowd, &self.place.launch, &[cpu])
+        Companion::start("crowd-of-shards", &crowd, &self.layout.launch, &[cpu])
     }
 }
 
@@ -274,15 +274,15 @@ fn fill(options: &Crowd) -> Result<Room, Failure> {
     Ok(room)
 }
 
-fn print(options: &Options, places: &[Place], all: &[Figures]) -> Result<(), Failure> {
-    let clients = places.first().map_or(0, |place| place.clients);
+fn print(options: &Options, layouts: &[Layout], all: &[Figures]) -> Result<(), Failure> {
+    let clients = layouts.first().map_or(0, |layout| layout.clients);
     println!("{}", Conditions::here());
     println!(
         "{clients} client process(es), each with a room of {}: the most deliveries/s at which nobody is lost, every \
          message arrives once and in order, and p99 stays below a second. Medians of {} rounds.",
         options.members, options.runs.repeat
     );
-    for Place { launch: Launch { shards, server_cpus, client_cpus, .. }, sharing, .. } in places {
+    for Layout { launch: Launch { shards, server_cpus, client_cpus, .. }, sharing, .. } in layouts {
         println!("{shards} shards on cores {server_cpus:?}, clients on {client_cpus:?}.");
         sharing.iter().for_each(|text| println!("{text}"));
     }
@@ -295,8 +295,8 @@ fn print(options: &Options, places: &[Place], all: &[Figures]) -> Result<(), Fai
     let cost = |shards| of(shards, |figures| figures.quiet_cpu_us_per_delivery);
     let first = options.shards.first().copied().unwrap_or(1);
     let (mut goals, mut rows) = (Vec::new(), Vec::new());
-    for place in places {
-        let shards = place.launch.shards;
+    for layout in layouts {
+        let shards = layout.launch.shards;
         let growth = ratio(delivered(shards), delivered(first));
         let cost_growth = ratio(cost(shards), cost(first));
         let figures = [
@@ -313,7 +313,7 @@ fn print(options: &Options, places: &[Place], all: &[Figures]) -> Result<(), Fai
         rows.push(report::row(shards, figures));
         if shards != first {
             let question = format!("throughput of {shards} shards grows: × the first");
-            goals.push(Goal::new(question, growth.filter(|_| place.sharing.is_none()), Bound::AtLeast(GROWTH_MIN)));
+            goals.push(Goal::new(question, growth.filter(|_| layout.sharing.is_none()), Bound::AtLeast(GROWTH_MIN)));
             let question = format!("a delivery with {shards} shards in a quiet room, CPU time: × the first");
             goals.push(Goal::new(question, cost_growth, Bound::AtMost(COST_GROWTH_MAX)));
         }
