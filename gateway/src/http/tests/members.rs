@@ -144,7 +144,8 @@ fn refusals() {
 fn every_refusal_of_an_owner_has_its_code() {
     let world = World::new();
     let alice = world.sign_in("alice");
-    let id = Uuid::from_u128(8).to_string();
+    // The owner is asked only if the caller's own role does not decide.
+    let id = group(&world, &alice, json!({ "name": "one" }));
     for (refusal, join, delete) in [
         (None, (503, 14), (503, 14)),
         (Some(GroupRefusal::NotFound), (404, 5), (400, 3)),
