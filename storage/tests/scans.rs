@@ -149,6 +149,39 @@ fn groups_that_are_gone() {
     assert!(read <= FEW, "{read} rows");
 }
 
+/// Of a group's messages nine in ten were removed, so between two that are left there are few marks.
+#[test]
+fn what_is_left_of_a_group_goes_with_later_writes_whatever_was_removed_before() {
+    const MESSAGES: u32 = 6_000;
+    let mut world = World::<OnDisk>::of(2);
+    (1..=2).for_each(|number| world.make(number, 1));
+    let channel = channel_of(1);
+    for start in (1..=MESSAGES).step_by(1000) {
+        let numbers = start..start + 1000;
+        commit(world.store(), &numbers.clone().map(|number| insert(&channel, number, 1)).collect::<Vec<_>>());
+        let removed = numbers.filter(|number| number % 10 != 0);
+        commit(world.store(), &removed.map(|number| remove(&channel, number, 1)).collect::<Vec<_>>());
+    }
+    assert_eq!(world.act(1, 1, GroupAct::Delete), "deleted");
+    assert_eq!(world.act(2, 1, GroupAct::Delete), "deleted");
+    let store = world.store();
+    let left = || {
+        read_whole(store, |after| {
+            let from = after.map_or(PageStart::Oldest, |id| PageStart::Oldest.behind(id));
+            store.messages_part(&channel, from, 101).unwrap()
+        })
+        .0
+    };
+    assert!(!left().is_empty(), "the first write removes only a part");
+    for number in 1..=30 {
+        let (_, read) = rows(store, || commit(store, &[insert(&room("lobby"), number, 2)]));
+        assert!(read <= ROWS_MAX + 2 * FEW, "{read} rows for a write");
+    }
+    assert_eq!(left(), []);
+    let (_, read) = rows(store, || commit(store, &[insert(&room("lobby"), 31, 2)]));
+    assert!(read <= FEW, "{read} rows when nothing is left");
+}
+
 #[test]
 fn comings_and_goings_in_a_group() {
     let mut world = World::<OnDisk>::of(5);

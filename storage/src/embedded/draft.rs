@@ -133,6 +133,7 @@ impl<'a> Draft<'a> {
         let done = steps(self);
         let undo = self.undo.take().unwrap_or_default();
         if done.is_err() {
+            let noted = undo.iter().any(|(table, ..)| matches!(table, Table::Authored | Table::Passages));
             for (table, key, before) in undo.into_iter().rev() {
                 let changes = &mut self.changes[table as usize];
                 match before {
@@ -140,7 +141,10 @@ impl<'a> Draft<'a> {
                     None => changes.remove(&key),
                 };
             }
-            self.cache.authors.forget();
+            // What the cache has learnt of authors is undone, too.
+            if noted {
+                self.cache.authors.forget();
+            }
         }
         done
     }

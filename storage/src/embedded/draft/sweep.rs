@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::Draft;
 use crate::Failure;
 use crate::embedded::failures::parsed;
-use crate::keys::{self, Listed, Table};
+use crate::keys::{self, Listed, Span, Table};
 use crate::record::{self, Leftover};
 use crate::rows::Rows;
 
@@ -74,6 +74,15 @@ impl Remains {
     }
 }
 
+/// How a walk over rows to be swept ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    /// At the end of the rows, or with as many as were asked for.
+    Ended,
+    /// It has examined as many rows as a walk may.
+    Stopped,
+}
+
 impl Draft<'_> {
     /// Notes that there is something to sweep.
     pub fn leave_over(&mut self, remains: Remains) {
@@ -84,7 +93,11 @@ impl Draft<'_> {
     /// Removes rows up to the bound, and notes the rest.
     pub fn sweep_first(&mut self, remains: Remains) -> Result<(), Failure> {
         self.leave_over(remains);
-        self.sweep_one(remains, Leftover::default(), SWEEP_ROWS_MAX).map(|_| ())
+        match self.sweep_one(remains, Leftover::default(), SWEEP_ROWS_MAX) {
+            // Too many removed rows come first: the rest is noted, and later writes find the way past them.
+            Err(Failure::Passing(_)) => Ok(()),
+            swept => swept.map(|_| ()),
+        }
     }
 
     /// Removes leftover rows up to the bound. If some are damaged, sweeping stops until there are new leftovers or
@@ -108,7 +121,7 @@ impl Draft<'_> {
         }
     }
 
-    /// Returns how many rows were removed, or `None` if there are no leftovers.
+    /// Returns how much of the bound is used up, or `None` if there are no leftovers.
     fn sweep_next(&mut self, rows_max: usize) -> Result<Option<usize>, Failure> {
         let Some(row) = self.rows(Table::Leftovers, keys::beginning_with(&[], None)).next().transpose()? else {
             return Ok(None);
@@ -122,16 +135,15 @@ impl Draft<'_> {
         let mut swept = 0;
         for (table, prefix) in remains.places().into_iter().skip(usize::from(leftover.step)) {
             let after = Some(leftover.from.as_slice()).filter(|from| !from.is_empty());
-            let rows = self.rows(table, keys::beginning_with(&prefix, after)).take(rows_max - swept);
-            let keys = rows.map(|row| row.map(|(key, _)| key)).collect::<Result<Vec<_>, _>>()?;
+            let (keys, way) = self.rows_to_sweep(table, keys::beginning_with(&prefix, after), rows_max - swept)?;
             for key in &keys {
                 self.sweep_row(table, key)?;
             }
             swept += keys.len();
-            if let Some(last) = keys.last().filter(|_| swept == rows_max) {
+            if let Some(last) = keys.last().filter(|_| swept == rows_max || way == Way::Stopped) {
                 leftover.from.clone_from(last);
                 self.put(Table::Leftovers, remains.key(), record::encode_leftover(&leftover));
-                return Ok(swept);
+                return Ok(if way == Way::Stopped { rows_max } else { swept });
             }
             leftover = Leftover { step: leftover.step + 1, from: Vec::new() };
         }
@@ -140,6 +152,20 @@ impl Draft<'_> {
         }
         self.delete(Table::Leftovers, remains.key());
         Ok(swept)
+    }
+
+    /// The first rows of a span, and whether the walk came to their end. Fails only if the walk stopped before it found
+    /// one: then all that it has examined is a hollow, and the next walk jumps over it.
+    fn rows_to_sweep(&self, table: Table, span: Span, rows_max: usize) -> Result<(Vec<Vec<u8>>, Way), Failure> {
+        let mut keys = Vec::new();
+        for row in self.rows(table, span).take(rows_max) {
+            match row {
+                Ok((key, _)) => keys.push(key),
+                Err(Failure::Passing(_)) if !keys.is_empty() => return Ok((keys, Way::Stopped)),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok((keys, Way::Ended))
     }
 
     /// Removes a row with its counterparts.
