@@ -332,6 +332,7 @@ impl Shard {
     /// Ends the turn: what channels have announced is told to the homes on this shard and on others.
     pub fn finish_turn(&mut self, now: Timestamp, effects: &mut Effects) {
         self.begin(now);
+        self.home.judge_parked(&mut self.outbox);
         self.home.tell_departures(&mut self.outbox);
         self.home.tell_statuses(&mut self.outbox);
         // An announcement may release a request that waited for it, and that may be announced as well. It ends, because

@@ -7,6 +7,7 @@
 //! (`ROTATION_INTERVAL`), so that each write carries more. The first message after a rest is sent at once.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::ops::Bound;
 
 use slab::Slab;
 
@@ -70,6 +71,10 @@ pub struct Subscribers {
     waiting: BTreeSet<AudienceKey>,
     /// The memory that all logs hold.
     log_bytes: u64,
+    /// The audience with parked members that was judged last, at rest or not.
+    judged: Option<AudienceKey>,
+    /// Backlogs that have become high or low because members left. They are not reported yet.
+    turned: Vec<(ChannelId, Backlog)>,
     /// Audiences whose pass is under way, served in turn, with their serials. An audience that ends stays in this
     /// queue, and is skipped when its turn comes.
     active: VecDeque<(AudienceKey, u64)>,
@@ -210,12 +215,48 @@ impl Subscribers {
             if let Some(listening) = self.channels.get_mut(&audience.channel) {
                 listening.audiences.iter_mut().filter(|slot| **slot == Some(key)).for_each(|slot| *slot = None);
                 if listening.audiences.iter().all(Option::is_none) {
+                    // A later subscriber begins with a low backlog, and would never report that it is low again.
+                    if listening.backlog == Backlog::High {
+                        self.turned.push((audience.channel.clone(), Backlog::Low));
+                    }
                     self.channels.remove(&audience.channel);
                     give_back(&mut self.channels);
+                } else if let Some(backlog) = self.backlog(&audience.channel) {
+                    self.turned.push((audience.channel.clone(), backlog));
                 }
             }
         }
         moved
+    }
+
+    /// Backlogs that have turned because members left, since the last call.
+    pub fn take_turned_backlogs(&mut self) -> Vec<(ChannelId, Backlog)> {
+        std::mem::take(&mut self.turned)
+    }
+
+    /// If the logs hold more than half of what they may, looks at the parked members of one audience, whether or not it
+    /// has anything to deliver: reports those that are too far behind, and forgets what no member needs. The audiences
+    /// take turns from call to call.
+    pub fn judge_parked(&mut self, rules: &Rules, report: &mut PassReport) {
+        if self.log_bytes <= rules.logs_bytes_max / 2 {
+            return;
+        }
+        let after = self.judged.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.waiting.range((after, Bound::Unbounded)).next().or(self.waiting.first()).copied();
+        self.judged = next;
+        let (Some(key), allowed) = (next, self.lag_allowed(rules)) else { return };
+        let audience = &mut self.audiences[key.0 as usize];
+        let before = audience.levels();
+        let end = audience.log.end();
+        let parked = || audience.members.iter().filter(|member| member.parked);
+        let far = parked().filter(|member| end.0 - member.cursor.0 > allowed);
+        report.lagging.extend(far.map(|member| (member.slot, key)));
+        if audience.owed == 0 {
+            let slowest = parked().map(|member| member.cursor).min().unwrap_or(end);
+            audience.log.trim(slowest);
+            audience.tally.trim(slowest);
+        }
+        self.count(key, before);
     }
 
     /// Appends frames to the channel's logs, and starts their passes.

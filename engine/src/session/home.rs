@@ -378,6 +378,9 @@ impl Home {
 
     /// Tells the owners of channels that members have departed: as many as one turn may cost. Must be called once a turn.
     pub fn tell_departures(&mut self, outbox: &mut Outbox) {
+        for (channel, state) in self.subscribers.take_turned_backlogs() {
+            outbox.backlog(channel, state);
+        }
         let turn = self.departures.len().min(DEPARTURES_TURN_MAX);
         for (connection, channel) in self.departures.drain(..turn) {
             depart(connection, &channel, outbox);
@@ -416,6 +419,20 @@ impl Home {
                 park(connection, &mut self.subscribers);
             }
         }
+        self.let_laggards_go(outbox);
+        for (channel, state) in std::mem::take(&mut self.report.backlogs) {
+            outbox.backlog(channel, state);
+        }
+    }
+
+    /// Judges members whose sockets are full, if what they are owed fills much of the memory for logs. Must be called
+    /// once a turn.
+    pub fn judge_parked(&mut self, outbox: &mut Outbox) {
+        self.subscribers.judge_parked(&self.rules, &mut self.report);
+        self.let_laggards_go(outbox);
+    }
+
+    fn let_laggards_go(&mut self, outbox: &mut Outbox) {
         let allowed = self.subscribers.lag_allowed(&self.rules);
         for (slot, key) in std::mem::take(&mut self.report.lagging) {
             let Some(connection) = self.connections.in_slot(slot).filter(|connection| !connection.closing) else {
@@ -432,9 +449,6 @@ impl Home {
                     self.let_go(id, &reason, outbox);
                 }
             }
-        }
-        for (channel, state) in std::mem::take(&mut self.report.backlogs) {
-            outbox.backlog(channel, state);
         }
     }
 

@@ -495,6 +495,62 @@ fn who_reads_nothing_in_many_rooms_holds_a_bounded_memory_and_gives_it_back() {
 }
 
 #[test]
+fn parked_members_of_quiet_channels_are_judged_when_logs_fill_the_memory() {
+    let rules = Rules { lag_bytes_max: 1024 * 1024, logs_bytes_max: 8 * 1024 * 1024, ..ANY_LAG };
+    let (mut subscribers, mut report) = (Subscribers::default(), PassReport::default());
+    let mut many = Frames::default();
+    while many.of(Format::Json).bytes.len() < 200 * 1024 {
+        many.push(&Event::Message(message(&ChannelId::room("lobby").unwrap(), 1)), Format::ALL.into_iter());
+    }
+    let mut places = BTreeMap::new();
+    for slot in 0..40 {
+        let channel = ChannelId::room(&format!("room-{slot}")).unwrap();
+        let (key, index) = subscribers.subscribe(&channel, Format::Json, slot, Reached::default());
+        places.insert(key, index);
+        subscribers.append(&channel, &many);
+        while subscribers.is_busy() {
+            subscribers.pass(Monotonic(0), &mut Narrow(0), &rules, &mut report);
+        }
+    }
+    report.lagging.clear();
+    assert!(subscribers.standing().log_bytes > rules.logs_bytes_max * 3 / 4, "{}", subscribers.standing().log_bytes);
+    // No channel has anything to deliver.
+    for _ in 0..2 * places.len() {
+        subscribers.judge_parked(&rules, &mut report);
+        for (_, key) in report.lagging.drain(..) {
+            if let Some(index) = places.remove(&key) {
+                subscribers.unsubscribe(key, index);
+            }
+        }
+        subscribers.invariants();
+    }
+    let log_bytes = subscribers.standing().log_bytes;
+    assert!(log_bytes < rules.logs_bytes_max, "{log_bytes} bytes are left");
+    assert!(subscribers.lag_allowed(&rules) > 200 * 1024, "those who are left are not too far behind");
+    assert!(places.len() > 10, "{} are left", places.len());
+}
+
+#[test]
+fn a_high_backlog_ends_with_the_last_member() {
+    let channel = ChannelId::room("lobby").unwrap();
+    let (mut subscribers, mut report) = (Subscribers::default(), PassReport::default());
+    let places: Vec<_> =
+        (0..2).map(|slot| subscribers.subscribe(&channel, Format::Json, slot, Reached::default())).collect();
+    let mut many = Frames::default();
+    while many.of(Format::Json).bytes.len() as u64 <= BACKLOG_BYTES_HIGH {
+        many.push(&Event::Message(message(&channel, 1)), Format::ALL.into_iter());
+    }
+    subscribers.append(&channel, &many);
+    let one_visit = Rules { pass_visits_max: 1, ..ANY_LAG };
+    subscribers.pass(Monotonic(0), &mut Narrow(usize::MAX), &one_visit, &mut report);
+    assert_eq!(report.backlogs, [(channel.clone(), Backlog::High)]);
+    for (key, _) in places {
+        subscribers.unsubscribe(key, 0);
+    }
+    assert_eq!(subscribers.take_turned_backlogs(), [(channel, Backlog::Low)]);
+}
+
+#[test]
 fn a_table_of_channels_is_given_back_when_they_are_gone() {
     let mut subscribers = Subscribers::default();
     let places: Vec<_> = (0..50_000_u32)
