@@ -17,6 +17,7 @@ mod outbox;
 pub mod parcel;
 pub mod persist;
 pub mod query;
+mod rate;
 mod routing;
 pub mod session;
 pub mod shard;

@@ -136,7 +136,7 @@ pub const CROWD_EVENT_INTERVAL: Duration = Duration::from_secs(1);
 /// presence is told as the net change, once in `CROWD_EVENT_INTERVAL`.
 ///
 /// Each is told to every member, so sessions that come and go all the time would cost a large room more than its messages.
-pub const PRESENCES_PER_SECOND: u32 = 100;
+pub const PRESENCES_PER_SECOND: NonZeroU32 = NonZeroU32::new(100).expect("it is not zero");
 
 /// Members on one page of a channel's presence.
 pub const PRESENCE_PAGE_MAX: usize = 1000;

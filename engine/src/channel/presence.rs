@@ -1,11 +1,12 @@
 //! Joins and leaves of a channel: exact in a room, a count and a sample in a crowd.
 //!
 //! The joins and leaves of a turn are told together, in one event. If many members come and go, they are told together
-//! once a second. Then the others never hear of members who came and went in between. A member is *known* once the others were told of it,
-//! and members that were told of its join are always told of its leave. In a room every visible member is known. In a
-//! crowd the number of known members is at most a room's maximum, so that the cost of a join or a leave does not grow
-//! with the crowd. The count is exact, and told at most once a second. When a crowd becomes a room again, all members
-//! are told of all visible members.
+//! once a second. Then the others never hear of members who came and went in between.
+//!
+//! A member is *known* once the others were told of it, and members that were told of its join are always told of its
+//! leave. In a room every visible member is known. In a crowd the number of known members is at most a room's maximum, so
+//! that the cost of a join or a leave does not grow with the crowd. The count is exact, and told at most once a second.
+//! When a crowd becomes a room again, all members are told of all visible members.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::channel::members::{Address, Member, Members};
 use crate::id::Monotonic;
 use crate::limits::{CROWD_EVENT_INTERVAL, CROWD_LIST_MAX, CROWD_SAMPLE_MAX, PRESENCES_PER_SECOND};
 use crate::message::Presence;
+use crate::rate::Used;
 
 /// A presence event: joins, leaves and, in a crowd, the count.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -61,8 +63,8 @@ pub struct PresenceChanges {
 struct Churn {
     /// Joins and leaves since the last look.
     changes: u32,
-    /// The time until which the joins and leaves so far use up the rate.
-    until: Monotonic,
+    /// How much of the rate the joins and leaves so far use up.
+    used: Used,
     /// When the last event was told.
     told: Monotonic,
 }
@@ -70,20 +72,19 @@ struct Churn {
 impl Churn {
     /// Counts the joins and leaves since the last look.
     fn look(&mut self, now: Monotonic) {
-        let used = (CHURN_ALLOWANCE / PRESENCES_PER_SECOND).saturating_mul(std::mem::take(&mut self.changes));
+        let used = self.used.with(std::mem::take(&mut self.changes), PRESENCES_PER_SECOND, now);
         // However many there were, the room is calm again soon after the last of them.
-        self.until = self.until.max(now).plus(used.min(2 * CHURN_ALLOWANCE)).min(now.plus(2 * CHURN_ALLOWANCE));
+        self.used = used.recovering_in(CALM_AFTER, now);
     }
 
     /// When joins and leaves may be told.
     fn due(&self, now: Monotonic) -> Monotonic {
-        let is_calm = self.until.since(now) <= CHURN_ALLOWANCE;
-        if is_calm { now } else { self.told.plus(CROWD_EVENT_INTERVAL) }
+        if self.used.is_within(now) { now } else { self.told.plus(CROWD_EVENT_INTERVAL) }
     }
 }
 
-/// The window of the rate: the joins and leaves of one such window are told at once.
-const CHURN_ALLOWANCE: Duration = Duration::from_secs(1);
+/// How long after its last join or leave a room is calm again.
+const CALM_AFTER: Duration = Duration::from_secs(1);
 
 /// Whether an event may wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::command::Command;
 use crate::fanout::log::Position;
@@ -15,6 +14,7 @@ use crate::fanout::subscribers::{AudienceKey, Subscribers};
 use crate::id::{ChannelId, MessageId, Monotonic};
 use crate::limits::{OUTBOX_BYTES_MAX, PONGS_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX, SUBSCRIPTIONS_MAX};
 use crate::parcel::ChannelAction;
+use crate::rate::Used;
 use crate::session::admission::Session;
 
 /// One connection.
@@ -28,9 +28,8 @@ pub struct Connection {
     pub paused: bool,
     /// Its close frame is in the outbox: nothing is sent after it.
     pub closing: bool,
-    /// The time until which its sends so far use up the allowed rate. If this time is in the past, the session may use
-    /// its whole allowance.
-    sends_until: Monotonic,
+    /// How much of the allowed rate its sends so far use up.
+    sends: Used,
     /// The number of the first request of the next `Traffic`: no number is used twice, so an answer that comes twice or
     /// late answers no other request.
     requests: u32,
@@ -166,9 +165,6 @@ impl From<Arc<[u8]>> for FrameBytes {
     }
 }
 
-/// The window of the rate limit: a session may send the messages of one such window at once.
-const ALLOWANCE: Duration = Duration::from_secs(1);
-
 impl Connection {
     /// An open connection without subscriptions. The generation tells it from earlier connections in the same slot.
     pub fn of(generation: u32, session: Session) -> Self {
@@ -178,7 +174,7 @@ impl Connection {
             dirty: false,
             paused: false,
             closing: false,
-            sends_until: Monotonic(0),
+            sends: Used::default(),
             requests: 0,
             session,
             subscriptions: Vec::new(),
@@ -199,10 +195,11 @@ impl Connection {
 
     /// Whether the session may send now, at a rate of at most `most` messages a second. If so, counts the send.
     pub fn may_send(&mut self, most: NonZeroU32, now: Monotonic) -> bool {
-        let due = self.sends_until.max(now);
-        let until = due.plus(ALLOWANCE / most.get());
-        let may = until.since(now) <= ALLOWANCE;
-        self.sends_until = if may { until } else { due };
+        let sends = self.sends.with(1, most, now);
+        let may = sends.is_within(now);
+        if may {
+            self.sends = sends;
+        }
         may
     }
 

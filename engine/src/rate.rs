@@ -1,0 +1,47 @@
+//! A rate with a window: what one window allows may come at once, and then as much as the rate gives back.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crate::id::Monotonic;
+
+/// The window of every rate.
+pub const WINDOW: Duration = Duration::from_secs(1);
+
+/// The time until which the uses so far use up a rate. If this time is in the past, a whole window is left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Used(Monotonic);
+
+impl Used {
+    /// After so many further uses, at a rate of `per_second`.
+    pub fn with(self, uses: u32, per_second: NonZeroU32, now: Monotonic) -> Self {
+        Self(self.0.max(now).plus((WINDOW / per_second.get()).saturating_mul(uses)))
+    }
+
+    /// The same, but so that it is within the rate again after at most `recovery` without uses, however many there were.
+    pub fn recovering_in(self, recovery: Duration, now: Monotonic) -> Self {
+        Self(self.0.min(now.plus(WINDOW + recovery)))
+    }
+
+    /// Whether the uses are within the rate.
+    pub fn is_within(self, now: Monotonic) -> bool {
+        self.0.since(now) <= WINDOW
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_window_comes_at_once_and_the_rest_at_the_rate() {
+        let four = NonZeroU32::new(4).expect("it is not zero");
+        let now = Monotonic(7);
+        let full = Used::default().with(4, four, now);
+        assert!(full.is_within(now) && !full.with(1, four, now).is_within(now));
+        let quarter = now.plus(WINDOW / 4);
+        assert!(full.with(1, four, quarter).is_within(quarter));
+        let flooded = full.with(u32::MAX, four, now).recovering_in(WINDOW, now);
+        assert!(!flooded.is_within(now.plus(WINDOW / 2)) && flooded.is_within(now.plus(WINDOW)));
+    }
+}
