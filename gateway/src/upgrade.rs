@@ -130,7 +130,7 @@ pub enum Refusal {
     Handshake(&'static str),
     /// The user has as many sessions on this shard as one user may have.
     SessionsOfUser {
-        retry_after_seconds: u32,
+        retry_after_seconds: u64,
     },
 }
 

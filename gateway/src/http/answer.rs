@@ -1,5 +1,7 @@
 //! Responses: JSON as clients expect it, and the headers that all of them carry.
 
+use std::ops::RangeInclusive;
+
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{
@@ -65,7 +67,7 @@ pub fn refused(refusal: &Refusal) -> Answer {
     let mut answer = json(&Body { code: refusal.code.number(), message: &refusal.message });
     *answer.status_mut() = refusal.code.status();
     if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
-        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after_seconds()));
+        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after_seconds(1..=RETRY_AFTER_SECONDS_MAX)));
     }
     if refusal.code == Code::UnknownEncoding {
         answer.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
@@ -78,10 +80,11 @@ pub fn refused(refusal: &Refusal) -> Answer {
     answer
 }
 
-/// When a client that was refused for now may try again, drawn at random, so that those who were refused together do
-/// not come back together.
-fn retry_after_seconds() -> u64 {
-    1 + uuid::Uuid::new_v4().as_u64_pair().1 % RETRY_AFTER_SECONDS_MAX
+/// When a client that was refused for now may try again, drawn at random from this range. So clients that were refused
+/// together do not come back together.
+pub fn retry_after_seconds(range: RangeInclusive<u64>) -> u64 {
+    let (least, most) = range.into_inner();
+    least + uuid::Uuid::new_v4().as_u64_pair().1 % (most - least + 1)
 }
 
 /// Answers the preflight that a browser sends before a page of another origin may call the server. Everything is

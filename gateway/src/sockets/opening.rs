@@ -4,6 +4,7 @@
 //! case `http/` has given the connection back.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 
 use engine::id::{ConnectionId, SessionId, Timestamp};
@@ -21,7 +22,7 @@ use crate::upgrade::{self, Ending, Identity, Opening, Refusal};
 use crate::{full, readiness};
 
 /// When a client whose user has too many sessions may try again.
-const SESSIONS_RETRY_SECONDS: std::ops::RangeInclusive<u32> = 5..=14;
+const SESSIONS_RETRY_SECONDS: RangeInclusive<u64> = 5..=14;
 
 impl SocketTable {
     /// Takes the connections that `http/` has given back.
@@ -62,7 +63,8 @@ impl SocketTable {
             Opening::NeedMore => self.keep_head(id, bytes),
             Opening::Http if is_unfinished(bytes) => self.keep_head(id, bytes),
             Opening::WebSocket { identity, consumed, .. } if !shard.admits(identity.user) => {
-                self.refuse(id, too_many_sessions(), Some(&bytes[consumed..]));
+                let retry_after_seconds = http::answer::retry_after_seconds(SESSIONS_RETRY_SECONDS);
+                self.refuse(id, Refusal::SessionsOfUser { retry_after_seconds }, Some(&bytes[consumed..]));
             }
             Opening::WebSocket { answer, identity, consumed } => {
                 let Some(socket) = self.socket(id) else { return };
@@ -119,13 +121,6 @@ impl SocketTable {
         let stream = readiness::adopt(socket.descriptor);
         self.http.spawn(http::serve(stream, bytes, self.services.clone()));
     }
-}
-
-/// Clients that are refused together come back at different times.
-fn too_many_sessions() -> Refusal {
-    let random = uuid::Uuid::new_v4().as_u128() as u32;
-    let retry_after_seconds = SESSIONS_RETRY_SECONDS.start() + random % SESSIONS_RETRY_SECONDS.clone().count() as u32;
-    Refusal::SessionsOfUser { retry_after_seconds }
 }
 
 /// Closes so that a refused client can read its answer: closing at once with unread bytes would reset the connection.
