@@ -89,6 +89,11 @@ impl GroupAct {
         }
     }
 
+    /// Whether the actor's own role alone can decide: see [`Self::decided_by`].
+    pub fn may_be_decided_by_role(&self) -> bool {
+        !matches!(self, Self::Join | Self::Depart)
+    }
+
     /// Whether the act may remove a member from the channel.
     pub fn may_remove(&self) -> bool {
         matches!(self, Self::Delete | Self::Leave | Self::Depart | Self::Kick(_) | Self::Ban(_))

@@ -116,8 +116,7 @@ impl Home {
 
     /// Tells a session that has opened since the others were told, if it shows something else by now.
     fn tell_opened(&mut self, opened: &Opened, after: Option<&StatusPresence>, outbox: &mut Outbox) -> Told {
-        let still_open = self.connections.get_mut(opened.connection).is_some();
-        if !still_open || after == Some(&opened.shown) {
+        if self.connections.get(opened.connection).is_none() || after == Some(&opened.shown) {
             return Told::default();
         }
         let news = News::Status { joins: after.cloned().into_iter().collect(), leaves: vec![opened.shown.clone()] };
