@@ -25,6 +25,7 @@
 //! (`http/forgetting.rs`).
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -76,6 +77,9 @@ pub enum Cut {
 /// The refused tokens, shared by all shards.
 pub struct Revocations {
     buckets: Box<[ArcSwap<Bucket>]>,
+    /// Chooses the bucket of an id. Its key is secret, so that no client can fill the bucket of another's tokens with
+    /// logouts of its own: it must fill all buckets.
+    places: RandomState,
     /// The longest time that a token can live after it can no longer be renewed.
     token_life: Duration,
     /// A time after all tokens of earlier runs of the server, in microseconds since the Unix epoch. 0 if the clock has
@@ -107,14 +111,15 @@ impl Revocations {
         let earlier = mark.filter(|mark| *mark > now);
         let earlier = earlier.map_or(0, |mark| microseconds(mark) + 2 * MARK_INTERVAL.as_micros() as i64);
         let expiry = expiry(token_life, Timestamp(now.0 - doubt));
+        let places = RandomState::new();
         let mut buckets = vec![Bucket::default(); BUCKETS];
         for revocation in kept.iter().filter(|revocation| !expiry.covers(revocation)) {
             if subject(revocation) != MARK.0 {
-                buckets[place_of(subject(revocation))].insert(*revocation);
+                buckets[place_of(subject(revocation), &places)].insert(*revocation);
             }
         }
         let buckets = buckets.into_iter().map(ArcSwap::from_pointee).collect();
-        Self { buckets, token_life, earlier, doubt, unmarked: AtomicBool::new(false) }
+        Self { buckets, places, token_life, earlier, doubt, unmarked: AtomicBool::new(false) }
     }
 
     /// Records that a token is being issued.
@@ -136,8 +141,8 @@ impl Revocations {
         expiry(self.token_life, Timestamp(now.0.saturating_sub(self.doubt)))
     }
 
-    /// Whether there is room for one more revocation. The caller checks this before it writes the revocation to the
-    /// store.
+    /// Whether there is room for one more revocation. A logout is refused if there is none: before it is written to the
+    /// store, because what is stored must be remembered.
     pub fn has_room(&self, revocation: &Revocation, now: Timestamp) -> bool {
         let bucket = self.bucket(subject(revocation)).load();
         let known = match revocation {
@@ -223,7 +228,7 @@ impl Revocations {
     }
 
     fn bucket(&self, id: Uuid) -> &ArcSwap<Bucket> {
-        &self.buckets[place_of(id)]
+        &self.buckets[place_of(id, &self.places)]
     }
 }
 
@@ -257,9 +262,8 @@ fn expiry(token_life: Duration, now: Timestamp) -> Expiry {
 }
 
 /// The index of the bucket for this id.
-fn place_of(id: Uuid) -> usize {
-    // Version 4 ids: the last byte is random.
-    usize::from(id.as_bytes()[15]) % BUCKETS
+fn place_of(id: Uuid, places: &RandomState) -> usize {
+    places.hash_one(id) as usize % BUCKETS
 }
 
 fn microseconds(time: Timestamp) -> i64 {
@@ -285,8 +289,13 @@ mod tests {
     }
 
     fn id(number: u128) -> Uuid {
-        // As in version 4 ids, the last byte chooses the bucket; here all ids share one bucket.
         Uuid::from_u128(number << 8)
+    }
+
+    /// Another id in the same bucket.
+    fn beside(revocations: &Revocations, one: Uuid) -> Uuid {
+        let place = |id| place_of(id, &revocations.places);
+        (100..).map(id).find(|other| place(*other) == place(one)).unwrap()
     }
 
     #[test]
@@ -297,7 +306,7 @@ mod tests {
         revocations.add(Revocation::Token { id: token, expires: at(50) }, at(10));
         assert!(revocations.refuses(token, user, SECOND_5));
         assert!(!revocations.refuses(id(3), user, SECOND_5));
-        revocations.add(Revocation::Token { id: id(4), expires: at(90) }, at(50));
+        revocations.add(Revocation::Token { id: beside(&revocations, token), expires: at(90) }, at(50));
         assert!(!revocations.refuses(token, user, SECOND_5), "forgotten, for its own time is over");
     }
 
@@ -314,7 +323,8 @@ mod tests {
         assert_eq!(revocations.next_sequence(user, at(11)), 11_000_000);
         revocations.add(Revocation::User { id: user, issued_before: at(3) }, at(12));
         assert!(refuses(Issue::Sequence(10_000_005)), "a cutoff never moves back");
-        revocations.add(Revocation::User { id: UserId(id(7)), issued_before: at(112) }, at(112));
+        let other = UserId(beside(&revocations, user.0));
+        revocations.add(Revocation::User { id: other, issued_before: at(112) }, at(112));
         assert!(!refuses(Issue::Sequence(1)), "all older tokens have expired by themselves");
     }
 
@@ -408,13 +418,25 @@ mod tests {
     }
 
     #[test]
+    fn nobody_knows_which_ids_share_a_bucket() {
+        let ids: Vec<_> = (0..1000).map(id).collect();
+        let places = || {
+            let revocations = Revocations::new(LIFE, &[], at(0));
+            ids.iter().map(|id| place_of(*id, &revocations.places)).collect::<Vec<_>>()
+        };
+        let same = places().iter().zip(places()).filter(|(one, other)| *one == other).count();
+        assert!(same < 50, "{same} of 1000 ids are in the same bucket of 256 in another process");
+    }
+
+    #[test]
     fn a_full_bucket_says_so_until_its_entries_expire() {
         let revocations = Revocations::new(LIFE, &[], at(0));
         let entry = |number: u128| Revocation::Token { id: id(number), expires: at(50) };
         let mut bucket = Bucket::default();
         bucket.tokens.extend((0..BUCKET_ENTRIES_MAX as u128).map(|number| (id(number), at(50))));
-        revocations.buckets[0].store(bucket.into());
-        assert!(!revocations.has_room(&entry(u128::from(u64::MAX)), at(10)));
-        assert!(revocations.has_room(&entry(u128::from(u64::MAX)), at(50)));
+        let further = entry(u128::from(u64::MAX));
+        revocations.bucket(subject(&further)).store(bucket.into());
+        assert!(!revocations.has_room(&further, at(10)));
+        assert!(revocations.has_room(&further, at(50)));
     }
 }
