@@ -81,9 +81,10 @@ impl<'a> Draft<'a> {
                 }
             }
         }
-        batch.commit()?;
-        self.tables.hollows.written(self.written());
-        Ok(())
+        self.tables.hollows.commit_begins(self.written());
+        let committed = batch.commit();
+        self.tables.hollows.commit_ends(self.written());
+        committed
     }
 
     /// The rows that are written in tables with marks.

@@ -1,19 +1,19 @@
 //! Where readers have found nothing but marks of removed rows. Later readers jump over these hollows, so the marks cost
 //! something once and not at every reading.
 //!
-//! A hollow must never hide a row. A row that is written into a hollow ends it. A reader may have begun before such a
-//! row was visible, and find the hollow only afterwards. So a reader is watched from before its snapshot is taken, and
-//! what it finds is dropped if a row was written there meanwhile.
+//! A hollow must never hide a row. So a commit ends the hollows of its rows before these rows become visible, and no
+//! hollow is noted while it is under way. A reader may have begun before the rows were visible, and find a hollow only
+//! after the commit. So a reader is watched from before its snapshot is taken, and what it finds is dropped if a row was
+//! written there meanwhile.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::keys::Table;
 
 /// Most hollows that are remembered. Beyond it all are forgotten, and readers find them again.
-const HOLLOWS_MAX: usize = 4096;
+const HOLLOWS_MAX: usize = 16 << 10;
 /// Most rows written during a reading that are remembered. Beyond it the reading notes no hollow.
 const WRITTEN_MAX: usize = 256;
 
@@ -21,8 +21,6 @@ const WRITTEN_MAX: usize = 256;
 #[derive(Default)]
 pub struct Hollows {
     state: Mutex<State>,
-    /// How many hollows and readings there are, so that a commit need not take the lock when there are none.
-    count: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -31,6 +29,8 @@ struct State {
     hollows: BTreeMap<(u8, Vec<u8>), Vec<u8>>,
     readings: BTreeMap<u64, Written>,
     next: u64,
+    /// Whether a commit is under way: its rows may be visible already.
+    commits: bool,
 }
 
 /// The rows that were written since a reading began; `None` if there are too many.
@@ -47,15 +47,12 @@ impl Hollows {
         state.next += 1;
         let reading = state.next;
         state.readings.insert(reading, Some(Vec::new()));
-        self.count.store(state.count(), Ordering::Release);
         Reading(reading)
     }
 
     /// Ends the watch of a reading.
     pub fn end(&self, reading: Reading) {
-        let mut state = self.state.lock();
-        state.readings.remove(&reading.0);
-        self.count.store(state.count(), Ordering::Release);
+        self.state.lock().readings.remove(&reading.0);
     }
 
     /// Takes in that a reading has found nothing but marks from the first to the last of these keys, both included. The
@@ -68,11 +65,10 @@ impl Hollows {
             Some(Some(written)) => written.iter().any(is_hit),
             _ => true,
         };
-        if reading.is_some_and(is_outdated) {
+        if state.commits || reading.is_some_and(is_outdated) {
             return;
         }
         state.add(table, first, last);
-        self.count.store(state.count(), Ordering::Release);
     }
 
     /// The first and the last key of the hollow in which this key is.
@@ -80,16 +76,31 @@ impl Hollows {
         self.state.lock().around(table, key)
     }
 
-    /// Takes in which rows of tables with marks a commit has made visible.
-    pub fn written<'k>(&self, rows: impl Iterator<Item = (Table, &'k [u8])>) {
-        if self.count.load(Ordering::Acquire) == 0 {
+    /// Takes in that a commit begins, with the rows of tables with marks that it will make visible. There is one commit
+    /// at a time.
+    pub fn commit_begins<'k>(&self, rows: impl Iterator<Item = (Table, &'k [u8])>) {
+        let mut state = self.state.lock();
+        assert!(!state.commits, "there is one commit at a time");
+        state.commits = true;
+        if state.hollows.is_empty() {
             return;
         }
-        let mut state = self.state.lock();
         for (table, key) in rows {
             if let Some((_, last)) = state.around(table, key) {
                 state.hollows.remove(&(table as u8, last));
             }
+        }
+    }
+
+    /// Takes in that the commit with these rows has ended.
+    pub fn commit_ends<'k>(&self, rows: impl Iterator<Item = (Table, &'k [u8])>) {
+        let mut state = self.state.lock();
+        assert!(state.commits, "a commit ends after it began");
+        state.commits = false;
+        if state.readings.is_empty() {
+            return;
+        }
+        for (table, key) in rows {
             for written in state.readings.values_mut() {
                 match written {
                     Some(rows) if rows.len() < WRITTEN_MAX => rows.push((table, key.to_vec())),
@@ -97,15 +108,10 @@ impl Hollows {
                 }
             }
         }
-        self.count.store(state.count(), Ordering::Release);
     }
 }
 
 impl State {
-    fn count(&self) -> usize {
-        self.hollows.len() + self.readings.len()
-    }
-
     fn around(&self, table: Table, key: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
         let ((of, last), first) = self.hollows.range((table as u8, key.to_vec())..).next()?;
         (*of == table as u8 && first.as_slice() <= key).then(|| (first.clone(), last.clone()))
@@ -142,7 +148,8 @@ mod tests {
     }
 
     fn write(hollows: &Hollows, key: u8) {
-        hollows.written([(TABLE, [key].as_slice())].into_iter());
+        hollows.commit_begins([(TABLE, [key].as_slice())].into_iter());
+        hollows.commit_ends([(TABLE, [key].as_slice())].into_iter());
     }
 
     proptest! {
@@ -186,6 +193,29 @@ mod tests {
     }
 
     #[test]
+    fn no_hollow_hides_a_row_of_the_commit_under_way() {
+        let hollows = Hollows::default();
+        let before = hollows.begin();
+        hollows.note(Some(before), TABLE, &[1], &[9]);
+        let rows = || [(TABLE, [5].as_slice())].into_iter();
+        hollows.commit_begins(rows());
+        assert_eq!(around(&hollows, 5), None, "the row may be visible from now on");
+        let during = hollows.begin();
+        for reading in [before, during] {
+            hollows.note(Some(reading), TABLE, &[1], &[9]);
+            assert_eq!(around(&hollows, 5), None);
+        }
+        hollows.commit_ends(rows());
+        for reading in [before, during] {
+            hollows.note(Some(reading), TABLE, &[1], &[9]);
+            assert_eq!(around(&hollows, 5), None, "the row may be missing in what the reader has seen");
+        }
+        let after = hollows.begin();
+        hollows.note(Some(after), TABLE, &[1], &[4]);
+        assert_eq!(around(&hollows, 4), Some((1, 4)));
+    }
+
+    #[test]
     fn memory_is_bounded() {
         let hollows = Hollows::default();
         for number in 0..3 * HOLLOWS_MAX as u32 {
@@ -196,9 +226,9 @@ mod tests {
         }
         let reading = hollows.begin();
         (0..=WRITTEN_MAX as u32).for_each(|number| {
-            hollows.written(
-                [(TABLE, [7].as_slice()); 1].into_iter().chain((number == 0).then_some((TABLE, [8].as_slice()))),
-            )
+            let rows = || [(TABLE, [7].as_slice())].into_iter().chain((number == 0).then_some((TABLE, [8].as_slice())));
+            hollows.commit_begins(rows());
+            hollows.commit_ends(rows());
         });
         assert!(hollows.state.lock().readings.values().all(Option::is_none));
         hollows.note(Some(reading), TABLE, &[1], &[2]);
