@@ -118,7 +118,20 @@ fn what_a_channel_asks_for_is_all_or_nothing() {
         assert!(refused < 9);
     };
     assert!(refused >= 2, "{refused} refused");
-    assert_eq!(newest, engine::persist::StoreReceipt::Newest(vec![message(&room("lobby"), 1, 1)]));
+    assert_eq!(newest, StoreReceipt::Newest(vec![message(&room("lobby"), 1, 1)]));
+}
+
+#[test]
+fn what_a_channel_asks_for_is_found_between_sparse_messages() {
+    let kept: Vec<u32> = (1..=300).map(|number| 50 * number).collect();
+    let world = room_of_the_removed(&kept, 15_000);
+    let question = StoreQuestion::Newest { channel: room("lobby"), limit: 200 };
+    assert!(storage::bridge::look_up(world.store(), &question).is_err(), "it must look at 10,000 rows");
+    let (found, read) = rows(world.store(), || storage::bridge::look_up(world.store(), &question));
+    let StoreReceipt::Newest(newest) = found.unwrap() else { panic!("another answer") };
+    let found: Vec<_> = newest.iter().map(|message| message.sequence.0 as u32).collect();
+    assert_eq!(found, kept.iter().rev().take(200).copied().collect::<Vec<_>>());
+    assert!(read <= 4 * ROWS_MAX, "{read} rows");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use super::commit_cache::CommitCache;
 use super::dead::{MARK, leaves_marks};
 use super::failures::decoded;
 use super::tables::Tables;
-use super::walk::{Direction, Walk};
+use super::walk::{Direction, ROWS_EXAMINED_MAX, Walk};
 use crate::keys::{self, Span, Table};
 use crate::record::{self, Damage};
 use crate::{Failure, Write, Written, change};
@@ -170,10 +170,21 @@ impl<'a> Draft<'a> {
     /// it has examined as many stored rows as a walk may. The marks that it has passed are a hollow from then on, so
     /// each attempt comes further.
     fn rows(&self, table: Table, span: Span) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), Failure>> {
+        self.rows_at_most(table, span, ROWS_EXAMINED_MAX)
+    }
+
+    /// Like [`Self::rows`], with another bound on the rows that are examined.
+    fn rows_at_most(
+        &self,
+        table: Table,
+        span: Span,
+        rows_max: usize,
+    ) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), Failure>> {
         let mut drafted = self.changes[table as usize].range(span.clone()).peekable();
         let keyspace = self.tables.keyspace(table);
         let read = |span| keyspace.range(span);
-        let mut walk = Walk::new(self.tables.for_walks(), table, (span, Direction::Rising), None, read);
+        let walk = Walk::new(self.tables.for_walks(), table, (span, Direction::Rising), None, read);
+        let mut walk = walk.at_most(rows_max);
         let stored = std::iter::from_fn(move || {
             let row = walk.next();
             let stopped = row.is_none() && walk.stopped().is_some();

@@ -13,8 +13,9 @@ use crate::keys::{Span, Table};
 
 /// Most rows that one walk examines: some milliseconds. The longest page has half as many.
 pub const ROWS_EXAMINED_MAX: usize = 2048;
-/// Marks in a row that make a hollow which is worth remembering.
-const HOLLOW_ROWS_MIN: usize = 64;
+/// Marks in a row that make a hollow which is worth remembering. So few that a walk for a hundred rows comes to its end
+/// however the marks lie between these rows, at the latest when the hollows are known.
+pub const HOLLOW_ROWS_MIN: usize = 16;
 
 /// The order of a walk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -80,9 +81,9 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The walk with a lower bound on the rows that it examines.
-    pub fn at_most(mut self, rows: u64) -> Self {
-        self.examined_max = self.examined_max.min(usize::try_from(rows).unwrap_or(usize::MAX));
+    /// The walk with another bound on the rows that it examines.
+    pub fn at_most(mut self, rows: usize) -> Self {
+        self.examined_max = rows;
         self
     }
 

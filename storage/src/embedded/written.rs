@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::draft::PASSAGE_MESSAGES;
 use super::failures::{decoded, parsed};
 use super::tables::View;
-use super::walk::Direction;
+use super::walk::{Direction, ROWS_EXAMINED_MAX};
 use crate::keys::{self, Span, Table};
 use crate::{Failure, Part, WrittenPlace, record};
 
@@ -57,7 +57,8 @@ impl View<'_> {
         stretch: &Stretch,
         limit: usize,
     ) -> Result<(Vec<MessageId>, Option<MessageId>, u64), Failure> {
-        let mut walk = self.walk(Table::Messages, stretch.span.clone(), Direction::Rising).at_most(stretch.left);
+        let rows_max = stretch.left.min(ROWS_EXAMINED_MAX as u64) as usize;
+        let mut walk = self.walk(Table::Messages, stretch.span.clone(), Direction::Rising).at_most(rows_max);
         let mut own = Vec::new();
         while own.len() < limit {
             let Some(row) = walk.next() else { break };

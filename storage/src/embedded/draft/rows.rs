@@ -14,6 +14,7 @@ use super::sweep::Remains;
 use crate::Failure;
 use crate::account::{Account, Credential, CredentialOwner, Revocation};
 use crate::embedded::failures::parsed;
+use crate::embedded::walk::HOLLOW_ROWS_MIN;
 use crate::friend::{Edge, FriendCounts};
 use crate::group::{GROUPS_PER_USER_MAX, Group, GroupPlace, Membership, RosterPlace};
 use crate::inbox::Inbox;
@@ -169,7 +170,8 @@ impl Rows for Draft<'_> {
 
     fn groups_of(&self, user: UserId) -> Result<Vec<GroupId>, Failure> {
         let [first, last] = RosterPlace::span(None).map(|place| keys::user_group(user, place));
-        let rows = self.rows(Table::UserGroups, (Included(first), Included(last)));
+        let span = (Included(first), Included(last));
+        let rows = self.rows_at_most(Table::UserGroups, span, GROUPS_PER_USER_MAX * (1 + HOLLOW_ROWS_MIN));
         rows.map(|row| Ok(GroupId(parsed(Table::UserGroups, Listed::of(&row?.0))?.id))).collect()
     }
 
