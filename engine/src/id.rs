@@ -200,12 +200,6 @@ impl ChannelId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-
-    /// The shard, of `shards`, that alone orders this channel.
-    pub fn owner(&self, shards: u16) -> ShardId {
-        let hash = xxhash_rust::xxh3::xxh3_64(self.0.as_bytes());
-        ShardId((hash % u64::from(shards)) as u16)
-    }
 }
 
 fn parse_part(part: &str) -> Result<Uuid, InvalidChannelId> {
@@ -285,14 +279,5 @@ mod tests {
         let (a, b) = (parse_uuid(A).unwrap(), parse_uuid(B).unwrap());
         assert_eq!(ChannelId::group(GroupId(a)).kind(), ChannelKind::Group(GroupId(a)));
         assert_eq!(ChannelId::direct(UserId(b), UserId(a)).kind(), ChannelKind::Direct(UserId(a), UserId(b)));
-    }
-
-    #[test]
-    fn every_shard_owns_something() {
-        let mut owned = [0; 4];
-        for i in 0..1000 {
-            owned[usize::from(ChannelId::room(&format!("room-{i}")).unwrap().owner(4).0)] += 1;
-        }
-        assert!(owned.iter().all(|&n| n > 150), "{owned:?}");
     }
 }

@@ -18,7 +18,7 @@ pub mod parcel;
 pub mod persist;
 pub mod query;
 mod rate;
-mod routing;
+pub mod routing;
 pub mod session;
 pub mod shard;
 pub mod social;

@@ -3,6 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::routing::PlacementKey;
+
 /// How many bytes a member may be behind the end of a channel's log before it is closed with a close code.
 ///
 /// At the highest rate that one core can fan out (about 14 million deliveries of 100 bytes a second to 5,000 members,
@@ -181,6 +183,8 @@ pub struct Rules {
     pub write_bytes_max: usize,
     /// Sessions of one user on one shard; `None`: any number.
     pub sessions_per_user_max: Option<NonZeroU32>,
+    /// Where channels are placed: the same for all shards.
+    pub placement_key: PlacementKey,
 }
 
 impl Default for Rules {
@@ -193,6 +197,7 @@ impl Default for Rules {
             pass_visits_max: PASS_VISITS_MAX,
             write_bytes_max: WRITE_BYTES_MAX,
             sessions_per_user_max: Some(SESSIONS_PER_USER_MAX),
+            placement_key: PlacementKey::default(),
         }
     }
 }

@@ -112,7 +112,7 @@ impl Shard {
     /// bits in message ids.
     pub fn new(id: ShardId, shards: u16, epoch: Epoch, rules: Rules, seed: u64) -> Self {
         Self {
-            routing: Routing::new(id, shards),
+            routing: Routing::new(id, shards, rules.placement_key),
             home: Home::new(rules),
             owner: Owner::new(epoch, rules.room_members_max, seed),
             now: Now::default(),

@@ -50,7 +50,8 @@ impl World {
     /// Both members have joined.
     fn new() -> Self {
         let rooms = (0..).map(|number| ChannelId::room(&format!("room-{number}")).expect("a name"));
-        let channel = rooms.into_iter().find(|room| room.owner(2) == ShardId(OWNER as u16)).expect("one of two");
+        let key = Rules::default().placement_key;
+        let channel = rooms.into_iter().find(|room| key.owner(room, 2) == ShardId(OWNER as u16)).expect("one of two");
         let shards = (0..2).map(|id| Shard::new(ShardId(id), 2, Epoch(1), Rules::default(), 7)).collect();
         let mut world = Self { shards, heard: Default::default(), channel, stored: Vec::new() };
         for shard in [HOME, OWNER] {

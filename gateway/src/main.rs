@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use engine::id::{Epoch, ShardId};
 use engine::limits::Rules;
+use engine::routing::PlacementKey;
 use gateway::admin::Admin;
 use gateway::http::{BODIES_BYTES_MAX, Services};
 use gateway::keys::SigningKeys;
@@ -120,6 +121,7 @@ fn serve(options: &Options) -> Result<(), String> {
         room_members_max: options.room_members_max,
         sends_per_second: options.sends_per_second,
         sessions_per_user_max: options.sessions_per_user,
+        placement_key: placement_key()?,
         ..Rules::default()
     };
     drop(waiting_room);
@@ -194,6 +196,13 @@ fn stop_at_the_first_panic() {
         report(panic);
         std::process::abort();
     }));
+}
+
+/// A new key for each start: nothing that is stored depends on where channels are placed.
+fn placement_key() -> Result<PlacementKey, String> {
+    let mut key = PlacementKey::default();
+    getrandom::fill(&mut key.0).map_err(|error| format!("no random number from the system: {error}"))?;
+    Ok(key)
 }
 
 fn said(error: impl fmt::Display) -> String {

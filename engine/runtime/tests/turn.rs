@@ -192,7 +192,8 @@ fn send(room: &str) -> Command {
 
 /// Names of rooms that `owner` owns, of two shards.
 fn rooms_of(owner: ShardId) -> impl Iterator<Item = String> {
-    let owned = move |name: &String| ChannelId::room(name).expect("a room's name").owner(2) == owner;
+    let key = Rules::default().placement_key;
+    let owned = move |name: &String| key.owner(&ChannelId::room(name).expect("a room's name"), 2) == owner;
     (0..).map(|number| format!("room-{number}")).filter(owned)
 }
 

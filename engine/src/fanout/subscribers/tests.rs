@@ -8,6 +8,7 @@ use crate::fanout::frames::Frames;
 use crate::id::{Epoch, Sequence, UserId};
 use crate::limits::{LOGS_BYTES_MAX, PASS_VISITS_MAX, ROOM_MEMBERS_MAX, WRITE_BYTES_MAX};
 use crate::message::{Message, MessageCode};
+use crate::routing::PlacementKey;
 
 const MILLISECOND: i64 = 1_000_000;
 const ROTATION: i64 = ROTATION_INTERVAL.as_nanos() as i64;
@@ -21,6 +22,7 @@ const ANY_LAG: Rules = Rules {
     pass_visits_max: PASS_VISITS_MAX,
     write_bytes_max: WRITE_BYTES_MAX,
     sessions_per_user_max: None,
+    placement_key: PlacementKey([0; 16]),
 };
 
 /// Sockets that take everything. For each, the bytes and the number of writes.
