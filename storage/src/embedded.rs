@@ -45,7 +45,6 @@ use crate::account::{Account, Credential, CredentialOwner, Expiry, Revocation, R
 use crate::friend::{Friend, FriendPlace};
 use crate::group::{Group, GroupFilter, GroupPlace, RosterPlace};
 use crate::keys::{self, Table};
-use crate::part::read_on;
 use crate::record::{self, StoreMeta};
 use crate::{DiskRoom, Failure, PageStart, Part, Store, Write, Written, WrittenPlace};
 use commit_cache::CommitCache;
@@ -199,12 +198,6 @@ impl Store for Embedded {
         self.tables()?.read(Table::Messages, &keys::message(channel, id), decode)
     }
 
-    fn messages(&self, channel: &ChannelId, from: PageStart, limit: usize) -> Result<Vec<Message>, Failure> {
-        read_on(None, limit, |stopped, limit| {
-            self.messages_part(channel, stopped.map_or(from, |id| from.behind(id)), limit)
-        })
-    }
-
     fn messages_part(
         &self,
         channel: &ChannelId,
@@ -243,16 +236,6 @@ impl Store for Embedded {
         self.tables()?.view().group_role(group, user)
     }
 
-    fn group_members(
-        &self,
-        group: GroupId,
-        role: Option<Role>,
-        after: Option<RosterPlace>,
-        limit: usize,
-    ) -> Result<Vec<(UserId, RosterPlace)>, Failure> {
-        read_on(after, limit, |after, limit| self.group_members_part(group, role, after, limit))
-    }
-
     fn group_members_part(
         &self,
         group: GroupId,
@@ -261,16 +244,6 @@ impl Store for Embedded {
         limit: usize,
     ) -> Result<Part<(UserId, RosterPlace), RosterPlace>, Failure> {
         self.tables()?.view().group_members(group, role, after, limit)
-    }
-
-    fn user_groups(
-        &self,
-        user: UserId,
-        role: Option<Role>,
-        after: Option<RosterPlace>,
-        limit: usize,
-    ) -> Result<Vec<(Group, RosterPlace)>, Failure> {
-        read_on(after, limit, |after, limit| self.user_groups_part(user, role, after, limit))
     }
 
     fn user_groups_part(
@@ -288,16 +261,6 @@ impl Store for Embedded {
         Ok(Sides { own: view.friend_state(user, other)?, others: view.friend_state(other, user)? })
     }
 
-    fn friends(
-        &self,
-        user: UserId,
-        state: Option<FriendState>,
-        after: Option<FriendPlace>,
-        limit: usize,
-    ) -> Result<Vec<(Friend, FriendPlace)>, Failure> {
-        read_on(after, limit, |after, limit| self.friends_part(user, state, after, limit))
-    }
-
     fn friends_part(
         &self,
         user: UserId,
@@ -312,15 +275,6 @@ impl Store for Embedded {
         let friend_counts =
             self.tables()?.read(Table::FriendCounts, &keys::user(user), record::decode_friend_counts)?;
         Ok(friend_counts.unwrap_or_default().friends)
-    }
-
-    fn notifications(
-        &self,
-        user: UserId,
-        after: Option<NotificationId>,
-        limit: usize,
-    ) -> Result<Vec<Notification>, Failure> {
-        read_on(after, limit, |after, limit| self.notifications_part(user, after, limit))
     }
 
     fn notifications_part(

@@ -60,6 +60,7 @@ use account::{Account, AccountChange, Credential, CredentialOwner, Expiry, Regis
 use friend::{Friend, FriendPlace};
 use group::{Group, GroupEdit, GroupFilter, GroupPlace, RosterPlace};
 
+use part::read_on;
 pub use part::{Part, WrittenPlace};
 pub use written::Written;
 
@@ -120,8 +121,13 @@ pub trait Store: Send + Sync + 'static {
         channel: &ChannelId,
         from: PageStart,
         limit: usize,
-    ) -> Result<Part<Message, MessageId>, Failure> {
-        self.messages(channel, from, limit).map(Part::whole)
+    ) -> Result<Part<Message, MessageId>, Failure>;
+
+    /// The messages of a channel as [`Self::messages_part`] has them, however many rows the store must look at.
+    fn messages(&self, channel: &ChannelId, from: PageStart, limit: usize) -> Result<Vec<Message>, Failure> {
+        read_on(None, limit, |stopped, limit| {
+            self.messages_part(channel, stopped.map_or(from, |id| from.behind(id)), limit)
+        })
     }
 
     /// The account that has this credential, with its secret, or `None`.
@@ -148,43 +154,43 @@ pub trait Store: Send + Sync + 'static {
 
     /// Users with this role in a group, or with any role but `Banned` if there is no role given. Sorted by role, then
     /// by the time at which the user got the role, then by id.
-    fn group_members(
-        &self,
-        group: GroupId,
-        role: Option<Role>,
-        after: Option<RosterPlace>,
-        limit: usize,
-    ) -> Result<Vec<(UserId, RosterPlace)>, Failure>;
-
-    /// A part of [`Self::group_members`], for requests.
     fn group_members_part(
         &self,
         group: GroupId,
         role: Option<Role>,
         after: Option<RosterPlace>,
         limit: usize,
-    ) -> Result<Part<(UserId, RosterPlace), RosterPlace>, Failure> {
-        self.group_members(group, role, after, limit).map(Part::whole)
-    }
+    ) -> Result<Part<(UserId, RosterPlace), RosterPlace>, Failure>;
 
-    /// The groups in which a user has this role, or any role but `Banned`, in the same order.
-    fn user_groups(
+    /// The whole list of which [`Self::group_members_part`] reads parts.
+    fn group_members(
         &self,
-        user: UserId,
+        group: GroupId,
         role: Option<Role>,
         after: Option<RosterPlace>,
         limit: usize,
-    ) -> Result<Vec<(Group, RosterPlace)>, Failure>;
+    ) -> Result<Vec<(UserId, RosterPlace)>, Failure> {
+        read_on(after, limit, |after, limit| self.group_members_part(group, role, after, limit))
+    }
 
-    /// A part of [`Self::user_groups`], for requests.
+    /// The groups in which a user has this role, or any role but `Banned`, in the same order.
     fn user_groups_part(
         &self,
         user: UserId,
         role: Option<Role>,
         after: Option<RosterPlace>,
         limit: usize,
-    ) -> Result<Part<(Group, RosterPlace), RosterPlace>, Failure> {
-        self.user_groups(user, role, after, limit).map(Part::whole)
+    ) -> Result<Part<(Group, RosterPlace), RosterPlace>, Failure>;
+
+    /// The whole list of which [`Self::user_groups_part`] reads parts.
+    fn user_groups(
+        &self,
+        user: UserId,
+        role: Option<Role>,
+        after: Option<RosterPlace>,
+        limit: usize,
+    ) -> Result<Vec<(Group, RosterPlace)>, Failure> {
+        read_on(after, limit, |after, limit| self.user_groups_part(user, role, after, limit))
     }
 
     /// How two users stand to each other, as seen from either side.
@@ -192,44 +198,44 @@ pub trait Store: Send + Sync + 'static {
 
     /// Users to whom this user stands in the given state, or in any. Sorted by state, then by the time at which it
     /// began, then by id.
-    fn friends(
-        &self,
-        user: UserId,
-        state: Option<FriendState>,
-        after: Option<FriendPlace>,
-        limit: usize,
-    ) -> Result<Vec<(Friend, FriendPlace)>, Failure>;
-
-    /// A part of [`Self::friends`], for requests.
     fn friends_part(
         &self,
         user: UserId,
         state: Option<FriendState>,
         after: Option<FriendPlace>,
         limit: usize,
-    ) -> Result<Part<(Friend, FriendPlace), FriendPlace>, Failure> {
-        self.friends(user, state, after, limit).map(Part::whole)
+    ) -> Result<Part<(Friend, FriendPlace), FriendPlace>, Failure>;
+
+    /// The whole list of which [`Self::friends_part`] reads parts.
+    fn friends(
+        &self,
+        user: UserId,
+        state: Option<FriendState>,
+        after: Option<FriendPlace>,
+        limit: usize,
+    ) -> Result<Vec<(Friend, FriendPlace)>, Failure> {
+        read_on(after, limit, |after, limit| self.friends_part(user, state, after, limit))
     }
 
     /// How many friends a user has.
     fn edge_count(&self, user: UserId) -> Result<u32, Failure>;
 
     /// A user's notifications, oldest first.
-    fn notifications(
-        &self,
-        user: UserId,
-        after: Option<NotificationId>,
-        limit: usize,
-    ) -> Result<Vec<Notification>, Failure>;
-
-    /// A part of [`Self::notifications`], for requests.
     fn notifications_part(
         &self,
         user: UserId,
         after: Option<NotificationId>,
         limit: usize,
-    ) -> Result<Part<Notification, NotificationId>, Failure> {
-        self.notifications(user, after, limit).map(Part::whole)
+    ) -> Result<Part<Notification, NotificationId>, Failure>;
+
+    /// The whole list of which [`Self::notifications_part`] reads parts.
+    fn notifications(
+        &self,
+        user: UserId,
+        after: Option<NotificationId>,
+        limit: usize,
+    ) -> Result<Vec<Notification>, Failure> {
+        read_on(after, limit, |after, limit| self.notifications_part(user, after, limit))
     }
 
     /// The channels in whose history there is, or was, a message by this user. The order is unspecified but does not

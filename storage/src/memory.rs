@@ -19,7 +19,7 @@ use crate::account::{Account, Credential, CredentialOwner, Expiry, Revocation, R
 use crate::friend::{Edge, Friend, FriendCounts, FriendPlace};
 use crate::group::{Group, GroupFilter, GroupPlace, Membership, RosterPlace, browse, common_beginning};
 use crate::inbox::Inbox;
-use crate::{Failure, PageStart, Store, Write, Written, change, keys, span};
+use crate::{Failure, PageStart, Part, Store, Write, Written, change, keys, span};
 
 /// A store that keeps everything in maps.
 #[derive(Default)]
@@ -88,14 +88,19 @@ impl Store for Memory {
         Ok(self.open()?.message(channel, id).cloned())
     }
 
-    fn messages(&self, channel: &ChannelId, from: PageStart, limit: usize) -> Result<Vec<Message>, Failure> {
+    fn messages_part(
+        &self,
+        channel: &ChannelId,
+        from: PageStart,
+        limit: usize,
+    ) -> Result<Part<Message, MessageId>, Failure> {
         let state = self.open()?;
         let Some(history) = state.messages.get(channel) else {
-            return Ok(Vec::new());
+            return Ok(Part::whole(Vec::new()));
         };
         let from_id = |id| (Bound::Excluded(id), Bound::Unbounded);
         let to_id = |id| (Bound::Unbounded, Bound::Excluded(id));
-        Ok(match from {
+        Ok(Part::whole(match from {
             PageStart::Oldest => history.values().take(limit).cloned().collect(),
             PageStart::Newest => history.values().rev().take(limit).cloned().collect(),
             PageStart::After(id) => history.range(from_id(id)).map(|(_, m)| m).take(limit).cloned().collect(),
@@ -147,28 +152,28 @@ impl Store for Memory {
         role: Option<Role>,
         after: Option<RosterPlace>,
         limit: usize,
-    ) -> Result<Vec<(UserId, RosterPlace)>, Failure> {
+    ) -> Result<Part<(UserId, RosterPlace), RosterPlace>, Failure> {
         let state = self.open()?;
         let rows = span(RosterPlace::span(role), after).map(|(from, to)| {
             let rows = state.rosters.range((from.map(|place| (group, place)), to.map(|place| (group, place))));
             rows.take(limit).map(|(_, place)| (UserId(place.id), *place)).collect()
         });
-        Ok(rows.unwrap_or_default())
+        Ok(Part::whole(rows.unwrap_or_default()))
     }
 
-    fn user_groups(
+    fn user_groups_part(
         &self,
         user: UserId,
         role: Option<Role>,
         after: Option<RosterPlace>,
         limit: usize,
-    ) -> Result<Vec<(Group, RosterPlace)>, Failure> {
+    ) -> Result<Part<(Group, RosterPlace), RosterPlace>, Failure> {
         let state = self.open()?;
         let rows = span(RosterPlace::span(role), after).map(|(from, to)| {
             let rows = state.user_groups.range((from.map(|place| (user, place)), to.map(|place| (user, place))));
             rows.take(limit).map(|(_, place)| (state.groups[&GroupId(place.id)].clone(), *place)).collect()
         });
-        Ok(rows.unwrap_or_default())
+        Ok(Part::whole(rows.unwrap_or_default()))
     }
 
     fn sides(&self, user: UserId, other: UserId) -> Result<Sides, Failure> {
@@ -183,13 +188,13 @@ impl Store for Memory {
         state: Option<FriendState>,
         after: Option<FriendPlace>,
         limit: usize,
-    ) -> Result<Vec<(Friend, FriendPlace)>, Failure> {
+    ) -> Result<Part<(Friend, FriendPlace), FriendPlace>, Failure> {
         let rows = self.open()?;
         let rows = span(FriendPlace::span(state), after).map(|(from, to)| {
             let rows = rows.friends.range((from.map(|place| (user, place)), to.map(|place| (user, place))));
             rows.take(limit).map(|(_, place)| (place.friend(), *place)).collect()
         });
-        Ok(rows.unwrap_or_default())
+        Ok(Part::whole(rows.unwrap_or_default()))
     }
 
     fn edge_count(&self, user: UserId) -> Result<u32, Failure> {
@@ -201,13 +206,13 @@ impl Store for Memory {
         user: UserId,
         after: Option<NotificationId>,
         limit: usize,
-    ) -> Result<Vec<Notification>, Failure> {
+    ) -> Result<Part<Notification, NotificationId>, Failure> {
         let state = self.open()?;
         let rows = span([NotificationId(Uuid::nil()), NotificationId(Uuid::max())], after).map(|(from, to)| {
             let rows = state.notifications.range((from.map(|id| (user, id)), to.map(|id| (user, id))));
             rows.take(limit).map(|(_, notification)| notification.clone()).collect()
         });
-        Ok(rows.unwrap_or_default())
+        Ok(Part::whole(rows.unwrap_or_default()))
     }
 
     fn channels_written(

@@ -111,8 +111,13 @@ impl Store for Staged {
         self.memory.message(channel, id)
     }
 
-    fn messages(&self, channel: &ChannelId, from: PageStart, limit: usize) -> Result<Vec<Message>, Failure> {
-        self.memory.messages(channel, from, limit)
+    fn messages_part(
+        &self,
+        channel: &ChannelId,
+        from: PageStart,
+        limit: usize,
+    ) -> Result<Part<Message, MessageId>, Failure> {
+        self.memory.messages_part(channel, from, limit)
     }
 
     fn credential(&self, credential: &Credential) -> Result<Option<CredentialOwner>, Failure> {
@@ -145,51 +150,51 @@ impl Store for Staged {
         self.memory.group_role(group, user)
     }
 
-    fn group_members(
+    fn group_members_part(
         &self,
         group: GroupId,
         role: Option<Role>,
         after: Option<RosterPlace>,
         limit: usize,
-    ) -> Result<Vec<(UserId, RosterPlace)>, Failure> {
-        self.memory.group_members(group, role, after, limit)
+    ) -> Result<Part<(UserId, RosterPlace), RosterPlace>, Failure> {
+        self.memory.group_members_part(group, role, after, limit)
     }
 
-    fn user_groups(
+    fn user_groups_part(
         &self,
         user: UserId,
         role: Option<Role>,
         after: Option<RosterPlace>,
         limit: usize,
-    ) -> Result<Vec<(Group, RosterPlace)>, Failure> {
-        self.memory.user_groups(user, role, after, limit)
+    ) -> Result<Part<(Group, RosterPlace), RosterPlace>, Failure> {
+        self.memory.user_groups_part(user, role, after, limit)
     }
 
     fn sides(&self, user: UserId, other: UserId) -> Result<Sides, Failure> {
         self.memory.sides(user, other)
     }
 
-    fn friends(
+    fn friends_part(
         &self,
         user: UserId,
         state: Option<FriendState>,
         after: Option<FriendPlace>,
         limit: usize,
-    ) -> Result<Vec<(Friend, FriendPlace)>, Failure> {
-        self.memory.friends(user, state, after, limit)
+    ) -> Result<Part<(Friend, FriendPlace), FriendPlace>, Failure> {
+        self.memory.friends_part(user, state, after, limit)
     }
 
     fn edge_count(&self, user: UserId) -> Result<u32, Failure> {
         self.memory.edge_count(user)
     }
 
-    fn notifications(
+    fn notifications_part(
         &self,
         user: UserId,
         after: Option<NotificationId>,
         limit: usize,
-    ) -> Result<Vec<Notification>, Failure> {
-        self.memory.notifications(user, after, limit)
+    ) -> Result<Part<Notification, NotificationId>, Failure> {
+        self.memory.notifications_part(user, after, limit)
     }
 
     fn channels_written(

@@ -50,7 +50,7 @@ use engine::social::notification::Notification;
 use storage::account::{Account, Credential, CredentialOwner, Expiry, Revocation, RevocationPlace};
 use storage::friend::{Friend, FriendPlace};
 use storage::group::{Group, GroupFilter, GroupPlace, RosterPlace};
-use storage::{Answer, Failure, Lanes, PageStart, Store, Write, Written, not_a_write, span};
+use storage::{Answer, Failure, Lanes, PageStart, Part, Store, Submission, Write, Written, span};
 use tokio::runtime::Runtime;
 
 use cluster_store::ClusterStore;
@@ -249,9 +249,14 @@ impl Store for Scylla {
         Ok(self.ask(self.store.stored(&channel, message))?.map(|found| found.message))
     }
 
-    fn messages(&self, channel: &ChannelId, from: PageStart, limit: usize) -> Result<Vec<Message>, Failure> {
+    fn messages_part(
+        &self,
+        channel: &ChannelId,
+        from: PageStart,
+        limit: usize,
+    ) -> Result<Part<Message, MessageId>, Failure> {
         self.store.link.check_open()?;
-        self.ask(self.store.shared_page(channel, from, limit))
+        self.ask(self.store.shared_page(channel, from, limit)).map(Part::whole)
     }
 
     fn credential(&self, credential: &Credential) -> Result<Option<CredentialOwner>, Failure> {
@@ -306,20 +311,24 @@ impl Store for Scylla {
         role: Option<Role>,
         after: Option<RosterPlace>,
         limit: usize,
-    ) -> Result<Vec<(UserId, RosterPlace)>, Failure> {
-        let Some([first, last]) = roster_bounds(role, after).filter(|_| limit > 0) else { return Ok(Vec::new()) };
-        self.ask(self.store.group_members(group, first, last, limit))
+    ) -> Result<Part<(UserId, RosterPlace), RosterPlace>, Failure> {
+        let Some([first, last]) = roster_bounds(role, after).filter(|_| limit > 0) else {
+            return Ok(Part::whole(Vec::new()));
+        };
+        self.ask(self.store.group_members(group, first, last, limit)).map(Part::whole)
     }
 
-    fn user_groups(
+    fn user_groups_part(
         &self,
         user: UserId,
         role: Option<Role>,
         after: Option<RosterPlace>,
         limit: usize,
-    ) -> Result<Vec<(Group, RosterPlace)>, Failure> {
-        let Some([first, last]) = roster_bounds(role, after).filter(|_| limit > 0) else { return Ok(Vec::new()) };
-        self.ask(self.store.user_groups(user, first, last, limit))
+    ) -> Result<Part<(Group, RosterPlace), RosterPlace>, Failure> {
+        let Some([first, last]) = roster_bounds(role, after).filter(|_| limit > 0) else {
+            return Ok(Part::whole(Vec::new()));
+        };
+        self.ask(self.store.user_groups(user, first, last, limit)).map(Part::whole)
     }
 
     fn sides(&self, user: UserId, other: UserId) -> Result<Sides, Failure> {
@@ -332,21 +341,24 @@ impl Store for Scylla {
         state: Option<FriendState>,
         after: Option<FriendPlace>,
         limit: usize,
-    ) -> Result<Vec<(Friend, FriendPlace)>, Failure> {
+    ) -> Result<Part<(Friend, FriendPlace), FriendPlace>, Failure> {
         let Some((from, to)) = span(FriendPlace::span(state), after).filter(|_| limit > 0) else {
-            return Ok(Vec::new());
+            return Ok(Part::whole(Vec::new()));
         };
         let first = match from {
             std::ops::Bound::Excluded(place) => match successor(place.user.0) {
                 Some(next) => FriendPlace { user: UserId(next), ..place },
-                None => return Ok(Vec::new()),
+                None => return Ok(Part::whole(Vec::new())),
             },
             std::ops::Bound::Included(place) => place,
             std::ops::Bound::Unbounded => FriendPlace::span(state)[0],
         };
-        let (std::ops::Bound::Included(last) | std::ops::Bound::Excluded(last)) = to else { return Ok(Vec::new()) };
+        let (std::ops::Bound::Included(last) | std::ops::Bound::Excluded(last)) = to else {
+            return Ok(Part::whole(Vec::new()));
+        };
         let rows = self.ask(self.store.link.all(friends::between(user, [first, last], limit)))?;
-        rows.into_iter().map(|row| row.place().map(|place| (place.friend(), place))).collect()
+        let friends = rows.into_iter().map(|row| row.place().map(|place| (place.friend(), place)));
+        Ok(Part::whole(friends.collect::<Result<_, Failure>>()?))
     }
 
     fn edge_count(&self, user: UserId) -> Result<u32, Failure> {
@@ -358,13 +370,13 @@ impl Store for Scylla {
         user: UserId,
         after: Option<NotificationId>,
         limit: usize,
-    ) -> Result<Vec<Notification>, Failure> {
+    ) -> Result<Part<Notification, NotificationId>, Failure> {
         if limit == 0 {
-            return Ok(Vec::new());
+            return Ok(Part::whole(Vec::new()));
         }
         // Start behind the newest notification that was removed to make room: before it there are only tombstones.
         let floor = self.ask(self.store.inbox(user))?.and_then(|inbox| inbox.floor);
-        self.ask(self.store.notifications_after(user, after.max(floor), limit))
+        self.ask(self.store.notifications_after(user, after.max(floor), limit)).map(Part::whole)
     }
 
     fn channels_written(

@@ -11,7 +11,7 @@ use engine::social::notification::Notification;
 use storage::account::{Account, Credential, CredentialOwner, Expiry, Revocation, RevocationPlace};
 use storage::friend::{Friend, FriendPlace};
 use storage::group::{Group, GroupFilter, GroupPlace, RosterPlace};
-use storage::{Failure, PageStart, Store, Write, Written};
+use storage::{Failure, PageStart, Part, Store, Write, Written};
 use uuid::Uuid;
 
 use super::*;
@@ -253,7 +253,7 @@ impl Store for Broken {
     fn message(&self, _: &ChannelId, _: MessageId) -> Result<Option<Message>, Failure> {
         self.fail()
     }
-    fn messages(&self, _: &ChannelId, _: PageStart, _: usize) -> Result<Vec<Message>, Failure> {
+    fn messages_part(&self, _: &ChannelId, _: PageStart, _: usize) -> Result<Part<Message, MessageId>, Failure> {
         self.fail()
     }
     fn credential(&self, _: &Credential) -> Result<Option<CredentialOwner>, Failure> {
@@ -285,16 +285,16 @@ impl Store for Broken {
         _: Option<Role>,
         _: Option<RosterPlace>,
         _: usize,
-    ) -> Result<Vec<(UserId, RosterPlace)>, Failure> {
+    ) -> Result<Part<(UserId, RosterPlace), RosterPlace>, Failure> {
         self.fail()
     }
-    fn user_groups(
+    fn user_groups_part(
         &self,
         _: UserId,
         _: Option<Role>,
         _: Option<RosterPlace>,
         _: usize,
-    ) -> Result<Vec<(Group, RosterPlace)>, Failure> {
+    ) -> Result<Part<(Group, RosterPlace), RosterPlace>, Failure> {
         self.fail()
     }
     fn sides(&self, _: UserId, _: UserId) -> Result<Sides, Failure> {
@@ -306,13 +306,18 @@ impl Store for Broken {
         _: Option<FriendState>,
         _: Option<FriendPlace>,
         _: usize,
-    ) -> Result<Vec<(Friend, FriendPlace)>, Failure> {
+    ) -> Result<Part<(Friend, FriendPlace), FriendPlace>, Failure> {
         self.fail()
     }
     fn edge_count(&self, _: UserId) -> Result<u32, Failure> {
         self.fail()
     }
-    fn notifications(&self, _: UserId, _: Option<NotificationId>, _: usize) -> Result<Vec<Notification>, Failure> {
+    fn notifications_part(
+        &self,
+        _: UserId,
+        _: Option<NotificationId>,
+        _: usize,
+    ) -> Result<Part<Notification, NotificationId>, Failure> {
         self.fail()
     }
     fn channels_written(&self, _: UserId, _: Option<&ChannelId>, _: usize) -> Result<Vec<ChannelId>, Failure> {
