@@ -80,16 +80,23 @@ impl Reached {
 /// Rows of one owner, and the key of the last row if there may be more after it.
 type Rows = (Vec<Item>, Option<Vec<u8>>);
 
-/// The owner of the rows.
+/// An owner, and which of its rows are read.
 #[derive(Clone)]
-enum Owner {
-    User(UserId),
+enum RowsOf {
+    Account(UserId),
+    Edges(UserId),
+    FriendCounts(UserId),
+    Notifications(UserId),
+    Inbox(UserId),
+    Authored(UserId),
     Group(GroupId),
-    Channel(ChannelId),
+    Members(GroupId),
+    Messages(ChannelId),
+    Head(ChannelId),
     Credential(Credential, CredentialOwner),
     Revocation(Revocation),
-    /// For tables that are read as a whole.
-    Everybody,
+    /// A table that is read as a whole.
+    AccountDeletions,
 }
 
 impl Source for &Scylla {
@@ -122,7 +129,7 @@ impl ClusterStore {
             }
             let tokens = || std::iter::once(reached.token).chain(owners.iter().map(|(token, _)| *token));
             debug_assert!(tokens().is_sorted(), "owners come in the order of their tokens");
-            let items = self.rows_of_owners(pass, owners, &mut reached).await?;
+            let items = self.rows_of_owners(owners, &mut reached).await?;
             if !items.is_empty() {
                 return Ok(Some(Page { items, left: 0, place: reached.bytes() }));
             }
@@ -133,8 +140,7 @@ impl ClusterStore {
     /// Rows of these owners, up to the first owner that has more rows than one read returns.
     async fn rows_of_owners(
         self: &Arc<Self>,
-        pass: Pass,
-        owners: Vec<(i64, Owner)>,
+        owners: Vec<(i64, RowsOf)>,
         reached: &mut Reached,
     ) -> Result<Vec<Item>, Failure> {
         let mut reading = VecDeque::new();
@@ -143,7 +149,7 @@ impl ClusterStore {
             let (store, owner) = (self.clone(), owner.clone());
             let after = if number == 0 { std::mem::take(&mut reached.key) } else { Vec::new() };
             reading.push_back(None);
-            tasks.spawn(async move { (number, store.rows_of_owner(pass, owner, after).await) });
+            tasks.spawn(async move { (number, store.rows_of_owner(owner, after).await) });
         }
         while let Some(read) = tasks.join_next().await {
             let (number, rows) = read.map_err(|error| Failure::Passing(error.to_string()))?;
@@ -162,95 +168,111 @@ impl ClusterStore {
     }
 
     /// The next owners of a pass.
-    async fn owners(&self, pass: Pass, after: i64) -> Result<Vec<(i64, Owner)>, Failure> {
-        let owners =
-            |rows: Vec<(i64, Uuid)>| rows.into_iter().map(|(at, user)| (at, Owner::User(UserId(user)))).collect();
+    async fn owners(&self, pass: Pass, after: i64) -> Result<Vec<(i64, RowsOf)>, Failure> {
         Ok(match pass {
-            Pass::Accounts | Pass::Edges | Pass::FriendCounts | Pass::Notifications | Pass::Inboxes => {
-                owners(self.link.all(users::after(after, OWNERS_AT_ONCE)).await?)
-            }
-            Pass::Authored => owners(self.link.all(authored::users_after(after, OWNERS_AT_ONCE)).await?),
-            Pass::Groups | Pass::Members => {
-                let rows = self.link.all(groups::after(after, OWNERS_AT_ONCE)).await?;
-                rows.into_iter().map(|(at, group)| (at, Owner::Group(GroupId(group)))).collect()
-            }
-            Pass::Messages | Pass::Heads => {
-                let rows = self.link.all(channels::after(after, OWNERS_AT_ONCE)).await?;
-                let channel = |(at, name): (i64, String)| Ok((at, Owner::Channel(authored::channel(&name)?)));
-                rows.into_iter().map(channel).collect::<Result<_, Failure>>()?
+            Pass::Accounts => self.users_after(after, RowsOf::Account).await?,
+            Pass::Edges => self.users_after(after, RowsOf::Edges).await?,
+            Pass::FriendCounts => self.users_after(after, RowsOf::FriendCounts).await?,
+            Pass::Notifications => self.users_after(after, RowsOf::Notifications).await?,
+            Pass::Inboxes => self.users_after(after, RowsOf::Inbox).await?,
+            Pass::Groups => self.groups_after(after, RowsOf::Group).await?,
+            Pass::Members => self.groups_after(after, RowsOf::Members).await?,
+            Pass::Messages => self.channels_after(after, RowsOf::Messages).await?,
+            Pass::Heads => self.channels_after(after, RowsOf::Head).await?,
+            Pass::Authored => {
+                let rows = self.link.all(authored::users_after(after, OWNERS_AT_ONCE)).await?;
+                rows.into_iter().map(|(at, user)| (at, RowsOf::Authored(UserId(user)))).collect()
             }
             Pass::Credentials => {
                 let rows = self.link.all(credentials::after(after, OWNERS_AT_ONCE)).await?;
                 let credential = |row: credentials::WholeRow| {
                     let at = row.token;
                     let (credential, owner) = row.credential()?;
-                    Ok((at, Owner::Credential(credential, owner)))
+                    Ok((at, RowsOf::Credential(credential, owner)))
                 };
                 rows.into_iter().map(credential).collect::<Result<_, Failure>>()?
             }
             Pass::Revocations => {
                 let rows = self.link.all(revocations::after(after, OWNERS_AT_ONCE)).await?;
-                let revocation = |row: revocations::TokenRow| Ok((row.token, Owner::Revocation(row.revocation()?)));
+                let revocation = |row: revocations::TokenRow| Ok((row.token, RowsOf::Revocation(row.revocation()?)));
                 rows.into_iter().map(revocation).collect::<Result<_, Failure>>()?
             }
-            Pass::AccountDeletions if after == i64::MIN => vec![(i64::MAX, Owner::Everybody)],
+            Pass::AccountDeletions if after == i64::MIN => vec![(i64::MAX, RowsOf::AccountDeletions)],
             Pass::AccountDeletions => Vec::new(),
         })
     }
 
-    async fn rows_of_owner(self: &Arc<Self>, pass: Pass, owner: Owner, after: Vec<u8>) -> Result<Rows, Failure> {
+    async fn users_after(&self, after: i64, rows_of: fn(UserId) -> RowsOf) -> Result<Vec<(i64, RowsOf)>, Failure> {
+        let rows = self.link.all(users::after(after, OWNERS_AT_ONCE)).await?;
+        Ok(rows.into_iter().map(|(at, user): (i64, Uuid)| (at, rows_of(UserId(user)))).collect())
+    }
+
+    async fn groups_after(&self, after: i64, rows_of: fn(GroupId) -> RowsOf) -> Result<Vec<(i64, RowsOf)>, Failure> {
+        let rows = self.link.all(groups::after(after, OWNERS_AT_ONCE)).await?;
+        Ok(rows.into_iter().map(|(at, group): (i64, Uuid)| (at, rows_of(GroupId(group)))).collect())
+    }
+
+    async fn channels_after(
+        &self,
+        after: i64,
+        rows_of: fn(ChannelId) -> RowsOf,
+    ) -> Result<Vec<(i64, RowsOf)>, Failure> {
+        let rows = self.link.all(channels::after(after, OWNERS_AT_ONCE)).await?;
+        rows.into_iter().map(|(at, name): (i64, String)| Ok((at, rows_of(authored::channel(&name)?)))).collect()
+    }
+
+    async fn rows_of_owner(self: &Arc<Self>, owner: RowsOf, after: Vec<u8>) -> Result<Rows, Failure> {
         let one = |item: Option<Item>| Ok((item.into_iter().collect(), None));
         let after_id = Uuid::from_slice(&after).ok();
-        match (pass, owner) {
-            (Pass::Accounts, Owner::User(user)) => one(self.account_row(user).await?.map(Item::Account)),
+        match owner {
+            RowsOf::Account(user) => one(self.account_row(user).await?.map(Item::Account)),
             // A credential that no account has was claimed for an account that was never created, or is being released.
-            (_, Owner::Credential(credential, owner)) => {
+            RowsOf::Credential(credential, owner) => {
                 let account = self.account_row(owner.user).await?;
                 let is_borne = account.is_some_and(|account| account.bears(&credential));
                 one(is_borne.then_some(Item::Credential(credential, owner)))
             }
-            (_, Owner::Revocation(revocation)) => one(Some(Item::Revocation(revocation))),
-            (Pass::Groups, Owner::Group(group)) => one(self.group_row(group).await?.map(Item::Group)),
-            (Pass::FriendCounts, Owner::User(user)) => {
+            RowsOf::Revocation(revocation) => one(Some(Item::Revocation(revocation))),
+            RowsOf::Group(group) => one(self.group_row(group).await?.map(Item::Group)),
+            RowsOf::FriendCounts(user) => {
                 one(self.friend_counts(user).await?.map(|friend_counts| Item::FriendCounts(user, friend_counts)))
             }
-            (Pass::Inboxes, Owner::User(user)) => one(self.inbox(user).await?.map(|inbox| Item::Inbox(user, inbox))),
-            (Pass::Members, Owner::Group(group)) => self.members(group, after).await,
-            (Pass::Edges, Owner::User(user)) => {
+            RowsOf::Inbox(user) => one(self.inbox(user).await?.map(|inbox| Item::Inbox(user, inbox))),
+            RowsOf::Members(group) => self.members(group, after).await,
+            RowsOf::Edges(user) => {
                 let rows = self.link.all(edges::page(user, after_id.unwrap_or_default(), ROWS_AT_ONCE)).await?;
                 let last = rows.last().map(|row| row.other_id.as_bytes().to_vec());
                 let edge = |row: edges::OtherRow| Ok(Item::Edge(user, UserId(row.other_id), row.edge()?));
                 Ok(some_of(rows.into_iter().map(edge).collect::<Result<_, Failure>>()?, last))
             }
-            (Pass::Notifications, Owner::User(user)) => {
+            RowsOf::Notifications(user) => {
                 let rows = self.notifications_after(user, after_id.map(NotificationId), ROWS_AT_ONCE).await?;
                 let last = rows.last().map(|notification| notification.id.0.as_bytes().to_vec());
                 Ok(some_of(rows.into_iter().map(|row| Item::Notification(user, row)).collect(), last))
             }
-            (Pass::Authored, Owner::User(user)) => {
+            RowsOf::Authored(user) => {
                 let after = String::from_utf8(after).unwrap_or_default();
                 let rows = self.link.all(authored::page(user, &after, ROWS_AT_ONCE)).await?;
                 let last = rows.last().map(|(channel,)| channel.clone().into_bytes());
                 let authored = |(channel,): (String,)| Ok(Item::Authored(user, authored::channel(&channel)?));
                 Ok(some_of(rows.into_iter().map(authored).collect::<Result<_, Failure>>()?, last))
             }
-            (Pass::AccountDeletions, Owner::Everybody) => {
+            RowsOf::AccountDeletions => {
                 let after = after_id.unwrap_or_default();
                 let rows = self.link.all(account_deletions::page(after, ROWS_AT_ONCE)).await?;
                 let last = rows.last().map(|(user,)| user.as_bytes().to_vec());
                 Ok(some_of(rows.into_iter().map(|(user,)| Item::AccountDeletion(UserId(user))).collect(), last))
             }
-            (Pass::Messages, Owner::Channel(channel)) => {
+            RowsOf::Messages(channel) => {
                 let place = after_id.map_or(PageStart::Oldest, |after| PageStart::After(MessageId(after)));
                 let rows = self.page(&self.channels.get(&channel), place, ROWS_AT_ONCE).await?;
                 let last = rows.last().map(|message| message.id.0.as_bytes().to_vec());
                 Ok(some_of(rows.into_iter().map(Item::Message).collect(), last))
             }
-            (Pass::Heads, Owner::Channel(channel)) => {
+            RowsOf::Head(channel) => {
                 let known = self.channels.get(&channel).known(&self.link).await?;
                 one(known.head.map(|head| Item::Head(channel, head)))
             }
-            (pass, _) => unreachable!("{pass:?} has other owners"),
         }
     }
 
