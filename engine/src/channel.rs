@@ -27,7 +27,7 @@ use crate::limits::{CHANNEL_PENDING_MAX, RECENT_MAX};
 use crate::message::Message;
 use crate::outbox::{Asker, Outbox, Purpose};
 use crate::parcel::{Batch, BatchNumber, ChannelAction, ChannelRequest, MessageAction};
-use crate::persist::{StoreFailure, StoreReceipt, StoreRequest};
+use crate::persist::{StoreFailure, StoreQuestion, StoreReceipt, StoreRequest};
 use crate::query::{Block, ChannelChange, NewestMessages, PresencePage, Undone, Version, Visitor};
 
 mod announcements;
@@ -310,12 +310,12 @@ impl Channel {
     }
 
     /// Puts work at the end of the queue, and asks the store for the decision on it.
-    fn put(&mut self, work: Work, bytes: usize, request: StoreRequest, outbox: &mut Outbox) {
+    fn put(&mut self, work: Work, bytes: usize, request: impl Into<StoreRequest>, outbox: &mut Outbox) {
         let place = self.pending.push(work, bytes);
         self.ask_store(Purpose::Decision(place), request, outbox);
     }
 
-    fn ask_store(&self, purpose: Purpose, request: StoreRequest, outbox: &mut Outbox) {
+    fn ask_store(&self, purpose: Purpose, request: impl Into<StoreRequest>, outbox: &mut Outbox) {
         outbox.store(Asker::Channel(self.id.clone(), purpose), request);
     }
 
@@ -387,8 +387,8 @@ impl Channel {
     fn want_head(&mut self, outbox: &mut Outbox) {
         if matches!(self.history, History::Unknown) {
             self.history = History::Asked;
-            let request = StoreRequest::Head { channel: self.id.clone() };
-            self.ask_store(Purpose::Head, request, outbox);
+            let question = StoreQuestion::Head { channel: self.id.clone() };
+            self.ask_store(Purpose::Head, question, outbox);
         }
     }
 
@@ -411,8 +411,8 @@ impl Channel {
     pub fn newest(&mut self, limit: usize, unused: Version, outbox: &mut Outbox) -> Option<NewestMessages> {
         let newest = self.recent.newest(limit).map(|(messages, version)| NewestMessages { messages, version });
         if newest.is_none() && self.recent.begin(unused) {
-            let request = StoreRequest::Newest { channel: self.id.clone(), limit: RECENT_MAX };
-            self.ask_store(Purpose::Newest(unused), request, outbox);
+            let question = StoreQuestion::Newest { channel: self.id.clone(), limit: RECENT_MAX };
+            self.ask_store(Purpose::Newest(unused), question, outbox);
         }
         newest
     }

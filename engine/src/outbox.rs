@@ -153,8 +153,8 @@ impl Outbox {
     }
 
     /// Puts a request to the store. The asker hears the outcome.
-    pub fn store(&mut self, asker: Asker, request: StoreRequest) {
-        self.put(Output::Store(asker, request));
+    pub fn store(&mut self, asker: Asker, request: impl Into<StoreRequest>) {
+        self.put(Output::Store(asker, request.into()));
     }
 
     /// Everything in another outbox, after everything in this one.

@@ -17,18 +17,51 @@ pub struct Ticket(pub u64);
 /// One request of a shard, as the owner of channels or as the home of sessions.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StoreRequest {
-    /// Read where the channel's history ends. An owner does this once, before its first write to the channel.
+    Question(StoreQuestion),
+    Write(StoreWrite),
+}
+
+impl From<StoreQuestion> for StoreRequest {
+    fn from(question: StoreQuestion) -> Self {
+        Self::Question(question)
+    }
+}
+
+impl From<StoreWrite> for StoreRequest {
+    fn from(write: StoreWrite) -> Self {
+        Self::Write(write)
+    }
+}
+
+/// A question of a shard. It changes nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StoreQuestion {
+    /// Where does the channel's history end? An owner asks this once, before its first write to the channel.
     Head { channel: ChannelId },
+    /// Which are the newest messages of the channel?
+    Newest { channel: ChannelId, limit: usize },
+    /// May the user join the group's channel? Members of the group may.
+    MayJoinGroup { group: GroupId, user: UserId },
+    /// May the user join the direct channel with the other? The user may if the other exists and has not blocked the
+    /// user.
+    MayJoinDirect { user: UserId, other: UserId },
+    /// Which of these users exist and may be followed by `follower`? A user who blocks the follower is left out, as if
+    /// the user did not exist.
+    Users { follower: UserId, ids: Vec<UserId>, usernames: Vec<String> },
+}
+
+/// A write of a shard. It belongs in a group of writes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StoreWrite {
     /// Store a new message. No stored message has its id.
     Insert(Message),
     /// Change the content of a stored message, if it is in this channel and this sender may change it.
     Update(UpdateMessage),
     /// Delete a stored message, if it is in this channel and this sender may change it.
     Remove { channel: ChannelId, id: MessageId, sender: UserId },
-    /// Read the newest messages of the channel.
-    Newest { channel: ChannelId, limit: usize },
-    /// Decide whether a user may join a group's or a direct channel.
-    Admit(Admission),
+    /// Decide whether the user may join the direct channel, as [`StoreQuestion::MayJoinDirect`] does. If the user may,
+    /// send the other a request to chat, unless one of them has blocked the other or they are the same user.
+    RequestChat { user: UserId, username: Arc<str>, other: UserId, time: Timestamp },
     /// Change a group's members, with everything that belongs to the change: all of it or nothing.
     ChangeGroup {
         change: GroupChange,
@@ -41,45 +74,6 @@ pub enum StoreRequest {
     Block { user: UserId, other: UserId, time: Timestamp },
     /// Delete these messages of a user whose account is being deleted.
     Purge { channel: ChannelId, sender: UserId, ids: Vec<MessageId> },
-    /// Which of these users exist and may be followed by `follower`. A user who blocks the follower is left out, as if
-    /// the user did not exist.
-    Users { follower: UserId, ids: Vec<UserId>, usernames: Vec<String> },
-}
-
-impl StoreRequest {
-    /// Whether the request changes something, and so belongs in a group of writes.
-    pub fn is_write(&self) -> bool {
-        match self {
-            Self::Insert(_)
-            | Self::Update(_)
-            | Self::Remove { .. }
-            | Self::ChangeGroup { .. }
-            | Self::Block { .. }
-            | Self::Purge { .. } => true,
-            Self::Admit(Admission::Direct { request, .. }) => *request == DirectRequest::Send,
-            Self::Admit(Admission::Group { .. }) | Self::Head { .. } | Self::Newest { .. } | Self::Users { .. } => {
-                false
-            }
-        }
-    }
-}
-
-/// A user who wants to join a channel.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Admission {
-    /// To a group's channel: members of the group are admitted.
-    Group { group: GroupId, user: UserId },
-    /// To a direct channel: the user is admitted if the other exists and has not blocked the user. The other is sent a
-    /// request to chat, unless one of them has blocked the other or they are the same user.
-    Direct { user: UserId, username: Arc<str>, other: UserId, request: DirectRequest, time: Timestamp },
-}
-
-/// Whether the other user of a direct channel is told that the user wants to chat.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DirectRequest {
-    Send,
-    /// The other is already a visible member of the channel.
-    NotNeeded,
 }
 
 /// New content for a stored message.

@@ -7,7 +7,7 @@ use engine::command::{Command, Join};
 use engine::id::{ChannelId, MessageId, Sequence, Timestamp};
 use engine::message::Message;
 use engine::message_id::MessageIds;
-use engine::persist::{ChannelHead, StoreReceipt, StoreRequest};
+use engine::persist::{ChannelHead, StoreQuestion, StoreReceipt, StoreRequest, StoreWrite};
 use world::{NOW, World, only};
 
 const HOUR: i64 = 3600 * 1_000_000_000;
@@ -16,7 +16,7 @@ const HOUR: i64 = 3600 * 1_000_000_000;
 fn join(world: &mut World, room: &str, newest: Option<MessageId>) -> ChannelId {
     let join = Join { target: room.into(), kind: 1, persistence: true, hidden: false };
     let (head, request) = only(world.ask("join", Command::Join(join)));
-    assert!(matches!(request, StoreRequest::Head { .. }));
+    assert!(matches!(request, StoreRequest::Question(StoreQuestion::Head { .. })));
     let head_receipt = newest.map(|id| ChannelHead { id, sequence: Sequence(7) });
     assert!(world.answer(head, StoreReceipt::Head(head_receipt)).is_empty());
     ChannelId::room(room).expect("a good name")
@@ -26,7 +26,7 @@ fn join(world: &mut World, room: &str, newest: Option<MessageId>) -> ChannelId {
 fn say(world: &mut World, room: &ChannelId) -> Message {
     let (ticket, request) =
         only(world.ask("say", Command::Send { channel_id: room.to_string(), content: "{}".into() }));
-    let StoreRequest::Insert(message) = request else { panic!("{request:?}") };
+    let StoreRequest::Write(StoreWrite::Insert(message)) = request else { panic!("{request:?}") };
     world.heard.0.clear();
     world.answer(ticket, StoreReceipt::Inserted);
     assert!(world.heard.text().contains("channel_message_ack"), "{}", world.heard.text());

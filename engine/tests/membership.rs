@@ -6,7 +6,7 @@ mod world;
 use engine::command::{Command, Join};
 use engine::id::{ChannelId, GroupId, UserId};
 use engine::message::{Message, MessageCode};
-use engine::persist::{StoreReceipt, StoreRequest, Ticket};
+use engine::persist::{StoreQuestion, StoreReceipt, StoreRequest, StoreWrite, Ticket};
 use engine::query::QueryAnswer;
 use engine::shard::Input;
 use engine::social::group::{GroupAct, GroupChange, GroupOutcome};
@@ -24,9 +24,9 @@ fn send(world: &mut World, cid: &str) -> Vec<(Ticket, StoreRequest)> {
 fn join(world: &mut World) {
     let join = Join { target: GROUP.to_string(), kind: 3, persistence: true, hidden: false };
     let (head, request) = only(world.ask("join", Command::Join(join)));
-    assert!(matches!(request, StoreRequest::Head { .. }));
+    assert!(matches!(request, StoreRequest::Question(StoreQuestion::Head { .. })));
     let (admission, request) = only(world.answer(head, StoreReceipt::Head(None)));
-    assert!(matches!(request, StoreRequest::Admit(_)));
+    assert!(matches!(request, StoreRequest::Question(StoreQuestion::MayJoinGroup { .. })));
     assert!(!world.heard.text().contains("\"channel\""), "nobody is in before the store has said so");
     assert!(world.answer(admission, StoreReceipt::Admitted(None)).is_empty());
     assert!(world.heard.text().contains("\"cid\":\"join\",\"channel\""));
@@ -38,7 +38,7 @@ fn who_sends_is_not_looked_up() {
     join(&mut world);
     for number in 0..100 {
         let (ticket, request) = only(send(&mut world, &number.to_string()));
-        assert!(matches!(request, StoreRequest::Insert(_)), "{request:?}");
+        assert!(matches!(request, StoreRequest::Write(StoreWrite::Insert(_))), "{request:?}");
         assert!(world.answer(ticket, StoreReceipt::Inserted).is_empty());
     }
     assert_eq!(world.heard.text().matches("channel_message_ack").count(), 100);
@@ -54,7 +54,7 @@ fn what_is_asked_behind_a_kick_is_looked_at_when_it_is_decided() {
     let query = change.into();
     world.shard.step(Input::ChannelQuery { number: 5, channel: ChannelId::group(GROUP), query }, NOW);
     let (kick, request) = only(world.turn());
-    let StoreRequest::ChangeGroup { places, time, .. } = request else { panic!("{request:?}") };
+    let StoreRequest::Write(StoreWrite::ChangeGroup { places, time, .. }) = request else { panic!("{request:?}") };
     assert!(send(&mut world, "behind").is_empty(), "it waits, and the store does not hear of it");
 
     // The store decides the kick first, but the message stands before it in the queue.

@@ -7,7 +7,7 @@ use engine::id::{ChannelId, ConnectionId, Epoch, Monotonic, SessionId, ShardId, 
 use engine::limits::Rules;
 use engine::message::Message;
 use engine::parcel::Parcel;
-use engine::persist::{StoreReceipt, StoreRequest};
+use engine::persist::{StoreQuestion, StoreReceipt, StoreRequest, StoreWrite};
 use engine::session::admission::{OnLag, Session};
 use engine::session::home::Visibility;
 use engine::shard::{Effects, Input, Shard};
@@ -114,12 +114,12 @@ impl World {
 
     fn store(&mut self, request: StoreRequest) -> StoreReceipt {
         match request {
-            StoreRequest::Head { .. } => StoreReceipt::Head(None),
-            StoreRequest::Insert(message) => {
+            StoreRequest::Question(StoreQuestion::Head { .. }) => StoreReceipt::Head(None),
+            StoreRequest::Write(StoreWrite::Insert(message)) => {
                 self.stored.push(message);
                 StoreReceipt::Inserted
             }
-            StoreRequest::Newest { limit, .. } => {
+            StoreRequest::Question(StoreQuestion::Newest { limit, .. }) => {
                 StoreReceipt::Newest(self.stored.iter().rev().take(limit).cloned().collect())
             }
             other => panic!("{other:?} is not asked here"),

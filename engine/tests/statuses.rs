@@ -8,7 +8,7 @@ use engine::id::{ChannelId, SessionId, UserId};
 use engine::limits::FOLLOWS_MAX;
 use engine::message::StatusPresence;
 use engine::parcel::Broadcast;
-use engine::persist::{StoreReceipt, StoreRequest};
+use engine::persist::{StoreQuestion, StoreReceipt, StoreRequest, StoreWrite};
 use engine::query::{Block, QueryAnswer};
 use engine::session::home::Visibility;
 use engine::shard::Input;
@@ -20,7 +20,7 @@ fn follow(world: &mut World, numbers: std::ops::Range<u128>) -> String {
     let users: Vec<UserId> = numbers.map(|number| UserId(Uuid::from_u128(1000 + number))).collect();
     let user_ids = users.iter().map(ToString::to_string).collect();
     let (ticket, request) = only(world.ask("7", Command::StatusFollow { user_ids, usernames: Vec::new() }));
-    assert!(matches!(request, StoreRequest::Users { .. }), "{request:?}");
+    assert!(matches!(request, StoreRequest::Question(StoreQuestion::Users { .. })), "{request:?}");
     world.heard.0.clear();
     world.answer(ticket, StoreReceipt::Users(users));
     world.heard.text()
@@ -46,7 +46,7 @@ fn block(world: &mut World, by: u128) {
     world.shard.step(Input::ChannelQuery { number: 7, channel: ChannelId::direct(user, other), query }, NOW);
     let (head, _) = only(world.turn());
     let (decision, request) = only(world.answer(head, StoreReceipt::Head(None)));
-    assert!(matches!(request, StoreRequest::Block { .. }), "{request:?}");
+    assert!(matches!(request, StoreRequest::Write(StoreWrite::Block { .. })), "{request:?}");
     assert!(world.answer(decision, StoreReceipt::Blocked).is_empty());
     assert_eq!(std::mem::take(&mut world.answers), [(7, QueryAnswer::Blocked(Ok(())))]);
 }

@@ -11,15 +11,15 @@ mod revocations;
 
 pub(crate) use friends::may_chat;
 
-use engine::persist::{Admission, DirectRequest, StoreReceipt, StoreRequest};
+use engine::persist::{StoreReceipt, StoreWrite};
 
 use crate::rows::Rows;
-use crate::{Failure, Write, Written, not_a_write};
+use crate::{Failure, Write, Written};
 
 /// Applies a write, unless it stores, edits or removes a message of a user: each store does that itself.
 pub fn apply(rows: &mut impl Rows, write: &Write) -> Result<Written, Failure> {
     Ok(match write {
-        Write::Request(request) => Written::Receipt(carry_out(rows, request)?),
+        Write::Request(write) => Written::Receipt(carry_out(rows, write)?),
         Write::CreateGroup(group) => Written::GroupCreated(groups::create(rows, group)?),
         Write::UpdateGroup { id, actor, edit, time } => {
             Written::GroupEdited(groups::update(rows, *id, *actor, edit, *time)?)
@@ -57,19 +57,19 @@ pub fn apply(rows: &mut impl Rows, write: &Write) -> Result<Written, Failure> {
     })
 }
 
-fn carry_out(rows: &mut impl Rows, request: &StoreRequest) -> Result<StoreReceipt, Failure> {
-    Ok(match request {
-        StoreRequest::ChangeGroup { change, time, places } => {
+fn carry_out(rows: &mut impl Rows, write: &StoreWrite) -> Result<StoreReceipt, Failure> {
+    Ok(match write {
+        StoreWrite::ChangeGroup { change, time, places } => {
             StoreReceipt::GroupChanged(groups::change(rows, change, *time, places)?)
         }
-        StoreRequest::Admit(Admission::Direct { user, username, other, request: DirectRequest::Send, time }) => {
+        StoreWrite::RequestChat { user, username, other, time } => {
             friends::admit(rows, *user, username, *other, *time)?
         }
-        StoreRequest::Block { user, other, time } => {
+        StoreWrite::Block { user, other, time } => {
             friends::relate(rows, engine::social::friend::FriendAct::Block, *user, &[*other], *time)?;
             StoreReceipt::Blocked
         }
-        StoreRequest::Purge { channel, sender, ids } => {
+        StoreWrite::Purge { channel, sender, ids } => {
             for &id in ids {
                 if rows.sender(channel, id)? == Some(*sender) {
                     rows.remove_message(channel, id)?;
@@ -77,6 +77,8 @@ fn carry_out(rows: &mut impl Rows, request: &StoreRequest) -> Result<StoreReceip
             }
             StoreReceipt::Purged
         }
-        _ => return Err(not_a_write()),
+        StoreWrite::Insert(_) | StoreWrite::Update(_) | StoreWrite::Remove { .. } => {
+            return Err(Failure::Unfit("each store stores and changes messages itself".into()));
+        }
     })
 }

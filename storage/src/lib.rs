@@ -51,7 +51,7 @@ use std::time::{Duration, Instant};
 
 use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, Timestamp, UserId};
 use engine::message::Message;
-use engine::persist::{ChannelHead, StoreRequest};
+use engine::persist::{ChannelHead, StoreQuestion, StoreReceipt, StoreWrite};
 use engine::social::friend::{FriendAct, FriendState, Sides};
 use engine::social::group::Role;
 use engine::social::notification::Notification;
@@ -111,11 +111,9 @@ pub trait Store: Send + Sync + 'static {
     /// One stored message.
     fn message(&self, channel: &ChannelId, id: MessageId) -> Result<Option<Message>, Failure>;
 
-    /// At most `limit` messages of a channel, from a place on, in the direction that the place says.
-    fn messages(&self, channel: &ChannelId, from: PageStart, limit: usize) -> Result<Vec<Message>, Failure>;
-
-    /// Like [`Self::messages`], for requests: a store in which removed rows cost something looks at a bounded number of
-    /// rows, and says where it has stopped. The same holds for the other parts.
+    /// At most `limit` messages of a channel, from a place on, in the direction that the place says. A store in which
+    /// removed rows cost something looks at a bounded number of rows, and says where it has stopped. The same holds for
+    /// the other parts.
     fn messages_part(
         &self,
         channel: &ChannelId,
@@ -283,15 +281,34 @@ pub trait Store: Send + Sync + 'static {
 /// Receives the result of a write, once, on any thread. It must not block.
 pub type Answer = Box<dyn FnOnce(Result<Written, Failure>) + Send>;
 
+/// Receives the answer to a shard's question, once, on any thread. It must not block.
+pub type QuestionAnswer = Box<dyn FnOnce(Result<StoreReceipt, Failure>) + Send>;
+
+/// What a store with lanes takes, with the callback for the result.
+pub enum Submission {
+    Write(Write, Answer),
+    Question(StoreQuestion, QuestionAnswer),
+}
+
+impl Submission {
+    /// Answers that it was not carried out.
+    pub fn fail(self, failure: Failure) {
+        match self {
+            Self::Write(_, answer) => answer(Err(failure)),
+            Self::Question(_, answer) => answer(Err(failure)),
+        }
+    }
+}
+
 /// How a store takes writes that need not wait for each other. Each write is a group of its own, and is answered when
 /// it is decided. Writes about the same channel, user or group are applied in the order in which they were taken; the
 /// laws about order hold for those. A write may notify users whom it does not name (a request to join a closed group
 /// notifies the group's admins). For these users it may be applied after writes that were taken later.
 pub trait Lanes: Send + Sync {
-    /// Accepts writes that arrived together, in this order, and starts them. A shard's query may be passed in the same
-    /// way: it is answered after all writes that were taken before it and are about the same. Never blocks: a write for
-    /// which there is no room in time is answered with `Failure::Passing`. Called by one thread at a time.
-    fn take(&self, writes: Vec<(Write, Answer)>);
+    /// Accepts what arrived together, in this order, and starts it. A question is answered after all writes that were
+    /// taken before it and are about the same. Never blocks: a submission for which there is no room in time is answered
+    /// with `Failure::Passing`. Called by one thread at a time.
+    fn take(&self, submissions: Vec<Submission>);
 
     /// Waits until everything that was taken is answered.
     fn drain(&self);
@@ -313,8 +330,8 @@ pub enum PageStart {
 /// One write of a group of writes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Write {
-    /// A channel owner's request. `Store::commit` takes only those that are writes; `Lanes::take` takes queries, too.
-    Request(StoreRequest),
+    /// A write of a shard.
+    Request(StoreWrite),
     Register(Registration),
     ChangeAccount {
         id: UserId,
@@ -431,11 +448,6 @@ impl Failure {
             _ => None,
         }
     }
-}
-
-/// Queries change nothing, so they do not belong in a group of writes.
-pub fn not_a_write() -> Failure {
-    Failure::Unfit("a read among the writes".into())
 }
 
 /// The range of a list between its first and last possible place that follows the place `after`. `None` if no place

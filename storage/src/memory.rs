@@ -8,7 +8,7 @@ use std::ops::Bound;
 
 use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, UserId};
 use engine::message::Message;
-use engine::persist::{ChannelHead, StoreReceipt, StoreRequest, UpdateMessage};
+use engine::persist::{ChannelHead, StoreReceipt, StoreWrite, UpdateMessage};
 use engine::social::friend::{FriendState, Sides};
 use engine::social::group::Role;
 use engine::social::notification::Notification;
@@ -105,7 +105,7 @@ impl Store for Memory {
             PageStart::Newest => history.values().rev().take(limit).cloned().collect(),
             PageStart::After(id) => history.range(from_id(id)).map(|(_, m)| m).take(limit).cloned().collect(),
             PageStart::Before(id) => history.range(to_id(id)).rev().map(|(_, m)| m).take(limit).cloned().collect(),
-        })
+        }))
     }
 
     fn credential(&self, credential: &Credential) -> Result<Option<CredentialOwner>, Failure> {
@@ -146,7 +146,7 @@ impl Store for Memory {
         Ok(self.open()?.members.get(&(group, user)).map(|membership| membership.role))
     }
 
-    fn group_members(
+    fn group_members_part(
         &self,
         group: GroupId,
         role: Option<Role>,
@@ -182,7 +182,7 @@ impl Store for Memory {
         Ok(Sides { own: side(user, other), others: side(other, user) })
     }
 
-    fn friends(
+    fn friends_part(
         &self,
         user: UserId,
         state: Option<FriendState>,
@@ -201,7 +201,7 @@ impl Store for Memory {
         Ok(self.open()?.friend_counts.get(&user).map_or(0, |friend_counts| friend_counts.friends))
     }
 
-    fn notifications(
+    fn notifications_part(
         &self,
         user: UserId,
         after: Option<NotificationId>,
@@ -264,9 +264,9 @@ impl Store for Memory {
 impl State {
     fn apply(&mut self, write: &Write) -> Result<Written, Failure> {
         Ok(match write {
-            Write::Request(StoreRequest::Insert(message)) => Written::Receipt(self.insert(message)),
-            Write::Request(StoreRequest::Update(update)) => Written::Receipt(self.update(update)),
-            Write::Request(StoreRequest::Remove { channel, id, sender }) => {
+            Write::Request(StoreWrite::Insert(message)) => Written::Receipt(self.insert(message)),
+            Write::Request(StoreWrite::Update(update)) => Written::Receipt(self.update(update)),
+            Write::Request(StoreWrite::Remove { channel, id, sender }) => {
                 Written::Receipt(self.remove(channel, *id, *sender))
             }
             other => change::apply(self, other)?,

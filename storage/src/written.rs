@@ -2,6 +2,7 @@
 
 use engine::persist::StoreReceipt;
 
+use crate::Failure;
 use crate::account::{Changed, Linked, Registered, Unlinked};
 use crate::friend::Related;
 use crate::group::{GroupCreated, GroupEdited};
@@ -25,9 +26,10 @@ pub enum Written {
 }
 
 impl Written {
-    /// The answer, for a caller that knows from its write which type the answer has.
-    pub fn answer<A: TryFrom<Self, Error = Self>>(self) -> A {
-        A::try_from(self).unwrap_or_else(|other| unreachable!("{other:?} answers another kind of write"))
+    /// The answer, for a caller that knows from its write which type the answer has. Fails if a store has answered as if
+    /// the write were of another kind.
+    pub fn answer<A: TryFrom<Self, Error = Self>>(self) -> Result<A, Failure> {
+        A::try_from(self).map_err(|other| Failure::Broken(format!("{other:?} answers another kind of write")))
     }
 }
 

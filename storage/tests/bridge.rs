@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use common::*;
 use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, UserId};
 use engine::message::Message;
-use engine::persist::{ChannelHead, Receipt, StoreReceipt, StoreRequest, Ticket};
+use engine::persist::{ChannelHead, Receipt, StoreQuestion, StoreReceipt, StoreWrite, Ticket};
 use engine::social::friend::{FriendState, Sides};
 use engine::social::group::Role;
 use engine::social::notification::Notification;
@@ -23,7 +23,7 @@ use storage::bridge::{Bridge, NotTaken, StoreQueue};
 use storage::friend::{Friend, FriendPlace};
 use storage::group::{Group, GroupFilter, GroupPlace, RosterPlace};
 use storage::memory::Memory;
-use storage::{Answer, Failure, Lanes, PageStart, Part, Store, Write, Written};
+use storage::{Answer, Failure, Lanes, PageStart, Part, QuestionAnswer, Store, Submission, Write, Written};
 
 /// How often a query is repeated: a busy machine may refuse it again.
 const TRIES_MAX: usize = 1000;
@@ -42,16 +42,16 @@ struct Staged {
     stuck: flume::Receiver<()>,
 }
 
-/// Lanes that pass the writes to the test, which decides when each is done.
+/// Lanes that pass what they take to the test, which decides when each is done.
 struct Taking {
-    taken: flume::Sender<(Write, Answer)>,
+    taken: flume::Sender<Submission>,
     /// Receives when the test has answered all writes.
     drained: flume::Receiver<()>,
 }
 
 impl Lanes for Taking {
-    fn take(&self, writes: Vec<(Write, Answer)>) {
-        writes.into_iter().for_each(|taken| self.taken.send(taken).unwrap());
+    fn take(&self, submissions: Vec<Submission>) {
+        submissions.into_iter().for_each(|taken| self.taken.send(taken).unwrap());
     }
 
     fn drain(&self) {
@@ -79,13 +79,29 @@ fn stage() -> Stage {
     Stage { store: Arc::new(store), outcomes, groups }
 }
 
-/// A stage with lanes, the writes that it takes, and the sender that says that all of them are answered.
-fn stage_with_lanes() -> (Arc<Staged>, flume::Receiver<(Write, Answer)>, flume::Sender<()>) {
+/// A stage with lanes, what it takes, and the sender that says that all of them are answered.
+fn stage_with_lanes() -> (Arc<Staged>, flume::Receiver<Submission>, flume::Sender<()>) {
     let (taken, takings) = flume::unbounded();
     let (drain, drained) = flume::bounded(1);
     let stage = stage();
     let staged = Arc::into_inner(stage.store).unwrap();
     (Arc::new(Staged { lanes: Some(Taking { taken, drained }), ..staged }), takings, drain)
+}
+
+/// The next write that the lanes have taken.
+fn taken_write(taken: &flume::Receiver<Submission>) -> (Write, Answer) {
+    match taken.recv().unwrap() {
+        Submission::Write(write, answer) => (write, answer),
+        Submission::Question(question, _) => panic!("{question:?} is no write"),
+    }
+}
+
+/// The next question that the lanes have taken.
+fn taken_question(taken: &flume::Receiver<Submission>) -> (StoreQuestion, QuestionAnswer) {
+    match taken.recv().unwrap() {
+        Submission::Question(question, answer) => (question, answer),
+        Submission::Write(write, _) => panic!("{write:?} is no question"),
+    }
 }
 
 impl Store for Staged {
@@ -229,7 +245,7 @@ impl Store for Staged {
     }
 }
 
-fn request(write: Write) -> StoreRequest {
+fn request(write: Write) -> StoreWrite {
     match write {
         Write::Request(request) => request,
         other => panic!("{other:?} is not a shard's"),
@@ -324,7 +340,7 @@ fn a_group_ends_at_a_mebibyte() {
     for number in 2..=9 {
         let mut large = message(&lobby, number, 7);
         large.content = "x".repeat(300_000).into();
-        ends[0].try_send(Ticket(u64::from(number)), StoreRequest::Insert(large)).unwrap();
+        ends[0].try_send(Ticket(u64::from(number)), StoreWrite::Insert(large)).unwrap();
     }
     drop(stage.outcomes);
     assert_eq!([stage.groups.recv(), stage.groups.recv()], [Ok(4), Ok(4)]);
@@ -338,9 +354,9 @@ fn reads_of_a_shard_see_its_writes_before_them() {
     let mut expected = HashMap::new();
     for number in 1..=500u32 {
         send_insert(&ends[0], &lobby, number);
-        ends[0].try_send(Ticket(10_000 + u64::from(number)), StoreRequest::Head { channel: lobby.clone() }).unwrap();
+        ends[0].try_send(Ticket(10_000 + u64::from(number)), StoreQuestion::Head { channel: lobby.clone() }).unwrap();
         ends[0]
-            .try_send(Ticket(20_000 + u64::from(number)), StoreRequest::Newest { channel: lobby.clone(), limit: 1 })
+            .try_send(Ticket(20_000 + u64::from(number)), StoreQuestion::Newest { channel: lobby.clone(), limit: 1 })
             .unwrap();
         expected.insert(10_000 + u64::from(number), number);
     }
@@ -424,7 +440,7 @@ fn nobody_waits_too_long_for_a_store_that_is_stuck() {
         let answer = client.join().unwrap();
         assert!(matches!(&answer, Err(Failure::Passing(reason)) if reason.contains("in time")), "{answer:?}");
     }
-    ends[0].try_send(Ticket(1), StoreRequest::Head { channel: room("lobby") }).unwrap();
+    ends[0].try_send(Ticket(1), StoreQuestion::Head { channel: room("lobby") }).unwrap();
     let (ticket, refused) = receive(&ends[0]);
     assert!(ticket == Ticket(1) && refused.unwrap_err().message.contains("in time"));
     // Refused queries are not run any more, so the next query is answered at once.
@@ -494,7 +510,7 @@ fn after_a_final_failure_everything_fails_at_once_and_the_process_is_told() {
     send_insert(&ends[0], &lobby, 1);
     stage.groups.recv().unwrap();
     send_insert(&ends[0], &lobby, 2);
-    ends[0].try_send(Ticket(3), StoreRequest::Head { channel: lobby.clone() }).unwrap();
+    ends[0].try_send(Ticket(3), StoreQuestion::Head { channel: lobby.clone() }).unwrap();
     stage.outcomes.send(Err(broken.clone())).unwrap();
     for _ in 0..3 {
         let (ticket, receipt) = receive(&ends[0]);
@@ -525,7 +541,7 @@ fn stop_answers_all_that_was_taken_and_closes() {
     for number in 2..=3000 {
         send_insert(&end, &lobby, number);
     }
-    end.try_send(Ticket(9999), StoreRequest::Head { channel: lobby.clone() }).unwrap();
+    end.try_send(Ticket(9999), StoreQuestion::Head { channel: lobby.clone() }).unwrap();
     let stopped = std::thread::spawn(move || bridge.stop());
     drop(stage.outcomes);
     stopped.join().unwrap().unwrap();
@@ -533,7 +549,7 @@ fn stop_answers_all_that_was_taken_and_closes() {
     let receipts: Vec<_> = std::iter::from_fn(|| wait(end.receive())).collect();
     assert_eq!(receipts.len(), 3001);
     assert!(receipts.iter().all(|(_, receipt)| receipt.is_ok()));
-    assert_eq!(end.try_send(Ticket(1), StoreRequest::Head { channel: lobby }), Err(NotTaken::Gone));
+    assert_eq!(end.try_send(Ticket(1), StoreQuestion::Head { channel: lobby }), Err(NotTaken::Gone));
     assert!(matches!(wait(client.account(user(1))), Err(Failure::Passing(_))));
 }
 
@@ -545,27 +561,29 @@ fn a_keeper_with_lanes_is_given_all_in_order_and_answers_each_when_it_likes() {
     for number in 1..=3 {
         send_insert(&ends[0], &lobby, number);
     }
-    ends[0].try_send(Ticket(4), StoreRequest::Head { channel: lobby.clone() }).unwrap();
-    let in_order: Vec<_> = (0..4).map(|_| taken.recv().unwrap()).collect();
-    let head = Write::Request(StoreRequest::Head { channel: lobby.clone() });
-    let expected: Vec<_> = (1..=3).map(|number| insert(&lobby, number, 7)).chain([head]).collect();
-    assert_eq!(in_order.iter().map(|(write, _)| write.clone()).collect::<Vec<_>>(), expected);
+    ends[0].try_send(Ticket(4), StoreQuestion::Head { channel: lobby.clone() }).unwrap();
+    let (writes, answers): (Vec<_>, Vec<_>) = (0..3).map(|_| taken_write(&taken)).unzip();
+    assert_eq!(writes, (1..=3).map(|number| insert(&lobby, number, 7)).collect::<Vec<_>>());
+    let (question, answer_question) = taken_question(&taken);
+    assert_eq!(question, StoreQuestion::Head { channel: lobby.clone() });
 
     // Neither another shard nor a client waits for the writes that are not decided.
     send_insert(&ends[1], &lobby, 5);
-    let (_, answer) = taken.recv().unwrap();
+    let (_, answer) = taken_write(&taken);
     answer(Ok(Written::Receipt(StoreReceipt::Inserted)));
     assert_eq!(receive(&ends[1]), (Ticket(5), Ok(StoreReceipt::Inserted)));
     let client = std::thread::spawn(move || {
         wait(client.revoke(Revocation::User { id: user(1), issued_before: Default::default() }))
     });
-    let (_, answer) = taken.recv().unwrap();
+    let (_, answer) = taken_write(&taken);
     answer(Err(Failure::Passing("not now".into())));
     assert_eq!(client.join().unwrap(), Err(Failure::Passing("not now".into())));
 
     assert_eq!(ends[0].try_receive(), None);
-    let receipts = [Err("lost"), Ok(StoreReceipt::Inserted), Ok(StoreReceipt::Inserted), Ok(StoreReceipt::Head(None))];
-    for (number, ((_, answer), receipt)) in in_order.into_iter().zip(receipts).enumerate().rev() {
+    answer_question(Ok(StoreReceipt::Head(None)));
+    assert_eq!(receive(&ends[0]), (Ticket(4), Ok(StoreReceipt::Head(None))));
+    let receipts = [Err("lost"), Ok(StoreReceipt::Inserted), Ok(StoreReceipt::Inserted)];
+    for (number, (answer, receipt)) in answers.into_iter().zip(receipts).enumerate().rev() {
         let failed = |reason: &str| Failure::Passing(reason.into());
         answer(receipt.clone().map(Written::Receipt).map_err(failed));
         let heard = receive(&ends[0]);
@@ -580,7 +598,7 @@ fn stop_waits_for_what_a_keeper_with_lanes_has_taken() {
     let (store, taken, drained) = stage_with_lanes();
     let (bridge, ends) = Bridge::start(store.clone(), 1).unwrap();
     send_insert(&ends[0], &room("lobby"), 1);
-    let (_, answer) = taken.recv().unwrap();
+    let (_, answer) = taken_write(&taken);
     let stopped = std::thread::spawn(move || bridge.stop());
     answer(Ok(Written::Receipt(StoreReceipt::Inserted)));
     assert!(!store.closed.load(Ordering::SeqCst), "nobody has said that all is answered");
@@ -596,12 +614,12 @@ fn a_keeper_with_lanes_that_has_failed_is_asked_no_more() {
     let (bridge, ends) = Bridge::start(store, 1).unwrap();
     let (lobby, fatal, failure) = (room("lobby"), bridge.fatal(), Failure::Final("taken over".into()));
     send_insert(&ends[0], &lobby, 1);
-    let (_, answer) = taken.recv().unwrap();
+    let (_, answer) = taken_write(&taken);
     answer(Err(failure.clone()));
     assert!(receive(&ends[0]).1.is_err());
     assert_eq!(fatal.recv(), Ok(failure.clone()));
     send_insert(&ends[0], &lobby, 2);
-    ends[0].try_send(Ticket(3), StoreRequest::Head { channel: lobby }).unwrap();
+    ends[0].try_send(Ticket(3), StoreQuestion::Head { channel: lobby }).unwrap();
     for _ in 0..2 {
         assert!(receive(&ends[0]).1.unwrap_err().message.contains("taken over"));
     }

@@ -7,7 +7,7 @@ mod common;
 use common::people::*;
 use common::*;
 use engine::id::Timestamp;
-use engine::persist::{Admission, DirectRequest, StoreReceipt, StoreRequest, Ticket};
+use engine::persist::{StoreQuestion, StoreReceipt, StoreRequest, StoreWrite, Ticket};
 use engine::social::friend::{FriendAct, FriendState};
 use engine::social::group::{GroupAct, GroupChange, GroupRefusal, Role};
 use storage::Write;
@@ -30,7 +30,7 @@ fn begin() -> (Bridge, StoreQueue, tempfile::TempDir) {
 }
 
 /// The receipt for a shard's request, when no other request is in flight.
-fn ask(end: &StoreQueue, request: StoreRequest) -> StoreReceipt {
+fn ask(end: &StoreQueue, request: impl Into<StoreRequest>) -> StoreReceipt {
     end.try_send(Ticket(7), request).unwrap();
     pollster::block_on(end.receive()).unwrap().1.unwrap()
 }
@@ -62,7 +62,7 @@ fn handlers_use_every_call() {
 
         assert_eq!(client.link(user(4), device("more"), String::new(), NOW).await, Ok(Linked::Done));
         assert_eq!(client.unlink(user(4), device("more"), NOW).await, Ok(Unlinked::Done));
-        assert_eq!(ask(&end, StoreRequest::Insert(message(&room("lobby"), 1, 4))), StoreReceipt::Inserted);
+        assert_eq!(ask(&end, StoreWrite::Insert(message(&room("lobby"), 1, 4))), StoreReceipt::Inserted);
         assert_eq!(client.delete_account(user(4), NOW).await, Ok(true));
         assert_eq!(client.delete_account(user(4), NOW).await, Ok(false));
         assert_eq!(client.account_deletions(9).await, Ok(users(&[4])));
@@ -91,9 +91,9 @@ fn shards_change_groups_and_are_told_who_may_join() {
     let change = |actor, act, first_place: u32| {
         let places = (first_place..first_place + 4).map(place).collect();
         let change = GroupChange { group: group_id(1), actor: user(actor), act };
-        StoreRequest::ChangeGroup { change, time: NOW, places }
+        StoreWrite::ChangeGroup { change, time: NOW, places }
     };
-    let may_join = |number| StoreRequest::Admit(Admission::Group { group: group_id(1), user: user(number) });
+    let may_join = |number| StoreQuestion::MayJoinGroup { group: group_id(1), user: user(number) };
     let told = |receipt| match receipt {
         StoreReceipt::GroupChanged(Ok(outcome)) => tell(&outcome),
         other => format!("{other:?}"),
@@ -125,37 +125,38 @@ fn shards_change_groups_and_are_told_who_may_join() {
 #[test]
 fn shards_are_told_who_may_write_to_whom_and_who_there_is() {
     let (bridge, end, _directory) = begin();
-    let admit = |one, other, request| {
-        let (user, other) = (user(one), user(other));
-        StoreRequest::Admit(Admission::Direct { user, username: "x".into(), other, request, time: NOW })
+    let request_chat = |one, other| -> StoreRequest {
+        StoreWrite::RequestChat { user: user(one), username: "x".into(), other: user(other), time: NOW }.into()
     };
-    let block = StoreRequest::Block { user: user(2), other: user(1), time: NOW };
-    assert!(matches!(ask(&end, admit(1, 2, DirectRequest::Send)), StoreReceipt::Admitted(Some(_))));
-    assert_eq!(ask(&end, admit(1, 2, DirectRequest::NotNeeded)), StoreReceipt::Admitted(None));
+    let may_join =
+        |one, other| -> StoreRequest { StoreQuestion::MayJoinDirect { user: user(one), other: user(other) }.into() };
+    let block = StoreWrite::Block { user: user(2), other: user(1), time: NOW };
+    assert!(matches!(ask(&end, request_chat(1, 2)), StoreReceipt::Admitted(Some(_))));
+    assert_eq!(ask(&end, may_join(1, 2)), StoreReceipt::Admitted(None));
     assert_eq!(ask(&end, block), StoreReceipt::Blocked);
-    for request in [DirectRequest::Send, DirectRequest::NotNeeded] {
-        assert_eq!(ask(&end, admit(1, 2, request)), StoreReceipt::NotAdmitted);
-        assert_eq!(ask(&end, admit(2, 1, request)), StoreReceipt::Admitted(None));
-        assert_eq!(ask(&end, admit(1, 9, request)), StoreReceipt::NotAdmitted);
-        assert_eq!(ask(&end, admit(9, 1, request)), StoreReceipt::NotAdmitted);
+    for admit in [&request_chat as &dyn Fn(u32, u32) -> StoreRequest, &may_join] {
+        assert_eq!(ask(&end, admit(1, 2)), StoreReceipt::NotAdmitted);
+        assert_eq!(ask(&end, admit(2, 1)), StoreReceipt::Admitted(None));
+        assert_eq!(ask(&end, admit(1, 9)), StoreReceipt::NotAdmitted);
+        assert_eq!(ask(&end, admit(9, 1)), StoreReceipt::NotAdmitted);
     }
     // A blocked user does not find the user who blocks, by id or by name; the user who blocks still finds the other.
     for (follower, found) in [(4, vec![3, 1, 5, 2]), (2, vec![3, 1, 5, 2]), (1, vec![3, 1, 5])] {
-        let asked = StoreRequest::Users {
+        let asked = StoreQuestion::Users {
             follower: user(follower),
             ids: users(&[3, 9, 1, 3]),
             usernames: ["name-5", "nobody", "name-1", "name-2", ""].map(String::from).into(),
         };
         assert_eq!(ask(&end, asked), StoreReceipt::Users(users(&found)));
-        let by_id = StoreRequest::Users { follower: user(follower), ids: users(&[2]), usernames: Vec::new() };
+        let by_id = StoreQuestion::Users { follower: user(follower), ids: users(&[2]), usernames: Vec::new() };
         let expected = if follower == 1 { users(&[]) } else { users(&[2]) };
         assert_eq!(ask(&end, by_id), StoreReceipt::Users(expected));
     }
     let Write::Request(message) = insert(&room("lobby"), 1, 3) else { panic!() };
     ask(&end, message);
-    let purge = StoreRequest::Purge { channel: room("lobby"), sender: user(3), ids: vec![message_id(1)] };
+    let purge = StoreWrite::Purge { channel: room("lobby"), sender: user(3), ids: vec![message_id(1)] };
     assert_eq!(ask(&end, purge), StoreReceipt::Purged);
-    assert_eq!(ask(&end, StoreRequest::Newest { channel: room("lobby"), limit: 9 }), StoreReceipt::Newest(vec![]));
+    assert_eq!(ask(&end, StoreQuestion::Newest { channel: room("lobby"), limit: 9 }), StoreReceipt::Newest(vec![]));
     drop(end);
     bridge.stop().unwrap();
 }

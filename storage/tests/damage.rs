@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use common::people::*;
 use common::*;
 use engine::id::Timestamp;
-use engine::persist::StoreRequest;
+use engine::persist::StoreWrite;
 use engine::social::friend::FriendAct;
 use engine::social::group::{GroupAct, GroupChange, Role};
 use storage::embedded::Embedded;
@@ -290,7 +290,7 @@ fn use_lists(store: &dyn Store) -> Result<usize, Failure> {
     let requests = (1..).zip(requests).map(|(number, act)| {
         let places = (0..3).map(|place_number| place(1000 * number + place_number)).collect();
         let change = GroupChange { group: group_id(1), actor: user(5 - number), act };
-        Write::Request(StoreRequest::ChangeGroup { change, time: Timestamp(77), places })
+        Write::Request(StoreWrite::ChangeGroup { change, time: Timestamp(77), places })
     });
     let relate = Write::Relate { act: FriendAct::Block, user: user(2), others: users(&[1, 3]), time: Timestamp(77) };
     let delete = Write::DeleteAccount { user: user(1), time: Timestamp(77) };

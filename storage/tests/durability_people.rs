@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use common::people::*;
 use common::*;
 use engine::id::Timestamp;
-use engine::persist::{Admission, DirectRequest, StoreRequest};
+use engine::persist::StoreWrite;
 use engine::social::friend::FriendAct;
 use engine::social::group::{GroupAct, GroupChange};
 use storage::embedded::Embedded;
@@ -87,7 +87,7 @@ fn writes_of(step: u32) -> Vec<Write> {
         });
         let places = places.collect();
         let change = GroupChange { group, actor: user(one), act };
-        writes.push(Write::Request(StoreRequest::ChangeGroup { change, time, places }));
+        writes.push(Write::Request(StoreWrite::ChangeGroup { change, time, places }));
     }
     writes.push(insert(&room("lobby"), step, random.user()));
     writes
@@ -98,18 +98,15 @@ fn other_write(kind: u32, one: u32, random: &mut Random, time: Timestamp) -> Wri
     match kind {
         29..=32 => Write::Relate { act: FriendAct::Add, user: user(one), others: random.named(), time },
         33 => Write::Relate { act: FriendAct::Delete, user: user(one), others: random.named(), time },
-        34 => Write::Request(StoreRequest::Block { user: user(one), other, time }),
+        34 => Write::Request(StoreWrite::Block { user: user(one), other, time }),
         35 => Write::Link { user: user(one), credential: credential(1, random.below(4)), secret: String::new(), time },
         // Accounts of the lower half are never deleted, so that activity continues.
         36 if one > USERS / 2 && random.below(8) == 0 => Write::DeleteAccount { user: user(one), time },
         37 if one > USERS / 2 => Write::FinishAccountDeletion { user: user(one) },
-        _ => Write::Request(StoreRequest::Admit(Admission::Direct {
-            user: user(one),
-            username: format!("name-{one}").into(),
-            other,
-            request: DirectRequest::Send,
-            time,
-        })),
+        _ => {
+            let username = format!("name-{one}").into();
+            Write::Request(StoreWrite::RequestChat { user: user(one), username, other, time })
+        }
     }
 }
 

@@ -6,7 +6,7 @@ mod common;
 
 use common::people::*;
 use common::*;
-use engine::persist::StoreRequest;
+use engine::persist::{StoreQuestion, StoreReceipt};
 use engine::social::friend::FriendAct;
 use engine::social::group::{GroupAct, Role};
 use storage::group::{GROUPS_PER_USER_MAX, GroupFilter};
@@ -105,7 +105,7 @@ fn a_page_that_is_found_empty_helps_the_next_one_without_a_cursor() {
 fn what_a_channel_asks_for_is_all_or_nothing() {
     let world = room_of_the_removed(&[1], 30_000);
     let store = world.store();
-    let question = StoreRequest::Newest { channel: room("lobby"), limit: 200 };
+    let question = StoreQuestion::Newest { channel: room("lobby"), limit: 200 };
     let mut refused = 0;
     let newest = loop {
         let (found, read) = rows(store, || storage::bridge::look_up(store, &question));

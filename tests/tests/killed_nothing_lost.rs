@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use engine::id::{ChannelId, MessageId, Sequence, Timestamp, UserId};
 use engine::message::{Message, MessageCode};
-use engine::persist::StoreRequest;
+use engine::persist::StoreWrite;
 use serde_json::{Value, json};
 use storage::embedded::{Embedded, EmbeddedOptions};
 use storage::{Store, Write};
@@ -248,7 +248,7 @@ fn a_server_killed_as_soon_as_it_has_answered_gets_on() {
     let filled = store();
     let groups = (0..MESSAGES_BEFORE).collect::<Vec<_>>();
     for group in groups.chunks(1000) {
-        let writes: Vec<_> = group.iter().map(|&number| Write::Request(StoreRequest::Insert(old(number)))).collect();
+        let writes: Vec<_> = group.iter().map(|&number| Write::Request(StoreWrite::Insert(old(number)))).collect();
         filled.commit(&writes).expect("a disk that works");
     }
     // The state that a kill leaves: data in memory is only in the journals, and merges are cut short.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use engine::persist::{StoreReceipt, StoreRequest, Ticket};
+use engine::persist::{StoreReceipt, StoreWrite, Ticket};
 use storage::bridge::{Bridge, StoreQueue};
 use storage::embedded::{Embedded, EmbeddedOptions};
 
@@ -60,7 +60,7 @@ fn drive(work: &Work, end: &StoreQueue) -> Result<Answers, Failure> {
             let message = author.write();
             tickets += 1;
             sent_at.insert(tickets, Instant::now());
-            end.try_send(Ticket(tickets), StoreRequest::Insert(message))
+            end.try_send(Ticket(tickets), StoreWrite::Insert(message))
                 .map_err(|error| Failure::Faulty(format!("{error:?}")))?;
         }
         if sent_at.is_empty() {

@@ -1,7 +1,7 @@
 //! Writes the messages that a store is filled with.
 
 use engine::id::{ChannelId, UserId};
-use engine::persist::StoreRequest;
+use engine::persist::StoreWrite;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use storage::Write;
@@ -40,7 +40,7 @@ impl LayoutAuthor {
         let written = &mut self.written[channel as usize];
         *written += 1;
         let channel = ChannelId::room(&format!("small-{channel:07}")).expect("a short name");
-        Write::Request(StoreRequest::Insert(self.author.write(channel, u64::from(*written), sender, random)))
+        Write::Request(StoreWrite::Insert(self.author.write(channel, u64::from(*written), sender, random)))
     }
 }
 
@@ -66,7 +66,7 @@ mod tests {
         let mut author = LayoutAuthor::new(Layout::Spread, 3, 100);
         let mut last = std::collections::HashMap::new();
         for _ in 0..100 {
-            let Write::Request(StoreRequest::Insert(message)) = author.write() else { panic!("no message") };
+            let Write::Request(StoreWrite::Insert(message)) = author.write() else { panic!("no message") };
             let before = last.insert(message.channel.clone(), (message.id, message.sequence.0));
             let (id, sequence) = before.unwrap_or((engine::id::MessageId(Uuid::nil()), 0));
             assert!(message.id > id && message.sequence.0 == sequence + 1);

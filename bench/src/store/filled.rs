@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use engine::persist::StoreRequest;
+use engine::persist::StoreWrite;
 use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use storage::embedded::{Embedded, EmbeddedOptions};
 use storage::{Store, Write};
@@ -61,7 +61,7 @@ impl Filled {
 
 /// A message as one row: channel and id as the key, and only the content as the value.
 fn row(write: &Write) -> Option<(Vec<u8>, &[u8])> {
-    let Write::Request(StoreRequest::Insert(message)) = write else { return None };
+    let Write::Request(StoreWrite::Insert(message)) = write else { return None };
     let mut key = message.channel.as_str().as_bytes().to_vec();
     key.extend(message.id.0.as_bytes());
     Some((key, message.content.as_bytes()))

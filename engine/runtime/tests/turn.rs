@@ -15,7 +15,7 @@ use engine::fanout::subscribers::{Gone, Outlet};
 use engine::id::{ChannelId, ConnectionId, Epoch, SessionId, ShardId, Timestamp, UserId};
 use engine::limits::Rules;
 use engine::limits::{RING_PARCELS, STORE_REQUESTS_MAX};
-use engine::persist::{StoreReceipt, StoreRequest};
+use engine::persist::{StoreQuestion, StoreReceipt, StoreRequest, StoreWrite};
 use engine::query::QueryAnswer;
 use engine::session::admission::{OnLag, Session};
 use engine::session::home::Visibility;
@@ -199,8 +199,8 @@ fn rooms_of(owner: ShardId) -> impl Iterator<Item = String> {
 
 fn receipt_of(request: &StoreRequest) -> StoreReceipt {
     match request {
-        StoreRequest::Head { .. } => StoreReceipt::Head(None),
-        StoreRequest::Insert(_) => StoreReceipt::Inserted,
+        StoreRequest::Question(StoreQuestion::Head { .. }) => StoreReceipt::Head(None),
+        StoreRequest::Write(StoreWrite::Insert(_)) => StoreReceipt::Inserted,
         other => panic!("not asked for here: {other:?}"),
     }
 }
@@ -332,7 +332,7 @@ fn a_parcel_is_seen_within_few_turns_while_a_pass_is_under_way() {
             let mut arrived = false;
             for (ticket, request) in keeper.requests.try_iter() {
                 // This is an owner's first request to the store about a new room.
-                arrived |= matches!(request, StoreRequest::Head { .. });
+                arrived |= matches!(request, StoreRequest::Question(StoreQuestion::Head { .. }));
                 keeper.receipts.send((ticket, Ok(receipt_of(&request)))).expect("room");
             }
             since = match since {

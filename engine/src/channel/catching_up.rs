@@ -13,7 +13,7 @@ use crate::id::{ConnectionId, Epoch, ShardId};
 use crate::limits::RECENT_MAX;
 use crate::outbox::{Outbox, Purpose};
 use crate::parcel::{BatchNumber, CaughtUp, Reached, Recovered};
-use crate::persist::StoreRequest;
+use crate::persist::StoreQuestion;
 use crate::query::Version;
 
 /// A home that waits for the answer.
@@ -31,8 +31,8 @@ impl Channel {
         self.behind.push(Behind { home, reached });
         let Some(after) = reached.map(|reached| reached.last) else { return };
         if after < self.announcements.last && !self.recent.reaches(after) && self.recent.begin_again(unused) {
-            let request = StoreRequest::Newest { channel: self.id.clone(), limit: RECENT_MAX };
-            self.ask_store(Purpose::Newest(unused), request, outbox);
+            let question = StoreQuestion::Newest { channel: self.id.clone(), limit: RECENT_MAX };
+            self.ask_store(Purpose::Newest(unused), question, outbox);
         }
     }
 

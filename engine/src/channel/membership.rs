@@ -10,7 +10,7 @@ use crate::id::{MessageId, Monotonic, UserId};
 use crate::limits::GROUP_CHANGES_OF_USER_MAX;
 use crate::outbox::Outbox;
 use crate::parcel::Broadcast;
-use crate::persist::{Admission, DirectRequest, StoreReceipt, StoreRequest};
+use crate::persist::{StoreQuestion, StoreReceipt, StoreRequest, StoreWrite};
 use crate::query::{Block, ChannelChange, Purge, QueryAnswer, Undone, Visitor};
 use crate::social::group::{GroupChange, GroupOutcome};
 use crate::social::notification::Notice;
@@ -29,17 +29,25 @@ impl Channel {
             return self.refuse(Requester { address: member.address, number }, busy());
         }
         let user = member.presence.user;
-        let admission = match gate {
-            Gate::Group(group) => Admission::Group { group, user },
+        let request = match gate {
+            Gate::Group(group) => StoreQuestion::MayJoinGroup { group, user }.into(),
             Gate::Direct(one, other) => {
                 let other = if one == user { other } else { one };
-                let there = self.members.visible_after(None).any(|member| member.presence.user == other);
-                let request = if there { DirectRequest::NotNeeded } else { DirectRequest::Send };
-                let username = member.presence.username.clone();
-                Admission::Direct { user, username, other, request, time: context.now.wall }
+                self.direct_join(&member, other, context)
             }
         };
-        self.put(Work::Join { member, number }, 0, StoreRequest::Admit(admission), outbox);
+        self.put(Work::Join { member, number }, 0, request, outbox);
+    }
+
+    /// What the store is asked when the member wants to join a direct channel. The other is sent no request to chat if
+    /// the other is already a visible member.
+    fn direct_join(&self, member: &Member, other: UserId, context: &StepContext) -> StoreRequest {
+        let user = member.presence.user;
+        if self.members.visible_after(None).any(|member| member.presence.user == other) {
+            return StoreQuestion::MayJoinDirect { user, other }.into();
+        }
+        let username = member.presence.username.clone();
+        StoreWrite::RequestChat { user, username, other, time: context.now.wall }.into()
     }
 
     pub(super) fn release_join(&mut self, member: Member, number: u32, decision: Decision, now: Monotonic) {
@@ -96,13 +104,13 @@ impl Channel {
         match change {
             ChannelChange::Group(change) => self.accept_group_change(visitor, change, context, outbox),
             ChannelChange::Block(block) => {
-                let request = StoreRequest::Block { user: block.user, other: block.other, time: context.now.wall };
+                let write = StoreWrite::Block { user: block.user, other: block.other, time: context.now.wall };
                 self.undecided_changes += 1;
-                self.put(Work::Block(visitor, block), 0, request, outbox);
+                self.put(Work::Block(visitor, block), 0, write, outbox);
             }
             ChannelChange::Purge(Purge { sender, ids }) => {
-                let request = StoreRequest::Purge { channel: self.id.clone(), sender, ids: ids.clone() };
-                self.put(Work::Purge(visitor, ids), 0, request, outbox);
+                let write = StoreWrite::Purge { channel: self.id.clone(), sender, ids: ids.clone() };
+                self.put(Work::Purge(visitor, ids), 0, write, outbox);
             }
         }
     }
@@ -125,8 +133,8 @@ impl Channel {
         };
         let (actor, removes) = (change.actor, change.act.may_remove());
         self.undecided_changes += usize::from(removes);
-        let request = StoreRequest::ChangeGroup { change, time, places };
-        self.put(Work::ChangeGroup { visitor, actor, removes }, 0, request, outbox);
+        let write = StoreWrite::ChangeGroup { change, time, places };
+        self.put(Work::ChangeGroup { visitor, actor, removes }, 0, write, outbox);
     }
 
     /// Whether as many changes of the group by this user wait as may wait. Looks at the whole queue, which is bounded.
@@ -141,7 +149,8 @@ impl Channel {
     pub(super) fn release_group_change(&mut self, visitor: Visitor, decision: Decision) {
         let changed = match decision {
             Ok(StoreReceipt::GroupChanged(changed)) => Ok(changed.map(|outcome| self.show_group_change(outcome))),
-            Ok(other) => unreachable!("{other:?} is no answer to a change of a group"),
+            // No store answers so. If one did, the engine would not know what it has done.
+            Ok(_) => Err(Undone::OutcomeUnknown),
             Err(failure) => Err(failure.into()),
         };
         self.afterwards.answer(visitor, QueryAnswer::GroupChanged(changed));

@@ -7,7 +7,7 @@ use crate::id::Monotonic;
 use crate::message::{Message, MessageCode};
 use crate::outbox::Outbox;
 use crate::parcel::MessageAction;
-use crate::persist::{StoreReceipt, StoreRequest, UpdateMessage};
+use crate::persist::{StoreReceipt, StoreWrite, UpdateMessage};
 
 impl Channel {
     /// Accepts a member's message, update or removal, and gives it its place in the channel.
@@ -22,7 +22,7 @@ impl Channel {
             Err(rejection) => self.refuse(requester, rejection),
             Ok(message) => {
                 let bytes = message.content.len();
-                let request = store_request(&message);
+                let request = store_write(&message);
                 let work = match (message.code, message.persistent) {
                     (MessageCode::Chat, _) => MessageWork::Send(message),
                     (_, true) => MessageWork::Change,
@@ -73,16 +73,16 @@ impl Channel {
         &mut self,
         work: Work,
         bytes: usize,
-        request: Option<StoreRequest>,
+        write: Option<StoreWrite>,
         context: &StepContext,
         outbox: &mut Outbox,
     ) {
-        let Some(request) = request else {
+        let Some(write) = write else {
             let place = self.pending.push(work, bytes);
             self.pending.decide(place, Ok(StoreReceipt::Inserted));
             return self.let_go(context);
         };
-        self.put(work, bytes, request, outbox);
+        self.put(work, bytes, write, outbox);
     }
 
     pub(super) fn release_message(
@@ -116,36 +116,33 @@ impl Channel {
                     self.announce_presence(Telling::Now, now);
                 }
                 let code = message.code;
-                let message = self.show(message);
+                self.show(message.clone());
                 self.announcements.answer(address, number, Reply::Acknowledged { message, code });
             }
         }
     }
 
-    /// Announces a message, an update or a removal to all members. Returns the message.
-    pub(super) fn show(&mut self, message: Message) -> Message {
+    /// Announces a message, an update or a removal to all members.
+    pub(super) fn show(&mut self, message: Message) {
         if !matches!(message.code, MessageCode::Update | MessageCode::Remove) {
             self.announcements.last = message.sequence;
         }
         self.recent.show(&message);
-        let event = Event::Message(message);
-        self.announcements.announce(&event, &self.members);
-        let Event::Message(message) = event else { unreachable!("it was made two lines above") };
-        message
+        self.announcements.announce(&Event::Message(message), &self.members);
     }
 }
 
 /// The store's part of a message. An update or a removal goes to the store even if the presence is not persistent: a
 /// stored message must be removable from any session of its sender.
-fn store_request(message: &Message) -> Option<StoreRequest> {
+fn store_write(message: &Message) -> Option<StoreWrite> {
     let (channel, id, sender) = (message.channel.clone(), message.id, message.sender);
     match message.code {
-        MessageCode::Remove => Some(StoreRequest::Remove { channel, id, sender }),
+        MessageCode::Remove => Some(StoreWrite::Remove { channel, id, sender }),
         MessageCode::Update => {
             let Message { username, content, update_time, .. } = message.clone();
             let update = UpdateMessage { channel, id, sender, username, content, update_time };
-            Some(StoreRequest::Update(update))
+            Some(StoreWrite::Update(update))
         }
-        _ => message.persistent.then(|| StoreRequest::Insert(message.clone())),
+        _ => message.persistent.then(|| StoreWrite::Insert(message.clone())),
     }
 }

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use engine::id::{GroupId, UserId};
-use engine::persist::{Admission, StoreRequest};
+use engine::persist::{StoreQuestion, StoreWrite};
 use engine::social::group::{GroupAct, GroupChange};
 use parking_lot::Mutex;
 use storage::Write;
@@ -40,7 +40,7 @@ pub enum Footprint {
 
 /// The subjects whose rows a write changes.
 pub fn footprint(write: &Write) -> Footprint {
-    use Footprint::{Anything, Question, These};
+    use Footprint::{Anything, These};
     let pair = |one: UserId, other: UserId| vec![Subject::User(one), Subject::User(other)];
     match write {
         Write::Register(registration) => These(vec![
@@ -65,24 +65,26 @@ pub fn footprint(write: &Write) -> Footprint {
             These(others.iter().chain([user]).map(|&user| Subject::User(user)).collect())
         }
         Write::Revoke(_) | Write::ForgetRevocations { .. } => These(vec![Subject::Revocations]),
-        Write::Request(StoreRequest::ChangeGroup { change, .. }) => of_group_change(change),
-        Write::Request(StoreRequest::Block { user, other, .. }) => These(pair(*user, *other)),
-        Write::Request(request @ StoreRequest::Admit(Admission::Direct { user, other, .. })) => {
-            if request.is_write() {
-                These(pair(*user, *other))
-            } else {
-                Question(pair(*user, *other))
-            }
-        }
-        Write::Request(StoreRequest::Admit(Admission::Group { group, user })) => {
-            Question(vec![Subject::Group(*group), Subject::User(*user)])
-        }
-        Write::Request(StoreRequest::Users { ids, usernames, .. }) => {
-            let names = usernames.iter().cloned().map(Subject::Username);
-            Question(ids.iter().map(|&user| Subject::User(user)).chain(names).collect())
-        }
-        Write::Request(_) => These(Vec::new()),
+        Write::Request(StoreWrite::ChangeGroup { change, .. }) => of_group_change(change),
+        Write::Request(StoreWrite::Block { user, other, .. }) => These(pair(*user, *other)),
+        Write::Request(StoreWrite::RequestChat { user, other, .. }) => These(pair(*user, *other)),
+        Write::Request(
+            StoreWrite::Insert(_) | StoreWrite::Update(_) | StoreWrite::Remove { .. } | StoreWrite::Purge { .. },
+        ) => These(Vec::new()),
     }
+}
+
+/// The subjects that a question is about. Questions about a channel's messages wait in its lane instead.
+pub fn of_question(question: &StoreQuestion) -> Footprint {
+    Footprint::Question(match question {
+        StoreQuestion::Head { .. } | StoreQuestion::Newest { .. } => Vec::new(),
+        StoreQuestion::MayJoinGroup { group, user } => vec![Subject::Group(*group), Subject::User(*user)],
+        StoreQuestion::MayJoinDirect { user, other } => vec![Subject::User(*user), Subject::User(*other)],
+        StoreQuestion::Users { ids, usernames, .. } => {
+            let names = usernames.iter().cloned().map(Subject::Username);
+            ids.iter().map(|&user| Subject::User(user)).chain(names).collect()
+        }
+    })
 }
 
 /// The subjects whose rows a change of a group's members changes.

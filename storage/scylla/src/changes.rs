@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use engine::persist::{StoreReceipt, StoreRequest};
-use storage::{Answer, Failure, Write, Written, change};
+use engine::persist::{StoreQuestion, StoreReceipt, StoreWrite};
+use storage::{Answer, Failure, QuestionAnswer, Write, Written, change};
 
 use crate::change_scheduler::{Turn, footprint};
 use crate::channel::Channel;
@@ -45,6 +45,33 @@ impl ClusterStore {
                 store.intents.settle(left).await;
             }
         });
+    }
+
+    /// Answers a question about users and groups, behind the changes of the same that were taken before it.
+    pub fn begin_question(
+        self: &Arc<Self>,
+        question: StoreQuestion,
+        answer: QuestionAnswer,
+        deadline: Instant,
+        turn: Turn,
+    ) {
+        let store = self.clone();
+        self.link.runtime().spawn(async move {
+            let come = tokio::time::timeout_at(deadline.into(), turn.come()).await;
+            if come.is_err() {
+                answer(Err(Failure::Passing("the database has not answered in time".into())));
+                return turn.come().await;
+            }
+            answer(store.look_up(question, deadline).await);
+        });
+    }
+
+    async fn look_up(self: &Arc<Self>, question: StoreQuestion, deadline: Instant) -> Result<StoreReceipt, Failure> {
+        self.check()?;
+        let _held = by(deadline, async { Ok(self.change_scheduler.carrying_out.read().await) }).await?;
+        let view = self.view(deadline);
+        let found = tokio::task::spawn_blocking(move || storage::bridge::look_up(&view, &question)).await;
+        found.unwrap_or_else(|error| Err(Failure::Broken(format!("a question has panicked: {error}"))))
     }
 
     /// Carries out a change in its channel's lane.
@@ -122,11 +149,6 @@ impl ClusterStore {
         alone: bool,
         deadline: Instant,
     ) -> Decided {
-        if let Write::Request(question) = write
-            && !question.is_write()
-        {
-            return Decided::Done(storage::bridge::look_up(&self.view(deadline), question).map(Written::Receipt));
-        }
         let mut draft = Draft::new(self, channel, footprint(write), alone, deadline);
         match change::apply(&mut draft, write) {
             Ok(written) => match draft.commit() {
@@ -147,7 +169,7 @@ impl ClusterStore {
     fn after_change(self: &Arc<Self>, write: &Write, written: &Written) {
         let swept = match (write, written) {
             (
-                Write::Request(StoreRequest::ChangeGroup { .. }),
+                Write::Request(StoreWrite::ChangeGroup { .. }),
                 Written::Receipt(StoreReceipt::GroupChanged(Ok(outcome))),
             ) => outcome.deleted,
             (Write::DeleteAccount { .. }, Written::AccountDeleted(deleted)) => *deleted,

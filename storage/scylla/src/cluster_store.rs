@@ -7,7 +7,7 @@ use std::time::Instant;
 use engine::id::{ChannelId, Epoch, UserId};
 use parking_lot::Mutex;
 use storage::generations::Generations;
-use storage::{Answer, Failure, Write};
+use storage::{Failure, Submission};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::change_scheduler::ChangeScheduler;
@@ -45,10 +45,9 @@ pub struct ClusterStore {
     pub sweeping: tokio::sync::Mutex<()>,
 }
 
-/// A write for which there is no room yet, and its permit to wait.
+/// A submission for which there is no room yet, and its permit to wait.
 pub struct Waiting {
-    pub write: Write,
-    pub answer: Answer,
+    pub submission: Submission,
     pub deadline: Instant,
     pub place: OwnedSemaphorePermit,
 }

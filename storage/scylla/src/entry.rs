@@ -4,11 +4,11 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use engine::id::ChannelId;
-use engine::persist::StoreRequest;
-use storage::{Answer, Failure, Write};
+use engine::persist::{StoreQuestion, StoreWrite};
+use storage::{Answer, Failure, QuestionAnswer, Submission, Write, Written};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use crate::change_scheduler::{footprint, of_group_change};
+use crate::change_scheduler::{footprint, of_group_change, of_question};
 use crate::channel::Channel;
 use crate::cluster_store::{ClusterStore, WAITING_MAX, WRITES_MAX, Waiting};
 use crate::link::{Link, WRITE_PATIENCE};
@@ -24,81 +24,109 @@ impl ClusterStore {
         store
     }
 
-    /// Takes writes and shards' queries, and starts them. Their deadline counts from now, even if they must wait for
-    /// room. Lanes begin only after all of these writes have been queued, so that writes that arrived together are sent
+    /// Takes writes and shards' questions, and starts them. Their deadline counts from now, even if they must wait for
+    /// room. Lanes begin only after all of these have been queued, so that writes that arrived together are sent
     /// together.
-    pub fn take(self: &Arc<Self>, writes: Vec<(Write, Answer)>) {
-        self.take_by(Instant::now() + WRITE_PATIENCE, writes);
+    pub fn take(self: &Arc<Self>, submissions: Vec<Submission>) {
+        self.take_by(Instant::now() + WRITE_PATIENCE, submissions);
     }
 
-    fn take_by(self: &Arc<Self>, deadline: Instant, writes: Vec<(Write, Answer)>) {
+    fn take_by(self: &Arc<Self>, deadline: Instant, submissions: Vec<Submission>) {
         let mut idle = Vec::new();
-        for (write, answer) in writes {
-            // Only one thread at a time calls this, so no other write can enter in between.
+        for submission in submissions {
+            // Only one thread at a time calls this, so no other submission can enter in between.
             let nobody_waits = self.waiting_room.available_permits() == WAITING_MAX;
             match self.room.clone().try_acquire_owned() {
-                Ok(room) if nobody_waits => self.admit(write, answer, deadline, room, &mut idle),
-                _ => self.let_wait(write, answer, deadline),
+                Ok(room) if nobody_waits => self.admit(submission, deadline, room, &mut idle),
+                _ => self.let_wait(submission, deadline),
             }
         }
         self.begin_lanes(&mut idle);
     }
 
-    fn let_wait(&self, write: Write, answer: Answer, deadline: Instant) {
+    fn let_wait(&self, submission: Submission, deadline: Instant) {
         let refused = match self.waiting_room.clone().try_acquire_owned() {
-            Err(_) => answer,
-            Ok(place) => match self.waiting.try_send(Waiting { write, answer, deadline, place }) {
+            Err(_) => submission,
+            Ok(place) => match self.waiting.try_send(Waiting { submission, deadline, place }) {
                 Ok(()) => return,
-                Err(refused) => refused.into_inner().answer,
+                Err(refused) => refused.into_inner().submission,
             },
         };
-        refused(Err(Failure::Passing("too many writes wait for the database".into())));
+        refused.fail(Failure::Passing("too many writes wait for the database".into()));
     }
 
     fn admit(
         self: &Arc<Self>,
-        write: Write,
-        answer: Answer,
+        submission: Submission,
         deadline: Instant,
         room: OwnedSemaphorePermit,
         idle: &mut Vec<Arc<Channel>>,
     ) {
-        let answer: Answer = Box::new(move |done| {
-            answer(done);
-            drop(room);
-        });
-        match write {
-            Write::Request(request) => self.admit_request(request, answer, deadline, idle),
-            write => self.admit_change(write, answer, deadline),
+        match submission {
+            Submission::Write(write, answer) => {
+                let answer: Answer = Box::new(move |done| {
+                    answer(done);
+                    drop(room);
+                });
+                match write {
+                    Write::Request(write) => self.admit_write(write, answer, deadline, idle),
+                    write => self.admit_change(write, answer, deadline),
+                }
+            }
+            Submission::Question(question, answer) => {
+                let answer = Box::new(move |found| {
+                    answer(found);
+                    drop(room);
+                });
+                self.admit_question(question, answer, deadline, idle);
+            }
         }
     }
 
-    /// Puts a request into its channel's lane, or to the other changes.
-    fn admit_request(
+    /// Puts a shard's write into its channel's lane, or to the other changes.
+    fn admit_write(
         self: &Arc<Self>,
-        request: StoreRequest,
+        write: StoreWrite,
         answer: Answer,
         deadline: Instant,
         idle: &mut Vec<Arc<Channel>>,
     ) {
-        let (channel, request) = match request {
-            StoreRequest::Insert(message) => {
+        let (channel, request) = match write {
+            StoreWrite::Insert(message) => {
                 let channel = message.channel.clone();
                 return idle.extend(self.enter_lane(&channel, Job::Insert(message, answer, deadline)));
             }
-            StoreRequest::ChangeGroup { ref change, .. } => {
+            StoreWrite::ChangeGroup { ref change, .. } => {
                 let (channel, turn) =
                     (ChannelId::group(change.group), self.change_scheduler.turn(of_group_change(change)));
-                return idle.extend(self.enter_lane(&channel, Job::Change(request, turn, answer, deadline)));
+                return idle.extend(self.enter_lane(&channel, Job::Change(write, turn, answer, deadline)));
             }
-            StoreRequest::Admit(_) | StoreRequest::Block { .. } | StoreRequest::Users { .. } => {
-                return self.admit_change(Write::Request(request), answer, deadline);
+            StoreWrite::RequestChat { .. } | StoreWrite::Block { .. } => {
+                return self.admit_change(Write::Request(write), answer, deadline);
             }
-            StoreRequest::Update(update) => (update.channel.clone(), LaneRequest::Update(update)),
-            StoreRequest::Remove { channel, id, sender } => (channel, LaneRequest::Remove { id, sender }),
-            StoreRequest::Purge { channel, sender, ids } => (channel, LaneRequest::Purge { sender, ids }),
-            StoreRequest::Head { channel } => (channel, LaneRequest::Head),
-            StoreRequest::Newest { channel, limit } => (channel, LaneRequest::Newest { limit }),
+            StoreWrite::Update(update) => (update.channel.clone(), LaneRequest::Update(update)),
+            StoreWrite::Remove { channel, id, sender } => (channel, LaneRequest::Remove { id, sender }),
+            StoreWrite::Purge { channel, sender, ids } => (channel, LaneRequest::Purge { sender, ids }),
+        };
+        let answer: QuestionAnswer = Box::new(move |done| answer(done.map(Written::Receipt)));
+        idle.extend(self.enter_lane(&channel, Job::Request(request, answer, deadline)));
+    }
+
+    /// Puts a question into its channel's lane, or behind the changes of what it is about.
+    fn admit_question(
+        self: &Arc<Self>,
+        question: StoreQuestion,
+        answer: QuestionAnswer,
+        deadline: Instant,
+        idle: &mut Vec<Arc<Channel>>,
+    ) {
+        let (channel, request) = match question {
+            StoreQuestion::Head { channel } => (channel, LaneRequest::Head),
+            StoreQuestion::Newest { channel, limit } => (channel, LaneRequest::Newest { limit }),
+            StoreQuestion::MayJoinGroup { .. } | StoreQuestion::MayJoinDirect { .. } | StoreQuestion::Users { .. } => {
+                let turn = self.change_scheduler.turn(of_question(&question));
+                return self.begin_question(question, answer, deadline, turn);
+            }
         };
         idle.extend(self.enter_lane(&channel, Job::Request(request, answer, deadline)));
     }
@@ -121,15 +149,15 @@ impl ClusterStore {
 /// Admits waiting writes, in order, when there is room. All have the same time to wait, so the first to come is the
 /// first to time out.
 async fn let_in(store: Weak<ClusterStore>, mut waiting: mpsc::Receiver<Waiting>) {
-    while let Some(Waiting { write, answer, deadline, place }) = waiting.recv().await {
+    while let Some(Waiting { submission, deadline, place }) = waiting.recv().await {
         let Some(store) = store.upgrade() else { return };
         match tokio::time::timeout_at(deadline.into(), store.room.clone().acquire_owned()).await {
             Ok(Ok(room)) => {
                 let mut idle = Vec::new();
-                store.admit(write, answer, deadline, room, &mut idle);
+                store.admit(submission, deadline, room, &mut idle);
                 store.begin_lanes(&mut idle);
             }
-            _ => answer(Err(Failure::Passing("the database has had too much to do for too long".into()))),
+            _ => submission.fail(Failure::Passing("the database has had too much to do for too long".into())),
         }
         drop(place);
     }
@@ -153,9 +181,8 @@ mod tests {
         let take = |number: usize, deadline| {
             let answers = answers.clone();
             let channel = ChannelId::room("lobby").unwrap();
-            let write = Write::Request(StoreRequest::Head { channel });
-            let answer: Answer = Box::new(move |done| answers.send((number, done)).unwrap());
-            store.take_by(deadline, vec![(write, answer)]);
+            let answer: QuestionAnswer = Box::new(move |done| answers.send((number, done)).unwrap());
+            store.take_by(deadline, vec![Submission::Question(StoreQuestion::Head { channel }, answer)]);
         };
         let (now, later) = (Instant::now(), Instant::now() + WRITE_PATIENCE * 100);
         let failure = |(number, done): (usize, Result<_, _>)| match done {

@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 
 use engine::id::{ChannelId, MessageId, UserId};
 use engine::message::Message;
-use engine::persist::{StoreReceipt, StoreRequest, UpdateMessage};
+use engine::persist::{StoreReceipt, StoreWrite, UpdateMessage};
 use scylla::statement::batch::BatchType;
-use storage::{Answer, Failure, PageStart, Write, Written};
+use storage::{Answer, Failure, PageStart, QuestionAnswer, Write, Written};
 use tokio::task::JoinSet;
 
 use crate::change_scheduler::Turn;
@@ -47,8 +47,8 @@ const PURGE_LOOKUPS: usize = 32;
 /// The lane's next step.
 enum Next {
     Messages(Vec<(Message, Answer, Instant)>),
-    Request(LaneRequest, Answer, Instant),
-    Change(StoreRequest, Turn, Answer, Instant),
+    Request(LaneRequest, QuestionAnswer, Instant),
+    Change(StoreWrite, Turn, Answer, Instant),
     /// Wait until a batch is answered, or the next one is full.
     Wait,
     Nothing,
@@ -108,7 +108,7 @@ impl ClusterStore {
         self: &Arc<Self>,
         channel: &Arc<Channel>,
         request: LaneRequest,
-        answer: Answer,
+        answer: QuestionAnswer,
         deadline: Instant,
     ) {
         let ready = in_time(deadline).and_then(|()| self.check()).and_then(|()| channel.check_settled());
@@ -117,7 +117,7 @@ impl ClusterStore {
             Err(failure) => Err(failure),
         };
         channel.version.fetch_add(1, Ordering::AcqRel);
-        answer(done.map(Written::Receipt));
+        answer(done);
     }
 
     async fn carry_out(

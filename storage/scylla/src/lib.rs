@@ -177,8 +177,8 @@ impl ClusterStore {
 }
 
 impl Lanes for Scylla {
-    fn take(&self, writes: Vec<(Write, Answer)>) {
-        self.store.take(writes);
+    fn take(&self, submissions: Vec<Submission>) {
+        self.store.take(submissions);
     }
 
     fn drain(&self) {
@@ -206,10 +206,7 @@ impl Store for Scylla {
             let answer: Answer = Box::new(move |done| {
                 let _ = answers.send((place, done));
             });
-            match write {
-                Write::Request(request) if !request.is_write() => answer(Err(not_a_write())),
-                write => self.store.take(vec![(write.clone(), answer)]),
-            }
+            self.store.take(vec![Submission::Write(write.clone(), answer)]);
         }
         drop(answers);
         written.extend(answered);
@@ -305,7 +302,7 @@ impl Store for Scylla {
         Ok(row.map(group_members::Row::membership).transpose()?.map(|membership| membership.role))
     }
 
-    fn group_members(
+    fn group_members_part(
         &self,
         group: GroupId,
         role: Option<Role>,
@@ -335,7 +332,7 @@ impl Store for Scylla {
         Ok(Sides { own: self.state_of(user, other)?, others: self.state_of(other, user)? })
     }
 
-    fn friends(
+    fn friends_part(
         &self,
         user: UserId,
         state: Option<FriendState>,
@@ -365,7 +362,7 @@ impl Store for Scylla {
         Ok(self.ask(self.store.friend_counts(user))?.map_or(0, |friend_counts| friend_counts.friends))
     }
 
-    fn notifications(
+    fn notifications_part(
         &self,
         user: UserId,
         after: Option<NotificationId>,

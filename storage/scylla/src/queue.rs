@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use engine::id::{MessageId, UserId};
 use engine::message::Message;
-use engine::persist::{StoreRequest, UpdateMessage};
-use storage::Answer;
+use engine::persist::{StoreWrite, UpdateMessage};
+use storage::{Answer, QuestionAnswer};
 
 use crate::change_scheduler::Turn;
 
@@ -14,9 +14,10 @@ use crate::change_scheduler::Turn;
 pub enum Job {
     /// A new message, which may share a batch with others.
     Insert(Message, Answer, Instant),
-    Request(LaneRequest, Answer, Instant),
+    /// What is done alone. Its answer is a receipt, whether it writes or asks.
+    Request(LaneRequest, QuestionAnswer, Instant),
     /// A group change, with its place in the change scheduler.
-    Change(StoreRequest, Turn, Answer, Instant),
+    Change(StoreWrite, Turn, Answer, Instant),
 }
 
 /// A request about one channel that is done alone.

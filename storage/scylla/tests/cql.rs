@@ -13,11 +13,11 @@ use common::moves::*;
 use common::*;
 use engine::id::{ChannelId, MessageId, Sequence, Timestamp};
 use engine::message::Message;
-use engine::persist::{ChannelHead, StoreRequest};
+use engine::persist::{ChannelHead, StoreWrite};
 use storage::account::{Changed, Linked, Registered, Unlinked};
 use storage::memory::Memory;
 use storage::transfer::{self, End};
-use storage::{Answer, Failure, PageStart, Store, Write, Written};
+use storage::{Answer, Failure, PageStart, Store, Submission, Write, Written};
 use storage_scylla::Scylla;
 use storage_scylla::options::{BucketBounds, Retention, ScyllaOptions};
 use uuid::Uuid;
@@ -108,7 +108,7 @@ fn what_comes_together_leaves_together() {
             let burst = numbers.clone().map(|number| {
                 let answers = answers.clone();
                 let answer: Answer = Box::new(move |done| answers.send(done).unwrap());
-                (insert(&lobby, number, 7), answer)
+                Submission::Write(insert(&lobby, number, 7), answer)
             });
             keeper.store().lanes().unwrap().take(burst.collect());
             for _ in numbers {
@@ -128,7 +128,7 @@ fn what_comes_together_leaves_together() {
 fn old(channel: &ChannelId, years: u64, sequence: u64) -> Write {
     let ms = 1_795_338_279_575 - years * 366 * 24 * 3600 * 1000;
     let id = MessageId(Uuid::from_u128(u128::from(ms) << 80 | 7 << 76 | 0b10 << 62 | u128::from(sequence)));
-    Write::Request(StoreRequest::Insert(Message { id, sequence: Sequence(sequence), ..message(channel, 1, 7) }))
+    Write::Request(StoreWrite::Insert(Message { id, sequence: Sequence(sequence), ..message(channel, 1, 7) }))
 }
 
 #[test]
@@ -294,7 +294,7 @@ fn messages_live_as_long_as_their_channel_keeps_them() {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         let aged = |channel: &ChannelId, number, age: u64| {
             let create_time = Timestamp((now - Duration::from_secs(age)).as_nanos() as i64);
-            Write::Request(StoreRequest::Insert(Message { create_time, ..message(channel, number, 7) }))
+            Write::Request(StoreWrite::Insert(Message { create_time, ..message(channel, number, 7) }))
         };
         commit(keeper.store(), &[aged(&lobby, 1, 0), aged(&lobby, 2, 900), aged(&direct, 1, 0)]);
         let left = |keeper: &OnCql, channel: &ChannelId, number: u32| {

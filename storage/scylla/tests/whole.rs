@@ -16,7 +16,7 @@ use common::*;
 use engine::social::friend::FriendAct;
 use engine::social::group::GroupAct;
 use storage::memory::Memory;
-use storage::{Failure, Lanes, Store, Write, Written};
+use storage::{Failure, Lanes, Store, Submission, Write, Written};
 use storage_scylla::{Scylla, apply_schema, schema};
 use uuid::Uuid;
 
@@ -138,7 +138,7 @@ fn ask(keeper: &OnCql, write: &Write, verdicts: &[Verdict]) -> Option<Result<Wri
     let (_gate, cut, store) = behind(keeper, verdicts);
     let (answer, answered) = mpsc::channel();
     let lanes: &dyn Lanes = store.lanes().unwrap();
-    lanes.take(vec![(write.clone(), Box::new(move |done| drop(answer.send(done))))]);
+    lanes.take(vec![Submission::Write(write.clone(), Box::new(move |done| drop(answer.send(done))))]);
     loop {
         // The server counts as dead then, and its answers are ignored.
         if cut.try_recv().is_ok() {

@@ -317,7 +317,7 @@ impl Client {
 
     /// Sends a write whose answer is an `A`.
     async fn ask<A: TryFrom<Written, Error = Written>>(&self, write: Write) -> Result<A, Failure> {
-        self.write(write).await.map(Written::answer)
+        self.write(write).await.and_then(Written::answer)
     }
 
     async fn write(&self, write: Write) -> Result<Written, Failure> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use engine::id::{ChannelId, UserId};
 use engine::message::Message;
-use engine::persist::{Admission, Receipt, StoreFailure, StoreReceipt, StoreRequest, Ticket};
+use engine::persist::{Receipt, StoreFailure, StoreQuestion, StoreReceipt, StoreRequest, StoreWrite, Ticket};
 use engine::social::friend::FriendState;
 use engine::social::group::Role;
 
@@ -18,7 +18,7 @@ use super::client::ClientWrite;
 use super::waiting::Desk;
 use super::{GROUP_BYTES_MAX, GROUP_WRITES_MAX, Line, Watch};
 use crate::change::may_chat;
-use crate::{Answer, Failure, Lanes, PageStart, Store, Write, Written};
+use crate::{Failure, Lanes, PageStart, Store, Submission, Write, Written};
 
 /// Parts of a channel's history that are read for its newest messages, at most.
 const NEWEST_PARTS_MAX: usize = 4;
@@ -34,9 +34,22 @@ pub(super) struct Committer {
     turn: usize,
 }
 
+/// A shard that asks, with the way to it.
+#[derive(Clone)]
+struct ShardAsker {
+    receipts: flume::Sender<Receipt>,
+    ticket: Ticket,
+}
+
+impl ShardAsker {
+    fn answer(&self, found: Result<StoreReceipt, Failure>) {
+        send_receipt(&self.receipts, (self.ticket, found.map_err(as_store_failure)));
+    }
+}
+
 /// The receiver of a write's result, with the way to it.
 enum Asker {
-    Shard(flume::Sender<Receipt>, Ticket),
+    Shard(ShardAsker),
     Client(flume::Sender<Result<Written, Failure>>),
 }
 
@@ -46,9 +59,7 @@ impl Asker {
             line.note(failure);
         }
         match self {
-            Self::Shard(receipts, ticket) => {
-                send_receipt(&receipts, (ticket, written.map(Written::answer).map_err(as_store_failure)));
-            }
+            Self::Shard(shard) => shard.answer(written.and_then(Written::answer)),
             // A handler that has gone away needs no answer.
             Self::Client(answer) => drop(answer.send(written)),
         }
@@ -60,17 +71,17 @@ impl Asker {
 struct Group {
     writes: Vec<Write>,
     askers: Vec<Asker>,
-    reads: Vec<(flume::Sender<Receipt>, Ticket, StoreRequest)>,
+    questions: Vec<(ShardAsker, StoreQuestion)>,
     bytes: usize,
 }
 
 impl Group {
     fn is_full(&self) -> bool {
-        self.writes.len() + self.reads.len() >= GROUP_WRITES_MAX || self.bytes >= GROUP_BYTES_MAX
+        self.writes.len() + self.questions.len() >= GROUP_WRITES_MAX || self.bytes >= GROUP_BYTES_MAX
     }
 
     fn is_empty(&self) -> bool {
-        self.writes.is_empty() && self.reads.is_empty()
+        self.writes.is_empty() && self.questions.is_empty()
     }
 
     fn add(&mut self, write: Write, asker: Asker) {
@@ -132,7 +143,7 @@ impl Committer {
             empty_in_a_row = if found { 0 } else { empty_in_a_row + 1 };
             self.turn = (self.turn + 1) % queues;
         }
-        debug_assert!(group.writes.len() + group.reads.len() <= GROUP_WRITES_MAX, "a group is bounded");
+        debug_assert!(group.writes.len() + group.questions.len() <= GROUP_WRITES_MAX, "a group is bounded");
         group
     }
 
@@ -146,29 +157,33 @@ impl Committer {
                 self.line.check().and_then(|()| self.line.while_committing(|| self.store.commit(&group.writes)));
             self.answer_writes(group.askers, written);
         }
-        for (receipts, ticket, request) in group.reads {
-            self.pass_on(receipts, ticket, request);
+        for (asker, question) in group.questions {
+            self.pass_on(asker, question);
         }
     }
 
     /// Hands a group to a store that answers each write when it is decided.
     fn hand_over(&self, lanes: &dyn Lanes, group: Group) {
         debug_assert_eq!(group.writes.len(), group.askers.len(), "each write has an asker");
-        let writes = group.writes.into_iter().zip(group.askers);
-        let questions = group
-            .reads
-            .into_iter()
-            .map(|(receipts, ticket, request)| (Write::Request(request), Asker::Shard(receipts, ticket)));
-        if let Err(failure) = self.line.check() {
-            writes.chain(questions).for_each(|(_, asker)| asker.answer(&self.line, Err(failure.clone())));
-            return;
-        }
-        let with_answer = |(write, asker): (Write, Asker)| {
+        let writes = group.writes.into_iter().zip(group.askers).map(|(write, asker)| {
             let line = self.line.clone();
-            let answer: Answer = Box::new(move |written| asker.answer(&line, written));
-            (write, answer)
-        };
-        lanes.take(writes.chain(questions).map(with_answer).collect());
+            Submission::Write(write, Box::new(move |written| asker.answer(&line, written)))
+        });
+        let questions = group.questions.into_iter().map(|(asker, question)| {
+            let line = self.line.clone();
+            let answer = move |found: Result<_, Failure>| {
+                if let Err(failure) = &found {
+                    line.note(failure);
+                }
+                asker.answer(found);
+            };
+            Submission::Question(question, Box::new(answer))
+        });
+        let submissions = writes.chain(questions);
+        match self.line.check() {
+            Ok(()) => lanes.take(submissions.collect()),
+            Err(failure) => submissions.for_each(|submission| submission.fail(failure.clone())),
+        }
     }
 
     fn answer_writes(&self, askers: Vec<Asker>, written: Result<Vec<Result<Written, Failure>>, Failure>) {
@@ -188,12 +203,11 @@ impl Committer {
         }
     }
 
-    /// Lets a reader answer a shard's query. When the readers' queue is full, this thread answers it, so that it is
+    /// Lets a reader answer a shard's question. When the readers' queue is full, this thread answers it, so that it is
     /// never refused.
-    fn pass_on(&self, receipts: flume::Sender<Receipt>, ticket: Ticket, request: StoreRequest) {
-        let answer =
-            move |found: Result<_, Failure>| send_receipt(&receipts, (ticket, found.map_err(as_store_failure)));
-        if let Err(refused) = self.desk.ask(move |store| look_up(store, &request), answer) {
+    fn pass_on(&self, asker: ShardAsker, question: StoreQuestion) {
+        let answer = move |found| asker.answer(found);
+        if let Err(refused) = self.desk.ask(move |store| look_up(store, &question), answer) {
             refused.into_inner().ask(&*self.store);
         }
     }
@@ -203,11 +217,10 @@ fn take_from_shard(shard: &StoreQueueServer, group: &mut Group) -> bool {
     let Ok((ticket, request)) = shard.requests.try_recv() else {
         return false;
     };
-    let receipts = shard.receipts.clone();
-    if request.is_write() {
-        group.add(Write::Request(request), Asker::Shard(receipts, ticket));
-    } else {
-        group.reads.push((receipts, ticket, request));
+    let asker = ShardAsker { receipts: shard.receipts.clone(), ticket };
+    match request {
+        StoreRequest::Write(write) => group.add(Write::Request(write), Asker::Shard(asker)),
+        StoreRequest::Question(question) => group.questions.push((asker, question)),
     }
     true
 }
@@ -220,19 +233,19 @@ fn take_from_clients(clients: &flume::Receiver<ClientWrite>, group: &mut Group) 
     true
 }
 
-/// Answers a shard's query.
-pub fn look_up(store: &dyn Store, request: &StoreRequest) -> Result<StoreReceipt, Failure> {
-    match request {
-        StoreRequest::Head { channel } => store.head(channel).map(StoreReceipt::Head),
-        StoreRequest::Newest { channel, limit } => newest(store, channel, *limit).map(StoreReceipt::Newest),
-        StoreRequest::Admit(admission) => Ok(match may_join(store, admission)? {
-            true => StoreReceipt::Admitted(None),
-            false => StoreReceipt::NotAdmitted,
-        }),
-        StoreRequest::Users { follower, ids, usernames } => {
+/// Answers a shard's question.
+pub fn look_up(store: &dyn Store, question: &StoreQuestion) -> Result<StoreReceipt, Failure> {
+    let admitted = |may| if may { StoreReceipt::Admitted(None) } else { StoreReceipt::NotAdmitted };
+    match question {
+        StoreQuestion::Head { channel } => store.head(channel).map(StoreReceipt::Head),
+        StoreQuestion::Newest { channel, limit } => newest(store, channel, *limit).map(StoreReceipt::Newest),
+        StoreQuestion::MayJoinGroup { group, user } => {
+            Ok(admitted(store.group_role(*group, *user)?.is_some_and(Role::is_member)))
+        }
+        StoreQuestion::MayJoinDirect { user, other } => may_join_direct(store, *user, *other).map(admitted),
+        StoreQuestion::Users { follower, ids, usernames } => {
             followable(store, *follower, ids, usernames).map(StoreReceipt::Users)
         }
-        write => unreachable!("{write:?} is not a question"),
     }
 }
 
@@ -251,14 +264,9 @@ fn newest(store: &dyn Store, channel: &ChannelId, limit: usize) -> Result<Vec<Me
     Err(Failure::Passing(format!("too many removed messages of {channel} are in the way")))
 }
 
-fn may_join(store: &dyn Store, admission: &Admission) -> Result<bool, Failure> {
-    match admission {
-        Admission::Group { group, user } => Ok(store.group_role(*group, *user)?.is_some_and(Role::is_member)),
-        Admission::Direct { user, other, .. } => {
-            let exists = |id| Ok(store.account(id)?.is_some());
-            Ok(may_chat(*user, *other, exists, || store.sides(*user, *other))?.is_some())
-        }
-    }
+fn may_join_direct(store: &dyn Store, user: UserId, other: UserId) -> Result<bool, Failure> {
+    let exists = |id| Ok(store.account(id)?.is_some());
+    Ok(may_chat(user, other, exists, || store.sides(user, other))?.is_some())
 }
 
 /// Those of these users that exist and do not block the follower, each once.
@@ -308,10 +316,10 @@ fn bytes_of(write: &Write) -> usize {
     /// A row of a list, with its key, header and counterparts.
     const ROW: usize = 512;
     REST + match write {
-        Write::Request(StoreRequest::Insert(message)) => message.content.len() + message.username.len(),
-        Write::Request(StoreRequest::Update(update)) => update.content.len() + update.username.len(),
-        Write::Request(StoreRequest::ChangeGroup { change, .. }) => (1 + change.act.named().len()) * ROW,
-        Write::Request(StoreRequest::Purge { ids, .. }) => ids.len() * ID,
+        Write::Request(StoreWrite::Insert(message)) => message.content.len() + message.username.len(),
+        Write::Request(StoreWrite::Update(update)) => update.content.len() + update.username.len(),
+        Write::Request(StoreWrite::ChangeGroup { change, .. }) => (1 + change.act.named().len()) * ROW,
+        Write::Request(StoreWrite::Purge { ids, .. }) => ids.len() * ID,
         Write::Request(_) => ROW,
         Write::ForgetRevocations(revocations) => 2 * revocations.len() * ID,
         Write::Revoke(_) | Write::FinishAccountDeletion { .. } => 0,

@@ -49,7 +49,7 @@ impl StoreQueue {
     }
 
     /// Sends a single request and rings the bell, or refuses at once.
-    pub fn try_send(&self, ticket: Ticket, request: StoreRequest) -> Result<(), NotTaken> {
+    pub fn try_send(&self, ticket: Ticket, request: impl Into<StoreRequest>) -> Result<(), NotTaken> {
         self.put(ticket, request)?;
         self.ring();
         Ok(())
@@ -57,11 +57,11 @@ impl StoreQueue {
 
     /// Like `try_send`, but does not ring the bell: for requests of a burst. The committer need not wake before `ring`,
     /// and then finds them together.
-    pub fn put(&self, ticket: Ticket, request: StoreRequest) -> Result<(), NotTaken> {
+    pub fn put(&self, ticket: Ticket, request: impl Into<StoreRequest>) -> Result<(), NotTaken> {
         if !self.has_room() {
             return Err(NotTaken::Full);
         }
-        self.requests.try_send((ticket, request)).map_err(|error| match error {
+        self.requests.try_send((ticket, request.into())).map_err(|error| match error {
             flume::TrySendError::Full(_) => NotTaken::Full,
             flume::TrySendError::Disconnected(_) => NotTaken::Gone,
         })?;
@@ -103,12 +103,12 @@ impl StoreQueue {
 #[cfg(test)]
 mod tests {
     use engine::id::ChannelId;
-    use engine::persist::StoreReceipt;
+    use engine::persist::{StoreQuestion, StoreReceipt};
 
     use super::*;
 
-    fn head() -> StoreRequest {
-        StoreRequest::Head { channel: ChannelId::room("lobby").unwrap() }
+    fn head() -> StoreQuestion {
+        StoreQuestion::Head { channel: ChannelId::room("lobby").unwrap() }
     }
 
     #[test]

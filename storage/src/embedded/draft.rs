@@ -12,7 +12,7 @@ use std::ops::Deref;
 
 use engine::id::{ChannelId, MessageId, UserId};
 use engine::message::Message;
-use engine::persist::{ChannelHead, StoreReceipt, StoreRequest, UpdateMessage};
+use engine::persist::{ChannelHead, StoreReceipt, StoreWrite, UpdateMessage};
 use fjall::{PersistMode, Slice};
 
 use super::commit_cache::CommitCache;
@@ -98,12 +98,12 @@ impl<'a> Draft<'a> {
     /// Carries out one write on the draft. A write that fails leaves the draft as it was.
     pub fn apply(&mut self, write: &Write) -> Result<Written, Failure> {
         Ok(match write {
-            Write::Request(StoreRequest::Insert(message)) => {
+            Write::Request(StoreWrite::Insert(message)) => {
                 self.insert(message);
                 Written::Receipt(StoreReceipt::Inserted)
             }
-            Write::Request(StoreRequest::Update(update)) => Written::Receipt(self.update(update)?),
-            Write::Request(StoreRequest::Remove { channel, id, sender }) => {
+            Write::Request(StoreWrite::Update(update)) => Written::Receipt(self.update(update)?),
+            Write::Request(StoreWrite::Remove { channel, id, sender }) => {
                 Written::Receipt(self.remove(channel, *id, *sender)?)
             }
             other => self.attempt(|draft| change::apply(draft, other))?,

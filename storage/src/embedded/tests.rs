@@ -2,7 +2,7 @@
 
 use engine::id::{Sequence, Timestamp};
 use engine::message::MessageCode;
-use engine::persist::{Admission, DirectRequest, StoreReceipt, StoreRequest};
+use engine::persist::{ChannelHead, StoreReceipt, StoreWrite};
 use engine::social::friend::FriendAct;
 use engine::social::group::{GroupAct, GroupChange, Role};
 use fjall::AbstractTree;
@@ -55,7 +55,7 @@ fn register(number: u32) -> Write {
 }
 
 fn message(channel: &ChannelId, number: u32, sender: u32) -> Write {
-    Write::Request(StoreRequest::Insert(Message {
+    Write::Request(StoreWrite::Insert(Message {
         channel: channel.clone(),
         id: MessageId(Uuid::from_u128(u128::from(number))),
         sequence: Sequence(u64::from(number)),
@@ -74,7 +74,7 @@ fn change(actor: u32, act: GroupAct, place: u32) -> Write {
         .map(|n| ChannelHead { id: MessageId(Uuid::from_u128(u128::from(place + n))), sequence: Sequence(1) })
         .collect();
     let change = GroupChange { group: group(), actor: user(actor), act };
-    Write::Request(StoreRequest::ChangeGroup { change, time: Timestamp(9), places })
+    Write::Request(StoreWrite::ChangeGroup { change, time: Timestamp(9), places })
 }
 
 fn new_group(creator: u32) -> Write {
@@ -170,14 +170,9 @@ fn what_hung_on_an_account_is_swept_by_and_by() {
         &store,
         [new_group(2), change(2, GroupAct::Add(vec![user(1)]), 1), change(2, GroupAct::Ban(vec![user(1)]), 2)],
     );
-    let knock = Admission::Direct {
-        user: user(2),
-        username: "name-2".into(),
-        other: user(1),
-        request: DirectRequest::Send,
-        time: Timestamp(4),
-    };
-    commit(&store, (0..MANY).map(|_| Write::Request(StoreRequest::Admit(knock.clone()))));
+    let knock =
+        StoreWrite::RequestChat { user: user(2), username: "name-2".into(), other: user(1), time: Timestamp(4) };
+    commit(&store, (0..MANY).map(|_| Write::Request(knock.clone())));
     assert_eq!(store.edge_count(user(2)).unwrap(), 1);
     assert_eq!(store.group_members(group(), Some(Role::Banned), None, 9).unwrap().len(), 1);
 

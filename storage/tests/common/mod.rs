@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use engine::id::{ChannelId, MessageId, Sequence, Timestamp, UserId};
 use engine::message::{Message, MessageCode};
-use engine::persist::{StoreRequest, UpdateMessage};
+use engine::persist::{StoreWrite, UpdateMessage};
 use storage::account::{Account, Credential, CredentialKind, Registration};
 use storage::embedded::{Embedded, EmbeddedOptions};
 use storage::memory::Memory;
@@ -119,11 +119,11 @@ pub fn message(channel: &ChannelId, number: u32, sender: u32) -> Message {
 }
 
 pub fn insert(channel: &ChannelId, number: u32, sender: u32) -> Write {
-    Write::Request(StoreRequest::Insert(message(channel, number, sender)))
+    Write::Request(StoreWrite::Insert(message(channel, number, sender)))
 }
 
 pub fn update(channel: &ChannelId, number: u32, sender: u32, content: &str) -> Write {
-    Write::Request(StoreRequest::Update(UpdateMessage {
+    Write::Request(StoreWrite::Update(UpdateMessage {
         channel: channel.clone(),
         id: message_id(number),
         sender: user(sender),
@@ -134,7 +134,7 @@ pub fn update(channel: &ChannelId, number: u32, sender: u32, content: &str) -> W
 }
 
 pub fn remove(channel: &ChannelId, number: u32, sender: u32) -> Write {
-    Write::Request(StoreRequest::Remove { channel: channel.clone(), id: message_id(number), sender: user(sender) })
+    Write::Request(StoreWrite::Remove { channel: channel.clone(), id: message_id(number), sender: user(sender) })
 }
 
 pub fn account(number: u32, username: &str) -> Account {

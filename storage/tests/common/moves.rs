@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use engine::id::{ChannelId, Timestamp};
-use engine::persist::{StoreReceipt, StoreRequest};
+use engine::persist::{StoreReceipt, StoreWrite};
 use engine::social::friend::FriendAct;
 use engine::social::group::{GroupAct, GroupChange, Role};
 use storage::account::{AccountChange, Credential, CredentialKind, Registered, Revocation};
@@ -90,7 +90,7 @@ pub fn change(store: &dyn Store, group: u32, act: GroupAct, actor: u32, number: 
     let places = (0..act.messages_max() as u32).map(|more| people::place(number + more)).collect();
     let change = GroupChange { group: people::group_id(group), actor: user(actor), act };
     let time = Timestamp(i64::from(number) + 20);
-    match commit(store, &[Write::Request(StoreRequest::ChangeGroup { change, time, places })]).remove(0) {
+    match commit(store, &[Write::Request(StoreWrite::ChangeGroup { change, time, places })]).remove(0) {
         Written::Receipt(StoreReceipt::GroupChanged(Ok(_))) => {}
         other => panic!("{other:?}"),
     }
@@ -99,7 +99,7 @@ pub fn change(store: &dyn Store, group: u32, act: GroupAct, actor: u32, number: 
 fn relate(act: FriendAct, one: u32, other: u32) -> Write {
     match act {
         FriendAct::Block => {
-            Write::Request(StoreRequest::Block { user: user(one), other: user(other), time: Timestamp(3) })
+            Write::Request(StoreWrite::Block { user: user(one), other: user(other), time: Timestamp(3) })
         }
         act => Write::Relate { act, user: user(one), others: vec![user(other)], time: Timestamp(3) },
     }

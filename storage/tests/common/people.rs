@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use engine::id::{ChannelId, GroupId, NotificationId, Timestamp, UserId};
-use engine::persist::{ChannelHead, StoreReceipt, StoreRequest};
+use engine::persist::{ChannelHead, StoreReceipt, StoreWrite};
 use engine::social::friend::{FriendAct, FriendState};
 use engine::social::group::{GroupAct, GroupChange, GroupOutcome, GroupRefusal, Role};
 use engine::social::notification::Notice;
@@ -66,7 +66,7 @@ impl<K: Keeper> World<K> {
     pub fn request(&mut self, group: u32, actor: u32, act: GroupAct) -> Write {
         let places = (0..act.messages_max()).map(|_| self.place()).collect();
         let change = GroupChange { group: group_id(group), actor: user(actor), act };
-        Write::Request(StoreRequest::ChangeGroup { change, time: self.now(), places })
+        Write::Request(StoreWrite::ChangeGroup { change, time: self.now(), places })
     }
 
     pub fn place(&mut self) -> ChannelHead {

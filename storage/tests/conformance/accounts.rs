@@ -1,7 +1,7 @@
 //! Tests credentials, and the deletion of accounts.
 
 use engine::id::{ChannelId, MessageId, Timestamp};
-use engine::persist::{StoreReceipt, StoreRequest};
+use engine::persist::{StoreReceipt, StoreWrite};
 use engine::social::friend::FriendAct;
 use engine::social::group::{GroupAct, Role};
 use storage::account::{
@@ -191,7 +191,7 @@ fn a_deletion_hands_over_what_the_owner_did_not_hear_of<K: Keeper>() {
     world.make(2, 1);
     world.make(3, 2);
     world.cast(1, &[(2, Role::Member), (3, Role::Admin)]);
-    let added = Write::Request(StoreRequest::ChangeGroup {
+    let added = Write::Request(StoreWrite::ChangeGroup {
         change: engine::social::group::GroupChange {
             group: group_id(3),
             actor: user(2),
@@ -218,7 +218,7 @@ fn messages_of_the_departed_are_purged_channel_by_channel<K: Keeper>() {
     commit(world.store(), &[insert(&lobby, 1, 1), insert(&lobby, 2, 2), insert(&lobby, 3, 1), insert(&stage, 4, 1)]);
     let purge = |channel: &ChannelId, numbers: &[u32]| {
         let ids = numbers.iter().map(|&number| message_id(number)).collect();
-        Write::Request(StoreRequest::Purge { channel: channel.clone(), sender: user(1), ids })
+        Write::Request(StoreWrite::Purge { channel: channel.clone(), sender: user(1), ids })
     };
     let written =
         commit(world.store(), &[purge(&lobby, &[1, 2, 3, 4, 9]), purge(&room("empty"), &[1]), purge(&stage, &[])]);

@@ -1,7 +1,7 @@
 //! Friends, blocks, and who may write to whom.
 
 use engine::id::Timestamp;
-use engine::persist::{Admission, DirectRequest, StoreReceipt, StoreRequest};
+use engine::persist::{StoreReceipt, StoreWrite};
 use engine::social::friend::{FriendAct, FriendState, Sides};
 use storage::friend::{FRIENDS_MAX, FriendPlace};
 use storage::{Write, Written};
@@ -64,7 +64,7 @@ fn acts_change_both_sides_and_tell_the_other<K: Keeper>() {
         let mut world = pair::<K>(before);
         let notified = world.notified(2).len();
         if act == Block {
-            let block = StoreRequest::Block { user: user(1), other: user(2), time: world.now() };
+            let block = StoreWrite::Block { user: user(1), other: user(2), time: world.now() };
             assert_eq!(world.write(Write::Request(block)), Written::Receipt(StoreReceipt::Blocked));
         } else {
             let related = world.relate(act, 1, &[2]);
@@ -168,14 +168,9 @@ fn whom_the_other_has_blocked_is_not_admitted<K: Keeper>() {
     ] {
         let mut world = pair::<K>(before);
         let notified = world.notified(2);
-        let admission = Admission::Direct {
-            user: user(1),
-            username: "session name".into(),
-            other: user(2),
-            request: DirectRequest::Send,
-            time: world.now(),
-        };
-        let written = world.write(Write::Request(StoreRequest::Admit(admission)));
+        let (username, time) = ("session name".into(), world.now());
+        let knock = StoreWrite::RequestChat { user: user(1), username, other: user(2), time };
+        let written = world.write(Write::Request(knock));
         let Written::Receipt(receipt) = written else { panic!("{written:?}") };
         match (receipt, admitted) {
             (StoreReceipt::NotAdmitted, None) | (StoreReceipt::Admitted(None), Some(false)) => {
@@ -191,19 +186,9 @@ fn whom_the_other_has_blocked_is_not_admitted<K: Keeper>() {
     }
     let mut world = World::<K>::of(1);
     for (other, expected) in [(1, StoreReceipt::Admitted(None)), (2, StoreReceipt::NotAdmitted)] {
-        let admission = Admission::Direct {
-            user: user(1),
-            username: "name-1".into(),
-            other: user(other),
-            request: DirectRequest::Send,
-            time: world.now(),
-        };
-        let written = world.write(Write::Request(StoreRequest::Admit(admission)));
+        let (username, time) = ("name-1".into(), world.now());
+        let knock = StoreWrite::RequestChat { user: user(1), username, other: user(other), time };
+        let written = world.write(Write::Request(knock));
         assert_eq!(written, Written::Receipt(expected));
     }
-    let question = Admission::Group { group: group_id(1), user: user(1) };
-    assert!(
-        is_unfit(commit_one(world.store(), Write::Request(StoreRequest::Admit(question)))),
-        "a question is no write"
-    );
 }

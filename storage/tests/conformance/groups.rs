@@ -2,7 +2,7 @@
 
 use engine::id::Timestamp;
 use engine::message::{Message, MessageCode};
-use engine::persist::{StoreReceipt, StoreRequest};
+use engine::persist::{StoreReceipt, StoreWrite};
 use engine::social::friend::FriendAct;
 use engine::social::group::{GroupAct, Role};
 use storage::account::AccountChange;
@@ -537,14 +537,14 @@ fn looking_for_groups_is_bounded<K: Keeper>() {
 
 fn a_change_without_places_is_unfit_and_nothing<K: Keeper>() {
     let mut world = cast::<K>(true);
-    let Write::Request(StoreRequest::ChangeGroup { change, time, .. }) =
+    let Write::Request(StoreWrite::ChangeGroup { change, time, .. }) =
         world.request(1, 1, GroupAct::Ban(users(&[5, 6])))
     else {
         panic!()
     };
     let history = world.store().messages(&channel_of(1), PageStart::Oldest, 99).unwrap();
     let places = vec![world.place()];
-    let unfit = Write::Request(StoreRequest::ChangeGroup { change, time, places });
+    let unfit = Write::Request(StoreWrite::ChangeGroup { change, time, places });
     let good = world.request(1, 9, GroupAct::Join);
     let written = world.store().commit(&[unfit, good]).unwrap();
     assert!(is_unfit(written[0].clone()) && written[1].is_ok());

@@ -1,7 +1,7 @@
 //! Notifications: their ids rise, their number is bounded, and only their own user deletes them.
 
 use engine::id::{NotificationId, Timestamp};
-use engine::persist::{Admission, DirectRequest, StoreReceipt, StoreRequest};
+use engine::persist::{StoreReceipt, StoreWrite};
 use engine::social::friend::FriendAct;
 use engine::social::notification::Notification;
 use storage::inbox::NOTIFICATIONS_MAX;
@@ -19,13 +19,8 @@ laws! {
 
 /// A user wants to chat with user 1, at this time.
 fn knock(from: u32, time: i64) -> Write {
-    Write::Request(StoreRequest::Admit(Admission::Direct {
-        user: user(from),
-        username: format!("name-{from}").into(),
-        other: user(1),
-        request: DirectRequest::Send,
-        time: Timestamp(time),
-    }))
+    let username = format!("name-{from}").into();
+    Write::Request(StoreWrite::RequestChat { user: user(from), username, other: user(1), time: Timestamp(time) })
 }
 
 fn given(written: Written) -> Notification {

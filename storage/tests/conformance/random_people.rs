@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use engine::id::{Timestamp, UserId};
-use engine::persist::{Admission, DirectRequest, StoreRequest};
+use engine::persist::StoreWrite;
 use engine::social::friend::FriendAct;
 use engine::social::group::{GroupAct, GroupChange};
 use proptest::prelude::*;
@@ -113,21 +113,18 @@ impl Scribe {
                 let act = group_act(*kind, users(named));
                 let places = (0..act.messages_max()).map(|_| self.place()).collect();
                 let change = GroupChange { group: group_id(*group), actor: user(*actor), act };
-                Write::Request(StoreRequest::ChangeGroup { change, time, places })
+                Write::Request(StoreWrite::ChangeGroup { change, time, places })
             }
             Act::Relate { act, user: one, others } => {
                 Write::Relate { act: *act, user: user(*one), others: users(others), time }
             }
             Act::Block { user: one, other } => {
-                Write::Request(StoreRequest::Block { user: user(*one), other: user(*other), time })
+                Write::Request(StoreWrite::Block { user: user(*one), other: user(*other), time })
             }
-            Act::Knock { user: one, other } => Write::Request(StoreRequest::Admit(Admission::Direct {
-                user: user(*one),
-                username: format!("name-{one}").into(),
-                other: user(*other),
-                request: DirectRequest::Send,
-                time,
-            })),
+            Act::Knock { user: one, other } => {
+                let username = format!("name-{one}").into();
+                Write::Request(StoreWrite::RequestChat { user: user(*one), username, other: user(*other), time })
+            }
             Act::DeleteNotifications { user: one, whose, places } => {
                 let all = model.notifications(user(*whose), None, usize::MAX).unwrap();
                 let ids = places.iter().filter_map(|&place| all.get(place)).map(|notification| notification.id);
@@ -204,7 +201,7 @@ fn group_act(kind: u8, named: Vec<UserId>) -> GroupAct {
 fn may_notify_unnamed(model: &dyn Store, write: &Write) -> bool {
     let closes = |group: Group| !group.open;
     match write {
-        Write::Request(StoreRequest::ChangeGroup { change, .. }) if change.act == GroupAct::Join => {
+        Write::Request(StoreWrite::ChangeGroup { change, .. }) if change.act == GroupAct::Join => {
             model.group(change.group).unwrap().is_some_and(closes)
         }
         Write::CreateGroup(group) => !group.open,
@@ -223,7 +220,7 @@ pub fn agree_with_the_model<K: Keeper>(steps: &[Step]) {
                 let mut writes: Vec<_> = acts.iter().filter_map(|act| scribe.write(model.store(), act)).collect();
                 // Messages come first: a user does not send after the change that removes them, because the channel's
                 // owner waits until that change is decided.
-                writes.sort_by_key(|write| !matches!(write, Write::Request(StoreRequest::Insert(_))));
+                writes.sort_by_key(|write| !matches!(write, Write::Request(StoreWrite::Insert(_))));
                 // One commit, unless the order within it may differ.
                 let size =
                     if writes.iter().any(|write| may_notify_unnamed(model.store(), write)) { 1 } else { writes.len() };

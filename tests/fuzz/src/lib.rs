@@ -10,7 +10,7 @@ use std::time::Duration;
 use engine::command::{Command, Rejection, Reply};
 use engine::id::{ChannelId, ChannelKind, MessageId, Sequence, Timestamp, UserId};
 use engine::message::{Message, MessageCode};
-use engine::persist::StoreRequest;
+use engine::persist::StoreWrite;
 use engine::wire::request::{Malformed, Request};
 use engine::wire::websocket::{self, Assembly, Decoded, MESSAGE_BYTES_MAX, Violation};
 use engine::wire::{json, protobuf};
@@ -530,7 +530,7 @@ fn export_seeds() -> Vec<Vec<u8>> {
     };
     let writes = [
         Write::Register(Registration { account, credential, secret: "a hash".into() }),
-        Write::Request(StoreRequest::Insert(message)),
+        Write::Request(StoreWrite::Insert(message)),
         Write::Revoke(Revocation::User { id: USER, issued_before: time }),
     ];
     vec![export_of(&writes), export_of(&[])]

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use engine::id::{ChannelId, ChannelKind, GroupId, MessageId, Timestamp, UserId};
 use engine::message::{Message, MessageCode};
-use engine::persist::{StoreReceipt, StoreRequest, Ticket};
+use engine::persist::{StoreReceipt, StoreRequest, StoreWrite, Ticket};
 use engine::social::friend::{FriendAct, FriendState};
 use engine::social::notification::Notice;
 use storage::account::{Account, Credential, CredentialKind, Registration};
@@ -127,7 +127,10 @@ impl Registry {
     /// Carries out a friend act that concerns no channel. Such acts do not go through a channel's owner, and are done
     /// at once.
     pub fn relate(&mut self, act: FriendAct, user: UserId, other: UserId, time: Timestamp) -> Vec<Notice> {
-        self.write(Write::Relate { act, user, others: vec![other], time }).answer::<Related>().notices
+        self.write(Write::Relate { act, user, others: vec![other], time })
+            .answer::<Related>()
+            .expect("an answer about friends")
+            .notices
     }
 
     fn write(&mut self, write: Write) -> Written {
@@ -151,19 +154,20 @@ impl Registry {
     }
 
     fn apply(&mut self, request: StoreRequest) -> StoreReceipt {
-        if !request.is_write() {
-            return look_up(&self.memory, &request).expect("memory can be read");
-        }
-        let receipt: StoreReceipt = self.write(Write::Request(request.clone())).answer();
-        match (request, &receipt) {
-            (StoreRequest::Insert(message), _) => self.trace_message(message),
-            (StoreRequest::ChangeGroup { change, .. }, StoreReceipt::GroupChanged(Ok(outcome))) => {
+        let write = match request {
+            StoreRequest::Question(question) => return look_up(&self.memory, &question).expect("memory can be read"),
+            StoreRequest::Write(write) => write,
+        };
+        let receipt: StoreReceipt = self.write(Write::Request(write.clone())).answer().expect("a receipt");
+        match (write, &receipt) {
+            (StoreWrite::Insert(message), _) => self.trace_message(message),
+            (StoreWrite::ChangeGroup { change, .. }, StoreReceipt::GroupChanged(Ok(outcome))) => {
                 for message in &outcome.messages {
                     self.trace_message(message.clone());
                 }
                 self.trace_members(change.group);
             }
-            (StoreRequest::Block { user, other, .. }, _) => {
+            (StoreWrite::Block { user, other, .. }, _) => {
                 self.blocks.insert((user, other));
                 self.traces.entry(ChannelId::direct(user, other)).or_default().push(Entry::Cleared);
             }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use engine::id::{ChannelId, MessageId, Sequence};
 use engine::message::{Message, MessageCode};
-use engine::persist::{ChannelHead, StoreReceipt, StoreRequest, Ticket};
+use engine::persist::{ChannelHead, StoreQuestion, StoreReceipt, StoreRequest, StoreWrite, Ticket};
 
 use crate::slowness::{Outcome, Slowness};
 use crate::world::Random;
@@ -50,8 +50,10 @@ impl SlowStore {
 
     fn apply(&mut self, request: StoreRequest) -> StoreReceipt {
         match request {
-            StoreRequest::Head { channel } => StoreReceipt::Head(self.heads.get(&channel).copied()),
-            StoreRequest::Insert(message) => {
+            StoreRequest::Question(StoreQuestion::Head { channel }) => {
+                StoreReceipt::Head(self.heads.get(&channel).copied())
+            }
+            StoreRequest::Write(StoreWrite::Insert(message)) => {
                 let head = self
                     .heads
                     .entry(message.channel.clone())
@@ -65,7 +67,7 @@ impl SlowStore {
                 self.history.entry(message.channel.clone()).or_default().insert(message.id, message);
                 StoreReceipt::Inserted
             }
-            StoreRequest::Update(update) => {
+            StoreRequest::Write(StoreWrite::Update(update)) => {
                 let stored = self.history.get_mut(&update.channel).and_then(|history| history.get_mut(&update.id));
                 match (StoreReceipt::refuse_change(stored.as_deref(), update.sender), stored) {
                     (None, Some(message)) => {
@@ -75,12 +77,12 @@ impl SlowStore {
                     (refusal, _) => refusal.expect("what is not stored is refused"),
                 }
             }
-            StoreRequest::Remove { channel, id, sender } => {
+            StoreRequest::Write(StoreWrite::Remove { channel, id, sender }) => {
                 let history = self.history.entry(channel).or_default();
                 StoreReceipt::refuse_change(history.get(&id), sender)
                     .unwrap_or_else(|| StoreReceipt::Removed(history.remove(&id).expect("it was just seen")))
             }
-            StoreRequest::Newest { channel, limit } => {
+            StoreRequest::Question(StoreQuestion::Newest { channel, limit }) => {
                 let history = self.history.get(&channel).into_iter().flat_map(|history| history.values().rev());
                 StoreReceipt::Newest(history.take(limit).cloned().collect())
             }

@@ -19,7 +19,7 @@ use crate::limits::{
 use crate::message::StatusPresence;
 use crate::outbox::{Asker, Outbox};
 use crate::parcel::Broadcast;
-use crate::persist::{StoreFailure, StoreReceipt, StoreRequest};
+use crate::persist::{StoreFailure, StoreQuestion, StoreReceipt};
 use crate::query::Block;
 use crate::session::admission::Session;
 use crate::session::connection::Private;
@@ -206,7 +206,7 @@ impl Home {
         connection.traffic().exclusive = true;
         let follower = connection.session.user;
         self.lookups.insert(id, Lookup { number, blocked_by: Vec::new() });
-        outbox.store(Asker::Follower(id), StoreRequest::Users { follower, ids, usernames });
+        outbox.store(Asker::Follower(id), StoreQuestion::Users { follower, ids, usernames });
     }
 
     pub(super) fn unfollow(&mut self, id: ConnectionId, users: &[UserId]) {

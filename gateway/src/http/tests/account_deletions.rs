@@ -2,7 +2,7 @@
 
 use engine::id::{MessageId, Sequence};
 use engine::message::{Message, MessageCode};
-use engine::persist::StoreRequest;
+use engine::persist::StoreWrite;
 use engine::query::Undone;
 use engine::social::group::GroupRefusal;
 use glommio::LocalExecutor;
@@ -30,7 +30,7 @@ fn fill(world: &World, channel: &ChannelId, users: &[&Session], count: u64) {
         update_time: Timestamp(0),
         persistent: true,
     };
-    world.keep(&(1..=count).map(|number| Write::Request(StoreRequest::Insert(message(number)))).collect::<Vec<_>>());
+    world.keep(&(1..=count).map(|number| Write::Request(StoreWrite::Insert(message(number)))).collect::<Vec<_>>());
 }
 
 /// How many messages a user has in a channel, and how many the other users have.
@@ -181,7 +181,7 @@ fn what_is_said_to_the_last_goes_as_well() {
                     update_time: Timestamp(0),
                     persistent: true,
                 };
-                store.commit(&[Write::Request(StoreRequest::Insert(message))]).unwrap();
+                store.commit(&[Write::Request(StoreWrite::Insert(message))]).unwrap();
             }
         }
         channel_answer

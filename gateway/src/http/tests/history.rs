@@ -2,7 +2,7 @@
 
 use engine::id::{ChannelId, Epoch, MessageId, Sequence};
 use engine::message::{Message, MessageCode};
-use engine::persist::StoreRequest;
+use engine::persist::StoreWrite;
 use engine::query::{NewestMessages, NewestQuery, Version};
 use storage::PageStart;
 use uuid::Uuid;
@@ -22,7 +22,7 @@ fn fill(world: &World, channel: &ChannelId, numbers: std::ops::RangeInclusive<u6
         update_time: Timestamp(START * 1_000_000_000 + 726_683_000),
         persistent: true,
     };
-    let writes: Vec<Write> = numbers.map(|number| Write::Request(StoreRequest::Insert(message(number)))).collect();
+    let writes: Vec<Write> = numbers.map(|number| Write::Request(StoreWrite::Insert(message(number)))).collect();
     world.keep(&writes);
 }
 

@@ -1,7 +1,7 @@
 //! Simulates the owners of all channels: no channel has members, and each change is written to the store at once.
 
 use engine::id::{MessageId, Sequence};
-use engine::persist::{ChannelHead, StoreReceipt, StoreRequest};
+use engine::persist::{ChannelHead, StoreReceipt, StoreWrite};
 use engine::query::{Block, PresencePage, Purge, Undone};
 use storage::Written;
 use uuid::Uuid;
@@ -18,19 +18,19 @@ pub fn of_empty_channels(store: Arc<dyn Store>, now: Rc<Cell<Timestamp>>) -> Own
 
 fn carry_out(store: &dyn Store, channel: &ChannelId, change: ChannelChange, now: Timestamp) -> QueryAnswer {
     let failed = change.undone(Undone::NothingDone);
-    let request = match change {
+    let write = match change {
         ChannelChange::Group(change) => {
             assert_eq!(*channel, ChannelId::group(change.group));
             let places = places(store, channel, change.act.messages_max());
-            StoreRequest::ChangeGroup { change, time: now, places }
+            StoreWrite::ChangeGroup { change, time: now, places }
         }
         ChannelChange::Block(Block { user, other }) => {
             assert_eq!(*channel, ChannelId::direct(user, other));
-            StoreRequest::Block { user, other, time: now }
+            StoreWrite::Block { user, other, time: now }
         }
-        ChannelChange::Purge(Purge { sender, ids }) => StoreRequest::Purge { channel: channel.clone(), sender, ids },
+        ChannelChange::Purge(Purge { sender, ids }) => StoreWrite::Purge { channel: channel.clone(), sender, ids },
     };
-    match commit(store, request) {
+    match commit(store, write) {
         Some(StoreReceipt::GroupChanged(changed)) => QueryAnswer::GroupChanged(Ok(changed.map(|_| ()))),
         Some(StoreReceipt::Blocked) => QueryAnswer::Blocked(Ok(())),
         Some(StoreReceipt::Purged) => QueryAnswer::Purged(Ok(())),
@@ -39,8 +39,8 @@ fn carry_out(store: &dyn Store, channel: &ChannelId, change: ChannelChange, now:
     }
 }
 
-fn commit(store: &dyn Store, request: StoreRequest) -> Option<StoreReceipt> {
-    store.commit(&[Write::Request(request)]).ok()?.pop()?.ok().map(Written::answer)
+fn commit(store: &dyn Store, write: StoreWrite) -> Option<StoreReceipt> {
+    store.commit(&[Write::Request(write)]).ok()?.pop()?.and_then(Written::answer).ok()
 }
 
 /// Positions after the last message of the channel.

@@ -279,7 +279,7 @@ impl Store for Broken {
     fn group_role(&self, _: GroupId, _: UserId) -> Result<Option<Role>, Failure> {
         self.fail()
     }
-    fn group_members(
+    fn group_members_part(
         &self,
         _: GroupId,
         _: Option<Role>,
@@ -300,7 +300,7 @@ impl Store for Broken {
     fn sides(&self, _: UserId, _: UserId) -> Result<Sides, Failure> {
         self.fail()
     }
-    fn friends(
+    fn friends_part(
         &self,
         _: UserId,
         _: Option<FriendState>,

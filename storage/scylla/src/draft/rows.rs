@@ -158,7 +158,7 @@ impl Rows for Draft<'_> {
     }
 
     fn remove_message(&mut self, _: &ChannelId, _: MessageId) -> Result<(), Failure> {
-        unreachable!("messages are removed in their channel's lane")
+        Err(Failure::Unfit("messages are removed in their channel's lane".into()))
     }
 
     fn group(&self, group: GroupId) -> Result<Option<Group>, Failure> {
