@@ -1,6 +1,7 @@
 //! The caller's own account: `GET`, `PUT` and `DELETE /v2/account` (docs/protocol.md, section 8.3).
 
 use engine::limits::USERNAME_BYTES_MAX;
+use engine::social::text::is_plain_text;
 use engine::wire::json::TimestampText;
 use serde::{Deserialize, Serialize};
 use storage::account::{AccountChange, Changed};
@@ -67,7 +68,7 @@ fn checked(asked: ChangeBody) -> Result<AccountChange, Refusal> {
     if change.username.as_deref().is_some_and(|name| !is_username(name)) {
         return Err(Refusal::invalid("username must be 1 to 128 bytes without control characters"));
     }
-    check_widths([
+    check_texts([
         ("display_name", &change.display_name, DISPLAY_NAME_BYTES_MAX),
         ("avatar_url", &change.avatar_url, AVATAR_URL_BYTES_MAX),
         ("lang_tag", &change.lang_tag, LANG_TAG_BYTES_MAX),
@@ -77,11 +78,17 @@ fn checked(asked: ChangeBody) -> Result<AccountChange, Refusal> {
     Ok(change)
 }
 
-/// Refuses texts that are longer than their fields allow. The error names the field.
-pub fn check_widths<const N: usize>(fields: [(&str, &Option<String>, usize); N]) -> Result<(), Refusal> {
+/// Refuses texts that are longer than their fields allow, and texts that are not plain: as JSON they would be six times
+/// as long in each answer that shows them. The error names the field.
+pub fn check_texts<const N: usize>(fields: [(&str, &Option<String>, usize); N]) -> Result<(), Refusal> {
     for (name, value, bytes_max) in fields {
-        if value.as_ref().is_some_and(|value| value.len() > bytes_max) {
+        let Some(value) = value else { continue };
+        if value.len() > bytes_max {
             return Err(Refusal::invalid(format!("{name} is longer than {bytes_max} bytes")));
+        }
+        if !is_plain_text(value) {
+            let reason = "has control characters other than tab, line feed and carriage return";
+            return Err(Refusal::invalid(format!("{name} {reason}")));
         }
     }
     Ok(())

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use storage::group::{GROUP_NAME_BYTES_MAX, Group, GroupCreated, GroupEdit, GroupEdited, GroupFilter};
 use uuid::Uuid;
 
-use super::account::{AVATAR_URL_BYTES_MAX, LANG_TAG_BYTES_MAX, check_widths};
+use super::account::{AVATAR_URL_BYTES_MAX, LANG_TAG_BYTES_MAX, check_texts};
 use super::answer::{self, Answer};
 use super::authorization::bearer;
 use super::error::Refusal;
@@ -134,7 +134,7 @@ fn checked(body: Body) -> Result<GroupEdit, Refusal> {
     if lang_tag.as_deref() == Some("") {
         return Err(Refusal::invalid("lang_tag must not be empty"));
     }
-    check_widths([
+    check_texts([
         ("description", &description, DESCRIPTION_BYTES_MAX),
         ("lang_tag", &lang_tag, LANG_TAG_BYTES_MAX),
         ("avatar_url", &avatar_url, AVATAR_URL_BYTES_MAX),

@@ -168,6 +168,9 @@ fn changes_to_an_account() {
         json!({ "username": "x".repeat(129) }).to_string(),
         json!({ "avatar_url": "x".repeat(513) }).to_string(),
         json!({ "display_name": "x".repeat(256) }).to_string(),
+        json!({ "display_name": "a\u{1b}[31m" }).to_string(),
+        json!({ "avatar_url": "\u{0}" }).to_string(),
+        json!({ "location": "\u{1}" }).to_string(),
     ] {
         change(&body).expect_refusal(400, 3, &body);
     }
