@@ -10,6 +10,7 @@ use engine::query::Block;
 use engine::social::friend::{FriendAct, FriendState};
 use engine::wire::json::TimestampText;
 use serde::Serialize;
+use storage::Part;
 
 use super::answer::{self, Answer};
 use super::authorization::bearer;
@@ -21,6 +22,10 @@ use super::services::Services;
 use super::users::{UserBody, whole_seconds, with_people};
 
 const LIMIT_MAX: i32 = 1000;
+
+/// Bytes of the texts in one page, before they are escaped for JSON. A page that reaches it has fewer friends and a
+/// cursor. A thousand friends with ordinary profiles are below it.
+const PAGE_BYTES_MAX: usize = 512 << 10;
 
 /// The caller's friends, invitations and blocks, ordered by state and then by time.
 pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
@@ -44,16 +49,32 @@ pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answ
     let state = query.state(FriendState::from_number)?;
     let asked = Stretch::asked(services, &query, format!("friend/{caller}?state={state:?}"), limit)?;
     let read = services.store.friends(caller, state, asked.after, asked.read_limit()).await?;
-    let (friends, cursor) = asked.page(services, read);
-    let friends = friends.into_iter().map(|friend| (friend.user, friend)).collect();
-    let friends = with_people(services, friends).await?;
-    let friends = friends.iter().map(|(person, friend)| FriendBody {
+    let items = read.items.into_iter().map(|(friend, place)| ((friend, place), place)).collect();
+    let (friends, mut cursor) = asked.page(services, Part { items, stopped: read.stopped });
+    let friends = friends.into_iter().map(|listed| (listed.0.user, listed)).collect();
+    let mut friends = with_people(services, friends).await?;
+    let fitting = fitting(friends.iter().map(|(person, _)| person.text_bytes()));
+    if fitting < friends.len() {
+        friends.truncate(fitting);
+        cursor = friends.last().map(|(_, (_, place))| asked.cursor(services, place));
+    }
+    let friends = friends.iter().map(|(person, (friend, _))| FriendBody {
         user: UserBody::from(person),
         state: friend.state as u8,
         update_time: whole_seconds(friend.update_time),
         metadata: "{}",
     });
     Ok(answer::json(&Friends { friends: friends.collect(), cursor }))
+}
+
+/// How many texts of these lengths fit into a page: at least one.
+fn fitting(lengths: impl Iterator<Item = usize>) -> usize {
+    let mut bytes = 0;
+    let fits = |length: &usize| {
+        bytes += length;
+        bytes <= PAGE_BYTES_MAX
+    };
+    lengths.take_while(fits).count().max(1)
 }
 
 /// Invites these users to be friends, or accepts their invitations.

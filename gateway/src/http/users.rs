@@ -42,6 +42,14 @@ pub struct Person {
     pub edge_count: u32,
 }
 
+impl Person {
+    /// Bytes of the texts by which the user is shown to others.
+    pub fn text_bytes(&self) -> usize {
+        let Account { username, display_name, avatar_url, lang_tag, location, timezone, metadata, .. } = &self.account;
+        [username, display_name, avatar_url, lang_tag, location, timezone, metadata].iter().map(|text| text.len()).sum()
+    }
+}
+
 /// The users that exist among these, in the given order.
 pub async fn people(services: &Services, ids: &[UserId]) -> Result<Vec<Person>, Refusal> {
     if ids.is_empty() {

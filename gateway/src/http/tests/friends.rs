@@ -152,6 +152,27 @@ fn a_list_is_written_exactly_so() {
 }
 
 #[test]
+fn a_page_of_long_profiles_is_shorter() {
+    let world = World::new();
+    let alice = world.sign_in("alice");
+    let profile = json!({ "avatar_url": "x".repeat(512), "location": "\"".repeat(255), "timezone": "y".repeat(255) });
+    for number in 0..600 {
+        let other = world.sign_in(&format!("user-{number}"));
+        world.ask("PUT /v2/account", As::User(&other.token), profile.to_string());
+        done(&world, &alice, "POST", &format!("ids={}", other.user));
+    }
+    let first = friend(&world, &alice, "GET", "");
+    assert!(first.text.len() < 1 << 20, "{} bytes", first.text.len());
+    let cursor = first.json()["cursor"].as_str().expect("there are more").to_owned();
+    let (first, rest) = (list(&world, &alice, ""), list(&world, &alice, &format!("cursor={cursor}")));
+    let mut names: Vec<String> = first.into_iter().chain(rest).map(|(name, _)| name).collect();
+    assert_eq!(names.len(), 600);
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), 600, "each once");
+}
+
+#[test]
 fn pages_of_every_limit_show_everybody_once() {
     let world = World::new();
     let alice = world.sign_in("alice");
