@@ -104,6 +104,18 @@ pub const FOLLOWS_MAX: usize = 1024;
 /// refused.
 pub const BLOCKS_AT_ONCE_MAX: usize = 1024;
 
+/// Bytes of the statuses that answer one request to follow, before they are escaped for JSON. Beyond it the request is
+/// refused, and the client follows fewer users at once. Seven hundred short names, as many as a message can hold, are
+/// far below it unless each shows a long status in several sessions.
+pub const STATUSES_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes of one user's statuses in the answer to a request to follow: eight of the longest. The sessions beyond it are
+/// left out until they change, so one user with many sessions does not keep others from being followed.
+pub const STATUSES_OF_USER_BYTES_MAX: usize = 8 * (STATUS_BYTES_MAX + STATUS_PRESENCE_BYTES);
+
+/// Bytes in which a message tells of a status, beside the status itself.
+pub const STATUS_PRESENCE_BYTES: usize = 256;
+
 /// Bytes of one session's status. Beyond it the request is refused.
 pub const STATUS_BYTES_MAX: usize = 2048;
 

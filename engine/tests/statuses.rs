@@ -39,6 +39,23 @@ fn a_session_follows_only_so_many() {
     assert!(follow(&mut world, 0..1).contains("unfollow somebody first"), "the one that was given up is new");
 }
 
+#[test]
+fn an_answer_to_a_follow_has_bounded_bytes() {
+    let long = "x".repeat(2048);
+    let mut world = World::new();
+    for user in 0..200 {
+        show(&mut world, user, &long);
+    }
+    let heard = follow(&mut world, 0..200);
+    assert!(heard.contains("follow fewer users at once"), "{heard}");
+    assert_eq!(follow(&mut world, 0..100).matches(&long).count(), 100);
+    // Of one user with many sessions only the first are told of, so that the others can be followed.
+    for session in 1000..1100 {
+        show_session(&mut world, 7, session, &long);
+    }
+    assert_eq!(follow(&mut world, 0..90).matches(&long).count(), 89 + 8);
+}
+
 /// A user blocks the session's user.
 fn block(world: &mut World, by: u128) {
     let (user, other) = (UserId(Uuid::from_u128(1000 + by)), UserId(Uuid::from_u128(1)));
@@ -53,9 +70,13 @@ fn block(world: &mut World, by: u128) {
 
 /// A session of a user shows this status.
 fn show(world: &mut World, number: u128, status: &str) {
+    show_session(world, number, number, status);
+}
+
+fn show_session(world: &mut World, number: u128, session: u128, status: &str) {
     let after = StatusPresence {
         user: UserId(Uuid::from_u128(1000 + number)),
-        session: SessionId(Uuid::from_u128(number)),
+        session: SessionId(Uuid::from_u128(session)),
         username: "bob".into(),
         status: status.into(),
     };

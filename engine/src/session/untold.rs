@@ -8,6 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::id::{ConnectionId, SessionId, UserId};
+use crate::limits::STATUS_PRESENCE_BYTES;
 use crate::message::StatusPresence;
 
 /// The gathered changes: at most one for each session that has changed since the others were last told. Users take
@@ -50,9 +51,6 @@ pub struct Waiting {
     pub number: u32,
 }
 
-/// Bytes of an event beside the status, for each session that it tells of.
-const PRESENCE_BYTES: usize = 256;
-
 impl Untold {
     /// Notes what a session shows now. Returns the change, so that a request can wait until it is told.
     pub fn note(&mut self, user: UserId, session: SessionId, after: Option<StatusPresence>) -> &mut Change {
@@ -93,7 +91,7 @@ impl Untold {
         while bytes < bytes_max
             && let Some((session, change)) = sessions.pop_front().and_then(|session| changes.remove_entry(&session))
         {
-            bytes += PRESENCE_BYTES + change.after.as_ref().map_or(0, |presence| presence.status.len());
+            bytes += STATUS_PRESENCE_BYTES + change.after.as_ref().map_or(0, |presence| presence.status.len());
             taken.push((session, change));
         }
         debug_assert_eq!(sessions.len(), changes.len(), "each change has its place in the order");
@@ -155,7 +153,7 @@ mod tests {
                 untold.note(ada, session(99), None);
                 untold.note(bob, session(1), None);
             }
-            let (user, changes) = untold.take(4 * (PRESENCE_BYTES + 4)).unwrap();
+            let (user, changes) = untold.take(4 * (STATUS_PRESENCE_BYTES + 4)).unwrap();
             seen.extend(changes.into_iter().map(|(session, _)| (user, session)));
         }
         let place = |sought| seen.iter().position(|seen| *seen == sought);

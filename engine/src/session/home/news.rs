@@ -13,8 +13,8 @@ use crate::command::{News, Rejection, Reply};
 use crate::fanout::frames::{self, Format};
 use crate::id::{ConnectionId, SessionId, UserId};
 use crate::limits::{
-    BLOCKS_AT_ONCE_MAX, FOLLOWS_MAX, NEWS_BYTES_MAX, STATUS_EVENT_BYTES_MAX, STATUS_TURN_BYTES_MAX,
-    STATUS_TURN_PUSHES_MAX,
+    BLOCKS_AT_ONCE_MAX, FOLLOWS_MAX, NEWS_BYTES_MAX, STATUS_EVENT_BYTES_MAX, STATUS_PRESENCE_BYTES,
+    STATUS_TURN_BYTES_MAX, STATUS_TURN_PUSHES_MAX, STATUSES_BYTES_MAX, STATUSES_OF_USER_BYTES_MAX,
 };
 use crate::message::StatusPresence;
 use crate::outbox::{Asker, Outbox};
@@ -258,12 +258,32 @@ impl Home {
             let reason = format!("unfollow somebody first: {FOLLOWS_MAX} users are the most to follow");
             return Reply::Refused(Rejection::bad_input(reason));
         }
+        let shown: Vec<StatusPresence> = users.iter().flat_map(|&user| self.first_statuses(user)).cloned().collect();
+        if shown.iter().map(bytes_of).sum::<usize>() > STATUSES_BYTES_MAX {
+            let reason =
+                format!("follow fewer users at once: their statuses have more than {STATUSES_BYTES_MAX} bytes");
+            return Reply::Refused(Rejection::bad_input(reason));
+        }
         users.iter().for_each(|&user| self.statuses.follow(slot, user));
-        Reply::Statuses(users.iter().flat_map(|&user| self.statuses.of(user)).cloned().collect())
+        Reply::Statuses(shown)
+    }
+
+    /// What the user's sessions show: as many as one answer tells of one user.
+    fn first_statuses(&self, user: UserId) -> impl Iterator<Item = &StatusPresence> {
+        let mut bytes = 0;
+        self.statuses.of(user).iter().take_while(move |presence| {
+            bytes += bytes_of(presence);
+            bytes <= STATUSES_OF_USER_BYTES_MAX
+        })
     }
 
     /// For each of these users, whether any of the user's sessions is visible.
     pub fn online(&self, users: &[UserId]) -> Vec<bool> {
         users.iter().map(|&user| !self.statuses.of(user).is_empty()).collect()
     }
+}
+
+/// Bytes in which a message tells of a status, before they are escaped for JSON.
+fn bytes_of(presence: &StatusPresence) -> usize {
+    STATUS_PRESENCE_BYTES + presence.status.len()
 }
