@@ -15,6 +15,8 @@ use engine::id::Timestamp;
 use engine::persist::StoreWrite;
 use engine::social::friend::FriendAct;
 use engine::social::group::{GroupAct, GroupChange, Role};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
 use storage::embedded::Embedded;
 use storage::group::{Group, GroupFilter};
 use storage::{Failure, PageStart, Store, Write};
@@ -215,13 +217,12 @@ fn a_torn_group_at_the_end_is_dropped_and_the_rest_kept() {
     assert_eq!(open(&directory).messages(&lobby, PageStart::Oldest, 99).unwrap().len(), 42);
 }
 
-/// A generator of small random numbers; printing the seed is enough to repeat a failure.
-struct Random(u64);
+/// Small random numbers; printing the seed is enough to repeat a failure.
+struct Random(ChaCha8Rng);
 
 impl Random {
     fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        ((self.0 >> 33) as usize) % end.max(1)
+        self.0.next_u32() as usize % end.max(1)
     }
 }
 
@@ -340,7 +341,7 @@ fn harm_many_times(directory: &TempDir) {
     for seed in 0..rounds {
         let harmed = scratch();
         copy(directory.path(), harmed.path());
-        let mut random = Random(seed);
+        let mut random = Random(ChaCha8Rng::seed_from_u64(seed));
         let what = harm(harmed.path(), &mut random);
         let outcome = std::panic::catch_unwind(|| match Embedded::open(harmed.path(), &options()) {
             Err(Failure::Corrupt(reason) | Failure::Final(reason)) => reason,

@@ -13,6 +13,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use common::*;
 use engine::id::ChannelId;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
 use storage::embedded::{Embedded, EmbeddedOptions};
 use storage::{Failure, PageStart, Store, Write};
 use tempfile::TempDir;
@@ -60,15 +62,15 @@ fn highest(store: &dyn Store, channel: &ChannelId) -> u32 {
 
 /// Inserts into three channels, edits and removes among the messages, in groups of changing sizes. Number n of a
 /// channel is edited when n is a multiple of 5 and removed when it is a multiple of 7, in the same group.
-fn write_groups(store: &dyn Store, seed: u32) -> Failure {
+fn write_groups(store: &dyn Store, seed: u64) -> Failure {
     let rooms = CHANNELS.map(room);
     let mut next = rooms.each_ref().map(|room| highest(store, room) + 1);
-    let mut random = seed;
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
     loop {
         let (mut group, mut told) = (Vec::new(), String::new());
-        random = random.wrapping_mul(1664525).wrapping_add(1013904223);
-        for index in 0..=(random >> 16) % 40 {
-            let channel = ((random >> 8) + index) as usize % rooms.len();
+        let (writes, first) = (random.next_u32() % 40, random.next_u32() as usize % rooms.len());
+        for index in 0..=writes as usize {
+            let channel = (first + index) % rooms.len();
             let number = next[channel];
             next[channel] += 1;
             group.extend(writes_of(&rooms[channel], number));
@@ -126,7 +128,7 @@ fn child_writes_until_it_dies() {
     let directory = std::env::var_os(DIRECTORY).expect("started by another test");
     let store = Embedded::open(Path::new(&directory), &options()).unwrap();
     let epoch = store.next_epoch().unwrap();
-    let failure = write_groups(&store, epoch.0 as u32);
+    let failure = write_groups(&store, epoch.0);
     println!("ack failed {failure}");
     // A store that failed for good stays failed, and reads continue. Only the group that it was writing has an unknown
     // outcome.

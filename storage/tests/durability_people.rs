@@ -17,6 +17,8 @@ use engine::id::Timestamp;
 use engine::persist::StoreWrite;
 use engine::social::friend::FriendAct;
 use engine::social::group::{GroupAct, GroupChange};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
 use storage::embedded::Embedded;
 use storage::group::Group;
 use storage::memory::Memory;
@@ -31,12 +33,11 @@ const GENERATION: u32 = 150;
 const WRITES_MAX: u32 = 8;
 const NAMED_MAX: u32 = 4;
 
-struct Random(u32);
+struct Random(ChaCha8Rng);
 
 impl Random {
     fn below(&mut self, end: u32) -> u32 {
-        self.0 = self.0.wrapping_mul(1664525).wrapping_add(1013904223);
-        (self.0 >> 16) % end
+        self.0.next_u32() % end
     }
 
     fn user(&mut self) -> u32 {
@@ -50,7 +51,7 @@ impl Random {
 
 /// The writes of a step; only its number determines them. The last write is a message with the step's number.
 fn writes_of(step: u32) -> Vec<Write> {
-    let mut random = Random(step.wrapping_mul(2654435761));
+    let mut random = Random(ChaCha8Rng::seed_from_u64(step.into()));
     let mut writes = Vec::new();
     if step == 1 {
         writes.extend((1..=USERS).map(|n| register(n, &format!("name-{n}"), device(&format!("device-{n}")))));

@@ -3,6 +3,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
 #[path = "../fuzz/src/lib.rs"]
 mod targets;
 
@@ -37,7 +40,7 @@ fn check(target: &targets::Target, input: &[u8]) {
 
 /// A few changes to one of the seeds. `number` alone decides which.
 fn mutation(seeds: &[Vec<u8>], number: u64) -> Vec<u8> {
-    let mut chance = Chance(number);
+    let mut chance = Chance(ChaCha8Rng::seed_from_u64(number));
     let mut input = seeds[chance.below(seeds.len())].clone();
     for _ in 0..=chance.below(4) {
         mutate(&mut input, &seeds[chance.below(seeds.len())], &mut chance);
@@ -71,18 +74,11 @@ fn mutate(input: &mut Vec<u8>, other: &[u8], chance: &mut Chance) {
     }
 }
 
-/// Repeatable random numbers: the SplitMix64 sequence.
-struct Chance(u64);
+/// Repeatable random numbers.
+struct Chance(ChaCha8Rng);
 
 impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
     fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
+        (self.0.next_u64() % end as u64) as usize
     }
 }

@@ -5,6 +5,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
 use crate::channel::{Channel, StepContext};
 use crate::counters::OwnerCounters;
 use crate::id::{ChannelId, Epoch, Monotonic, Now, ShardId};
@@ -31,7 +34,8 @@ pub struct Owner {
     readings: u64,
     /// The number of the last batch sent.
     batch: BatchNumber,
-    random: SplitMix64,
+    /// Random bits that make ids hard to guess by accident. No secret depends on them.
+    random: ChaCha8Rng,
     pub counters: OwnerCounters,
 }
 
@@ -47,7 +51,7 @@ impl Owner {
             due: BTreeMap::new(),
             readings: 0,
             batch: BatchNumber::default(),
-            random: SplitMix64(seed),
+            random: ChaCha8Rng::seed_from_u64(seed),
             counters: OwnerCounters::default(),
         }
     }
@@ -182,20 +186,7 @@ impl Owner {
     }
 
     fn context(&mut self, now: Now) -> StepContext {
-        StepContext { now, random: self.random.next() }
-    }
-}
-
-/// A small generator for the random bits that make ids hard to guess by accident. No secret depends on it.
-struct SplitMix64(u64);
-
-impl SplitMix64 {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        StepContext { now, random: self.random.next_u64() }
     }
 }
 

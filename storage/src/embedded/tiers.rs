@@ -210,6 +210,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions};
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::{RngCore, SeedableRng};
 
     use super::super::kept_options::inert;
     use super::*;
@@ -326,11 +328,11 @@ mod tests {
         let tiers = Tiers { table_bytes: 16 << 10, base_tables: 8 };
         let directory = tempfile::tempdir().unwrap();
         let (mut database, mut rows) = open(&directory);
-        let (mut expected, mut random) = (BTreeMap::new(), 7u64);
+        let (mut expected, mut draws) = (BTreeMap::new(), ChaCha8Rng::seed_from_u64(7));
         let (mut base_most, mut crowded) = (0, false);
         for round in 0..160u32 {
             for _ in 0..400 {
-                random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                let random = draws.next_u64();
                 let key = ((random >> 33) % 30_000).to_be_bytes().repeat(2);
                 match random >> 61 {
                     0 => {
@@ -369,16 +371,13 @@ mod tests {
         let tiers = Tiers { table_bytes: 8 << 20, base_tables: 4 };
         let directory = tempfile::tempdir().unwrap();
         let (database, rows) = open(&directory);
-        let (mut random, mut pushed) = (7u64, 0);
-        let mut next = || {
-            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (random >> 32) as u32
-        };
+        let (mut random, mut pushed) = (ChaCha8Rng::seed_from_u64(7), 0);
         // lsm-tree makes tables of 64 MB when it merges whole levels, and the test needs a level with several of them.
         while pushed == 0 {
             for _ in 0..2000 {
-                let value: Vec<u8> = (0..1024).flat_map(|_| next().to_le_bytes()).collect();
-                rows.insert(next().to_be_bytes(), value).unwrap();
+                let mut value = vec![0; 4096];
+                random.fill_bytes(&mut value);
+                rows.insert(random.next_u32().to_be_bytes(), value).unwrap();
             }
             rows.rotate_memtable_and_wait().unwrap();
             for _ in 0..9 {
