@@ -3,16 +3,17 @@
 //! A hash takes some 20 ms and 19 MiB. A shard that computed it would handle nothing else meanwhile. Shards put the
 //! work into one bounded queue and wait for the answer without blocking anything else. The networks that passwords come
 //! from share the queue fairly, and within a network the accounts do (`fair_queue.rs`): many guesses wait behind each
-//! other, and the sign-in of somebody else is hashed next. If there is no place, the call fails at once: the user is
-//! told to try again, instead of waiting longer than the client does.
+//! other, and the sign-in of another account is hashed next. If there is no place, the call fails at once: the client is
+//! told to try again, instead of waiting longer than its user does.
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use parking_lot::{Condvar, Mutex};
 
 use crate::client_network::ClientNetwork;
 use crate::fair_queue::FairQueue;
@@ -43,7 +44,7 @@ struct SendingSide(Arc<Shared>);
 
 struct Shared {
     waiting: Mutex<Waiting>,
-    /// Rings when there is work, and at the end.
+    /// Notified when there is work, and at the end.
     rings: Condvar,
 }
 
@@ -125,7 +126,7 @@ impl Passwords {
 
 impl Shared {
     fn put(&self, from: ClientNetwork, account: String, job: Job) {
-        let displaced = self.waiting().queue.put(from, account, job);
+        let displaced = self.waiting.lock().queue.put(from, account, job);
         self.rings.notify_one();
         // Outside the lock, because dropping a job wakes a shard.
         drop(displaced);
@@ -133,7 +134,7 @@ impl Shared {
 
     /// Waits for the next job. Returns `None` at the end.
     fn take(&self) -> Option<Job> {
-        let mut waiting = self.waiting();
+        let mut waiting = self.waiting.lock();
         loop {
             if waiting.is_over {
                 return None;
@@ -141,19 +142,14 @@ impl Shared {
             if let Some(job) = waiting.queue.take() {
                 return Some(job);
             }
-            waiting = self.rings.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            self.rings.wait(&mut waiting);
         }
-    }
-
-    /// A panic stops the whole process, so no thread leaves a queue that is half changed.
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for SendingSide {
     fn drop(&mut self) {
-        self.0.waiting().is_over = true;
+        self.0.waiting.lock().is_over = true;
         self.0.rings.notify_all();
     }
 }
@@ -224,7 +220,7 @@ mod tests {
         let _release = occupy(&passwords);
         let from = given(1, "a", "").from;
         for _ in 0..QUEUE_PER_THREAD_MAX {
-            assert!(passwords.sender.0.waiting().queue.put(from, "a".into(), Box::new(|_| ())).is_none());
+            assert!(passwords.sender.0.waiting.lock().queue.put(from, "a".into(), Box::new(|_| ())).is_none());
         }
         LocalExecutor::default().run(async {
             assert_eq!(passwords.hash(given(1, "a", "one more")).await, Err(PasswordFailure::Busy));
@@ -264,8 +260,8 @@ mod tests {
         let passwords = Passwords::start_cheap();
         let shared = Arc::downgrade(&passwords.sender.0);
         drop(passwords.clone());
-        assert!(!shared.upgrade().unwrap().waiting().is_over);
+        assert!(!shared.upgrade().unwrap().waiting.lock().is_over);
         drop(passwords);
-        assert!(shared.upgrade().is_none_or(|shared| shared.waiting().is_over));
+        assert!(shared.upgrade().is_none_or(|shared| shared.waiting.lock().is_over));
     }
 }

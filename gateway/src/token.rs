@@ -279,11 +279,11 @@ fn seconds(time: Timestamp) -> i64 {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use base64::alphabet;
     use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+    use parking_lot::Mutex;
     use proptest::prelude::*;
 
     use super::*;
@@ -546,12 +546,12 @@ pub(crate) mod tests {
             let session = tokens.issue(user(), "alice", Vars::new(), clock::wall()).session;
             let good = tokens.check_session(&session, clock::wall()).is_ok();
             assert!(good || disturbed || begun.load(Ordering::SeqCst) != before, "works at once");
-            handed_out.lock().unwrap().push(session);
+            handed_out.lock().push(session);
         };
         let log_out = || {
             begun.fetch_add(1, Ordering::SeqCst);
             let cutoff = tokens.revocations().next_cutoff(user(), None, clock::wall());
-            let before = std::mem::take(&mut *handed_out.lock().unwrap());
+            let before = std::mem::take(&mut *handed_out.lock());
             if tokens.revocations().cut(user(), cutoff, clock::wall()) == Cut::InForce {
                 for token in before {
                     assert_eq!(tokens.check_session(&token, clock::wall()), Err(TokenRefusal::LoggedOut));

@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, mpsc as std_mpsc};
+use std::sync::{Arc, mpsc as std_mpsc};
 
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Full};
@@ -16,6 +16,7 @@ use hyper::header::{AUTHORIZATION, CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCK
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -181,7 +182,7 @@ fn page(request: &Request<Incoming>, room: &Room) -> Response<Full<Bytes>> {
     let parameter = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
     let number = |name| parameter(name).and_then(|number| number.parse::<usize>().ok()).unwrap_or(0);
     let (begin, limit) = (number("cursor"), number("limit"));
-    let mut history: Vec<Value> = room.history.lock().unwrap().iter().map(Kept::item).collect();
+    let mut history: Vec<Value> = room.history.lock().iter().map(Kept::item).collect();
     if parameter("forward") == Some("false") {
         history.reverse();
     }
@@ -261,13 +262,13 @@ async fn converse(socket: WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>, na
             _ => {}
         }
     }
-    room.members.lock().unwrap().retain(|member| member.connection != connection);
+    room.members.lock().retain(|member| member.connection != connection);
 }
 
 impl Room {
     /// Counters in Stentor's format, as if one write carried two messages to each member.
     fn metrics(&self) -> String {
-        let deliveries = self.messages.load(SeqCst) * self.members.lock().unwrap().len() as u32;
+        let deliveries = self.messages.load(SeqCst) * self.members.lock().len() as u32;
         let counters = [
             ("deliveries_total", deliveries),
             ("delivery_bytes_total", deliveries * 100),
@@ -282,7 +283,7 @@ impl Room {
         if let Some(join) = envelope.get("channel_join") {
             self.join((name, connection), cid, join, outgoing);
         } else if envelope.get("channel_leave").is_some() {
-            let mut members = self.members.lock().unwrap();
+            let mut members = self.members.lock();
             members.retain(|member| member.connection != connection);
             deliver(outgoing, json!({"cid": cid}).to_string());
         } else if let Some(update) = envelope.get("channel_message_update") {
@@ -300,8 +301,8 @@ impl Room {
     fn change(&self, name: &str, cid: &Value, change: &Value, code: u8, outgoing: &mpsc::UnboundedSender<Message>) {
         let id = change["message_id"].as_str().unwrap();
         let content = change["content"].as_str().unwrap_or("{}");
-        let members = self.members.lock().unwrap();
-        let mut history = self.history.lock().unwrap();
+        let members = self.members.lock();
+        let mut history = self.history.lock();
         match code {
             1 => history.iter_mut().filter(|kept| kept.id == id).for_each(|kept| content.clone_into(&mut kept.content)),
             _ if self.fault == Fault::KeepRemoved => {}
@@ -312,7 +313,7 @@ impl Room {
         }});
         members.iter().for_each(|member| deliver(&member.outgoing, message.to_string()));
         deliver(outgoing, json!({"cid": cid, "channel_message_ack": {"message_id": id, "code": code}}).to_string());
-        let _ = self.published.lock().unwrap().send(());
+        let _ = self.published.lock().send(());
     }
 
     fn join(
@@ -323,7 +324,7 @@ impl Room {
         outgoing: &mpsc::UnboundedSender<Message>,
     ) {
         let presence = |name: &str| json!({"user_id": name, "session_id": name, "username": name});
-        let mut members = self.members.lock().unwrap();
+        let mut members = self.members.lock();
         let channel_id = format!("2...{}", join["target"].as_str().unwrap());
         let hidden = join["hidden"].as_bool().unwrap();
         let listed: Vec<Value> = members.iter().filter(|_| !hidden).map(|member| presence(&member.name)).collect();
@@ -356,14 +357,14 @@ impl Room {
         };
         (0..acks).for_each(|_| deliver(outgoing, ack.to_string()));
         // The test that receives this may have ended.
-        let _ = self.published.lock().unwrap().send(());
+        let _ = self.published.lock().send(());
     }
 
     fn broadcast(&self, sender: &str, id: u32, send: &Value, fault: Fault) {
-        let mut members = self.members.lock().unwrap();
+        let mut members = self.members.lock();
         if self.fault != Fault::Forget || id != FORGOTTEN_MESSAGE {
             let content = send["content"].as_str().unwrap().to_owned();
-            self.history.lock().unwrap().push(Kept { id: format!("id-{id}"), sender: sender.to_owned(), content });
+            self.history.lock().push(Kept { id: format!("id-{id}"), sender: sender.to_owned(), content });
         }
         for (place, member) in members.iter_mut().enumerate() {
             let fault = if place == FAULTY_MEMBER { fault } else { Fault::None };

@@ -2,10 +2,10 @@
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use tests::harness::{Launch, RawSocket, SERVER_KEY, Server, data_dir};
 
 /// Where attackers come from.
@@ -36,7 +36,7 @@ impl Stage {
 
     /// A stage whose server has further options.
     pub fn launch_with(options: impl FnOnce(Launch) -> Launch) -> Self {
-        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = ONE_AT_A_TIME.lock();
         let data = data_dir();
         let launch = Launch::on(data.path()).admin("127.0.0.1:0").flag("--session-ttl", 3600);
         let server = options(launch).start();
