@@ -160,9 +160,9 @@ pub struct Person {
     pub has_room: bool,
 }
 
-/// The decision about a change.
+/// The decision about a change to a group.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Decision {
+pub enum GroupDecision {
     /// Delete the group, with all that belongs to it.
     Delete,
     /// Change roles, in this order. No user moves twice.
@@ -197,20 +197,20 @@ fn is_seated(role: Option<Role>) -> bool {
 
 impl GroupChange {
     /// Decides about the change. `roster` is `None` if there is no such group.
-    pub fn decide(&self, roster: Option<&Roster>) -> Result<Decision, GroupRefusal> {
+    pub fn decide(&self, roster: Option<&Roster>) -> Result<GroupDecision, GroupRefusal> {
         let Some(roster) = roster else {
             return match self.act {
                 // If there is no group, the actor is not in it, so there is nothing left to do.
-                GroupAct::Leave | GroupAct::Depart => Ok(Decision::Move(Vec::new())),
+                GroupAct::Leave | GroupAct::Depart => Ok(GroupDecision::Move(Vec::new())),
                 _ => Err(GroupRefusal::NotFound),
             };
         };
         let own = roster.role(self.actor);
         if let Some(decided) = self.act.decided_by(own) {
-            return decided.map(|()| Decision::Move(Vec::new()));
+            return decided.map(|()| GroupDecision::Move(Vec::new()));
         }
         match &self.act {
-            GroupAct::Delete => Ok(Decision::Delete),
+            GroupAct::Delete => Ok(GroupDecision::Delete),
             GroupAct::Join => roster.join(self.actor),
             GroupAct::Leave => roster.leave(self.actor),
             GroupAct::Depart => Ok(roster.depart(self.actor)),
@@ -223,7 +223,7 @@ impl GroupChange {
 
     /// Decides about an admin's act on each of the named users, once for each. `rank` is the admin's role. The actor is
     /// skipped.
-    fn decide_each(&self, rank: Role, roster: &Roster) -> Result<Decision, GroupRefusal> {
+    fn decide_each(&self, rank: Role, roster: &Roster) -> Result<GroupDecision, GroupRefusal> {
         let mut seen = HashSet::from([self.actor]);
         let mut seats_taken = roster.seats_taken;
         let mut moves = Vec::new();
@@ -241,7 +241,7 @@ impl GroupChange {
                 moves.push(made);
             }
         }
-        Ok(Decision::Move(moves))
+        Ok(GroupDecision::Move(moves))
     }
 }
 
@@ -254,7 +254,7 @@ impl Roster {
     }
 
     /// A full group is checked first: even a member gets this error.
-    fn join(&self, user: UserId) -> Result<Decision, GroupRefusal> {
+    fn join(&self, user: UserId) -> Result<GroupDecision, GroupRefusal> {
         if self.seats_taken >= self.seats_max {
             return Err(GroupRefusal::Full);
         }
@@ -265,28 +265,28 @@ impl Roster {
             }
             Some(_) => vec![Move { user, before: None, after: Some(Role::JoinRequest), message: None }],
         };
-        Ok(Decision::Move(moves))
+        Ok(GroupDecision::Move(moves))
     }
 
-    fn leave(&self, user: UserId) -> Result<Decision, GroupRefusal> {
+    fn leave(&self, user: UserId) -> Result<GroupDecision, GroupRefusal> {
         let role = self.role(user);
         match (role, self.next) {
-            (None | Some(Role::Banned), _) => Ok(Decision::Move(vec![])),
-            (Some(Role::JoinRequest), _) => Ok(Decision::Move(vec![removal(user, Role::JoinRequest)])),
-            (Some(_), None) => Ok(Decision::Delete),
+            (None | Some(Role::Banned), _) => Ok(GroupDecision::Move(vec![])),
+            (Some(Role::JoinRequest), _) => Ok(GroupDecision::Move(vec![removal(user, Role::JoinRequest)])),
+            (Some(_), None) => Ok(GroupDecision::Delete),
             (Some(Role::Superadmin), Some((_, Role::Admin | Role::Member))) => Err(GroupRefusal::LastSuperadmin),
-            (Some(role), Some(_)) => Ok(Decision::Move(vec![removal(user, role)])),
+            (Some(role), Some(_)) => Ok(GroupDecision::Move(vec![removal(user, role)])),
         }
     }
 
     /// Decides about `GroupAct::Depart`. It is like `leave`, but nothing prevents it, and a ban is removed.
-    pub fn depart(&self, user: UserId) -> Decision {
+    pub fn depart(&self, user: UserId) -> GroupDecision {
         let Some(role) = self.role(user) else {
-            return Decision::Move(vec![]);
+            return GroupDecision::Move(vec![]);
         };
         match (role, self.next) {
-            (role, None) if role.is_member() => Decision::Delete,
-            (Role::Superadmin, Some((heir, rank @ (Role::Admin | Role::Member)))) => Decision::Move(vec![
+            (role, None) if role.is_member() => GroupDecision::Delete,
+            (Role::Superadmin, Some((heir, rank @ (Role::Admin | Role::Member)))) => GroupDecision::Move(vec![
                 Move {
                     user: heir,
                     before: Some(rank),
@@ -295,7 +295,7 @@ impl Roster {
                 },
                 removal(user, role),
             ]),
-            _ => Decision::Move(vec![removal(user, role)]),
+            _ => GroupDecision::Move(vec![removal(user, role)]),
         }
     }
 

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use engine::id::{ChannelId, GroupId, Timestamp, UserId};
 use engine::message::{Message, MessageCode};
 use engine::persist::ChannelHead;
-use engine::social::group::{Decision, GroupAct, GroupChange, GroupOutcome, GroupRefusal, Move, Person, Role, Roster};
+use engine::social::group::{
+    GroupAct, GroupChange, GroupDecision, GroupOutcome, GroupRefusal, Move, Person, Role, Roster,
+};
 use engine::social::notification::{Notice, Wording};
 
 use super::inbox;
@@ -79,11 +81,11 @@ pub fn change(
     let roster = roster(rows, &group, change)?;
     let moves = match change.decide(Some(&roster)) {
         Err(refusal) => return Ok(Err(refusal)),
-        Ok(Decision::Delete) => {
+        Ok(GroupDecision::Delete) => {
             rows.remove_group(&group);
             return Ok(Ok(GroupOutcome { deleted: true, ..GroupOutcome::default() }));
         }
-        Ok(Decision::Move(moves)) => moves,
+        Ok(GroupDecision::Move(moves)) => moves,
     };
     if moves.iter().filter(|made| made.message.is_some()).count() > places.len() {
         return Err(Failure::Unfit("fewer places than event messages".into()));
@@ -115,8 +117,8 @@ pub fn depart_in_silence(rows: &mut impl Rows, user: UserId, time: Timestamp) ->
         let change = GroupChange { group: id, actor: user, act: GroupAct::Depart };
         let roster = roster(rows, &group, &change)?;
         match roster.depart(user) {
-            Decision::Delete => rows.remove_group(&group),
-            Decision::Move(moves) => {
+            GroupDecision::Delete => rows.remove_group(&group),
+            GroupDecision::Move(moves) => {
                 for made in &moves {
                     make_move(rows, &group, made, time)?;
                 }

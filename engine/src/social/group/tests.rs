@@ -50,7 +50,7 @@ impl TestGroup {
         }
     }
 
-    fn decide(&self, actor: u8, act: GroupAct) -> Result<Decision, GroupRefusal> {
+    fn decide(&self, actor: u8, act: GroupAct) -> Result<GroupDecision, GroupRefusal> {
         let change = GroupChange { group: GroupId(Uuid::nil()), actor: user(actor), act };
         change.decide(Some(&self.roster(&change)))
     }
@@ -68,11 +68,11 @@ impl TestGroup {
 }
 
 /// The moves as text: which user, to which role, and with which message.
-fn told(decision: Result<Decision, GroupRefusal>) -> String {
+fn told(decision: Result<GroupDecision, GroupRefusal>) -> String {
     match decision {
         Err(refusal) => format!("{refusal:?}"),
-        Ok(Decision::Delete) => "delete".into(),
-        Ok(Decision::Move(moves)) => {
+        Ok(GroupDecision::Delete) => "delete".into(),
+        Ok(GroupDecision::Move(moves)) => {
             let texts = moves.iter().map(|made| {
                 let number = made.user.0.as_u128();
                 let after = made.after.map_or("out".into(), |role| format!("{role:?}"));
@@ -212,7 +212,7 @@ fn without_a_group_one_can_only_have_left() {
     }
     for act in [GroupAct::Leave, GroupAct::Depart] {
         let change = GroupChange { group: GroupId(Uuid::nil()), actor: user(1), act };
-        assert_eq!(change.decide(None), Ok(Decision::Move(vec![])));
+        assert_eq!(change.decide(None), Ok(GroupDecision::Move(vec![])));
     }
 }
 
@@ -250,7 +250,7 @@ proptest! {
         for (actor, act) in steps {
             let rank = group.roles.get(&actor).copied();
             let Ok(decision) = group.decide(actor, act.clone()) else { continue };
-            let Decision::Move(moves) = decision else {
+            let GroupDecision::Move(moves) = decision else {
                 let others = group.roles.iter().filter(|(number, role)| **number != actor && role.is_member());
                 prop_assert!(others.count() == 0 || (act == GroupAct::Delete && rank == Some(Superadmin)));
                 return Ok(());
