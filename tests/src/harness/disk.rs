@@ -85,7 +85,7 @@ impl FaultySyncs {
 /// is dropped.
 pub struct SmallDisk {
     /// The process that keeps the name space alive until its input ends.
-    keeper: Child,
+    name_space: Child,
     place: TempDir,
 }
 
@@ -94,7 +94,7 @@ impl SmallDisk {
     pub fn mount(mib: u32) -> Self {
         let place = super::data_dir();
         let script = format!("mount -t tmpfs -o size={mib}m tmpfs \"$0\" && echo mounted && exec cat");
-        let mut keeper = Command::new("unshare")
+        let mut name_space = Command::new("unshare")
             .args(["--mount", "--propagation", "private", "sh", "-c", &script])
             .arg(place.path())
             .stdin(Stdio::piped())
@@ -102,10 +102,10 @@ impl SmallDisk {
             .spawn()
             .expect("unshare, of util-linux, is installed");
         let mut said = String::new();
-        let output = keeper.stdout.take().expect("its output is piped");
+        let output = name_space.stdout.take().expect("its output is piped");
         BufReader::new(output).read_line(&mut said).expect("text");
         assert_eq!(said, "mounted\n", "this test mounts a file system of its own, which only root may: run it as root");
-        Self { keeper, place }
+        Self { name_space, place }
     }
 
     /// The path for a program that is started with `confine`.
@@ -116,12 +116,12 @@ impl SmallDisk {
     /// The path for all other programs.
     pub fn seen_from_outside(&self) -> PathBuf {
         let path = self.path().strip_prefix("/").expect("a temporary directory has an absolute path");
-        Path::new(&format!("/proc/{}/root", self.keeper.id())).join(path)
+        Path::new(&format!("/proc/{}/root", self.name_space.id())).join(path)
     }
 
     /// For `Launch::confined`: starts the program in the name space.
     pub fn confine(&self) -> impl FnOnce(&mut Command) + 'static {
-        let space = format!("--mount=/proc/{}/ns/mnt", self.keeper.id());
+        let space = format!("--mount=/proc/{}/ns/mnt", self.name_space.id());
         move |command| {
             let mut inside = Command::new("nsenter");
             inside.arg(space).arg("--").arg(command.get_program()).args(command.get_args());
@@ -163,7 +163,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = self.keeper.kill();
-        let _ = self.keeper.wait();
+        let _ = self.name_space.kill();
+        let _ = self.name_space.wait();
     }
 }

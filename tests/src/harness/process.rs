@@ -7,7 +7,7 @@ use std::sync::mpsc;
 pub(super) struct Process {
     pub child: Child,
     /// The kernel kills the child when the thread that started it ends. This sender keeps that thread alive.
-    _keeper: mpsc::Sender<()>,
+    _release: mpsc::Sender<()>,
 }
 
 impl Process {
@@ -20,7 +20,7 @@ impl Process {
 
     /// Starts a command that [`Self::command`] made. Panics if it does not start.
     pub fn start(mut command: Command) -> Self {
-        let (keeper, released) = mpsc::channel();
+        let (release, released) = mpsc::channel();
         let (tell, told) = mpsc::channel();
         std::thread::spawn(move || {
             let _ = tell.send(command.spawn());
@@ -29,7 +29,7 @@ impl Process {
         });
         let child = told.recv().expect("the thread tells what became of it");
         let child = child.unwrap_or_else(|error| panic!("`setpriv` does not start ({error})"));
-        Self { child, _keeper: keeper }
+        Self { child, _release: release }
     }
 
     /// Sends SIGKILL and waits for the end of the process.
