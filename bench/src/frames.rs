@@ -9,7 +9,7 @@ use thiserror::Error;
 
 /// A larger frame is a fault, so up to this many bytes and a header may wait between two reads. Every message that a chat
 /// server may relay is smaller (4,096 bytes from the client, and the JSON members around it), and so is the answer to a
-/// hidden member's join, which lists nobody.
+/// hidden member's join, whose list of members is empty.
 pub const PAYLOAD_BYTES_MAX: usize = 8 * 1024;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -132,7 +132,7 @@ mod tests {
         ClientNetwork::V6(number.into())
     }
 
-    /// A holder that holds so many bytes, for which nobody has to give way.
+    /// A holder that holds so many bytes. No other holder has to give way for them.
     fn with(shares: &mut ByteShares, number: u8, bytes: usize) -> Holder {
         let holder = shares.enter(network(number));
         assert_eq!(shares.grow(holder, bytes), [], "there is room");

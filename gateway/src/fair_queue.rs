@@ -71,7 +71,8 @@ impl<L: Clone + Eq + Hash, K: Clone + Eq + Hash, T> FairQueue<L, K, T> {
         work
     }
 
-    /// Makes room for work of this lane and track. Returns `None` if nobody has more waiting than they have.
+    /// Makes room for work of this lane and track. Returns `None` if no other lane or track has more work
+    /// waiting than this one.
     fn displace_for(&mut self, lane: &L, track: &K) -> Option<T> {
         let waiting = self.lanes.get(lane).map_or(0, |lane| lane.len);
         let (longest, most) = self.lanes.greatest(|lane| lane.len)?;

@@ -24,7 +24,7 @@
 //!    stored in the same write.
 //! 10. **Notifications have rising ids**, for each user, so that a new notification never appears before a position
 //!     that was already read. A user has at most `NOTIFICATIONS_MAX` of them; the oldest is removed to make room.
-//! 11. **What is deleted disappears at once; its rows are removed later.** Nobody finds the members or the name of a
+//! 11. **What is deleted disappears at once; its rows are removed later.** No request finds the members or the name of a
 //!     deleted group any more. No credential opens a deleted account, and its name is free. Rows that can no longer be
 //!     reached (the history and members of such a group; the friends, bans and notifications of such a user) are
 //!     removed in bounded batches, with the writes that follow. The caller that reads `account_deletions` purges the

@@ -74,7 +74,7 @@ fn a_page_of_a_room_whose_messages_were_removed() {
     let (found, parts) = of_room(store, PageStart::Oldest);
     assert_eq!(found, kept);
     assert!(parts >= 4, "{parts} parts");
-    // Whoever comes later jumps over what was found to be empty, in both directions and from any place.
+    // Later readers jump over what was found to be empty, in both directions and from any place.
     for (from, expected) in [
         (PageStart::Oldest, vec![1, 5_000, 9_000]),
         (PageStart::Newest, vec![9_000, 5_000, 1]),

@@ -27,10 +27,10 @@ use super::services::Services;
 use crate::client_network::ClientNetwork;
 use crate::target::is_host;
 
-/// How many bytes of a body that nobody reads are thrown away before the connection closes.
+/// How many bytes of a body that no resource reads the server throws away before the connection closes.
 const DISCARDED_BYTES_MAX: u64 = 1 << 20;
 
-/// How long a body that nobody reads is waited for. A body that its client has already sent comes within a round trip.
+/// How long the server waits for a body that no resource reads. A body that its client has already sent comes within a round trip.
 const DISCARD_DURATION_MAX: Duration = Duration::from_secs(1);
 
 /// What can happen to a connection after the answer.

@@ -66,8 +66,8 @@ impl Authors {
         self.gone.clear();
     }
 
-    /// Caches nothing of this user from now on, so that each further message is noted. The others are not affected: the
-    /// deletion of an account must not make everybody's next message be noted again.
+    /// Caches nothing of this user from now on, so that each further message is noted. Other users stay cached: the
+    /// deletion of an account must not make the store note the next message of every user again.
     pub fn forget_user(&mut self, user: UserId) {
         if self.gone.len() >= GONE_MAX {
             self.forget();

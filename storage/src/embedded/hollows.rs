@@ -56,7 +56,7 @@ impl Hollows {
     }
 
     /// Takes in that a reading has found nothing but marks from the first to the last of these keys, both included. The
-    /// committer's own readings need no watch: nobody else writes.
+    /// committer's own readings need no watch: no other thread writes.
     pub fn note(&self, reading: Option<Reading>, table: Table, first: &[u8], last: &[u8]) {
         debug_assert!(first <= last, "a hollow begins before it ends");
         let mut state = self.state.lock();

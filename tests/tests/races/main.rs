@@ -1,6 +1,6 @@
-//! Users who want the same thing at the same time, on the real server with one shard and with four. Whoever wins,
-//! everything visible afterwards agrees: the members of a group, its taken seats, its history, and the answers that
-//! each user got.
+//! Users who want the same thing at the same time, on the real server with one shard and with four. Whichever
+//! user wins, all that is visible afterwards agrees: the members of a group, its taken seats, its history, and the
+//! answers that each user got.
 
 mod accounts;
 mod blocks;

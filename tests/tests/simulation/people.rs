@@ -430,7 +430,7 @@ impl People {
                 return;
             }
         }
-        panic!("the society does not come to rest");
+        panic!("users, shards and store do not come to rest");
     }
 
     fn check_quiet(&mut self) {

@@ -126,7 +126,7 @@ fn refusals() {
             world.ask(&target, As::User(&alice.token), "").expect_refusal(400, 3, &target);
         }
     }
-    // If no user is named, there is nothing to do, whoever the caller is; the body is ignored.
+    // If no user is named, there is nothing to do, and every caller gets the same answer; the body is ignored.
     for what in ["add", "kick", "ban", "promote"] {
         let target = format!("POST /v2/group/{open}/{what}?");
         let heard = world.ask(&target, As::User(&carol.token), format!(r#"{{"user_ids":["{}"]}}"#, bob.user));
