@@ -1,4 +1,21 @@
-//! `loadgen`: fills chat rooms with real clients, and checks every delivery.
+//! `loadgen`: fills chat rooms with real clients, and checks every delivery. It knows nothing of the server's code.
+//!
+//! Each folder uses only folders above it in this list (`tests/tests/circles.rs` checks that there is no circle).
+//!
+//! - `base/`: the ground floor: the clock, contents of messages, words for numbers.
+//! - `wire/`: the dialects (JSON, protobuf, and plain WebSocket servers), WebSocket frames, pages of history.
+//! - `plan/`: what a run is, beforehand: rooms, schedules, lives, the target, the addresses that users connect from.
+//! - `checks/`: the judges, pure: was every due message heard, once and in order?
+//! - `costs/`: what the server, the kernel and the generator cost, second by second.
+//! - `orders/`: what coordinator and workers say to each other.
+//! - `clients/`: the tasks of one thread. `stages.rs` is a user's life. `crowd.rs` hands what is heard to the judges.
+//! - `watch.rs`: the progress display.
+//! - `team/`: the processes, on this machine and others, and what another machine's clock is worth.
+//! - `worker/`: a worker process and its threads.
+//! - `report/`: figures, verdicts, pages.
+//! - `options/`: the command line.
+//! - `scenarios/`: what the coordinator does, command by command; the proxy of the self-test, and the bare loop of the
+//!   baseline.
 
 mod base;
 mod checks;
