@@ -110,6 +110,14 @@ fn the_page_proposes_a_name_that_no_example_claims() {
 }
 
 #[test]
+fn the_lowest_rust_is_the_manifests() {
+    let (manifest, readme) = (read("Cargo.toml"), read("README.md"));
+    let version = manifest.split("rust-version = \"").nth(1).and_then(|rest| rest.split('"').next());
+    let version = version.expect("the manifest names the lowest version");
+    assert!(readme.contains(&format!("(https://rustup.rs) {version} or newer")), "README does not name Rust {version}");
+}
+
+#[test]
 fn links_lead_somewhere() {
     let mut checked = 0;
     let pages = [
