@@ -16,7 +16,8 @@ static OFFSET_NS: AtomicI64 = AtomicI64::new(0);
 
 /// From now on, this process uses a clock that is ahead of the machine's clock by `offset_ns`.
 pub fn follow(offset_ns: i64) {
-    OFFSET_NS.store(offset_ns, Relaxed);
+    let before = OFFSET_NS.swap(offset_ns, Relaxed);
+    assert!(before == 0, "the clock is set once: times before and after would not compare");
 }
 
 /// The time on the run's clock, which is the coordinator's monotonic clock.

@@ -74,6 +74,7 @@ pub fn write(out: &mut String, run: u32, content: Content, payload_bytes: usize)
     out.push('"');
     let checksum = crc32fast::hash(&out.as_bytes()[begin..]);
     let _ = write!(out, "{CHECKSUM_MEMBER}{checksum}}}");
+    debug_assert_eq!(read(&out[begin..], run), Ok(content), "what is written can be read");
 }
 
 /// Appends everything before the padding.

@@ -165,7 +165,9 @@ impl Member {
     fn seen(&self, publisher: u32, count: impl Fn(Range<u32>) -> u64) -> u64 {
         let passed = count(0..self.next[publisher as usize]);
         let holes = self.holes.iter().filter(|hole| hole.publisher == publisher);
-        passed - holes.map(|hole| count(hole.numbers.clone())).sum::<u64>()
+        let missed: u64 = holes.map(|hole| count(hole.numbers.clone())).sum();
+        assert!(missed <= passed, "{missed} of {passed} numbers are in holes");
+        passed - missed
     }
 }
 
@@ -353,6 +355,7 @@ impl Checker {
             };
             let delivered = member.seen(publisher, accepted);
             let expected = accepted(0..self.schedule.planned(publisher));
+            assert!(delivered <= expected, "{delivered} are delivered of {expected} that were accepted");
             tally.expected += expected;
             tally.delivered += delivered;
             tally.missing += expected - delivered;
@@ -431,6 +434,7 @@ pub fn reconcile(views: &[&Sightings], acknowledged: &[(u32, u64)]) -> Disagreem
     let places: HashMap<u32, usize> = reference.order.iter().enumerate().map(|(at, index)| (*index, at)).collect();
     let out_of_order = views.iter().map(|view| descents(&view.order, &places) * u64::from(view.members)).sum();
 
+    assert!(views.iter().all(|view| view.order.len() <= view.ids.len()), "what has a place was received");
     let unplaced = views.iter().map(|view| (view.ids.len() - view.order.len()) as u64).sum();
     let mut ids: HashMap<u32, u64> = HashMap::new();
     let mut other_ids = 0;

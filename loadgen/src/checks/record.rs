@@ -80,7 +80,8 @@ impl Record {
         if frame.wire_bytes() > self.bytes_max as u64 / 2 {
             return None;
         }
-        if self.bytes.len() as u64 + frame.wire_bytes() > self.bytes_max as u64 {
+        // Once is not always enough: a frame that begins in the older half and ends in the newer stays.
+        while self.bytes.len() as u64 + frame.wire_bytes() > self.bytes_max as u64 {
             self.forget_half();
         }
         let data = match frame {
@@ -92,6 +93,7 @@ impl Record {
         header.format(payload.len() as u64, &mut self.bytes).expect("writing to memory does not fail");
         let header_bytes = (self.bytes.len() - begin) as u32;
         self.bytes.extend_from_slice(payload);
+        assert!(self.bytes.len() <= self.bytes_max, "{} bytes are kept of {}", self.bytes.len(), self.bytes_max);
         let place = self.forgotten + self.entries.len() as u32;
         let end = self.forgotten_bytes + self.bytes.len() as u64;
         self.entries.push(Entry { said, payload_bytes: payload.len() as u32, header_bytes, end });

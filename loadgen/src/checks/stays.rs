@@ -152,6 +152,8 @@ impl Stay {
         tally.refused_but_delivered = seen_of(&answers.refused);
         tally.unanswered_but_delivered = seen_of(&answers.unanswered);
         let seen = self.member.count() + removed.len() as u64;
+        let MemberTally { expected, delivered, skipped, announced, missing, .. } = tally;
+        assert_eq!(expected, delivered + skipped + announced + missing, "each due message has one outcome");
         tally.beyond = seen - tally.delivered - tally.refused_but_delivered - tally.unanswered_but_delivered;
         tally
     }

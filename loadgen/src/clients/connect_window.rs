@@ -100,6 +100,7 @@ impl ConnectWindow {
             self.window = grown.min(self.window_max);
             self.window_most = self.window_most.max(self.window);
         }
+        assert!((1.0..=self.window_max).contains(&self.window), "a window of {} connects", self.window);
     }
 
     fn shrink(&mut self, to: f64) {
@@ -157,6 +158,7 @@ pub async fn admit<E>(
         }
     }
     drop(under_way);
+    assert!(waiting.is_empty() && failed.len() <= count, "each user has connected or failed");
     Admitted { failed, retries, connect_window }
 }
 

@@ -206,6 +206,7 @@ impl Crowd {
             }
         }
         let heard_bytes = entries.iter().map(Entry::wire_bytes).sum();
+        assert!(heard_bytes <= bytes.len() as u64, "{heard_bytes} bytes are recognised of {}", bytes.len());
         self.ledger.delivered(arrived_ns, entries.iter().map(|entry| entry.said.intended_ns), prompt);
         self.book().weigh_recognised(entries, heard_bytes, arrived_ns);
         heard_bytes as usize

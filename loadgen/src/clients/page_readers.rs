@@ -180,6 +180,8 @@ impl Readers {
             Ok(items) => {
                 self.recorder.gauges().accepted.bump();
                 state.fetched.answered += 1;
+                let Fetched { asked, answered, refused, failed, .. } = &state.fetched;
+                assert!(answered + refused + failed <= *asked, "{asked} reads have {answered} answers");
                 state.fetched.items += items.len() as u64;
                 state.fetched.answered_in_window += u64::from(state.window.contains(&answered_ns));
                 let latency_ns = answered_ns.saturating_sub(due.intended_ns);

@@ -45,11 +45,13 @@ impl Publisher {
     /// Decides what is sent for a number, just before it is sent. Call it once for each number.
     pub fn word(&mut self, actions: &Actions, number: u32) -> Wording {
         let (Action::Update { target } | Action::Remove { target }) = actions.of(number) else { return Wording::Say };
+        assert!(target < number, "number {number} changes the later number {target}");
         match (actions.of(number), self.targets.remove(&target)) {
             (Action::Update { .. }, Some(message_id)) => Wording::Update { message_id },
             (Action::Remove { .. }, Some(message_id)) => Wording::Remove { message_id },
             _ => {
-                self.instead.insert(number);
+                let first = self.instead.insert(number);
+                assert!(first, "number {number} is decided once");
                 Wording::Say
             }
         }
@@ -57,6 +59,7 @@ impl Publisher {
 
     pub fn sending(&mut self, number: u32) {
         if let Some(answer) = self.answers.get_mut(number as usize) {
+            assert!(*answer == Answer::Unsent, "number {number} is sent once");
             *answer = Answer::Awaited;
         }
     }
@@ -102,6 +105,7 @@ impl Publisher {
         let numbers_of = |wanted: fn(&Answer) -> bool| -> Vec<u32> {
             (0..).zip(&self.answers).filter(|(_, answer)| wanted(answer)).map(|(number, _)| number).collect()
         };
+        assert_eq!(self.answers.len(), schedule.planned(publisher) as usize, "as many numbers as are planned");
         let Answers { refused, unanswered, acceptances } = &mut found.answers;
         refused.insert(publisher, numbers_of(|answer| *answer == Answer::Refused));
         unanswered.insert(publisher, numbers_of(|answer| matches!(answer, Answer::Unsent | Answer::Awaited)));

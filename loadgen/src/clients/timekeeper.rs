@@ -32,7 +32,9 @@ fn keep_time(plan: &Plan, start_ns: u64, outboxes: &HashMap<u32, Outbox>) {
     while let Some(Reverse((due_ns, number, index))) = next.pop() {
         let room = &plan.rooms[number];
         if index + 1 < room.schedule.messages() {
-            next.push(Reverse((room.schedule.due_ns(index + 1), number, index + 1)));
+            let later_ns = room.schedule.due_ns(index + 1);
+            assert!(later_ns >= due_ns, "message {index} is due after the next one");
+            next.push(Reverse((later_ns, number, index + 1)));
         }
         let slot = room.schedule.slot(index);
         let Some(outbox) = outboxes.get(&(room.users.start + slot.publisher)) else { continue };

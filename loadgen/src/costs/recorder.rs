@@ -70,6 +70,7 @@ impl Recorder {
 
     /// Sets the measured time, which is known from now on.
     pub fn begin(&self, window: Range<u64>) {
+        assert!(window.start <= window.end, "the measured time begins before it ends");
         self.state.borrow_mut().window = window;
     }
 
@@ -96,6 +97,7 @@ impl Recorder {
 
     /// Records a stamp that was read.
     pub fn stamped(&self, written_ns: u64, now_ns: u64) {
+        assert!(written_ns <= now_ns, "a stamp is read after it was written");
         self.turn(now_ns);
         let state = &mut *self.state.borrow_mut();
         let lag_ns = now_ns.saturating_sub(written_ns);
@@ -111,7 +113,10 @@ impl Recorder {
     }
 
     fn close(&self, state: &mut State, now_ns: u64) {
+        assert!(now_ns / SECOND_NS >= state.second.at, "the clock does not go back");
         let (progress, cpu_ns) = (self.gauges.progress(), clock::thread_cpu_ns());
+        let answered = progress.accepted + progress.refused;
+        assert!(answered <= progress.sent, "{answered} answers to {} requests", progress.sent);
         let mut second = std::mem::replace(&mut state.second, Second::new(now_ns / SECOND_NS));
         second.progress = progress.minus(&state.before);
         second.thread_cpu_us = cpu_ns.saturating_sub(state.cpu_before_ns) / 1_000;

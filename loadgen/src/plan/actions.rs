@@ -57,6 +57,7 @@ impl Actions {
         let actions = (updates + removals).min(ActionShares::TOGETHER_MAX) / common;
         // The actions are spread evenly over the positions, and the removals evenly over the actions.
         let is_action = |position: u32| (position + 1) * actions / cycle != position * actions / cycle;
+        assert!(2 * actions <= cycle, "a message for each of {actions} actions in {cycle}");
         let removals = removals / common;
         let is_removal = |action: u32| actions > 0 && (action + 1) * removals / actions != action * removals / actions;
         let mut said = (0..cycle).filter(|position| !is_action(*position)).collect::<Vec<u32>>().into_iter();

@@ -102,6 +102,8 @@ impl Conduct {
             acts.extend([Act { at_ns: next_ns, step }, Act { at_ns: return_ns, step: Step::Join }]);
             now_ns = return_ns;
         }
+        debug_assert!(acts.is_sorted_by_key(|act| act.at_ns), "a life goes on: {acts:?}");
+        debug_assert!(acts.last().is_some_and(|act| act.step == Step::Join), "a life ends in the room: {acts:?}");
         acts
     }
 

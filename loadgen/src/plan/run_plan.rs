@@ -126,6 +126,7 @@ impl RoomPlan {
 
     /// The user's number among the room's publishers, if it is one.
     pub fn publisher(&self, user: u32) -> Option<u32> {
+        debug_assert!(self.schedule.publishers() <= self.members(), "publishers are members");
         user.checked_sub(self.users.start).filter(|publisher| *publisher < self.schedule.publishers())
     }
 }

@@ -110,6 +110,7 @@ impl Schedule {
         if messages == 0 {
             return Err(ScheduleError::Nothing);
         }
+        debug_assert!(phases.is_sorted_by_key(|phase| (phase.begin_ns, phase.first)), "phases follow each other");
         let (warmup_ns, messages) = (nanoseconds(warmup), messages as u32);
         Ok(Self { publishers, phases, warmup_ns, end_ns: begin_ns, messages, stagger_milli })
     }
@@ -168,6 +169,7 @@ impl Schedule {
     }
 
     pub fn slot(&self, index: u32) -> ScheduleSlot {
+        debug_assert!(index < self.messages, "message {index} of {}", self.messages);
         ScheduleSlot { publisher: index % self.publishers, number: index / self.publishers }
     }
 

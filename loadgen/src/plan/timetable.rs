@@ -15,6 +15,7 @@ pub struct Timetable {
 impl Timetable {
     /// When a read is due, as an offset from the start.
     pub fn due_ns(&self, read: u64) -> u64 {
+        debug_assert!(read < self.reads(), "read {read} of {}", self.reads());
         (u128::from(read) * u128::from(SECOND_NS) * 1_000 / u128::from(self.rate_milli.max(1))) as u64
     }
 

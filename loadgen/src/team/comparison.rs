@@ -52,6 +52,7 @@ pub struct Bearing {
 
 impl Bearing {
     pub fn new(start: Comparison, end: Comparison) -> Self {
+        assert!(end.at_ns >= start.at_ns, "the last comparison is made after the first");
         let drifted_ns = end.offset_ns.saturating_sub(start.offset_ns);
         let blurred_ns = start.uncertainty_ns + end.uncertainty_ns;
         let between_ns = end.at_ns.saturating_sub(start.at_ns);

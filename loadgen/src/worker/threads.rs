@@ -56,6 +56,7 @@ pub async fn serve<U: ThreadUsers>(
 /// Assigns users to threads in turn. Consecutive users share a source address, so they are spread over the threads. A
 /// few publishers get an extra thread of their own; many publishers are assigned like all other users.
 pub fn deal(users: Range<u32>, publishes: impl Fn(u32) -> bool, threads: u32) -> Vec<Vec<u32>> {
+    let count = users.len();
     let (mut apart, mut dealt): (Vec<u32>, Vec<u32>) = users.clone().partition(|user| publishes(*user));
     if apart.len() > PUBLISHERS_APART_MAX {
         (apart, dealt) = (Vec::new(), users.collect());
@@ -66,6 +67,7 @@ pub fn deal(users: Range<u32>, publishes: impl Fn(u32) -> bool, threads: u32) ->
     if !apart.is_empty() || parts.is_empty() {
         parts.push(apart);
     }
+    assert_eq!(parts.iter().map(Vec::len).sum::<usize>(), count, "each user is on one thread");
     parts
 }
 
@@ -157,6 +159,7 @@ impl Threads {
         if let Word::Failed { what } = word {
             return Err(what);
         }
+        assert!(self.answered < self.joins.len(), "a thread answers once in a stage");
         self.answered += 1;
         self.sum = Some(match self.sum.take() {
             None => word,
