@@ -65,7 +65,8 @@ impl ByteShares {
     pub fn enter(&mut self, network: ClientNetwork) -> Holder {
         let holder = Holder(self.next);
         self.next += 1;
-        self.holders.insert(holder, Held { network, bytes: 0 });
+        let before = self.holders.insert(holder, Held { network, bytes: 0 });
+        assert!(before.is_none(), "a holder's number is given once");
         self.change(network, |share| {
             share.holders.insert(holder);
         });
@@ -87,6 +88,7 @@ impl ByteShares {
             self.leave(oldest);
             given_way.push(oldest);
         }
+        assert!(self.bytes <= self.bytes_max, "{} bytes are held, of {}", self.bytes, self.bytes_max);
         given_way
     }
 
@@ -112,9 +114,21 @@ impl ByteShares {
                 self.ranking.insert(rank);
             }
             None => {
-                self.networks.remove(&network);
+                let left = self.networks.remove(&network);
+                debug_assert!(left.is_some_and(|left| left.bytes == 0), "bytes of a network without holders");
             }
         }
+        debug_assert_eq!(self.ranking.len(), self.networks.len(), "each network has one rank");
+        debug_assert!(self.bytes == 0 || !self.holders.is_empty(), "{} bytes without a holder", self.bytes);
+    }
+
+    /// Asserts that the sums agree. Looks at every holder.
+    pub fn invariants(&self) {
+        let held: usize = self.holders.values().map(|held| held.bytes).sum();
+        let shared: usize = self.networks.values().map(|share| share.bytes).sum();
+        assert_eq!((held, shared), (self.bytes, self.bytes), "bytes of all holders and of all networks");
+        let holders: usize = self.networks.values().map(|share| share.holders.len()).sum();
+        assert_eq!(holders, self.holders.len(), "each holder belongs to one network");
     }
 }
 

@@ -62,7 +62,8 @@ impl ChannelQueries {
     /// Gives the shard an input that asks a `Q`, and waits for the answer.
     async fn answer_to<Q: Question>(&self, input: impl FnOnce(u64) -> Input) -> Q::Answer {
         let number = self.next.replace(self.next.get() + 1);
-        self.open.borrow_mut().insert(number, Open::default());
+        let before = self.open.borrow_mut().insert(number, Open::default());
+        assert!(before.is_none(), "a query's number is given once");
         let _open = Forget { channel_queries: self, number };
         self.put(input(number));
         let answer = poll_fn(|context| {
@@ -93,7 +94,8 @@ impl ChannelQueries {
     /// Hands over the answer to a query. If no handler waits for it any more, the answer is dropped.
     pub fn found(&self, number: u64, answer: QueryAnswer) {
         let waiting = self.open.borrow_mut().get_mut(&number).and_then(|open| {
-            open.answer = Some(answer);
+            let before = open.answer.replace(answer);
+            assert!(before.is_none(), "query {number} is answered once");
             open.waiting.take()
         });
         if let Some(waiting) = waiting {

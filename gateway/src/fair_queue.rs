@@ -29,6 +29,7 @@ struct Lane<K, T> {
 impl<L: Clone + Eq + Hash, K: Clone + Eq + Hash, T> FairQueue<L, K, T> {
     /// A queue with so many places.
     pub fn new(places_max: usize) -> Self {
+        assert!(places_max > 0, "a queue has a place");
         Self { places_max, lanes: Turns::default(), len: 0 }
     }
 
@@ -57,6 +58,7 @@ impl<L: Clone + Eq + Hash, K: Clone + Eq + Hash, T> FairQueue<L, K, T> {
         lane.tracks.get_or_insert_with(track, VecDeque::new).push_back(work);
         lane.len += 1;
         self.len += 1;
+        assert!(self.len <= self.places_max, "{} wait in {} places", self.len, self.places_max);
         displaced
     }
 
@@ -64,6 +66,7 @@ impl<L: Clone + Eq + Hash, K: Clone + Eq + Hash, T> FairQueue<L, K, T> {
     pub fn take(&mut self) -> Option<T> {
         let (name, mut lane) = self.lanes.take_first()?;
         let work = lane.take();
+        assert!(work.is_some(), "a lane in the queue has work");
         self.len -= work.iter().len();
         if lane.len > 0 {
             self.lanes.put_last(name, lane);
@@ -101,6 +104,7 @@ impl<K: Clone + Eq + Hash, T> Lane<K, T> {
     fn take(&mut self) -> Option<T> {
         let (name, mut track) = self.tracks.take_first()?;
         let work = track.pop_front();
+        assert!(work.is_some(), "a track in its lane has work");
         self.len -= work.iter().len();
         if !track.is_empty() {
             self.tracks.put_last(name, track);
@@ -164,12 +168,14 @@ impl<N: Clone + Eq + Hash, V> Turns<N, V> {
 
     fn put_last(&mut self, name: N, value: V) {
         self.order.push_back(name.clone());
-        self.values.insert(name, value);
+        let before = self.values.insert(name, value);
+        assert!(before.is_none(), "a name has one turn");
     }
 
     fn remove(&mut self, name: &N) {
         self.values.remove(name);
         self.order.retain(|other| other != name);
+        assert_eq!(self.order.len(), self.values.len(), "each value has one turn");
     }
 
     /// The name of the value that measures most, and its measure.

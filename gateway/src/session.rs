@@ -40,6 +40,7 @@ pub fn take_in(
         match websocket::decode(&mut bytes[taken..], assembly, MESSAGE_BYTES_MAX) {
             Ok(Decoded::Incomplete { .. }) => return (taken, Progress::Hungry),
             Ok(Decoded::Frame { consumed, incoming }) => {
+                debug_assert!(consumed > 0, "a frame has a header");
                 taken += consumed;
                 if let Some(input) = input_of(incoming, connection, format, shard, now) {
                     shard.step(input, now);

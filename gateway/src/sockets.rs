@@ -221,8 +221,9 @@ impl SocketTable {
             self.entries.push(Entry { generation: 0, socket: None });
             (self.entries.len() - 1) as u32
         });
-        let generation = self.entries[slot as usize].generation;
-        let id = ConnectionId { slot, generation };
+        let Entry { generation, socket } = &self.entries[slot as usize];
+        assert!(socket.is_none(), "entry {slot} is free");
+        let id = ConnectionId { slot, generation: *generation };
         if epoll::add(&self.epoll, &descriptor, data_of(id), EventFlags::IN).is_err() {
             self.free.push(slot);
             return None;
@@ -409,6 +410,16 @@ impl SocketTable {
         }
     }
 
+    /// Asserts that the counts agree with the table. Looks at every entry.
+    fn invariants(&self) {
+        let open = self.entries.iter().filter(|entry| entry.socket.is_some()).count();
+        assert_eq!((self.open, self.entries.len() - self.free.len()), (open, open), "connections in the table");
+        let staged: u64 = self.counters.stages.iter().sum();
+        assert_eq!(staged, open as u64, "each connection is in one stage");
+        assert!(self.spares.len() + self.refusals() <= SPARES, "descriptors that are kept back");
+        self.heads.invariants();
+    }
+
     fn ids(&self, every: usize, from: usize) -> Vec<ConnectionId> {
         let entries = self.entries.iter().enumerate().skip(from).step_by(every);
         entries
@@ -541,6 +552,9 @@ impl Sockets for SocketTable {
             self.look_after(id, shard, now);
         }
         self.keep_spares();
+        if cfg!(debug_assertions) {
+            self.invariants();
+        }
         self.services.be_crowded(self.open + self.http.len() > self.capacity / 10 * 9);
         self.resume_accepting();
         if let Some(high_water) = &mut self.high_water

@@ -92,6 +92,7 @@ impl Server {
         while self.door.is_some() || !self.connections.is_empty() {
             let (callers, ready) = self.wait();
             // Making an answer takes time. So a connection that is ready goes on, even if it is late by now.
+            debug_assert_eq!(ready.len(), self.connections.len(), "each connection is ready or not");
             let mut ready = ready.into_iter();
             self.connections.retain_mut(|connection| {
                 let goes_on = ready.next() == Some(false) || connection.advance() == Stage::UnderWay;
@@ -140,6 +141,7 @@ impl Server {
         let mut connection = Connection::new(stream, self.patience, self.respond.clone());
         if connection.advance() == Stage::UnderWay {
             self.connections.push(connection);
+            assert!(self.connections.len() <= CONNECTIONS_MAX, "{} connections at once", self.connections.len());
         }
     }
 

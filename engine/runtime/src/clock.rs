@@ -114,6 +114,7 @@ impl Course {
     }
 
     fn look(&self, at: Monotonic, system: Timestamp) -> (Self, Look) {
+        assert!(at >= self.since, "one thread looks, so its readings rise");
         let wall = self.wall(at);
         let behind = system.0.saturating_sub(wall.0);
         let set = behind.saturating_sub(self.behind(at));

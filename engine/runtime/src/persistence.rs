@@ -63,6 +63,11 @@ impl Persistence {
         arrived.or_else(|| self.end.try_receive())
     }
 
+    /// How many receipts are here that `take` has not returned yet, without those in the queue.
+    pub fn arrived(&self) -> usize {
+        self.arrived.borrow().len()
+    }
+
     /// Whether a receipt is here that `take` has not returned yet. The shard must ask, because the receipts that
     /// `request` makes itself ring no bell.
     pub fn has_arrived(&self) -> bool {

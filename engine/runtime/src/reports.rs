@@ -30,7 +30,8 @@ impl Observer {
         drop(answer);
         while let Ok(report) = answers.recv_deadline(deadline) {
             let ShardId(shard) = report.shard;
-            reports[usize::from(shard)] = Some(report);
+            let before = reports[usize::from(shard)].replace(report);
+            assert!(before.is_none(), "shard {shard} answers a question once");
         }
         reports
     }

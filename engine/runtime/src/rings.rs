@@ -64,6 +64,12 @@ impl Rings {
     /// Binds the ends to this executor. `bell` is rung when a parcel arrives.
     pub async fn connect(ends: RingEnds, bell: &Bell) -> Self {
         let shards = ends.senders.len();
+        let pairs = ends.senders.iter().zip(&ends.receivers);
+        assert!(
+            shards == ends.receivers.len()
+                && pairs.filter(|(to, from)| to.is_some() && from.is_some()).count() == shards - 1,
+            "a shard has a ring to each other shard, and one from it"
+        );
         let receivers: Vec<_> = ends.receivers.into_iter().flatten().collect();
         let inboxes: Vec<Rc<Inbox>> = receivers.iter().map(|_| Rc::default()).collect();
         // Each end waits until its opposite end is bound, so all of a shard's ends are bound concurrently.
@@ -92,7 +98,9 @@ impl Rings {
 
     /// Queues a parcel for another shard, after those that wait already. `flush` sends it, in this turn or a later one.
     pub fn send(&mut self, to: ShardId, parcel: Parcel) {
-        self.waiting[usize::from(to.0)].push_back(parcel);
+        let place = usize::from(to.0);
+        debug_assert!(self.senders[place].is_some(), "a shard sends no parcel to itself");
+        self.waiting[place].push_back(parcel);
     }
 
     /// Sends waiting parcels, as far as their rings have room.
@@ -137,6 +145,7 @@ impl Rings {
 /// them.
 async fn receive(ring: ConnectedReceiver<Parcel>, inbox: &Inbox, bell: &Bell) {
     while let Some(parcel) = ring.recv().await {
+        debug_assert!(inbox.parcels.borrow().len() < RING_PARCELS, "an inbox holds no more than a ring");
         inbox.parcels.borrow_mut().push_back(parcel);
         bell.ring();
         while inbox.parcels.borrow().len() >= RING_PARCELS {

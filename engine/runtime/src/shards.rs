@@ -74,6 +74,7 @@ where
     F: FnOnce(ShardId) -> S + Send + 'static,
     S: Sockets + 'static,
 {
+    assert!(!parts.is_empty(), "a server has at least one shard");
     let count = u16::try_from(parts.len()).map_err(|_| "too many shards".to_owned())?;
     let (drained_sender, drained) = flume::bounded(parts.len());
     let (begun_sender, begun) = flume::bounded(parts.len());

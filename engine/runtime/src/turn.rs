@@ -126,16 +126,17 @@ impl<S: Sockets> Turning<S> {
             if ticked > 0 {
                 self.sockets.tick(&mut self.shard, now);
                 if cfg!(debug_assertions) {
-                    self.shard.invariants();
+                    self.invariants();
                 }
             }
             match order.take() {
                 Some(Order::End) => return,
-                Some(Order::Drain) if stop == Stop::Not => {
+                Some(Order::Drain) => {
+                    assert!(stop == Stop::Not, "a shard is told to drain once");
                     self.sockets.stop(&mut self.shard, now);
                     stop = Stop::Draining { ticks: 0 };
                 }
-                _ => {}
+                None => {}
             }
             if let Some(question) = question.take() {
                 self.answer(&question);
@@ -174,6 +175,10 @@ impl<S: Sockets> Turning<S> {
     }
 
     fn carry_out(&mut self, effects: &mut Effects, now: Timestamp) {
+        debug_assert!(
+            effects.parcels.is_empty() && effects.store.is_empty(),
+            "the last turn's effects are carried out"
+        );
         self.shard.finish_turn(now, effects);
         for (to, parcel) in effects.parcels.drain(..) {
             self.counters.parcels_sent += 1;
@@ -187,6 +192,13 @@ impl<S: Sockets> Turning<S> {
         for effect in effects.sockets.drain(..) {
             self.sockets.carry_out(effect, &mut self.shard, now);
         }
+    }
+
+    /// Asserts what the shard promises, and that no receipt is here without a request.
+    fn invariants(&self) {
+        self.shard.invariants();
+        let (arrived, requests) = (self.persistence.arrived(), self.shard.store_requests());
+        assert!(arrived <= requests, "{arrived} receipts have come for {requests} requests");
     }
 
     /// Answers with the counters. The requester may not be waiting any more, so a failed send is ignored.

@@ -82,7 +82,8 @@ impl Bodies {
 impl Collected {
     fn begin(&mut self, from: ClientNetwork) -> Holder {
         let holder = self.shares.enter(from);
-        self.buffers.insert(holder, Buffer::default());
+        let before = self.buffers.insert(holder, Buffer::default());
+        assert!(before.is_none(), "a body has one buffer");
         holder
     }
 
@@ -101,6 +102,7 @@ impl Collected {
             }
             let buffer = self.buffers.get_mut(&holder).ok_or(Uncollected::Displaced)?;
             buffer.bytes.reserve_exact(grown - buffer.bytes.len());
+            debug_assert_eq!(buffer.bytes.capacity(), grown, "what is counted is what the buffer takes");
         }
         let buffer = self.buffers.get_mut(&holder).ok_or(Uncollected::Displaced)?;
         buffer.bytes.extend_from_slice(bytes);
@@ -108,7 +110,9 @@ impl Collected {
     }
 
     fn displace(&mut self, holder: Holder) {
-        if let Some(Buffer { waker: Some(waker), .. }) = self.buffers.remove(&holder) {
+        let displaced = self.buffers.remove(&holder);
+        assert!(displaced.is_some(), "a body that gives way has a buffer");
+        if let Some(Buffer { waker: Some(waker), .. }) = displaced {
             waker.wake();
         }
     }

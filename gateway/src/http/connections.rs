@@ -35,7 +35,8 @@ impl Connections {
         }
         let number = self.next_number.get();
         self.next_number.set(number + 1);
-        self.open.borrow_mut().insert(number, None);
+        let before = self.open.borrow_mut().insert(number, None);
+        assert!(before.is_none(), "a connection's number is given once");
         Some(Entered { connections: self, number })
     }
 
@@ -80,7 +81,8 @@ impl Entered<'_> {
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        self.connections.open.borrow_mut().remove(&self.number);
+        let left = self.connections.open.borrow_mut().remove(&self.number);
+        debug_assert!(left.is_some(), "a connection leaves once");
     }
 }
 

@@ -84,7 +84,9 @@ impl CursorKey {
     pub fn encode_place(&self, listing: &str, place: &[u8]) -> String {
         let mut bytes = [&[VERSION], place, &listing_hash(listing)].concat();
         bytes.extend(self.check(&bytes));
-        BASE64_URL_SAFE_NO_PAD.encode(bytes)
+        let text = BASE64_URL_SAFE_NO_PAD.encode(bytes);
+        debug_assert_eq!(self.decode_place(listing, &text).as_deref(), Some(place), "a cursor can be read back");
+        text
     }
 
     /// The place in this text, if this server gave it out for this listing.

@@ -144,6 +144,7 @@ impl Framing {
     }
 
     fn counted(&mut self, left: u64, bytes: &[u8], behind: State, within: fn(u64) -> State) -> Passage {
+        debug_assert!(left > 0, "a body that has ended is left");
         let passed = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
         let left = left - passed as u64;
         self.0 = if left == 0 { behind } else { within(left) };

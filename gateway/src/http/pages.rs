@@ -53,6 +53,8 @@ impl NewestPages {
             let Some((_, gone)) = pages.order.pop_front().and_then(|key| pages.written.remove(&key)) else { return };
             pages.bytes -= gone.len();
         }
+        assert!(pages.bytes <= PAGES_BYTES_MAX && pages.order.len() <= PAGES_MAX, "pages are bounded");
+        debug_assert_eq!(pages.order.len(), pages.written.len(), "each page is in the order once");
     }
 }
 

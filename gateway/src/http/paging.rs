@@ -60,6 +60,7 @@ impl Listing {
     /// the direction of reading does so from the place where it did, and the page may be empty.
     pub fn page(&self, read: Part<Message, MessageId>) -> Page {
         let Part { items: mut messages, stopped } = read;
+        debug_assert!(messages.len() <= self.read_limit(), "{} messages were read", messages.len());
         let stopped = stopped.filter(|id| self.holds(*id));
         messages.retain(|message| self.holds(message.id));
         let more = messages.len() > self.limit;

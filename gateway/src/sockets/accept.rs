@@ -58,7 +58,7 @@ impl SocketTable {
     }
 
     /// Connections that are open only to be refused.
-    fn refusals(&self) -> usize {
+    pub(super) fn refusals(&self) -> usize {
         self.counters.stages[Stage::Refusing.counted()] as usize
     }
 

@@ -83,6 +83,7 @@ impl SocketTable {
     fn begin_session(&mut self, id: ConnectionId, identity: Identity, shard: &mut Shard, now: Timestamp) {
         self.heads.leave(id);
         let Some(socket) = self.socket(id) else { return };
+        assert!(socket.stage == Stage::Opening, "a session begins once");
         socket.stage = Stage::Session;
         socket.format = identity.format;
         self.counters.stages[Stage::Opening as usize] -= 1;

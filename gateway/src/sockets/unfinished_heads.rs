@@ -38,10 +38,19 @@ impl UnfinishedHeads {
         *held = bytes.max(*held);
         let mut connections = Vec::new();
         for id in given_way.iter().filter_map(|holder| self.connections.remove(holder)) {
-            self.held.remove(&id);
+            let held = self.held.remove(&id);
+            assert!(held.is_some(), "a connection that gives way holds something");
             connections.push(id);
         }
         connections
+    }
+
+    /// Asserts that what the connections hold is what is counted. Looks at every connection.
+    pub fn invariants(&self) {
+        self.shares.invariants();
+        let held: usize = self.held.values().map(|(_, held)| held).sum();
+        assert_eq!(held, self.shares.bytes(), "bytes of unfinished heads");
+        assert_eq!(self.held.len(), self.connections.len(), "each connection with a head has one holder");
     }
 
     /// A connection holds nothing any more.

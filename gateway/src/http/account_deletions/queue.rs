@@ -75,7 +75,11 @@ impl AccountDeletions {
 
     /// Puts a new deletion, or a deletion that has taken a step, at the end of the queue. Wakes the task.
     pub fn put(&self, account_deletion: AccountDeletion) {
-        self.queue.borrow_mut().push_back(account_deletion);
+        let mut queue = self.queue.borrow_mut();
+        queue.push_back(account_deletion);
+        // The deletion that the task works on is not in the queue, and comes back beside those that came meanwhile.
+        assert!(queue.len() <= UNDER_WAY_MAX + 1, "{} deletions are under way", queue.len());
+        drop(queue);
         self.bell.ring();
     }
 
