@@ -59,7 +59,7 @@ pub struct Fill {
 
 /// The bucket of a new message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Home {
+pub enum BucketChoice {
     /// An existing bucket.
     In(i64),
     /// A bucket that must be begun first.
@@ -73,16 +73,20 @@ impl Known {
     }
 
     /// The bucket of a new message.
-    pub fn home_of(&self, id: MessageId, bounds: &BucketBounds) -> Home {
+    pub fn choose_bucket(&self, id: MessageId, bounds: &BucketBounds) -> BucketChoice {
         let ms = milliseconds(id);
         match (self.starts.last(), self.bucket_of(ms)) {
-            (_, None) => Home::New(ms),
+            (_, None) => BucketChoice::New(ms),
             (Some(&newest), Some(bucket)) if bucket == newest => {
                 // All messages of one millisecond stay together.
                 let splits = self.head.is_none_or(|head| milliseconds(head.id) < ms) && newest < ms;
-                if splits && self.is_full(ms - newest, bounds) { Home::New(ms) } else { Home::In(newest) }
+                if splits && self.is_full(ms - newest, bounds) {
+                    BucketChoice::New(ms)
+                } else {
+                    BucketChoice::In(newest)
+                }
             }
-            (_, Some(bucket)) => Home::In(bucket),
+            (_, Some(bucket)) => BucketChoice::In(bucket),
         }
     }
 
@@ -214,9 +218,9 @@ impl Channel {
             return Err(Failure::Unfit(format!("{} is no id of a message", message.id)));
         }
         debug_assert_eq!(message.channel, self.id, "a message is written in its own channel");
-        match known.home_of(message.id, &bounds_of(link, &self.id)) {
-            Home::In(bucket) => Ok(bucket),
-            Home::New(bucket) => {
+        match known.choose_bucket(message.id, &bounds_of(link, &self.id)) {
+            BucketChoice::In(bucket) => Ok(bucket),
+            BucketChoice::New(bucket) => {
                 by(deadline, self.begin_bucket(link, known, bucket, epoch, deadline)).await?;
                 Ok(bucket)
             }
@@ -412,19 +416,19 @@ mod tests {
     #[test]
     fn buckets_are_closed_by_size_and_age() {
         let bounds = BucketBounds { rows: 10, bytes: 1000, young_ms: 100, hard_factor: 4, age_ms: 1000 };
-        let check = |known: &Known, ms, expected| assert_eq!(known.home_of(id(ms), &bounds), expected, "{ms}");
-        check(&known(&[10, 20], 30, 9), 150, Home::In(20));
-        check(&known(&[10, 20], 30, 10), 119, Home::In(20));
-        check(&known(&[10, 20], 30, 10), 120, Home::New(120));
-        check(&known(&[10, 20], 30, 40), 31, Home::New(31));
-        check(&known(&[10, 20], 30, 40), 30, Home::In(20));
-        check(&known(&[10, 20], 30, 40), 15, Home::In(10));
-        check(&known(&[10, 20], 30, 1), 1020, Home::New(1020));
-        check(&known(&[10, 20], 30, 1), 5, Home::New(5));
+        let check = |known: &Known, ms, expected| assert_eq!(known.choose_bucket(id(ms), &bounds), expected, "{ms}");
+        check(&known(&[10, 20], 30, 9), 150, BucketChoice::In(20));
+        check(&known(&[10, 20], 30, 10), 119, BucketChoice::In(20));
+        check(&known(&[10, 20], 30, 10), 120, BucketChoice::New(120));
+        check(&known(&[10, 20], 30, 40), 31, BucketChoice::New(31));
+        check(&known(&[10, 20], 30, 40), 30, BucketChoice::In(20));
+        check(&known(&[10, 20], 30, 40), 15, BucketChoice::In(10));
+        check(&known(&[10, 20], 30, 1), 1020, BucketChoice::New(1020));
+        check(&known(&[10, 20], 30, 1), 5, BucketChoice::New(5));
         let mut bytes = known(&[20], 30, 1);
         bytes.fill.bytes = 1000;
-        check(&bytes, 120, Home::New(120));
-        check(&Known { starts: Arc::default(), head: None, fill: Fill::default() }, 7, Home::New(7));
+        check(&bytes, 120, BucketChoice::New(120));
+        check(&Known { starts: Arc::default(), head: None, fill: Fill::default() }, 7, BucketChoice::New(7));
     }
 
     #[test]

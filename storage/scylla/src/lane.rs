@@ -23,7 +23,7 @@ use storage::{Answer, Failure, PageStart, QuestionAnswer, Write, Written};
 use tokio::task::JoinSet;
 
 use crate::change_scheduler::Turn;
-use crate::channel::{Channel, Home, Known, bounds_of, bytes_of, message_row, milliseconds, place_of};
+use crate::channel::{BucketChoice, Channel, Known, bounds_of, bytes_of, message_row, milliseconds, place_of};
 use crate::cluster_store::ClusterStore;
 use crate::link::{LOOK_PATIENCE, UNDO_PATIENCE, by, in_time};
 use crate::outcome::Missed;
@@ -177,7 +177,7 @@ impl ClusterStore {
             let mut batch = vec![(message, answer)];
             let bounds = bounds_of(&self.link, &channel.id);
             while let Some((message, answer, _)) =
-                messages.next_if(|(message, ..)| known.home_of(message.id, &bounds) == Home::In(bucket))
+                messages.next_if(|(message, ..)| known.choose_bucket(message.id, &bounds) == BucketChoice::In(bucket))
             {
                 known.count(bucket, place_of(&message), bytes_of(&message));
                 batch.push((message, answer));

@@ -206,8 +206,9 @@ impl ClusterStore {
             let bounds = crate::channel::bounds_of(&self.link, &channel.id);
             while batch.len() < BATCH_ROWS_MAX
                 && size < BATCH_BYTES_MAX
-                && let Some(message) =
-                    messages.next_if(|message| known.home_of(message.id, &bounds) == crate::channel::Home::In(bucket))
+                && let Some(message) = messages.next_if(|message| {
+                    known.choose_bucket(message.id, &bounds) == crate::channel::BucketChoice::In(bucket)
+                })
             {
                 known.count(bucket, place_of(&message), bytes_of(&message));
                 size += bytes_of(&message);
