@@ -17,7 +17,7 @@ use storage::generations::Generations;
 
 use crate::link::{Link, by};
 use crate::options::BucketBounds;
-use crate::outcome::Missed;
+use crate::outcome::FailedAttempt;
 use crate::queue::Queue;
 use crate::tables::Mutation;
 use crate::tables::channels::{self, Newest};
@@ -240,7 +240,7 @@ impl Channel {
         for row in channels::put_bucket(&self.id, bucket, index_ttl(link, &self.id)) {
             let together = scylla::statement::batch::BatchType::Unlogged;
             let written = link.write(&[row], together, deadline).await;
-            written.map_err(|missed: Missed| missed.failure())?;
+            written.map_err(|failed: FailedAttempt| failed.failure())?;
         }
         if known.starts.last().is_none_or(|&newest| newest < bucket) {
             self.move_head(link, bucket, epoch, deadline).await?;
@@ -265,7 +265,7 @@ impl Channel {
         match link.decide(&mutation, deadline, moved).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(overtaken(&self.id, i64::MAX)),
-            Err(missed) => Err(missed.failure()),
+            Err(failed) => Err(failed.failure()),
         }
     }
 

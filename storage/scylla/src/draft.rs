@@ -299,7 +299,7 @@ impl<'k> Draft<'k> {
         };
         match self.store.link.decide(&claim.mutation, self.deadline, is_ours).await {
             Ok(applied) => Ok(applied),
-            Err(missed) => Err(missed.failure()),
+            Err(failed) => Err(failed.failure()),
         }
     }
 

@@ -25,7 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use crate::link::{Link, UNDO_PATIENCE, WRITE_PATIENCE, by};
-use crate::outcome::Missed;
+use crate::outcome::FailedAttempt;
 use crate::tables::intents::{self, State};
 use crate::tables::{Mutation, Statement};
 
@@ -155,10 +155,10 @@ impl Intents {
     pub async fn write(&self, mut whole: Whole, deadline: Instant) -> Result<(), (Failure, Option<Whole>)> {
         let failed = match self.write_forth(&mut whole, deadline).await {
             Ok(()) => return Ok(()),
-            Err(Missed { nothing_done: true, passing, reason }) => {
-                return Err((Missed { nothing_done: true, passing, reason }.failure(), None));
+            Err(FailedAttempt { nothing_done: true, passing, reason }) => {
+                return Err((FailedAttempt { nothing_done: true, passing, reason }.failure(), None));
             }
-            Err(missed) => missed.reason,
+            Err(failed) => failed.reason,
         };
         match self.take_back(&mut whole, Instant::now() + UNDO_PATIENCE).await {
             Ok(()) => Err((Failure::Passing(failed), None)),
@@ -167,16 +167,16 @@ impl Intents {
         }
     }
 
-    async fn write_forth(&self, whole: &mut Whole, deadline: Instant) -> Result<(), Missed> {
+    async fn write_forth(&self, whole: &mut Whole, deadline: Instant) -> Result<(), FailedAttempt> {
         if whole.is_large() {
             // If this write timed out but succeeded, rolling it back is harmless: no batch was written yet.
-            let nothing_done = |missed| Missed { nothing_done: true, ..missed };
+            let nothing_done = |failed| FailedAttempt { nothing_done: true, ..failed };
             self.note(whole, deadline).await.map_err(nothing_done)?;
         }
         let mut begun = whole.slot.is_some();
         for part in std::mem::take(&mut whole.forth) {
             let written = self.write_part(part, deadline).await;
-            written.map_err(|missed| Missed { nothing_done: missed.nothing_done && !begun, ..missed })?;
+            written.map_err(|failed| FailedAttempt { nothing_done: failed.nothing_done && !begun, ..failed })?;
             begun = true;
         }
         if let Some(slot) = &whole.slot {
@@ -184,14 +184,14 @@ impl Intents {
             // From here on, a server that takes over may find no intent.
             whole.noted = false;
             let removed = self.remove_intent(number, deadline).await;
-            removed.map_err(|missed| Missed { nothing_done: false, ..missed })?;
+            removed.map_err(|failed| FailedAttempt { nothing_done: false, ..failed })?;
         }
         Ok(())
     }
 
     /// Undoes a change. The undo of a large change begins only when its intent is stored: otherwise half of the change
     /// would stay if this server died meanwhile.
-    async fn take_back(&self, whole: &mut Whole, deadline: Instant) -> Result<(), Missed> {
+    async fn take_back(&self, whole: &mut Whole, deadline: Instant) -> Result<(), FailedAttempt> {
         if whole.is_large() && !whole.noted {
             self.note(whole, deadline).await?;
         }
@@ -207,9 +207,9 @@ impl Intents {
 
     /// Retries the undo without a deadline, until it succeeds or the store is closed.
     pub async fn settle(&self, mut whole: Whole) {
-        while let Err(missed) = self.take_back(&mut whole, Instant::now() + WRITE_PATIENCE).await {
-            if !missed.passing || self.link.check_open().is_err() {
-                let reason = missed.reason;
+        while let Err(failed) = self.take_back(&mut whole, Instant::now() + WRITE_PATIENCE).await {
+            if !failed.passing || self.link.check_open().is_err() {
+                let reason = failed.reason;
                 tracing::warn!(reason, "what the database may hold of a failed change stays there");
                 // Keep the slot, so that the intent stays and the next start finds it.
                 return std::mem::forget(whole.slot);
@@ -218,18 +218,18 @@ impl Intents {
         }
     }
 
-    async fn write_part(&self, part: Part, deadline: Instant) -> Result<(), Missed> {
+    async fn write_part(&self, part: Part, deadline: Instant) -> Result<(), FailedAttempt> {
         let size = || part.mutations.iter().map(size_of_mutation).sum::<usize>();
         debug_assert!(part.mutations.len() == 1 || size() <= BATCH_BYTES_MAX, "a batch of {} bytes", size());
         self.link.write_at(part.first, part.mutations, BatchType::Logged, deadline).await
     }
 
     /// Stores the intent of a change: first its parts, and with the last of them the number of parts.
-    async fn note(&self, whole: &mut Whole, deadline: Instant) -> Result<(), Missed> {
+    async fn note(&self, whole: &mut Whole, deadline: Instant) -> Result<(), FailedAttempt> {
         if whole.slot.is_none() {
             whole.slot = in_time(deadline, self.slots.slot()).await?;
         }
-        let Some(slot) = &whole.slot else { return Err(Missed::silence()) };
+        let Some(slot) = &whole.slot else { return Err(FailedAttempt::silence()) };
         for rows in rows_of(slot.number, &whole.back)? {
             self.link.write(&rows, BatchType::Unlogged, deadline).await?;
         }
@@ -237,7 +237,7 @@ impl Intents {
         Ok(())
     }
 
-    async fn remove_intent(&self, slot: i32, deadline: Instant) -> Result<(), Missed> {
+    async fn remove_intent(&self, slot: i32, deadline: Instant) -> Result<(), FailedAttempt> {
         let rows = [intents::clear(slot), intents::set(slot, 0)];
         self.link.write(&rows, BatchType::Unlogged, deadline).await
     }
@@ -247,7 +247,7 @@ impl Intents {
         let deadline = Instant::now() + WRITE_PATIENCE;
         // Taking all permits waits until this process has no intents of its own.
         let all = self.slots.room.acquire_many(INTENTS_MAX as u32);
-        let _none_of_ours = in_time(deadline, async { all.await.ok() }).await.map_err(|missed| missed.failure())?;
+        let _none_of_ours = in_time(deadline, async { all.await.ok() }).await.map_err(|failed| failed.failure())?;
         for slot in 0..INTENTS_MAX {
             self.end_intent(slot).await?;
         }
@@ -267,10 +267,10 @@ impl Intents {
         if let Some(back) = self.read_intent(slot, parts).await? {
             tracing::info!(slot, "a change that the last server had begun and not ended is taken back");
             for part in back {
-                self.write_part(part, deadline()).await.map_err(|missed| missed.failure())?;
+                self.write_part(part, deadline()).await.map_err(|failed| failed.failure())?;
             }
         }
-        self.remove_intent(slot, deadline()).await.map_err(|missed| missed.failure())
+        self.remove_intent(slot, deadline()).await.map_err(|failed| failed.failure())
     }
 
     /// The parts of an intent, if all of them are stored.
@@ -292,9 +292,9 @@ impl Intents {
 }
 
 /// Waits for a slot. If there is none in time, the change has not begun.
-async fn in_time<T>(deadline: Instant, awaited: impl Future<Output = Option<T>>) -> Result<Option<T>, Missed> {
+async fn in_time<T>(deadline: Instant, awaited: impl Future<Output = Option<T>>) -> Result<Option<T>, FailedAttempt> {
     let found = tokio::time::timeout_at(deadline.into(), awaited).await;
-    found.map_err(|_| Missed {
+    found.map_err(|_| FailedAttempt {
         nothing_done: true,
         passing: true,
         reason: format!("{INTENTS_MAX} large changes are under way already"),
@@ -302,7 +302,7 @@ async fn in_time<T>(deadline: Instant, awaited: impl Future<Output = Option<T>>)
 }
 
 /// An intent's rows, in groups of one mutation each. The first group deletes what the slot held before.
-fn rows_of(slot: i32, back: &[Part]) -> Result<Vec<Vec<Mutation>>, Missed> {
+fn rows_of(slot: i32, back: &[Part]) -> Result<Vec<Vec<Mutation>>, FailedAttempt> {
     debug_assert!(back.len() > 1, "a change of one batch needs no intent");
     let (intent, parts) = (Uuid::new_v4(), back.len() as u32);
     let (mut groups, mut group, mut size) = (Vec::new(), vec![intents::clear(slot)], 0);
@@ -311,7 +311,7 @@ fn rows_of(slot: i32, back: &[Part]) -> Result<Vec<Vec<Mutation>>, Missed> {
             let values = mutation.values.iter().map(value_of).collect::<Result<_, _>>()?;
             Ok((mutation.statement.name(), values))
         });
-        let rows = rows.collect::<Result<_, Missed>>()?;
+        let rows = rows.collect::<Result<_, FailedAttempt>>()?;
         let record = record::encode_intent(IntentPart { intent, part: number, parts, first: part.first, rows });
         debug_assert_eq!(read_part(&record).as_ref(), Ok(part), "what is noted can be taken back");
         if size + record.len() > NOTED_AT_ONCE_BYTES && size > 0 {
@@ -344,7 +344,7 @@ fn part_of(part: IntentPart) -> Result<Part, String> {
     Ok(Part { first: part.first, mutations })
 }
 
-fn value_of(value: &CqlValue) -> Result<Value, Missed> {
+fn value_of(value: &CqlValue) -> Result<Value, FailedAttempt> {
     Ok(match value {
         CqlValue::Text(text) => Value::Text(text.clone()),
         CqlValue::List(texts) => Value::Texts(texts.iter().filter_map(CqlValue::as_text).cloned().collect()),
@@ -355,7 +355,7 @@ fn value_of(value: &CqlValue) -> Result<Value, Missed> {
         CqlValue::Boolean(flag) => Value::Flag(*flag),
         other => {
             let reason = format!("{other:?} has no place in an intent");
-            return Err(Missed { nothing_done: true, passing: false, reason });
+            return Err(FailedAttempt { nothing_done: true, passing: false, reason });
         }
     })
 }

@@ -26,7 +26,7 @@ use crate::change_scheduler::Turn;
 use crate::channel::{BucketChoice, Channel, Known, bounds_of, bytes_of, message_row, milliseconds, place_of};
 use crate::cluster_store::ClusterStore;
 use crate::link::{LOOK_PATIENCE, UNDO_PATIENCE, by, in_time};
-use crate::outcome::Missed;
+use crate::outcome::FailedAttempt;
 use crate::queue::{Job, LaneRequest};
 use crate::tables::messages::{self, StoredMessage};
 use crate::tables::{Mutation, authored};
@@ -152,7 +152,7 @@ impl ClusterStore {
     ) {
         let (messages, late): (Vec<_>, Vec<_>) =
             messages.into_iter().partition(|(_, _, deadline)| in_time(*deadline).is_ok());
-        late.into_iter().for_each(|(_, answer, _)| answer(Err(Missed::silence().failure())));
+        late.into_iter().for_each(|(_, answer, _)| answer(Err(FailedAttempt::silence().failure())));
         // The whole batch has the earliest deadline of its messages.
         let Some(deadline) = messages.iter().map(|(_, _, deadline)| *deadline).min() else { return };
         let ready = self.check().and_then(|()| channel.check_settled());
@@ -214,15 +214,15 @@ impl ClusterStore {
         let senders: HashSet<_> = messages.iter().map(|(message, _)| message.sender).collect();
         let done = match self.note_authors(&channel.id, senders, deadline).await {
             Ok(()) => self.link.write_at(timestamp, mutations, BatchType::Unlogged, deadline).await,
-            Err(missed) => Err(Missed { nothing_done: true, ..missed }),
+            Err(failed) => Err(FailedAttempt { nothing_done: true, ..failed }),
         };
         let done = match done {
-            Err(missed) if !missed.nothing_done => {
+            Err(failed) if !failed.nothing_done => {
                 let ids: HashSet<_> = messages.iter().map(|(message, _)| message.id).collect();
                 let undo = ids.iter().map(|&id| messages::delete(&channel.id, bucket, id)).collect();
-                self.resolve(channel, missed, undo, || self.has_all(channel, bucket, &ids)).await
+                self.resolve(channel, failed, undo, || self.has_all(channel, bucket, &ids)).await
             }
-            done => done.map_err(|missed| missed.failure()),
+            done => done.map_err(|failed| failed.failure()),
         };
         channel.version.fetch_add(1, Ordering::AcqRel);
         for (_, answer) in messages {
@@ -236,7 +236,7 @@ impl ClusterStore {
         channel: &ChannelId,
         users: HashSet<UserId>,
         deadline: Instant,
-    ) -> Result<(), Missed> {
+    ) -> Result<(), FailedAttempt> {
         let mut writing = JoinSet::new();
         for user in users.into_iter().filter(|&user| !self.authors.has(user, channel)) {
             let (link, channel) = (self.link.clone(), channel.clone());
@@ -249,9 +249,9 @@ impl ClusterStore {
         while let Some(written) = writing.join_next().await {
             match written {
                 Ok((user, Ok(()))) => self.authors.note(user, channel),
-                Ok((_, Err(missed))) => done = Err(missed),
+                Ok((_, Err(failed))) => done = Err(failed),
                 Err(error) => {
-                    done = Err(Missed { nothing_done: false, passing: true, reason: error.to_string() });
+                    done = Err(FailedAttempt { nothing_done: false, passing: true, reason: error.to_string() });
                 }
             }
         }
@@ -273,7 +273,7 @@ impl ClusterStore {
     async fn resolve<F>(
         self: &Arc<Self>,
         channel: &Arc<Channel>,
-        missed: Missed,
+        failed: FailedAttempt,
         undo: Vec<Mutation>,
         is_done: impl Fn() -> F + Sync,
     ) -> Result<(), Failure>
@@ -289,9 +289,9 @@ impl ClusterStore {
             let link = self.link.clone();
             channel.settle_later(&self.link, async move { link.settle(&undo).await });
             // If this server dies before the undo is written, the failed write stays.
-            return Err(Failure::Unknown(missed.reason));
+            return Err(Failure::Unknown(failed.reason));
         }
-        Err(Failure::Passing(missed.reason))
+        Err(Failure::Passing(failed.reason))
     }
 
     /// The stored message, if this sender may change it; otherwise the receipt that says why not.
@@ -350,7 +350,7 @@ impl ClusterStore {
     async fn decided<F>(
         self: &Arc<Self>,
         channel: &Arc<Channel>,
-        written: Result<(), Missed>,
+        written: Result<(), FailedAttempt>,
         before: Mutation,
         is_done: impl Fn() -> F + Sync,
     ) -> Result<(), Failure>
@@ -358,8 +358,8 @@ impl ClusterStore {
         F: Future<Output = Result<bool, Failure>> + Send,
     {
         match written {
-            Err(missed) if !missed.nothing_done => self.resolve(channel, missed, vec![before], is_done).await,
-            written => written.map_err(|missed| missed.failure()),
+            Err(failed) if !failed.nothing_done => self.resolve(channel, failed, vec![before], is_done).await,
+            written => written.map_err(|failed| failed.failure()),
         }
     }
 
@@ -388,7 +388,7 @@ impl ClusterStore {
                 bucket.iter().map(|found| messages::delete(&channel.id, found.bucket, found.message.id)).collect();
             let written = self.link.write(&rows, BatchType::Unlogged, deadline).await;
             // Repeating a purge is harmless, and the caller repeats it until it is done.
-            written.map_err(|missed| missed.failure())?;
+            written.map_err(|failed| failed.failure())?;
         }
         Ok(StoreReceipt::Purged)
     }

@@ -130,7 +130,7 @@ impl Lease {
         match self.link.decide(&claim, Instant::now() + PATIENCE, is_ours).await {
             Ok(true) => Ok(Some(epoch)),
             Ok(false) => Ok(None),
-            Err(missed) => Err(Failure::Passing(missed.reason)),
+            Err(failed) => Err(Failure::Passing(failed.reason)),
         }
     }
 

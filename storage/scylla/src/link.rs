@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use crate::clock::CellClock;
 use crate::options::ScyllaOptions;
-use crate::outcome::{Missed, applied};
+use crate::outcome::{FailedAttempt, applied};
 use crate::schema;
 use crate::statements::{Statements, WRITE_DURATION_MAX};
 use crate::tables::{Mutation, Query, Statement};
@@ -216,7 +216,7 @@ impl Link {
             let open = self.session()?;
             let prepared = if serial { open.statements.serial(statement) } else { open.statements.get(statement) };
             self.count();
-            let missed = match open.session.execute_unpaged(prepared, &values[..]).await {
+            let failed = match open.session.execute_unpaged(prepared, &values[..]).await {
                 Ok(found) => {
                     self.succeeded();
                     let found = found.into_rows_result().map_err(odd)?;
@@ -224,8 +224,8 @@ impl Link {
                 }
                 Err(error) => self.failed(&error),
             };
-            if attempt == READ_ATTEMPTS_MAX || !missed.passing {
-                return Err(Failure::Passing(missed.reason));
+            if attempt == READ_ATTEMPTS_MAX || !failed.passing {
+                return Err(Failure::Passing(failed.reason));
             }
             attempt += 1;
         }
@@ -274,7 +274,12 @@ impl Link {
     /// Writes these mutations with rising timestamps, and retries until the deadline. Mutations of one partition become
     /// one mutation. For several partitions the caller asks for a logged batch, so that all of it is written or
     /// nothing.
-    pub async fn write(&self, mutations: &[Mutation], together: BatchType, deadline: Instant) -> Result<(), Missed> {
+    pub async fn write(
+        &self,
+        mutations: &[Mutation],
+        together: BatchType,
+        deadline: Instant,
+    ) -> Result<(), FailedAttempt> {
         self.write_at(self.clock.reserve(mutations.len()), mutations.to_vec(), together, deadline).await
     }
 
@@ -285,7 +290,7 @@ impl Link {
         mutations: Vec<Mutation>,
         together: BatchType,
         deadline: Instant,
-    ) -> Result<(), Missed> {
+    ) -> Result<(), FailedAttempt> {
         let statements: Vec<_> = mutations.iter().map(|mutation| mutation.statement).collect();
         debug_assert!(!statements.iter().any(|statement| statement.is_conditional()), "transactions are decided alone");
         let stamped = |(mutation, timestamp): (Mutation, i64)| mutation.statement.stamped(mutation.values, timestamp);
@@ -298,7 +303,7 @@ impl Link {
         statements: &[Statement],
         values: &[Vec<CqlValue>],
         together: BatchType,
-    ) -> Result<(), Missed> {
+    ) -> Result<(), FailedAttempt> {
         let open = self.session().map_err(not_sent)?;
         self.count();
         let done = match (statements, values) {
@@ -334,7 +339,7 @@ impl Link {
         mutation: &Mutation,
         deadline: Instant,
         has_been_applied: impl Fn() -> F + Sync,
-    ) -> Result<bool, Missed>
+    ) -> Result<bool, FailedAttempt>
     where
         F: Future<Output = Result<bool, Failure>> + Send,
     {
@@ -342,15 +347,18 @@ impl Link {
         let unknown = AtomicBool::new(false);
         self.until(deadline, || async {
             if unknown.load(Ordering::Relaxed) {
-                let unread =
-                    |failure: Failure| Missed { nothing_done: false, passing: true, reason: failure.to_string() };
+                let unread = |failure: Failure| FailedAttempt {
+                    nothing_done: false,
+                    passing: true,
+                    reason: failure.to_string(),
+                };
                 if has_been_applied().await.map_err(unread)? {
                     return Ok(true);
                 }
             }
             let outcome = self.conditional(mutation).await;
-            if let Err(missed) = &outcome {
-                unknown.fetch_or(!missed.nothing_done, Ordering::Relaxed);
+            if let Err(failed) = &outcome {
+                unknown.fetch_or(!failed.nothing_done, Ordering::Relaxed);
             }
             // The row that refuses it may have been written by an earlier attempt of this same call.
             let by_itself = outcome == Ok(false) && unknown.load(Ordering::Relaxed);
@@ -362,7 +370,7 @@ impl Link {
         .await
     }
 
-    async fn conditional(&self, mutation: &Mutation) -> Result<bool, Missed> {
+    async fn conditional(&self, mutation: &Mutation) -> Result<bool, FailedAttempt> {
         let open = self.session().map_err(not_sent)?;
         self.count();
         let prepared = open.statements.get(mutation.statement);
@@ -371,7 +379,7 @@ impl Link {
             Err(error) => return Err(self.failed(&error)),
         };
         self.succeeded();
-        let unreadable = |reason: String| Missed { nothing_done: false, passing: true, reason };
+        let unreadable = |reason: String| FailedAttempt { nothing_done: false, passing: true, reason };
         let found = found.into_rows_result().map_err(|error| unreadable(error.to_string()))?;
         let row = found.first_row::<Row>().map_err(|error| unreadable(error.to_string()))?;
         let names = found.column_specs();
@@ -380,23 +388,23 @@ impl Link {
 
     /// Tries until it succeeds, cannot succeed, or the deadline has passed. If one attempt's outcome is unknown, so is
     /// the call's.
-    async fn until<T, F>(&self, deadline: Instant, attempt: impl Fn() -> F + Sync) -> Result<T, Missed>
+    async fn until<T, F>(&self, deadline: Instant, attempt: impl Fn() -> F + Sync) -> Result<T, FailedAttempt>
     where
-        F: Future<Output = Result<T, Missed>> + Send,
+        F: Future<Output = Result<T, FailedAttempt>> + Send,
     {
         let (mut pause, mut nothing_done) = (PAUSE_MIN, true);
         loop {
-            let missed = match tokio::time::timeout_at(deadline.into(), attempt()).await {
+            let failed = match tokio::time::timeout_at(deadline.into(), attempt()).await {
                 Ok(Ok(done)) => return Ok(done),
-                Ok(Err(missed)) => missed,
-                Err(_) => self.note_failure(Missed::silence()),
+                Ok(Err(failed)) => failed,
+                Err(_) => self.note_failure(FailedAttempt::silence()),
             };
-            nothing_done &= missed.nothing_done;
+            nothing_done &= failed.nothing_done;
             // If the database is known to be away, stop retrying, unless it may have received an earlier attempt.
             let away = self.session().is_err();
             let over = Instant::now() + pause >= deadline;
-            if !missed.passing || over || (away && nothing_done) {
-                return Err(Missed { nothing_done, ..missed });
+            if !failed.passing || over || (away && nothing_done) {
+                return Err(FailedAttempt { nothing_done, ..failed });
             }
             tokio::time::sleep(pause).await;
             pause = (2 * pause).min(PAUSE_MAX);
@@ -410,15 +418,15 @@ impl Link {
         loop {
             let deadline = Instant::now() + WRITE_PATIENCE;
             // One batch per mutation: the rows belong to any number of partitions, and each mutation is useful alone.
-            let mut missed = None;
+            let mut failed = None;
             for mutation in mutations {
                 let one = std::slice::from_ref(mutation);
-                missed = missed.or(self.write(one, BatchType::Unlogged, deadline).await.err());
+                failed = failed.or(self.write(one, BatchType::Unlogged, deadline).await.err());
             }
-            match missed {
+            match failed {
                 None => return,
-                Some(missed) if !missed.passing || self.is_closed() => {
-                    tracing::warn!(reason = missed.reason, "what the database may hold of a failed write stays there");
+                Some(failed) if !failed.passing || self.is_closed() => {
+                    tracing::warn!(reason = failed.reason, "what the database may hold of a failed write stays there");
                     return;
                 }
                 Some(_) => tokio::time::sleep(pause).await,
@@ -436,20 +444,20 @@ impl Link {
         *self.health.last_success.lock() = Instant::now();
     }
 
-    fn failed(&self, error: &scylla::errors::ExecutionError) -> Missed {
-        self.note_failure(Missed::of(error))
+    fn failed(&self, error: &scylla::errors::ExecutionError) -> FailedAttempt {
+        self.note_failure(FailedAttempt::of(error))
     }
 
-    fn note_failure(&self, missed: Missed) -> Missed {
-        if !missed.passing {
-            return missed;
+    fn note_failure(&self, failed: FailedAttempt) -> FailedAttempt {
+        if !failed.passing {
+            return failed;
         }
         let failures = self.health.failures_in_a_row.fetch_add(1, Ordering::AcqRel) + 1;
         let silent = self.health.last_success.lock().elapsed() >= SILENCE;
         if failures >= FAILURES_IN_A_ROW && silent && !self.health.away.swap(true, Ordering::AcqRel) {
-            tracing::warn!(reason = missed.reason, "the database does not answer: requests are refused until it does");
+            tracing::warn!(reason = failed.reason, "the database does not answer: requests are refused until it does");
         }
-        missed
+        failed
     }
 
     /// Logs once for each node that has gone, and once for each that has come back.
@@ -575,7 +583,7 @@ fn encryption(options: &ScyllaOptions) -> Result<Arc<rustls::ClientConfig>, Fail
 /// middle.
 pub async fn by<T>(deadline: Instant, asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let asked = tokio::time::timeout_at(deadline.into(), asked).await;
-    asked.unwrap_or_else(|_| Err(Missed::silence().failure()))
+    asked.unwrap_or_else(|_| Err(FailedAttempt::silence().failure()))
 }
 
 /// Fails if the deadline has passed.
@@ -586,8 +594,8 @@ pub fn in_time(deadline: Instant) -> Result<(), Failure> {
     Err(Failure::Passing("the database has not answered in time".into()))
 }
 
-fn not_sent(failure: Failure) -> Missed {
-    Missed { nothing_done: true, passing: matches!(failure, Failure::Passing(_)), reason: failure.to_string() }
+fn not_sent(failure: Failure) -> FailedAttempt {
+    FailedAttempt { nothing_done: true, passing: matches!(failure, Failure::Passing(_)), reason: failure.to_string() }
 }
 
 fn closed() -> Failure {

@@ -7,7 +7,7 @@ use storage::Failure;
 
 /// A failed attempt.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Missed {
+pub struct FailedAttempt {
     /// Nothing of it was done, and nothing of it will be done.
     pub nothing_done: bool,
     /// A retry of the same request may succeed.
@@ -15,7 +15,7 @@ pub struct Missed {
     pub reason: String,
 }
 
-impl Missed {
+impl FailedAttempt {
     /// What an error of the driver means: whether nothing was done, and whether trying again makes sense. If in doubt,
     /// something may have been done.
     pub fn of(error: &ExecutionError) -> Self {
@@ -108,7 +108,9 @@ mod tests {
 
     #[test]
     fn failures_say_what_may_have_happened() {
-        let of = |error| Missed::of(&ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, "x".into())));
+        let of = |error| {
+            FailedAttempt::of(&ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, "x".into())))
+        };
         let timeout = DbError::WriteTimeout {
             consistency: Consistency::LocalQuorum,
             received: 1,
@@ -120,7 +122,7 @@ mod tests {
         let unavailable = DbError::Unavailable { consistency: Consistency::LocalQuorum, required: 2, alive: 1 };
         assert!(of(unavailable).nothing_done);
         assert!(matches!(of(DbError::Invalid).failure(), Failure::Unfit(_)));
-        let timeout = Missed::of(&ExecutionError::RequestTimeout(std::time::Duration::from_secs(1)));
+        let timeout = FailedAttempt::of(&ExecutionError::RequestTimeout(std::time::Duration::from_secs(1)));
         assert!(timeout.passing && !timeout.nothing_done);
     }
 }

@@ -109,7 +109,7 @@ impl Sweep {
         for mutation in mutations {
             let one = std::slice::from_ref(mutation);
             let written = self.store.link.write(one, BatchType::Unlogged, self.deadline()).await;
-            written.map_err(|missed| missed.failure())?;
+            written.map_err(|failed| failed.failure())?;
         }
         Ok(())
     }
@@ -151,7 +151,7 @@ impl Sweep {
         let release = channels::release(&channel.id);
         let is_gone = || async { Ok(self.store.link.decided(channels::newest(&channel.id)).await?.is_none()) };
         let gone = self.store.link.decide(&release, self.deadline(), is_gone).await;
-        gone.map_err(|missed| missed.failure())?;
+        gone.map_err(|failed| failed.failure())?;
         channel.forget().await;
         Ok(())
     }

@@ -175,7 +175,7 @@ impl ClusterStore {
         under_way.spawn(async move {
             // A repeated claim is refused, because the row is there already.
             let decided = store.link.decide(&claim, Instant::now() + PATIENCE, || async { Ok(false) }).await;
-            decided.map(|_| ()).map_err(|missed| missed.failure())
+            decided.map(|_| ()).map_err(|failed| failed.failure())
         });
         Ok(())
     }
@@ -184,7 +184,7 @@ impl ClusterStore {
     async fn move_rows(&self, rows: Vec<Mutation>) -> Result<(), Failure> {
         for row in rows {
             let written = self.link.write(&[row], BatchType::Unlogged, Instant::now() + PATIENCE).await;
-            written.map_err(|missed| missed.failure())?;
+            written.map_err(|failed| failed.failure())?;
         }
         Ok(())
     }
@@ -219,7 +219,7 @@ impl ClusterStore {
             let (link, first) = (self.link.clone(), self.link.clock.reserve(batch.len()));
             under_way.spawn(async move {
                 let written = link.write_at(first, batch, BatchType::Unlogged, Instant::now() + PATIENCE).await;
-                written.map_err(|missed| missed.failure())
+                written.map_err(|failed| failed.failure())
             });
         }
         channel.learn(known).await;
@@ -248,7 +248,7 @@ impl ClusterStore {
     async fn raise_epoch(&self, epoch: u64) -> Result<(), Failure> {
         let claim = servers::claim(epoch as i64, Uuid::nil());
         let decided = self.link.decide(&claim, Instant::now() + PATIENCE, || async { Ok(false) }).await;
-        decided.map(|_| ()).map_err(|missed| missed.failure())
+        decided.map(|_| ()).map_err(|failed| failed.failure())
     }
 }
 
