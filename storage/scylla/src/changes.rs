@@ -10,9 +10,9 @@ use storage::{Answer, Failure, QuestionAnswer, Write, Written, change};
 use crate::change_scheduler::{Turn, footprint};
 use crate::channel::Channel;
 use crate::cluster_store::ClusterStore;
+use crate::database::{by, in_time};
 use crate::draft::{Draft, Ending};
 use crate::intents::Whole;
-use crate::link::{by, in_time};
 
 /// How often a change is decided again if another change takes a name or a seat that it needs.
 const DECISIONS_MAX: usize = 3;
@@ -32,7 +32,7 @@ impl ClusterStore {
     /// Carries out a change that needs no channel's lane.
     pub fn begin_change(self: &Arc<Self>, write: Write, answer: Answer, deadline: Instant, turn: Turn) {
         let store = self.clone();
-        self.link.runtime().spawn(async move {
+        self.database.runtime().spawn(async move {
             let come = tokio::time::timeout_at(deadline.into(), turn.come()).await;
             if come.is_err() {
                 answer(Err(Failure::Passing("the database has not answered in time".into())));
@@ -56,7 +56,7 @@ impl ClusterStore {
         turn: Turn,
     ) {
         let store = self.clone();
-        self.link.runtime().spawn(async move {
+        self.database.runtime().spawn(async move {
             let come = tokio::time::timeout_at(deadline.into(), turn.come()).await;
             if come.is_err() {
                 answer(Err(Failure::Passing("the database has not answered in time".into())));
@@ -89,14 +89,14 @@ impl ClusterStore {
             answer(Err(ready
                 .err()
                 .unwrap_or_else(|| Failure::Passing("the database has not answered in time".into()))));
-            self.link.runtime().spawn(async move { turn.come().await });
+            self.database.runtime().spawn(async move { turn.come().await });
             return;
         }
         let (done, left) = self.change(Some(channel.clone()), write, deadline).await;
         channel.version.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
         if let Some(left) = left {
             let store = self.clone();
-            channel.settle_later(&self.link, async move {
+            channel.settle_later(&self.database, async move {
                 store.intents.settle(left).await;
                 turn
             });
@@ -180,7 +180,7 @@ impl ClusterStore {
             _ => false,
         };
         if swept {
-            self.link.runtime().block_on(self.sweep_at_once());
+            self.database.runtime().block_on(self.sweep_at_once());
         }
     }
 }

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use storage::Failure;
 use storage::generations::Generations;
 
-use crate::link::{Link, by};
+use crate::database::{DatabaseSession, by};
 use crate::options::BucketBounds;
 use crate::outcome::FailedAttempt;
 use crate::queue::Queue;
@@ -163,12 +163,12 @@ impl Channel {
     }
 
     /// What is known; loads it if needed.
-    pub async fn known(&self, link: &Link) -> Result<Known, Failure> {
+    pub async fn known(&self, database: &DatabaseSession) -> Result<Known, Failure> {
         let mut known = self.known.lock().await;
         if let Some(known) = &*known {
             return Ok(known.clone());
         }
-        Ok(known.insert(self.load(link).await?).clone())
+        Ok(known.insert(self.load(database).await?).clone())
     }
 
     /// Replaces what is known. Only the channel's lane calls this.
@@ -183,18 +183,18 @@ impl Channel {
         *self.known.lock().await = None;
     }
 
-    async fn load(&self, link: &Link) -> Result<Known, Failure> {
+    async fn load(&self, database: &DatabaseSession) -> Result<Known, Failure> {
         let mut starts: Vec<i64> = Vec::new();
-        for (epoch,) in link.all(channels::epochs(&self.id)).await? {
-            starts.extend(link.all(channels::buckets(&self.id, epoch)).await?.into_iter().map(|(bucket,)| bucket));
+        for (epoch,) in database.all(channels::epochs(&self.id)).await? {
+            starts.extend(database.all(channels::buckets(&self.id, epoch)).await?.into_iter().map(|(bucket,)| bucket));
         }
         starts.sort_unstable();
         let mut known = Known { starts: Arc::new(starts), head: None, fill: Fill::default() };
         // A bucket that was begun and never written to has no head: look in the one before it.
         for (place, &bucket) in known.starts.clone().iter().rev().enumerate() {
-            let row = link.one(messages::head(&self.id, bucket)).await?;
+            let row = database.one(messages::head(&self.id, bucket)).await?;
             if let Some(stored) = row.and_then(HeadRow::stored) {
-                link.clock.pass(stored.written_us);
+                database.clock.pass(stored.written_us);
                 known.head = Some(stored.head);
                 if place == 0 {
                     known.fill = Fill { rows: stored.rows, bytes: stored.bytes };
@@ -208,7 +208,7 @@ impl Channel {
     /// The bucket of a new message; begins it if needed.
     pub async fn home(
         &self,
-        link: &Link,
+        database: &DatabaseSession,
         known: &mut Known,
         message: &Message,
         epoch: Epoch,
@@ -218,10 +218,10 @@ impl Channel {
             return Err(Failure::Unfit(format!("{} is no id of a message", message.id)));
         }
         debug_assert_eq!(message.channel, self.id, "a message is written in its own channel");
-        match known.choose_bucket(message.id, &bounds_of(link, &self.id)) {
+        match known.choose_bucket(message.id, &bounds_of(database, &self.id)) {
             BucketChoice::In(bucket) => Ok(bucket),
             BucketChoice::New(bucket) => {
-                by(deadline, self.begin_bucket(link, known, bucket, epoch, deadline)).await?;
+                by(deadline, self.begin_bucket(database, known, bucket, epoch, deadline)).await?;
                 Ok(bucket)
             }
         }
@@ -231,19 +231,19 @@ impl Channel {
     /// empty bucket.
     pub async fn begin_bucket(
         &self,
-        link: &Link,
+        database: &DatabaseSession,
         known: &mut Known,
         bucket: i64,
         epoch: Epoch,
         deadline: Instant,
     ) -> Result<(), Failure> {
-        for row in channels::put_bucket(&self.id, bucket, index_ttl(link, &self.id)) {
+        for row in channels::put_bucket(&self.id, bucket, index_ttl(database, &self.id)) {
             let together = scylla::statement::batch::BatchType::Unlogged;
-            let written = link.write(&[row], together, deadline).await;
+            let written = database.write(&[row], together, deadline).await;
             written.map_err(|failed: FailedAttempt| failed.failure())?;
         }
         if known.starts.last().is_none_or(|&newest| newest < bucket) {
-            self.move_head(link, bucket, epoch, deadline).await?;
+            self.move_head(database, bucket, epoch, deadline).await?;
         }
         known.begin(bucket);
         self.learn(known.clone()).await;
@@ -251,10 +251,16 @@ impl Channel {
     }
 
     /// Makes a bucket the newest, unless a server with a later epoch has taken the channel.
-    async fn move_head(&self, link: &Link, bucket: i64, epoch: Epoch, deadline: Instant) -> Result<(), Failure> {
+    async fn move_head(
+        &self,
+        database: &DatabaseSession,
+        bucket: i64,
+        epoch: Epoch,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
         let ours = i64::try_from(epoch.0).unwrap_or(i64::MAX);
         let to = Newest { owner_epoch: ours, head_bucket: bucket };
-        let look = || link.decided(channels::newest(&self.id));
+        let look = || database.decided(channels::newest(&self.id));
         let mutation = match look().await? {
             Some(found) if found.owner_epoch > ours => return Err(overtaken(&self.id, found.owner_epoch)),
             Some(found) if found.head_bucket >= bucket => return Ok(()),
@@ -262,7 +268,7 @@ impl Channel {
             None => channels::claim(&self.id, to),
         };
         let moved = || async { Ok(look().await? == Some(to)) };
-        match link.decide(&mutation, deadline, moved).await {
+        match database.decide(&mutation, deadline, moved).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(overtaken(&self.id, i64::MAX)),
             Err(failed) => Err(failed.failure()),
@@ -271,10 +277,14 @@ impl Channel {
 
     /// Runs `settled`, which makes the database agree with the answer; until it ends, the channel waits. The future's
     /// result is dropped last.
-    pub fn settle_later<T: Send>(self: &Arc<Self>, link: &Link, settled: impl Future<Output = T> + Send + 'static) {
+    pub fn settle_later<T: Send>(
+        self: &Arc<Self>,
+        database: &DatabaseSession,
+        settled: impl Future<Output = T> + Send + 'static,
+    ) {
         self.unsettled.fetch_add(1, Ordering::AcqRel);
         let channel = self.clone();
-        link.runtime().spawn(async move {
+        database.runtime().spawn(async move {
             let _until_the_end = settled.await;
             channel.forget().await;
             channel.unsettled.fetch_sub(1, Ordering::AcqRel);
@@ -296,8 +306,8 @@ fn overtaken(channel: &ChannelId, owner: i64) -> Failure {
 }
 
 /// For how many seconds messages of a channel are kept; 0: for ever.
-pub fn retention_seconds(link: &Link, channel: &ChannelId) -> i64 {
-    let retention = link.options().retention;
+pub fn retention_seconds(database: &DatabaseSession, channel: &ChannelId) -> i64 {
+    let retention = database.options().retention;
     let kept = match channel.kind() {
         ChannelKind::Room(_) => retention.room,
         ChannelKind::Group(_) => retention.group,
@@ -307,19 +317,19 @@ pub fn retention_seconds(link: &Link, channel: &ChannelId) -> i64 {
 }
 
 /// Seconds until a message of this time expires; 0: never.
-fn remaining_seconds(link: &Link, channel: &ChannelId, create_ns: i64) -> i32 {
-    let kept = retention_seconds(link, channel);
+fn remaining_seconds(database: &DatabaseSession, channel: &ChannelId, create_ns: i64) -> i32 {
+    let kept = retention_seconds(database, channel);
     if kept == 0 {
         return 0;
     }
     // A message's time may be ahead of the clock. That does not make it live longer.
-    let age = (link.clock.now_us() - create_ns / 1_000).max(0) / 1_000_000;
+    let age = (database.clock.now_us() - create_ns / 1_000).max(0) / 1_000_000;
     i32::try_from((kept - age).clamp(1, TTL_MAX)).unwrap_or(i32::MAX)
 }
 
 /// The row of a message, which expires as its channel's messages do.
-pub fn message_row(link: &Link, message: &Message, bucket: i64) -> Mutation {
-    messages::put(message, bucket, remaining_seconds(link, &message.channel, message.create_time.0))
+pub fn message_row(database: &DatabaseSession, message: &Message, bucket: i64) -> Mutation {
+    messages::put(message, bucket, remaining_seconds(database, &message.channel, message.create_time.0))
 }
 
 /// Where history ends, if this is the newest message.
@@ -337,11 +347,11 @@ pub fn bytes_of(message: &Message) -> usize {
 const TTL_MAX: i64 = 20 * 365 * 24 * 3600;
 
 /// Time to live of the index rows. It exceeds that of the last message that may be written into the bucket.
-fn index_ttl(link: &Link, channel: &ChannelId) -> i32 {
-    match retention_seconds(link, channel) {
+fn index_ttl(database: &DatabaseSession, channel: &ChannelId) -> i32 {
+    match retention_seconds(database, channel) {
         0 => 0,
         kept => {
-            let more = bucket_age_ms(link, channel) / 1_000 + 24 * 3600;
+            let more = bucket_age_ms(database, channel) / 1_000 + 24 * 3600;
             i32::try_from((kept + more).min(TTL_MAX)).unwrap_or(i32::MAX)
         }
     }
@@ -349,17 +359,17 @@ fn index_ttl(link: &Link, channel: &ChannelId) -> i32 {
 
 /// The age at which a bucket is closed: if messages expire, at most a tenth of the retention, so that whole partitions
 /// expire.
-fn bucket_age_ms(link: &Link, channel: &ChannelId) -> i64 {
-    let age = link.options().buckets.age_ms;
-    match retention_seconds(link, channel) {
+fn bucket_age_ms(database: &DatabaseSession, channel: &ChannelId) -> i64 {
+    let age = database.options().buckets.age_ms;
+    match retention_seconds(database, channel) {
         0 => age,
         kept => age.min((kept.saturating_mul(100)).max(1)),
     }
 }
 
 /// The bounds of a channel's buckets.
-pub fn bounds_of(link: &Link, channel: &ChannelId) -> BucketBounds {
-    BucketBounds { age_ms: bucket_age_ms(link, channel), ..link.options().buckets }
+pub fn bounds_of(database: &DatabaseSession, channel: &ChannelId) -> BucketBounds {
+    BucketBounds { age_ms: bucket_age_ms(database, channel), ..database.options().buckets }
 }
 
 /// The cached channels: those used lately, and all that are in use. A channel must have only one lane, so a channel in

@@ -12,9 +12,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::change_scheduler::ChangeScheduler;
 use crate::channel::Channels;
+use crate::database::DatabaseSession;
 use crate::intents::Intents;
 use crate::lease::Lease;
-use crate::link::Link;
 use crate::sharing::Sharing;
 
 /// Cached notes of which user has written in which channel: some 40 bytes each, and the channel's name.
@@ -28,7 +28,7 @@ pub const WAITING_MAX: usize = 3 * WRITES_MAX;
 
 /// See the file's head.
 pub struct ClusterStore {
-    pub link: Arc<Link>,
+    pub database: Arc<DatabaseSession>,
     pub channels: Channels,
     pub change_scheduler: ChangeScheduler,
     pub authors: Authors,
@@ -54,21 +54,21 @@ pub struct Waiting {
 
 impl ClusterStore {
     /// A store, and the writes that will wait for room in it.
-    pub fn new(link: Arc<Link>) -> (Self, mpsc::Receiver<Waiting>) {
+    pub fn new(database: Arc<DatabaseSession>) -> (Self, mpsc::Receiver<Waiting>) {
         let (waiting, waits) = mpsc::channel(WAITING_MAX);
         let store = Self {
             channels: Channels::default(),
             change_scheduler: ChangeScheduler::default(),
             authors: Authors::default(),
             sharing: Sharing::default(),
-            lease: Arc::new(Lease::new(link.clone())),
-            intents: Intents::new(link.clone()),
+            lease: Arc::new(Lease::new(database.clone())),
+            intents: Intents::new(database.clone()),
             epoch: AtomicU64::new(0),
             room: Arc::new(Semaphore::new(WRITES_MAX)),
             waiting_room: Arc::new(Semaphore::new(WAITING_MAX)),
             waiting,
             sweeping: tokio::sync::Mutex::new(()),
-            link,
+            database,
         };
         (store, waits)
     }
@@ -86,7 +86,7 @@ impl ClusterStore {
 
     /// Whether this server may write at all.
     pub fn check(&self) -> Result<(), Failure> {
-        self.link.check_open()?;
+        self.database.check_open()?;
         self.lease.check()
     }
 }

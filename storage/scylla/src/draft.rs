@@ -28,8 +28,8 @@ use uuid::Uuid;
 use crate::change_scheduler::{Footprint, Subject};
 use crate::channel::{Channel, Known};
 use crate::cluster_store::ClusterStore;
+use crate::database::{DatabaseSession, WRITE_PATIENCE, by};
 use crate::intents::{self, Whole};
-use crate::link::{Link, WRITE_PATIENCE, by};
 use crate::tables::group_seats::{self, Seats};
 use crate::tables::{Mutation, Query, big, group_names, id, int, revocations, shards_of};
 
@@ -162,7 +162,7 @@ impl<'k> Draft<'k> {
     /// Claims the new count of seats. The claim fails if another change has moved the version since it was read here.
     fn claim_seats(&mut self, group: &Group) -> Result<(), Failure> {
         let look = group_seats::one(group.id);
-        let found = self.block(self.store.link.decided(look.clone()))?;
+        let found = self.block(self.store.database.decided(look.clone()))?;
         let version = found.map_or(group_seats::FIRST_VERSION, |found| found.version + 1);
         let seats = Seats { edge_count: group.edge_count as i32, version };
         let mutation = match found {
@@ -191,14 +191,14 @@ impl<'k> Draft<'k> {
 
     /// Blocks this thread, which is one that may block.
     fn block<T>(&self, asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        self.store.link.runtime().block_on(by(self.deadline, asked))
+        self.store.database.runtime().block_on(by(self.deadline, asked))
     }
 
     fn look<R>(&self, query: Query<R>) -> Result<Option<R>, Failure>
     where
         R: for<'f, 'm> scylla::deserialize::row::DeserializeRow<'f, 'm>,
     {
-        self.block(self.store.link.one(query))
+        self.block(self.store.database.one(query))
     }
 
     fn seen<K: Eq + Hash, V: Clone>(
@@ -241,7 +241,7 @@ impl<'k> Draft<'k> {
         if self.claims.is_empty() && self.changes.is_empty() && self.releases.is_empty() {
             return Ending::Done;
         }
-        let runtime = self.store.link.runtime().clone();
+        let runtime = self.store.database.runtime().clone();
         runtime.block_on(self.carry_out())
     }
 
@@ -270,7 +270,7 @@ impl<'k> Draft<'k> {
             // Writing the head again as its own undo is harmless.
             self.changes.extend(head.map(|head| (head.clone(), head)));
         }
-        let whole = Whole::of(std::mem::take(&mut self.changes), &self.store.link);
+        let whole = Whole::of(std::mem::take(&mut self.changes), &self.store.database);
         if let Err((failure, left)) = self.store.intents.write(whole, self.deadline).await {
             self.give_back(claimed);
             return match left {
@@ -289,7 +289,7 @@ impl<'k> Draft<'k> {
 
     async fn claim(&self, claim: &Claim) -> Result<bool, Failure> {
         let is_ours = || async {
-            let found = self.store.link.decided(claim.look.clone()).await?;
+            let found = self.store.database.decided(claim.look.clone()).await?;
             let columns = found.as_ref().map_or(usize::MAX, |row: &Row| row.columns.len());
             debug_assert!(claim.expected.len() <= columns, "a claim expects columns that its look reads");
             let begins = |found: Row| {
@@ -297,7 +297,7 @@ impl<'k> Draft<'k> {
             };
             Ok(found.is_some_and(begins))
         };
-        match self.store.link.decide(&claim.mutation, self.deadline, is_ours).await {
+        match self.store.database.decide(&claim.mutation, self.deadline, is_ours).await {
             Ok(applied) => Ok(applied),
             Err(failed) => Err(failed.failure()),
         }
@@ -307,10 +307,10 @@ impl<'k> Draft<'k> {
     /// owner uses them.
     fn give_back(&self, claimed: Vec<Claim>) {
         for release in claimed.into_iter().filter_map(|claim| claim.release) {
-            let link = self.store.link.clone();
-            self.store.link.runtime().spawn(async move {
+            let database = self.store.database.clone();
+            self.store.database.runtime().spawn(async move {
                 let deadline = Instant::now() + WRITE_PATIENCE;
-                let _ = link.decide(&release, deadline, || async { Ok(false) }).await;
+                let _ = database.decide(&release, deadline, || async { Ok(false) }).await;
             });
         }
     }
@@ -318,13 +318,13 @@ impl<'k> Draft<'k> {
     /// Releases a name or credential. If that does not succeed in time it counts as free anyway: the account no longer
     /// has it.
     async fn release(&self, release: Release) {
-        let link = self.store.link.clone();
-        if release.try_on(&link, self.deadline).await {
+        let database = self.store.database.clone();
+        if release.try_on(&database, self.deadline).await {
             return;
         }
-        self.store.link.runtime().spawn(async move {
+        self.store.database.runtime().spawn(async move {
             for _ in 0..RELEASES_MAX {
-                if release.try_on(&link, Instant::now() + WRITE_PATIENCE).await {
+                if release.try_on(&database, Instant::now() + WRITE_PATIENCE).await {
                     return;
                 }
                 tokio::time::sleep(RELEASE_PAUSE).await;
@@ -334,13 +334,13 @@ impl<'k> Draft<'k> {
 }
 
 impl Release {
-    async fn try_on(&self, link: &Link, deadline: Instant) -> bool {
+    async fn try_on(&self, database: &DatabaseSession, deadline: Instant) -> bool {
         let is_free = || async {
-            let found = link.decided(self.look.clone()).await?;
+            let found = database.decided(self.look.clone()).await?;
             let found = found.and_then(|row| row.columns.into_iter().next().flatten());
             Ok(found.is_none() || (self.bearer.is_some() && found != self.bearer))
         };
-        link.decide(&self.mutation, deadline, is_free).await.is_ok()
+        database.decide(&self.mutation, deadline, is_free).await.is_ok()
     }
 }
 
@@ -360,7 +360,7 @@ async fn stored_revocations(
         for (place, &revocation) in some.iter().enumerate() {
             let store = store.clone();
             looks.spawn(async move {
-                let found = store.link.one(revocations::time_of(&revocation)).await?;
+                let found = store.database.one(revocations::time_of(&revocation)).await?;
                 Ok((place, found.map(|(time,)| revocation.at(Timestamp(time)))))
             });
         }

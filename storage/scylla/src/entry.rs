@@ -11,14 +11,14 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use crate::change_scheduler::{footprint, of_group_change, of_question};
 use crate::channel::Channel;
 use crate::cluster_store::{ClusterStore, WAITING_MAX, WRITES_MAX, Waiting};
-use crate::link::{Link, WRITE_PATIENCE};
+use crate::database::{DatabaseSession, WRITE_PATIENCE};
 use crate::queue::{Job, LaneRequest};
 
 impl ClusterStore {
     /// A store that takes writes.
-    pub fn begin(link: Arc<Link>) -> Arc<Self> {
-        let runtime = link.runtime().clone();
-        let (store, waits) = Self::new(link);
+    pub fn begin(database: Arc<DatabaseSession>) -> Arc<Self> {
+        let runtime = database.runtime().clone();
+        let (store, waits) = Self::new(database);
         let store = Arc::new(store);
         runtime.spawn(let_in(Arc::downgrade(&store), waits));
         store
@@ -138,7 +138,7 @@ impl ClusterStore {
 
     /// Waits until everything that was taken is answered.
     pub fn drain(&self) {
-        self.link.runtime().block_on(async {
+        self.database.runtime().block_on(async {
             // A write that has left the waiting room is in flight or answered.
             drop(self.waiting_room.acquire_many(WAITING_MAX as u32).await);
             drop(self.room.acquire_many(WRITES_MAX as u32).await);
@@ -176,7 +176,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let options = crate::options::ScyllaOptions::at(vec![address.to_string()]);
-        let store = ClusterStore::begin(Link::begin(options, || Timestamp(0), runtime.handle().clone()));
+        let store = ClusterStore::begin(DatabaseSession::begin(options, || Timestamp(0), runtime.handle().clone()));
         let (answers, answered) = flume::unbounded();
         let take = |number: usize, deadline| {
             let answers = answers.clone();

@@ -104,7 +104,7 @@ impl Source for &Scylla {
     fn begin(&self) -> Result<Origin, Failure> {
         let epoch = self.next_epoch()?.0;
         self.sweep_now()?;
-        Ok(Origin { source: format!("keyspace {}", self.store.link.options().keyspace), epoch, last: epoch - 1 })
+        Ok(Origin { source: format!("keyspace {}", self.store.database.options().keyspace), epoch, last: epoch - 1 })
     }
 
     /// `None`: a database would have to read everything to know its size.
@@ -180,11 +180,11 @@ impl ClusterStore {
             Pass::Messages => self.channels_after(after, RowsOf::Messages).await?,
             Pass::Heads => self.channels_after(after, RowsOf::Head).await?,
             Pass::Authored => {
-                let rows = self.link.all(authored::users_after(after, OWNERS_AT_ONCE)).await?;
+                let rows = self.database.all(authored::users_after(after, OWNERS_AT_ONCE)).await?;
                 rows.into_iter().map(|(at, user)| (at, RowsOf::Authored(UserId(user)))).collect()
             }
             Pass::Credentials => {
-                let rows = self.link.all(credentials::after(after, OWNERS_AT_ONCE)).await?;
+                let rows = self.database.all(credentials::after(after, OWNERS_AT_ONCE)).await?;
                 let credential = |row: credentials::WholeRow| {
                     let at = row.token;
                     let (credential, owner) = row.credential()?;
@@ -193,7 +193,7 @@ impl ClusterStore {
                 rows.into_iter().map(credential).collect::<Result<_, Failure>>()?
             }
             Pass::Revocations => {
-                let rows = self.link.all(revocations::after(after, OWNERS_AT_ONCE)).await?;
+                let rows = self.database.all(revocations::after(after, OWNERS_AT_ONCE)).await?;
                 let revocation = |row: revocations::TokenRow| Ok((row.token, RowsOf::Revocation(row.revocation()?)));
                 rows.into_iter().map(revocation).collect::<Result<_, Failure>>()?
             }
@@ -203,12 +203,12 @@ impl ClusterStore {
     }
 
     async fn users_after(&self, after: i64, rows_of: fn(UserId) -> RowsOf) -> Result<Vec<(i64, RowsOf)>, Failure> {
-        let rows = self.link.all(users::after(after, OWNERS_AT_ONCE)).await?;
+        let rows = self.database.all(users::after(after, OWNERS_AT_ONCE)).await?;
         Ok(rows.into_iter().map(|(at, user): (i64, Uuid)| (at, rows_of(UserId(user)))).collect())
     }
 
     async fn groups_after(&self, after: i64, rows_of: fn(GroupId) -> RowsOf) -> Result<Vec<(i64, RowsOf)>, Failure> {
-        let rows = self.link.all(groups::after(after, OWNERS_AT_ONCE)).await?;
+        let rows = self.database.all(groups::after(after, OWNERS_AT_ONCE)).await?;
         Ok(rows.into_iter().map(|(at, group): (i64, Uuid)| (at, rows_of(GroupId(group)))).collect())
     }
 
@@ -217,7 +217,7 @@ impl ClusterStore {
         after: i64,
         rows_of: fn(ChannelId) -> RowsOf,
     ) -> Result<Vec<(i64, RowsOf)>, Failure> {
-        let rows = self.link.all(channels::after(after, OWNERS_AT_ONCE)).await?;
+        let rows = self.database.all(channels::after(after, OWNERS_AT_ONCE)).await?;
         rows.into_iter().map(|(at, name): (i64, String)| Ok((at, rows_of(authored::channel(&name)?)))).collect()
     }
 
@@ -240,7 +240,7 @@ impl ClusterStore {
             RowsOf::Inbox(user) => one(self.inbox(user).await?.map(|inbox| Item::Inbox(user, inbox))),
             RowsOf::Members(group) => self.members(group, after).await,
             RowsOf::Edges(user) => {
-                let rows = self.link.all(edges::page(user, after_id.unwrap_or_default(), ROWS_AT_ONCE)).await?;
+                let rows = self.database.all(edges::page(user, after_id.unwrap_or_default(), ROWS_AT_ONCE)).await?;
                 let last = rows.last().map(|row| row.other_id.as_bytes().to_vec());
                 let edge = |row: edges::OtherRow| Ok(Item::Edge(user, UserId(row.other_id), row.edge()?));
                 Ok(some_of(rows.into_iter().map(edge).collect::<Result<_, Failure>>()?, last))
@@ -252,14 +252,14 @@ impl ClusterStore {
             }
             RowsOf::Authored(user) => {
                 let after = String::from_utf8(after).unwrap_or_default();
-                let rows = self.link.all(authored::page(user, &after, ROWS_AT_ONCE)).await?;
+                let rows = self.database.all(authored::page(user, &after, ROWS_AT_ONCE)).await?;
                 let last = rows.last().map(|(channel,)| channel.clone().into_bytes());
                 let authored = |(channel,): (String,)| Ok(Item::Authored(user, authored::channel(&channel)?));
                 Ok(some_of(rows.into_iter().map(authored).collect::<Result<_, Failure>>()?, last))
             }
             RowsOf::AccountDeletions => {
                 let after = after_id.unwrap_or_default();
-                let rows = self.link.all(account_deletions::page(after, ROWS_AT_ONCE)).await?;
+                let rows = self.database.all(account_deletions::page(after, ROWS_AT_ONCE)).await?;
                 let last = rows.last().map(|(user,)| user.as_bytes().to_vec());
                 Ok(some_of(rows.into_iter().map(|(user,)| Item::AccountDeletion(UserId(user))).collect(), last))
             }
@@ -270,7 +270,7 @@ impl ClusterStore {
                 Ok(some_of(rows.into_iter().map(Item::Message).collect(), last))
             }
             RowsOf::Head(channel) => {
-                let known = self.channels.get(&channel).known(&self.link).await?;
+                let known = self.channels.get(&channel).known(&self.database).await?;
                 one(known.head.map(|head| Item::Head(channel, head)))
             }
         }

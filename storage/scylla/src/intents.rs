@@ -24,7 +24,7 @@ use storage::record::{self, IntentPart, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
-use crate::link::{Link, UNDO_PATIENCE, WRITE_PATIENCE, by};
+use crate::database::{DatabaseSession, UNDO_PATIENCE, WRITE_PATIENCE, by};
 use crate::outcome::FailedAttempt;
 use crate::tables::intents::{self, State};
 use crate::tables::{Mutation, Statement};
@@ -44,7 +44,7 @@ const SETTLE_PAUSE: Duration = Duration::from_millis(500);
 
 /// Writes changes of several batches, and undoes those that fail.
 pub struct Intents {
-    link: Arc<Link>,
+    database: Arc<DatabaseSession>,
     slots: Slots,
 }
 
@@ -115,8 +115,8 @@ pub fn check_size(changes: &[(Mutation, Mutation)]) -> Result<(), Failure> {
 
 impl Whole {
     /// Builds a change from mutations, each paired with its undo.
-    pub fn of(changes: Vec<(Mutation, Mutation)>, link: &Link) -> Self {
-        let first = link.clock.reserve(2 * changes.len());
+    pub fn of(changes: Vec<(Mutation, Mutation)>, database: &DatabaseSession) -> Self {
+        let first = database.clock.reserve(2 * changes.len());
         Self::from(changes, first)
     }
 
@@ -147,8 +147,8 @@ impl Whole {
 
 impl Intents {
     /// No intent is written yet.
-    pub fn new(link: Arc<Link>) -> Self {
-        Self { link, slots: Slots::default() }
+    pub fn new(database: Arc<DatabaseSession>) -> Self {
+        Self { database, slots: Slots::default() }
     }
 
     /// Writes all of a change, or nothing. A failure comes with the change if it is still to be undone.
@@ -208,7 +208,7 @@ impl Intents {
     /// Retries the undo without a deadline, until it succeeds or the store is closed.
     pub async fn settle(&self, mut whole: Whole) {
         while let Err(failed) = self.take_back(&mut whole, Instant::now() + WRITE_PATIENCE).await {
-            if !failed.passing || self.link.check_open().is_err() {
+            if !failed.passing || self.database.check_open().is_err() {
                 let reason = failed.reason;
                 tracing::warn!(reason, "what the database may hold of a failed change stays there");
                 // Keep the slot, so that the intent stays and the next start finds it.
@@ -221,7 +221,7 @@ impl Intents {
     async fn write_part(&self, part: Part, deadline: Instant) -> Result<(), FailedAttempt> {
         let size = || part.mutations.iter().map(size_of_mutation).sum::<usize>();
         debug_assert!(part.mutations.len() == 1 || size() <= BATCH_BYTES_MAX, "a batch of {} bytes", size());
-        self.link.write_at(part.first, part.mutations, BatchType::Logged, deadline).await
+        self.database.write_at(part.first, part.mutations, BatchType::Logged, deadline).await
     }
 
     /// Stores the intent of a change: first its parts, and with the last of them the number of parts.
@@ -231,7 +231,7 @@ impl Intents {
         }
         let Some(slot) = &whole.slot else { return Err(FailedAttempt::silence()) };
         for rows in rows_of(slot.number, &whole.back)? {
-            self.link.write(&rows, BatchType::Unlogged, deadline).await?;
+            self.database.write(&rows, BatchType::Unlogged, deadline).await?;
         }
         whole.noted = true;
         Ok(())
@@ -239,7 +239,7 @@ impl Intents {
 
     async fn remove_intent(&self, slot: i32, deadline: Instant) -> Result<(), FailedAttempt> {
         let rows = [intents::clear(slot), intents::set(slot, 0)];
-        self.link.write(&rows, BatchType::Unlogged, deadline).await
+        self.database.write(&rows, BatchType::Unlogged, deadline).await
     }
 
     /// Undoes the changes that the last server began and did not finish.
@@ -256,11 +256,11 @@ impl Intents {
 
     async fn end_intent(&self, slot: i32) -> Result<(), Failure> {
         let deadline = || Instant::now() + WRITE_PATIENCE;
-        let found = by(deadline(), self.link.one(intents::state(slot))).await?;
+        let found = by(deadline(), self.database.one(intents::state(slot))).await?;
         let Some(State { parts: Some(parts), written_us: Some(written) }) = found else { return Ok(()) };
         // Timestamps that this server gives out from now on come after the intent's, whatever this machine's clock
         // says.
-        self.link.clock.pass(written);
+        self.database.clock.pass(written);
         if parts == 0 {
             return Ok(());
         }
@@ -277,7 +277,7 @@ impl Intents {
     async fn read_intent(&self, slot: i32, parts: i32) -> Result<Option<Vec<Part>>, Failure> {
         let (mut intent, mut back) = (None, Vec::new());
         for number in 0..parts {
-            let Some((bytes,)) = self.link.one(intents::part(slot, number)).await? else { return Ok(None) };
+            let Some((bytes,)) = self.database.one(intents::part(slot, number)).await? else { return Ok(None) };
             let part = record::decode_intent(&bytes).map_err(|damage| damaged(slot, &damage))?;
             let is_first_or_same = intent.replace(part.intent).is_none_or(|intent| intent == part.intent);
             if !is_first_or_same || (i64::from(part.part), i64::from(part.parts)) != (number.into(), parts.into()) {

@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use crate::change_scheduler::Turn;
 use crate::channel::{BucketChoice, Channel, Known, bounds_of, bytes_of, message_row, milliseconds, place_of};
 use crate::cluster_store::ClusterStore;
-use crate::link::{LOOK_PATIENCE, UNDO_PATIENCE, by, in_time};
+use crate::database::{LOOK_PATIENCE, UNDO_PATIENCE, by, in_time};
 use crate::outcome::FailedAttempt;
 use crate::queue::{Job, LaneRequest};
 use crate::tables::messages::{self, StoredMessage};
@@ -74,7 +74,7 @@ impl ClusterStore {
     pub fn begin_lanes(self: &Arc<Self>, idle: &mut Vec<Arc<Channel>>) {
         for channel in idle.drain(..) {
             let store = self.clone();
-            self.link.runtime().spawn(async move { store.drive(channel).await });
+            self.database.runtime().spawn(async move { store.drive(channel).await });
         }
     }
 
@@ -136,7 +136,7 @@ impl ClusterStore {
                 Err(refusal) => Ok(refusal),
             },
             LaneRequest::Purge { sender, ids } => self.purge(channel, sender, ids, deadline).await,
-            LaneRequest::Head => Ok(StoreReceipt::Head(by(deadline, channel.known(&self.link)).await?.head)),
+            LaneRequest::Head => Ok(StoreReceipt::Head(by(deadline, channel.known(&self.database)).await?.head)),
             LaneRequest::Newest { limit } => {
                 Ok(StoreReceipt::Newest(by(deadline, self.page(channel, PageStart::Newest, limit)).await?))
             }
@@ -157,7 +157,7 @@ impl ClusterStore {
         let Some(deadline) = messages.iter().map(|(_, _, deadline)| *deadline).min() else { return };
         let ready = self.check().and_then(|()| channel.check_settled());
         let known = match ready {
-            Ok(()) => by(deadline, channel.known(&self.link)).await,
+            Ok(()) => by(deadline, channel.known(&self.database)).await,
             Err(failure) => Err(failure),
         };
         let mut known = match known {
@@ -166,7 +166,7 @@ impl ClusterStore {
         };
         let mut messages = messages.into_iter().peekable();
         while let Some((message, answer, _)) = messages.next() {
-            let bucket = match channel.home(&self.link, &mut known, &message, self.epoch(), deadline).await {
+            let bucket = match channel.home(&self.database, &mut known, &message, self.epoch(), deadline).await {
                 Ok(bucket) => bucket,
                 Err(failure) => {
                     answer(Err(failure));
@@ -175,7 +175,7 @@ impl ClusterStore {
             };
             known.count(bucket, place_of(&message), bytes_of(&message));
             let mut batch = vec![(message, answer)];
-            let bounds = bounds_of(&self.link, &channel.id);
+            let bounds = bounds_of(&self.database, &channel.id);
             while let Some((message, answer, _)) =
                 messages.next_if(|(message, ..)| known.choose_bucket(message.id, &bounds) == BucketChoice::In(bucket))
             {
@@ -187,7 +187,7 @@ impl ClusterStore {
             channel.learn(known.clone()).await;
             let head_row = known.head_row(&channel.id, bucket);
             let (store, channel) = (self.clone(), channel.clone());
-            let timestamp = self.link.clock.reserve(batch.len() + 1);
+            let timestamp = self.database.clock.reserve(batch.len() + 1);
             // These timestamps decide, not the order of arrival at the database, so that the last head stays.
             under_way.spawn(async move {
                 store.write_batch(&channel, bucket, batch, head_row, timestamp, deadline).await;
@@ -209,11 +209,11 @@ impl ClusterStore {
     ) {
         debug_assert!(is_bounded(messages.iter().map(|(message, _)| message)), "{} messages", messages.len());
         let mut mutations: Vec<_> =
-            messages.iter().map(|(message, _)| message_row(&self.link, message, bucket)).collect();
+            messages.iter().map(|(message, _)| message_row(&self.database, message, bucket)).collect();
         mutations.extend(head_row);
         let senders: HashSet<_> = messages.iter().map(|(message, _)| message.sender).collect();
         let done = match self.note_authors(&channel.id, senders, deadline).await {
-            Ok(()) => self.link.write_at(timestamp, mutations, BatchType::Unlogged, deadline).await,
+            Ok(()) => self.database.write_at(timestamp, mutations, BatchType::Unlogged, deadline).await,
             Err(failed) => Err(FailedAttempt { nothing_done: true, ..failed }),
         };
         let done = match done {
@@ -239,10 +239,10 @@ impl ClusterStore {
     ) -> Result<(), FailedAttempt> {
         let mut writing = JoinSet::new();
         for user in users.into_iter().filter(|&user| !self.authors.has(user, channel)) {
-            let (link, channel) = (self.link.clone(), channel.clone());
+            let (database, channel) = (self.database.clone(), channel.clone());
             writing.spawn(async move {
                 let row = authored::put(user, &channel);
-                (user, link.write(&[row], BatchType::Unlogged, deadline).await)
+                (user, database.write(&[row], BatchType::Unlogged, deadline).await)
             });
         }
         let mut done = Ok(());
@@ -284,10 +284,10 @@ impl ClusterStore {
             return Ok(());
         }
         let patience = Instant::now() + UNDO_PATIENCE;
-        let undone = self.link.write(&undo, BatchType::Unlogged, patience).await;
+        let undone = self.database.write(&undo, BatchType::Unlogged, patience).await;
         if undone.is_err() {
-            let link = self.link.clone();
-            channel.settle_later(&self.link, async move { link.settle(&undo).await });
+            let database = self.database.clone();
+            channel.settle_later(&self.database, async move { database.settle(&undo).await });
             // If this server dies before the undo is written, the failed write stays.
             return Err(Failure::Unknown(failed.reason));
         }
@@ -317,9 +317,9 @@ impl ClusterStore {
     ) -> Result<StoreReceipt, Failure> {
         let mut after = before.message.clone();
         update.apply_to(&mut after);
-        self.link.clock.pass(before.written_us);
+        self.database.clock.pass(before.written_us);
         let edit = before.edit(&after);
-        let written = self.link.write(&[edit], BatchType::Unlogged, deadline).await;
+        let written = self.database.write(&[edit], BatchType::Unlogged, deadline).await;
         self.decided(channel, written, before.put_again(), || async {
             Ok(self.stored_in(channel, before.bucket, after.id).await?.is_some_and(|found| found.message == after))
         })
@@ -335,9 +335,9 @@ impl ClusterStore {
         deadline: Instant,
     ) -> Result<StoreReceipt, Failure> {
         let id = before.message.id;
-        self.link.clock.pass(before.written_us);
+        self.database.clock.pass(before.written_us);
         let delete = messages::delete(&channel.id, before.bucket, id);
-        let written = self.link.write(&[delete], BatchType::Unlogged, deadline).await;
+        let written = self.database.write(&[delete], BatchType::Unlogged, deadline).await;
         self.decided(channel, written, before.put_again(), || async {
             Ok(self.stored_in(channel, before.bucket, id).await?.is_none())
         })
@@ -386,7 +386,7 @@ impl ClusterStore {
         for bucket in theirs.chunk_by(|one, other| one.bucket == other.bucket) {
             let rows: Vec<_> =
                 bucket.iter().map(|found| messages::delete(&channel.id, found.bucket, found.message.id)).collect();
-            let written = self.link.write(&rows, BatchType::Unlogged, deadline).await;
+            let written = self.database.write(&rows, BatchType::Unlogged, deadline).await;
             // Repeating a purge is harmless, and the caller repeats it until it is done.
             written.map_err(|failed| failed.failure())?;
         }

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use storage::{ANSWER_DURATION_MAX, Failure};
 use uuid::Uuid;
 
-use crate::link::{Link, in_time};
+use crate::database::{DatabaseSession, in_time};
 use crate::tables::servers::{self, Server};
 
 /// How often a server writes its heartbeat.
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// This server's hold on its keyspace.
 pub struct Lease {
-    link: Arc<Link>,
+    database: Arc<DatabaseSession>,
     holder: Uuid,
     beat: AtomicI64,
     state: Mutex<State>,
@@ -44,8 +44,8 @@ enum State {
 
 impl Lease {
     /// A lease that this process does not hold yet, with a new random id for the holder.
-    pub fn new(link: Arc<Link>) -> Self {
-        Self { link, holder: Uuid::new_v4(), beat: AtomicI64::new(0), state: Mutex::new(State::None) }
+    pub fn new(database: Arc<DatabaseSession>) -> Self {
+        Self { database, holder: Uuid::new_v4(), beat: AtomicI64::new(0), state: Mutex::new(State::None) }
     }
 
     /// Whether this server may write.
@@ -75,8 +75,8 @@ impl Lease {
     /// Takes the keyspace, if no other server has it, and begins to write heartbeats. Returns the next epoch.
     pub async fn take(self: &Arc<Self>) -> Result<Epoch, Failure> {
         let begun = Instant::now();
-        if let Some((Some(written),)) = self.link.one(servers::written()).await? {
-            self.link.clock.pass(written);
+        if let Some((Some(written),)) = self.database.one(servers::written()).await? {
+            self.database.clock.pass(written);
         }
         let epoch = loop {
             if let Some(epoch) = self.take_keyspace().await? {
@@ -90,7 +90,7 @@ impl Lease {
         self.set(State::Held(begun.max(Instant::now() - BEAT_INTERVAL)));
         if first {
             let lease = Arc::downgrade(self);
-            self.link.runtime().spawn(async move {
+            self.database.runtime().spawn(async move {
                 while let Some(lease) = lease.upgrade() {
                     if !lease.beat().await {
                         return;
@@ -105,7 +105,7 @@ impl Lease {
 
     /// The server that has the keyspace, or had it last.
     pub async fn server(&self) -> Result<Option<Server>, Failure> {
-        self.link.decided(servers::one()).await
+        self.database.decided(servers::one()).await
     }
 
     /// Takes the keyspace and returns the next epoch; `None` if another server changed the row meanwhile.
@@ -127,7 +127,7 @@ impl Lease {
             let found = self.server().await?;
             Ok(found.is_some_and(|found| found.epoch == epoch && found.holder == holder))
         };
-        match self.link.decide(&claim, Instant::now() + PATIENCE, is_ours).await {
+        match self.database.decide(&claim, Instant::now() + PATIENCE, is_ours).await {
             Ok(true) => Ok(Some(epoch)),
             Ok(false) => Ok(None),
             Err(failed) => Err(Failure::Passing(failed.reason)),
@@ -153,7 +153,7 @@ impl Lease {
 
     /// Writes one heartbeat. Returns false if no more are needed.
     async fn beat(&self) -> bool {
-        if self.link.check_open().is_err() {
+        if self.database.check_open().is_err() {
             return false;
         }
         let begun = Instant::now();
@@ -163,12 +163,12 @@ impl Lease {
             let found = self.server().await?;
             Ok(found.is_some_and(|found| found.holder == holder && found.beat == beat))
         };
-        match self.link.decide(&mutation, begun + PATIENCE, has_been_heard).await {
+        match self.database.decide(&mutation, begun + PATIENCE, has_been_heard).await {
             Ok(true) => {
                 self.set(State::Held(begun));
                 true
             }
-            Ok(false) if self.link.check_open().is_err() => false,
+            Ok(false) if self.database.check_open().is_err() => false,
             Ok(false) => {
                 tracing::error!("another server has taken over this keyspace");
                 self.set(State::Lost);
@@ -184,7 +184,7 @@ impl Lease {
             return;
         }
         let mutation = servers::leave(self.holder);
-        let _ = self.link.decide(&mutation, Instant::now() + PATIENCE, || async { Ok(true) }).await;
+        let _ = self.database.decide(&mutation, Instant::now() + PATIENCE, || async { Ok(true) }).await;
     }
 }
 

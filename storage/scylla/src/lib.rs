@@ -17,13 +17,13 @@ mod changes;
 mod channel;
 mod clock;
 mod cluster_store;
+mod database;
 mod draft;
 mod entry;
 mod export;
 mod intents;
 mod lane;
 mod lease;
-mod link;
 mod linked_rows;
 
 pub mod options;
@@ -54,8 +54,8 @@ use storage::{Answer, Failure, Lanes, PageStart, Part, Store, Submission, Write,
 use tokio::runtime::Runtime;
 
 use cluster_store::ClusterStore;
+use database::{DatabaseSession, READ_PATIENCE};
 use draft::is_name;
-use link::{Link, READ_PATIENCE};
 use options::ScyllaOptions;
 use pages::successor;
 use tables::revocations::{self, TokenRow};
@@ -88,13 +88,13 @@ impl Scylla {
     /// clock that gives the writes their time.
     pub fn open(options: ScyllaOptions, wall: fn() -> Timestamp) -> Result<Self, Failure> {
         let runtime = runtime()?;
-        let link = Link::begin(options, wall, runtime.handle().clone());
-        Ok(Self { store: ClusterStore::begin(link), runtime: Some(runtime), until: None })
+        let database = DatabaseSession::begin(options, wall, runtime.handle().clone());
+        Ok(Self { store: ClusterStore::begin(database), runtime: Some(runtime), until: None })
     }
 
     /// How many requests were sent to the database so far.
     pub fn requests(&self) -> u64 {
-        self.store.link.requests()
+        self.store.database.requests()
     }
 
     /// Removes the remaining rows of deleted things, and waits until that is done.
@@ -103,7 +103,7 @@ impl Scylla {
     }
 
     fn wait<T>(&self, asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        self.store.link.runtime().block_on(asked)
+        self.store.database.runtime().block_on(asked)
     }
 
     /// Begins a new life: takes the keyspace, if no other server has it, undoes changes that the last life left
@@ -120,8 +120,8 @@ impl Scylla {
     fn ask<T>(&self, asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         let patience = Instant::now() + READ_PATIENCE;
         let deadline = self.until.map_or(patience, |until| until.min(patience));
-        link::in_time(deadline)?;
-        self.wait(link::by(deadline, asked))
+        database::in_time(deadline)?;
+        self.wait(database::by(deadline, asked))
     }
 
     /// Reads the single row of a look-up.
@@ -129,7 +129,7 @@ impl Scylla {
     where
         R: for<'f, 'm> scylla::deserialize::row::DeserializeRow<'f, 'm>,
     {
-        self.ask(self.store.link.one(query))
+        self.ask(self.store.database.one(query))
     }
 
     fn state_of(&self, user: UserId, other: UserId) -> Result<Option<FriendState>, Failure> {
@@ -142,7 +142,7 @@ impl Scylla {
 pub fn apply_schema(options: &ScyllaOptions, now: Timestamp) -> Result<i32, Failure> {
     let runtime = runtime()?;
     runtime.block_on(async {
-        let session = link::session(options).await?;
+        let session = database::session(options).await?;
         schema::apply(&session, options, now).await
     })
 }
@@ -160,7 +160,7 @@ fn runtime() -> Result<Runtime, Failure> {
 impl Drop for Scylla {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            let _ = self.store.link.close();
+            let _ = self.store.database.close();
             // Work in flight fails now, and its threads end before the clock that they wait by.
             self.store.drain();
             runtime.block_on(async { drop(self.store.sweeping.lock().await) });
@@ -194,7 +194,7 @@ impl Store for Scylla {
     }
 
     fn commit(&self, writes: &[Write]) -> Result<Vec<Result<Written, Failure>>, Failure> {
-        self.store.link.check_open()?;
+        self.store.database.check_open()?;
         let (answers, answered) = flume::bounded(writes.len());
         let mut written = Vec::with_capacity(writes.len());
         for (place, write) in writes.iter().enumerate() {
@@ -228,7 +228,7 @@ impl Store for Scylla {
     }
 
     fn unready(&self) -> Option<String> {
-        if !self.store.link.is_ready() {
+        if !self.store.database.is_ready() {
             return Some("the database does not answer".into());
         }
         self.store.check().err().map(|failure| failure.to_string())
@@ -237,7 +237,7 @@ impl Store for Scylla {
     fn head(&self, channel: &ChannelId) -> Result<Option<ChannelHead>, Failure> {
         let channel = self.store.channels.get(channel);
         channel.check_settled()?;
-        Ok(self.ask(channel.known(&self.store.link))?.head)
+        Ok(self.ask(channel.known(&self.store.database))?.head)
     }
 
     fn message(&self, channel: &ChannelId, message: MessageId) -> Result<Option<Message>, Failure> {
@@ -252,7 +252,7 @@ impl Store for Scylla {
         from: PageStart,
         limit: usize,
     ) -> Result<Part<Message, MessageId>, Failure> {
-        self.store.link.check_open()?;
+        self.store.database.check_open()?;
         self.ask(self.store.shared_page(channel, from, limit)).map(Part::whole)
     }
 
@@ -353,7 +353,7 @@ impl Store for Scylla {
         let (std::ops::Bound::Included(last) | std::ops::Bound::Excluded(last)) = to else {
             return Ok(Part::whole(Vec::new()));
         };
-        let rows = self.ask(self.store.link.all(friends::between(user, [first, last], limit)))?;
+        let rows = self.ask(self.store.database.all(friends::between(user, [first, last], limit)))?;
         let friends = rows.into_iter().map(|row| row.place().map(|place| (place.friend(), place)));
         Ok(Part::whole(friends.collect::<Result<_, Failure>>()?))
     }
@@ -386,17 +386,17 @@ impl Store for Scylla {
             return Ok(Vec::new());
         }
         let after = after.map_or("", ChannelId::as_str);
-        let rows = self.ask(self.store.link.all(authored::page(user, after, limit)))?;
+        let rows = self.ask(self.store.database.all(authored::page(user, after, limit)))?;
         rows.into_iter().map(|(channel,)| authored::channel(&channel)).collect()
     }
 
     fn account_deletions(&self, limit: usize) -> Result<Vec<UserId>, Failure> {
-        let rows = self.ask(self.store.link.all(account_deletions::first(limit)))?;
+        let rows = self.ask(self.store.database.all(account_deletions::first(limit)))?;
         Ok(rows.into_iter().take(limit).map(|(user,)| UserId(user)).collect())
     }
 
     fn revocations(&self) -> Result<Vec<Revocation>, Failure> {
-        let mut rows = self.ask(self.store.link.scan(revocations::all()))?;
+        let mut rows = self.ask(self.store.database.scan(revocations::all()))?;
         rows.sort_unstable();
         rows.into_iter().map(revocations::Row::revocation).collect()
     }
@@ -412,7 +412,7 @@ impl Store for Scylla {
             return Ok((Vec::new(), None));
         }
         let first = after.and_then(|place| place.0.as_slice().try_into().ok()).map_or(i64::MIN, i64::from_be_bytes);
-        let rows = self.ask(self.store.link.all(revocations::after(first, limit)))?;
+        let rows = self.ask(self.store.database.all(revocations::after(first, limit)))?;
         let last = rows.last().filter(|_| rows.len() == limit);
         let next = last.map(|row| RevocationPlace(row.token.to_be_bytes().into()));
         let mut found = rows.into_iter().map(TokenRow::revocation).collect::<Result<Vec<_>, _>>()?;
@@ -421,13 +421,13 @@ impl Store for Scylla {
     }
 
     fn close(&self) -> Result<(), Failure> {
-        self.store.link.check_open()?;
+        self.store.database.check_open()?;
         self.store.drain();
         let left: Result<(), Failure> = self.wait(async {
             self.store.lease.leave().await;
             Ok(())
         });
-        left.and(self.store.link.close())
+        left.and(self.store.database.close())
     }
 }
 

@@ -44,7 +44,7 @@ impl ClusterStore {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let known = channel.known(&self.link).await?;
+        let known = channel.known(&self.database).await?;
         let buckets = span.buckets(&known.starts);
         let (mut messages, mut next, mut at_once) = (Vec::new(), 0, 1);
         while messages.len() < limit && next < buckets.len() {
@@ -73,8 +73,8 @@ impl ClusterStore {
         }
         let mut reading = JoinSet::new();
         for (place, &bucket) in buckets.iter().enumerate() {
-            let (link, channel) = (self.link.clone(), channel.clone());
-            reading.spawn(async move { (place, read_bucket(&link, &channel.id, bucket, span, limit).await) });
+            let (database, channel) = (self.database.clone(), channel.clone());
+            reading.spawn(async move { (place, read_bucket(&database, &channel.id, bucket, span, limit).await) });
         }
         let mut pages = vec![Vec::new(); buckets.len()];
         while let Some(read) = reading.join_next().await {
@@ -85,12 +85,12 @@ impl ClusterStore {
     }
 
     async fn bucket(&self, channel: &Channel, bucket: i64, span: Span, limit: usize) -> Page {
-        read_bucket(&self.link, &channel.id, bucket, span, limit).await
+        read_bucket(&self.database, &channel.id, bucket, span, limit).await
     }
 
     /// A stored message, with what is needed to write it again.
     pub async fn stored(&self, channel: &Channel, id: MessageId) -> Result<Option<StoredMessage>, Failure> {
-        let known = channel.known(&self.link).await?;
+        let known = channel.known(&self.database).await?;
         let Some(bucket) = known.bucket_of(milliseconds(id)) else { return Ok(None) };
         self.stored_in(channel, bucket, id).await
     }
@@ -102,23 +102,23 @@ impl ClusterStore {
         bucket: i64,
         id: MessageId,
     ) -> Result<Option<StoredMessage>, Failure> {
-        let row = self.link.one(messages::one(&channel.id, bucket, id)).await?;
+        let row = self.database.one(messages::one(&channel.id, bucket, id)).await?;
         row.map(|row| row.stored(&channel.id, bucket)).transpose()
     }
 
     /// A user's account, or `None`.
     pub async fn account_row(&self, user: UserId) -> Result<Option<Account>, Failure> {
-        Ok(self.link.one(users::one(user)).await?.map(|row| row.account(user)))
+        Ok(self.database.one(users::one(user)).await?.map(|row| row.account(user)))
     }
 
     /// How many friends and edges a user has, or `None` if that was never written.
     pub async fn friend_counts(&self, user: UserId) -> Result<Option<FriendCounts>, Failure> {
-        Ok(self.link.one(friend_counts::one(user)).await?.map(friend_counts::Row::counts))
+        Ok(self.database.one(friend_counts::one(user)).await?.map(friend_counts::Row::counts))
     }
 
     /// A group, or `None`.
     pub async fn group_row(&self, group: GroupId) -> Result<Option<Group>, Failure> {
-        Ok(self.link.one(groups::one(group)).await?.map(|row| row.group(group)))
+        Ok(self.database.one(groups::one(group)).await?.map(|row| row.group(group)))
     }
 
     /// A part of a group's member list, merged from all shards.
@@ -132,8 +132,9 @@ impl ClusterStore {
     ) -> Result<Vec<RosterPlace>, Failure> {
         let mut reading = JoinSet::new();
         for shard in 0..shards {
-            let link = self.link.clone();
-            reading.spawn(async move { link.all(group_rosters::between(group, shard, [first, last], limit)).await });
+            let database = self.database.clone();
+            reading
+                .spawn(async move { database.all(group_rosters::between(group, shard, [first, last], limit)).await });
         }
         let mut places = Vec::new();
         while let Some(rows) = reading.join_next().await {
@@ -156,7 +157,7 @@ impl ClusterStore {
         last: RosterPlace,
         limit: usize,
     ) -> Result<Vec<RosterPlace>, Failure> {
-        let rows = self.link.all(user_groups::between(user, [first, last], limit)).await?;
+        let rows = self.database.all(user_groups::between(user, [first, last], limit)).await?;
         let mut places = rows.into_iter().map(user_groups::Row::place).collect::<Result<Vec<_>, _>>()?;
         debug_assert!(places.iter().all(|place| (first..=last).contains(place)), "{places:?}");
         places.sort_unstable();
@@ -205,9 +206,9 @@ impl ClusterStore {
         for (number, some) in ids.chunks(GROUPS_AT_ONCE).enumerate() {
             let mut reading = JoinSet::new();
             for (place, &group) in some.iter().enumerate() {
-                let link = self.link.clone();
+                let database = self.database.clone();
                 reading.spawn(async move {
-                    let row = link.one(groups::one(group)).await;
+                    let row = database.one(groups::one(group)).await;
                     (place, row.map(|row| row.map(|row| row.group(group))))
                 });
             }
@@ -265,10 +266,10 @@ impl ClusterStore {
         let mut reading = JoinSet::new();
         for (number, (after, waiting, ended)) in shards.iter().enumerate() {
             if waiting.is_empty() && !ended {
-                let link = self.link.clone();
+                let database = self.database.clone();
                 let from = after.clone().unwrap_or_else(|| just_before(beginning));
                 let query = group_list::page(number as i32, &from, LISTED_AT_ONCE);
-                reading.spawn(async move { (number, link.all(query).await) });
+                reading.spawn(async move { (number, database.all(query).await) });
             }
         }
         while let Some(read) = reading.join_next().await {
@@ -293,12 +294,12 @@ impl ClusterStore {
 
     /// The facts about a user's notifications as a whole, or `None` if there never was one.
     pub async fn inbox(&self, user: UserId) -> Result<Option<Inbox>, Failure> {
-        Ok(self.link.one(inboxes::one(user)).await?.map(inboxes::Row::inbox))
+        Ok(self.database.one(inboxes::one(user)).await?.map(inboxes::Row::inbox))
     }
 
     /// One notification of a user, or `None`.
     pub async fn notification(&self, user: UserId, of: NotificationId) -> Result<Option<Notification>, Failure> {
-        self.link.one(notifications::one(user, of)).await?.map(notifications::Row::notification).transpose()
+        self.database.one(notifications::one(user, of)).await?.map(notifications::Row::notification).transpose()
     }
 
     /// Notifications whose ids are greater than `after`, byte for byte, even if `after` is not an id of version 7.
@@ -311,7 +312,7 @@ impl ClusterStore {
         let after = after.map_or(Uuid::nil(), |after| after.0);
         let Some(first) = first_of_ours(after.as_u128().saturating_add(1)) else { return Ok(Vec::new()) };
         let before = Uuid::from_u128(first - 1);
-        let rows = self.link.all(notifications::page(user, before, limit)).await?;
+        let rows = self.database.all(notifications::page(user, before, limit)).await?;
         rows.into_iter().map(notifications::Row::notification).collect()
     }
 }
@@ -343,10 +344,16 @@ fn just_before(beginning: &[u8]) -> Vec<u8> {
     }
 }
 
-async fn read_bucket(link: &crate::link::Link, channel: &ChannelId, bucket: i64, span: Span, limit: usize) -> Page {
+async fn read_bucket(
+    database: &crate::database::DatabaseSession,
+    channel: &ChannelId,
+    bucket: i64,
+    span: Span,
+    limit: usize,
+) -> Page {
     let ids = [span.low, span.high].map(Uuid::from_u128);
     let page = if span.rising { messages::rising } else { messages::falling };
-    let rows = link.all(page(channel, bucket, ids, limit)).await?;
+    let rows = database.all(page(channel, bucket, ids, limit)).await?;
     rows.into_iter().map(|row| row.message(channel)).collect()
 }
 

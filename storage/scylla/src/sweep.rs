@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use crate::change_scheduler::{Footprint, Subject};
 use crate::cluster_store::ClusterStore;
+use crate::database::{WRITE_PATIENCE, by, in_time};
 use crate::draft::{Draft, Ending};
-use crate::link::{WRITE_PATIENCE, by, in_time};
 use crate::linked_rows::delete_membership;
 use crate::pages::successor;
 use crate::tables::leftovers::{self, Leftover};
@@ -37,7 +37,7 @@ impl ClusterStore {
     /// may not write any more.
     pub fn sweep(self: &Arc<Self>) {
         let store = Arc::downgrade(self);
-        self.link.runtime().spawn(async move {
+        self.database.runtime().spawn(async move {
             while let Some(store) = store.upgrade() {
                 let _one_at_a_time = store.sweeping.lock().await;
                 match store.sweep_all(false).await {
@@ -80,11 +80,11 @@ struct Sweep {
 
 impl Sweep {
     async fn all(&self) -> Result<(), Failure> {
-        let groups = by(self.until, self.store.link.all(leftovers::groups())).await?;
+        let groups = by(self.until, self.store.database.all(leftovers::groups())).await?;
         for leftover in groups.into_iter().map(leftovers::Row::group) {
             self.sweep_leftover(leftover).await?;
         }
-        let users = by(self.until, self.store.link.all(leftovers::users())).await?;
+        let users = by(self.until, self.store.database.all(leftovers::users())).await?;
         for leftover in users.into_iter().map(leftovers::Row::user) {
             self.sweep_leftover(leftover).await?;
         }
@@ -108,7 +108,7 @@ impl Sweep {
         in_time(self.until)?;
         for mutation in mutations {
             let one = std::slice::from_ref(mutation);
-            let written = self.store.link.write(one, BatchType::Unlogged, self.deadline()).await;
+            let written = self.store.database.write(one, BatchType::Unlogged, self.deadline()).await;
             written.map_err(|failed| failed.failure())?;
         }
         Ok(())
@@ -139,18 +139,18 @@ impl Sweep {
 
     async fn sweep_history(&self, channel: &ChannelId) -> Result<(), Failure> {
         let channel = self.store.channels.get(channel);
-        let known = by(self.until, channel.known(&self.store.link)).await?;
+        let known = by(self.until, channel.known(&self.store.database)).await?;
         for &bucket in known.starts.iter() {
             self.sweep_rows(&[messages::delete_bucket(&channel.id, bucket)]).await?;
         }
-        let epochs = by(self.until, self.store.link.all(channels::epochs(&channel.id))).await?;
+        let epochs = by(self.until, self.store.database.all(channels::epochs(&channel.id))).await?;
         for (epoch,) in epochs {
             self.sweep_rows(&[channels::delete_buckets(&channel.id, epoch)]).await?;
         }
         self.sweep_rows(&[channels::delete_epochs(&channel.id)]).await?;
         let release = channels::release(&channel.id);
-        let is_gone = || async { Ok(self.store.link.decided(channels::newest(&channel.id)).await?.is_none()) };
-        let gone = self.store.link.decide(&release, self.deadline(), is_gone).await;
+        let is_gone = || async { Ok(self.store.database.decided(channels::newest(&channel.id)).await?.is_none()) };
+        let gone = self.store.database.decide(&release, self.deadline(), is_gone).await;
         gone.map_err(|failed| failed.failure())?;
         channel.forget().await;
         Ok(())
@@ -174,12 +174,12 @@ impl Sweep {
             }
         }
         self.sweep_pairs(user, |after| {
-            let page = self.store.link.all(edges::page(user, after, ROWS_AT_ONCE));
+            let page = self.store.database.all(edges::page(user, after, ROWS_AT_ONCE));
             async { Ok(page.await?.into_iter().map(|row| row.other_id).collect()) }
         })
         .await?;
         self.sweep_pairs(user, |after| {
-            let page = self.store.link.all(blocked_by::page(user, after, ROWS_AT_ONCE));
+            let page = self.store.database.all(blocked_by::page(user, after, ROWS_AT_ONCE));
             async { Ok(page.await?.into_iter().map(|(other,)| other).collect()) }
         })
         .await?;

@@ -73,13 +73,13 @@ impl Target for &Scylla {
             (Table::AccountDeletions, Statement::CountAccountDeletions),
             (Table::Messages, Statement::CountMessages),
         ] {
-            note.counts.check(table, self.wait(self.store.link.count_rows(statement))?)?;
+            note.counts.check(table, self.wait(self.store.database.count_rows(statement))?)?;
         }
         // Names are derived from accounts and groups.
         for (of, statement) in
             [(Table::Accounts, Statement::CountUsernames), (Table::Groups, Statement::CountGroupNames)]
         {
-            note.counts.check(of, self.wait(self.store.link.count_rows(statement))?)?;
+            note.counts.check(of, self.wait(self.store.database.count_rows(statement))?)?;
         }
         self.wait(self.store.note_move(note))
     }
@@ -88,7 +88,7 @@ impl Target for &Scylla {
 impl ClusterStore {
     /// How far the last move into this keyspace has come.
     async fn move_noted(&self) -> Result<Option<Note>, Failure> {
-        let found = self.link.one(transfers::one()).await?;
+        let found = self.database.one(transfers::one()).await?;
         found.map(|(record,)| transfers::note(&record)).transpose()
     }
 
@@ -174,7 +174,7 @@ impl ClusterStore {
         let store = self.clone();
         under_way.spawn(async move {
             // A repeated claim is refused, because the row is there already.
-            let decided = store.link.decide(&claim, Instant::now() + PATIENCE, || async { Ok(false) }).await;
+            let decided = store.database.decide(&claim, Instant::now() + PATIENCE, || async { Ok(false) }).await;
             decided.map(|_| ()).map_err(|failed| failed.failure())
         });
         Ok(())
@@ -183,7 +183,7 @@ impl ClusterStore {
     /// Writes rows of any partitions, each on its own.
     async fn move_rows(&self, rows: Vec<Mutation>) -> Result<(), Failure> {
         for row in rows {
-            let written = self.link.write(&[row], BatchType::Unlogged, Instant::now() + PATIENCE).await;
+            let written = self.database.write(&[row], BatchType::Unlogged, Instant::now() + PATIENCE).await;
             written.map_err(|failed| failed.failure())?;
         }
         Ok(())
@@ -196,14 +196,14 @@ impl ClusterStore {
         under_way: &mut JoinSet<Result<(), Failure>>,
     ) -> Result<(), Failure> {
         let channel = self.channels.get(&messages[0].channel);
-        let mut known = channel.known(&self.link).await?;
+        let mut known = channel.known(&self.database).await?;
         let mut messages = messages.into_iter().peekable();
         while let Some(message) = messages.next() {
             let bucket =
-                channel.home(&self.link, &mut known, &message, self.epoch(), Instant::now() + PATIENCE).await?;
-            let (mut batch, mut size) = (vec![message_row(&self.link, &message, bucket)], bytes_of(&message));
+                channel.home(&self.database, &mut known, &message, self.epoch(), Instant::now() + PATIENCE).await?;
+            let (mut batch, mut size) = (vec![message_row(&self.database, &message, bucket)], bytes_of(&message));
             known.count(bucket, place_of(&message), bytes_of(&message));
-            let bounds = crate::channel::bounds_of(&self.link, &channel.id);
+            let bounds = crate::channel::bounds_of(&self.database, &channel.id);
             while batch.len() < BATCH_ROWS_MAX
                 && size < BATCH_BYTES_MAX
                 && let Some(message) = messages.next_if(|message| {
@@ -212,13 +212,13 @@ impl ClusterStore {
             {
                 known.count(bucket, place_of(&message), bytes_of(&message));
                 size += bytes_of(&message);
-                batch.push(message_row(&self.link, &message, bucket));
+                batch.push(message_row(&self.database, &message, bucket));
             }
             batch.extend(known.head_row(&channel.id, bucket));
             make_room(under_way).await?;
-            let (link, first) = (self.link.clone(), self.link.clock.reserve(batch.len()));
+            let (database, first) = (self.database.clone(), self.database.clock.reserve(batch.len()));
             under_way.spawn(async move {
-                let written = link.write_at(first, batch, BatchType::Unlogged, Instant::now() + PATIENCE).await;
+                let written = database.write_at(first, batch, BatchType::Unlogged, Instant::now() + PATIENCE).await;
                 written.map_err(|failed| failed.failure())
             });
         }
@@ -229,13 +229,13 @@ impl ClusterStore {
     /// Writes where a channel's history ends, if its newest message has been removed.
     async fn move_head_of(self: &Arc<Self>, channel: &ChannelId, head: ChannelHead) -> Result<(), Failure> {
         let channel = self.channels.get(channel);
-        let mut known = channel.known(&self.link).await?;
+        let mut known = channel.known(&self.database).await?;
         if known.head.is_some_and(|kept| kept.id >= head.id) {
             return Ok(());
         }
         if known.starts.is_empty() {
             let bucket = milliseconds(MessageId(head.id.0));
-            channel.begin_bucket(&self.link, &mut known, bucket, self.epoch(), Instant::now() + PATIENCE).await?;
+            channel.begin_bucket(&self.database, &mut known, bucket, self.epoch(), Instant::now() + PATIENCE).await?;
         }
         known.head = Some(head);
         let newest = known.starts.last().copied().unwrap_or_default();
@@ -247,7 +247,7 @@ impl ClusterStore {
     /// Ensures that the next life's epoch comes after all epochs of the source.
     async fn raise_epoch(&self, epoch: u64) -> Result<(), Failure> {
         let claim = servers::claim(epoch as i64, Uuid::nil());
-        let decided = self.link.decide(&claim, Instant::now() + PATIENCE, || async { Ok(false) }).await;
+        let decided = self.database.decide(&claim, Instant::now() + PATIENCE, || async { Ok(false) }).await;
         decided.map(|_| ()).map_err(|failed| failed.failure())
     }
 }

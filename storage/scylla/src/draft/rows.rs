@@ -44,7 +44,7 @@ impl Rows for Draft<'_> {
         if !is_name(username) {
             return Ok(None);
         }
-        let found = self.block(self.store.link.decided(usernames::owner(username)))?;
+        let found = self.block(self.store.database.decided(usernames::owner(username)))?;
         let Some((found,)) = found else { return Ok(None) };
         if self.account(UserId(found))?.is_some_and(|account| account.username == username) {
             return Ok(Some(UserId(found)));
@@ -80,7 +80,7 @@ impl Rows for Draft<'_> {
         if !is_name(&credential.ident) {
             return Ok(None);
         }
-        let found = self.block(self.store.link.decided(credentials::owner(credential)))?;
+        let found = self.block(self.store.database.decided(credentials::owner(credential)))?;
         let Some(owner) = found.map(credentials::Row::owner) else { return Ok(None) };
         if self.account(owner.user)?.is_some_and(|account| account.bears(credential)) {
             return Ok(Some(owner));
@@ -139,13 +139,16 @@ impl Rows for Draft<'_> {
         };
         let mut known = match self.known.take() {
             Some(known) => known,
-            None => self.block(channel.known(&self.store.link))?,
+            None => self.block(channel.known(&self.store.database))?,
         };
         let bucket =
-            self.block(channel.home(&self.store.link, &mut known, message, self.store.epoch(), self.deadline))?;
+            self.block(channel.home(&self.store.database, &mut known, message, self.store.epoch(), self.deadline))?;
         known.count(bucket, place_of(message), bytes_of(message));
         self.known = Some(known);
-        self.write(message_row(&self.store.link, message, bucket), messages::delete(&channel.id, bucket, message.id));
+        self.write(
+            message_row(&self.store.database, message, bucket),
+            messages::delete(&channel.id, bucket, message.id),
+        );
         let author = authored::put(message.sender, &channel.id);
         // A needless note of an author is harmless, so it is its own undo.
         self.write(author.clone(), author);
@@ -169,7 +172,7 @@ impl Rows for Draft<'_> {
         if !is_name(name) {
             return Ok(None);
         }
-        let found = self.block(self.store.link.decided(group_names::owner(name)))?;
+        let found = self.block(self.store.database.decided(group_names::owner(name)))?;
         let Some((found,)) = found else { return Ok(None) };
         if self.group(GroupId(found))?.is_some_and(|group| group.name == name) {
             return Ok(Some(GroupId(found)));

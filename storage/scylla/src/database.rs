@@ -77,7 +77,7 @@ enum State {
 }
 
 /// The database session; see the file's head.
-pub struct Link {
+pub struct DatabaseSession {
     options: ScyllaOptions,
     runtime: Handle,
     state: RwLock<State>,
@@ -94,10 +94,10 @@ struct Health {
     away: AtomicBool,
 }
 
-impl Link {
+impl DatabaseSession {
     /// Begins to connect, in the background.
     pub fn begin(options: ScyllaOptions, wall: fn() -> Timestamp, runtime: Handle) -> Arc<Self> {
-        let link = Arc::new(Self {
+        let database = Arc::new(Self {
             options,
             runtime: runtime.clone(),
             state: RwLock::new(State::Trying("no attempt has been made yet".into())),
@@ -109,8 +109,8 @@ impl Link {
             },
             requests: AtomicU64::new(0),
         });
-        runtime.spawn(connect_until_it_holds(link.clone()));
-        link
+        runtime.spawn(connect_until_it_holds(database.clone()));
+        database
     }
 
     /// The operator's settings with which this was opened.
@@ -492,36 +492,36 @@ impl Link {
     }
 }
 
-async fn connect_until_it_holds(link: Arc<Link>) {
+async fn connect_until_it_holds(database: Arc<DatabaseSession>) {
     let (mut pause, mut said) = (PAUSE_MIN, String::new());
-    while !link.is_closed() {
-        let connected = tokio::time::timeout(CONNECT_DURATION_MAX, connect(&link.options)).await;
+    while !database.is_closed() {
+        let connected = tokio::time::timeout(CONNECT_DURATION_MAX, connect(&database.options)).await;
         let reason = match connected {
             Ok(Ok(open)) => {
-                link.succeeded();
-                link.set(State::Open(Arc::new(open)));
-                return watch(link).await;
+                database.succeeded();
+                database.set(State::Open(Arc::new(open)));
+                return watch(database).await;
             }
             Ok(Err(Failure::Passing(reason))) => reason,
-            Ok(Err(failure)) => return link.set(State::Refused(failure)),
+            Ok(Err(failure)) => return database.set(State::Refused(failure)),
             Err(_) => "no node has answered in time".into(),
         };
         if said != reason {
             tracing::warn!(reason, "the database cannot be reached, trying again");
             said.clone_from(&reason);
         }
-        link.set(State::Trying(reason));
+        database.set(State::Trying(reason));
         tokio::time::sleep(pause).await;
         pause = (2 * pause).min(CONNECT_PAUSE_MAX);
     }
 }
 
-async fn watch(link: Arc<Link>) {
+async fn watch(database: Arc<DatabaseSession>) {
     let mut away = HashSet::new();
-    while !link.is_closed() {
+    while !database.is_closed() {
         tokio::time::sleep(PROBE_INTERVAL).await;
-        link.probe().await;
-        link.watch_nodes(&mut away);
+        database.probe().await;
+        database.watch_nodes(&mut away);
     }
 }
 
