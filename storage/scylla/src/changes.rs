@@ -8,7 +8,7 @@ use engine::persist::{StoreQuestion, StoreReceipt, StoreWrite};
 use storage::{Answer, Failure, QuestionAnswer, Write, Written, change};
 
 use crate::change_scheduler::{Turn, footprint};
-use crate::channel::Channel;
+use crate::channel::CachedChannel;
 use crate::cluster_store::ClusterStore;
 use crate::database::{by, in_time};
 use crate::draft::{Draft, Ending};
@@ -77,7 +77,7 @@ impl ClusterStore {
     /// Carries out a change in its channel's lane.
     pub async fn change_in_lane(
         self: &Arc<Self>,
-        channel: &Arc<Channel>,
+        channel: &Arc<CachedChannel>,
         write: Write,
         answer: Answer,
         deadline: Instant,
@@ -106,7 +106,7 @@ impl ClusterStore {
 
     async fn change(
         self: &Arc<Self>,
-        channel: Option<Arc<Channel>>,
+        channel: Option<Arc<CachedChannel>>,
         write: Write,
         deadline: Instant,
     ) -> (Result<Written, Failure>, Option<Whole>) {
@@ -144,7 +144,7 @@ impl ClusterStore {
     /// Runs on a thread that may block, because the rules read rows one by one.
     fn decide(
         self: &Arc<Self>,
-        channel: Option<Arc<Channel>>,
+        channel: Option<Arc<CachedChannel>>,
         write: &Write,
         alone: bool,
         deadline: Instant,

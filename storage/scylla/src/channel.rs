@@ -27,7 +27,7 @@ use crate::tables::messages::{self, HeadRow};
 const CHANNELS_MAX: usize = 32 * 1024;
 
 /// One channel's cached knowledge, and its lane.
-pub struct Channel {
+pub struct CachedChannel {
     pub id: ChannelId,
     /// Loaded when it is first needed. The lock is held during the load, so that it is loaded once.
     known: tokio::sync::Mutex<Option<Known>>,
@@ -150,7 +150,7 @@ pub fn milliseconds(id: MessageId) -> i64 {
     (id.0.as_u128() >> 80) as i64
 }
 
-impl Channel {
+impl CachedChannel {
     fn new(id: ChannelId) -> Self {
         Self {
             id,
@@ -206,7 +206,7 @@ impl Channel {
     }
 
     /// The bucket of a new message; begins it if needed.
-    pub async fn home(
+    pub async fn bucket_for(
         &self,
         database: &DatabaseSession,
         known: &mut Known,
@@ -374,7 +374,7 @@ pub fn bounds_of(database: &DatabaseSession, channel: &ChannelId) -> BucketBound
 
 /// The cached channels: those used lately, and all that are in use. A channel must have only one lane, so a channel in
 /// use keeps its object.
-pub struct Channels(Mutex<Generations<ChannelId, Arc<Channel>>>);
+pub struct Channels(Mutex<Generations<ChannelId, Arc<CachedChannel>>>);
 
 impl Default for Channels {
     fn default() -> Self {
@@ -384,18 +384,18 @@ impl Default for Channels {
 
 impl Channels {
     /// The channel's object. It is made if it is not cached, and stays the same as long as it is in use.
-    pub fn get(&self, id: &ChannelId) -> Arc<Channel> {
+    pub fn get(&self, id: &ChannelId) -> Arc<CachedChannel> {
         let mut channels = self.0.lock();
         if let Some(channel) = channels.get(id) {
             return channel.clone();
         }
-        let channel = Arc::new(Channel::new(id.clone()));
+        let channel = Arc::new(CachedChannel::new(id.clone()));
         channels.insert(id.clone(), channel.clone());
         channel
     }
 }
 
-fn in_use(channel: &Arc<Channel>) -> bool {
+fn in_use(channel: &Arc<CachedChannel>) -> bool {
     Arc::strong_count(channel) > 1 || channel.unsettled.load(Ordering::Acquire) > 0 || channel.queue.lock().running
 }
 

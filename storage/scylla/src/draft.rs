@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::change_scheduler::{Footprint, Subject};
-use crate::channel::{Channel, Known};
+use crate::channel::{CachedChannel, Known};
 use crate::cluster_store::ClusterStore;
 use crate::database::{DatabaseSession, WRITE_PATIENCE, by};
 use crate::intents::{self, Whole};
@@ -80,7 +80,7 @@ type Seen<K, V> = RefCell<HashMap<K, Option<V>>>;
 /// See the file's head.
 pub struct Draft<'k> {
     store: &'k Arc<ClusterStore>,
-    channel: Option<Arc<Channel>>,
+    channel: Option<Arc<CachedChannel>>,
     footprint: Footprint,
     alone: bool,
     deadline: Instant,
@@ -105,7 +105,7 @@ impl<'k> Draft<'k> {
     /// A draft without changes. The change must be decided by the deadline.
     pub fn new(
         store: &'k Arc<ClusterStore>,
-        channel: Option<Arc<Channel>>,
+        channel: Option<Arc<CachedChannel>>,
         footprint: Footprint,
         alone: bool,
         deadline: Instant,

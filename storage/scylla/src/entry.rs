@@ -9,7 +9,7 @@ use storage::{Answer, Failure, QuestionAnswer, Submission, Write, Written};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::change_scheduler::{footprint, of_group_change, of_question};
-use crate::channel::Channel;
+use crate::channel::CachedChannel;
 use crate::cluster_store::{ClusterStore, WAITING_MAX, WRITES_MAX, Waiting};
 use crate::database::{DatabaseSession, WRITE_PATIENCE};
 use crate::queue::{Job, LaneRequest};
@@ -60,7 +60,7 @@ impl ClusterStore {
         submission: Submission,
         deadline: Instant,
         room: OwnedSemaphorePermit,
-        idle: &mut Vec<Arc<Channel>>,
+        idle: &mut Vec<Arc<CachedChannel>>,
     ) {
         match submission {
             Submission::Write(write, answer) => {
@@ -89,7 +89,7 @@ impl ClusterStore {
         write: StoreWrite,
         answer: Answer,
         deadline: Instant,
-        idle: &mut Vec<Arc<Channel>>,
+        idle: &mut Vec<Arc<CachedChannel>>,
     ) {
         let (channel, request) = match write {
             StoreWrite::Insert(message) => {
@@ -118,7 +118,7 @@ impl ClusterStore {
         question: StoreQuestion,
         answer: QuestionAnswer,
         deadline: Instant,
-        idle: &mut Vec<Arc<Channel>>,
+        idle: &mut Vec<Arc<CachedChannel>>,
     ) {
         let (channel, request) = match question {
             StoreQuestion::Head { channel } => (channel, LaneRequest::Head),

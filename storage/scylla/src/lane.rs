@@ -23,7 +23,7 @@ use storage::{Answer, Failure, PageStart, QuestionAnswer, Write, Written};
 use tokio::task::JoinSet;
 
 use crate::change_scheduler::Turn;
-use crate::channel::{BucketChoice, Channel, Known, bounds_of, bytes_of, message_row, milliseconds, place_of};
+use crate::channel::{BucketChoice, CachedChannel, Known, bounds_of, bytes_of, message_row, milliseconds, place_of};
 use crate::cluster_store::ClusterStore;
 use crate::database::{LOOK_PATIENCE, UNDO_PATIENCE, by, in_time};
 use crate::outcome::FailedAttempt;
@@ -58,7 +58,7 @@ impl ClusterStore {
     /// Puts a job into a channel's lane. Returns the channel if no task drives its lane: the caller must then start
     /// one.
     #[must_use]
-    pub fn enter_lane(&self, channel: &ChannelId, job: Job) -> Option<Arc<Channel>> {
+    pub fn enter_lane(&self, channel: &ChannelId, job: Job) -> Option<Arc<CachedChannel>> {
         let channel = self.channels.get(channel);
         let mut queue = channel.queue.lock();
         queue.jobs.push_back(job);
@@ -71,14 +71,14 @@ impl ClusterStore {
     }
 
     /// Starts a task for each lane that [`Self::enter_lane`] returned, and empties the list.
-    pub fn begin_lanes(self: &Arc<Self>, idle: &mut Vec<Arc<Channel>>) {
+    pub fn begin_lanes(self: &Arc<Self>, idle: &mut Vec<Arc<CachedChannel>>) {
         for channel in idle.drain(..) {
             let store = self.clone();
             self.database.runtime().spawn(async move { store.drive(channel).await });
         }
     }
 
-    async fn drive(self: Arc<Self>, channel: Arc<Channel>) {
+    async fn drive(self: Arc<Self>, channel: Arc<CachedChannel>) {
         let mut under_way = JoinSet::new();
         let mut left = Instant::now();
         loop {
@@ -106,7 +106,7 @@ impl ClusterStore {
 
     async fn do_request(
         self: &Arc<Self>,
-        channel: &Arc<Channel>,
+        channel: &Arc<CachedChannel>,
         request: LaneRequest,
         answer: QuestionAnswer,
         deadline: Instant,
@@ -122,7 +122,7 @@ impl ClusterStore {
 
     async fn carry_out(
         self: &Arc<Self>,
-        channel: &Arc<Channel>,
+        channel: &Arc<CachedChannel>,
         request: LaneRequest,
         deadline: Instant,
     ) -> Result<StoreReceipt, Failure> {
@@ -146,7 +146,7 @@ impl ClusterStore {
     /// Assigns messages to their buckets, and sends a batch for each run of messages in one bucket.
     async fn insert(
         self: &Arc<Self>,
-        channel: &Arc<Channel>,
+        channel: &Arc<CachedChannel>,
         messages: Vec<(Message, Answer, Instant)>,
         under_way: &mut JoinSet<()>,
     ) {
@@ -166,7 +166,7 @@ impl ClusterStore {
         };
         let mut messages = messages.into_iter().peekable();
         while let Some((message, answer, _)) = messages.next() {
-            let bucket = match channel.home(&self.database, &mut known, &message, self.epoch(), deadline).await {
+            let bucket = match channel.bucket_for(&self.database, &mut known, &message, self.epoch(), deadline).await {
                 Ok(bucket) => bucket,
                 Err(failure) => {
                     answer(Err(failure));
@@ -200,7 +200,7 @@ impl ClusterStore {
 
     async fn write_batch(
         self: &Arc<Self>,
-        channel: &Arc<Channel>,
+        channel: &Arc<CachedChannel>,
         bucket: i64,
         messages: Vec<(Message, Answer)>,
         head_row: Option<Mutation>,
@@ -259,7 +259,7 @@ impl ClusterStore {
     }
 
     /// Whether all of these messages are stored.
-    async fn has_all(&self, channel: &Channel, bucket: i64, ids: &HashSet<MessageId>) -> Result<bool, Failure> {
+    async fn has_all(&self, channel: &CachedChannel, bucket: i64, ids: &HashSet<MessageId>) -> Result<bool, Failure> {
         for &id in ids {
             if self.stored_in(channel, bucket, id).await?.is_none() {
                 return Ok(false);
@@ -272,7 +272,7 @@ impl ClusterStore {
     /// out, takes it back; until that has succeeded, the channel waits.
     async fn resolve<F>(
         self: &Arc<Self>,
-        channel: &Arc<Channel>,
+        channel: &Arc<CachedChannel>,
         failed: FailedAttempt,
         undo: Vec<Mutation>,
         is_done: impl Fn() -> F + Sync,
@@ -297,7 +297,7 @@ impl ClusterStore {
     /// The stored message, if this sender may change it; otherwise the receipt that says why not.
     async fn own_message(
         &self,
-        channel: &Channel,
+        channel: &CachedChannel,
         id: MessageId,
         sender: UserId,
         deadline: Instant,
@@ -310,7 +310,7 @@ impl ClusterStore {
     /// Replaces the text of a message with the update's.
     async fn update(
         self: &Arc<Self>,
-        channel: &Arc<Channel>,
+        channel: &Arc<CachedChannel>,
         before: StoredMessage,
         update: UpdateMessage,
         deadline: Instant,
@@ -330,7 +330,7 @@ impl ClusterStore {
     /// Deletes a message.
     async fn remove(
         self: &Arc<Self>,
-        channel: &Arc<Channel>,
+        channel: &Arc<CachedChannel>,
         before: StoredMessage,
         deadline: Instant,
     ) -> Result<StoreReceipt, Failure> {
@@ -349,7 +349,7 @@ impl ClusterStore {
     /// restored to `before`.
     async fn decided<F>(
         self: &Arc<Self>,
-        channel: &Arc<Channel>,
+        channel: &Arc<CachedChannel>,
         written: Result<(), FailedAttempt>,
         before: Mutation,
         is_done: impl Fn() -> F + Sync,
@@ -365,7 +365,7 @@ impl ClusterStore {
 
     async fn purge(
         self: &Arc<Self>,
-        channel: &Arc<Channel>,
+        channel: &Arc<CachedChannel>,
         sender: UserId,
         ids: Vec<MessageId>,
         deadline: Instant,
@@ -395,7 +395,7 @@ impl ClusterStore {
 }
 
 /// Waits a little for more messages to join the next batch, if any job waits already.
-async fn linger(channel: &Channel, duration: Duration) {
+async fn linger(channel: &CachedChannel, duration: Duration) {
     let waits = || !channel.queue.lock().jobs.is_empty();
     if duration >= LINGER_MIN && waits() {
         let _ = tokio::time::timeout(duration, channel.full.notified()).await;
@@ -404,7 +404,7 @@ async fn linger(channel: &Channel, duration: Duration) {
 
 /// Takes as many messages as fit one batch, or one job of another kind. Marks the lane as not running when there is
 /// nothing left and nothing in flight.
-fn next(channel: &Channel, under_way: usize) -> Next {
+fn next(channel: &CachedChannel, under_way: usize) -> Next {
     let mut queue = channel.queue.lock();
     let is_message = |job: &Job| matches!(job, Job::Insert(..));
     let may_leave = under_way == 0 || (under_way < BATCHES_MAX && queue.jobs.len() >= BATCH_ROWS_MAX);

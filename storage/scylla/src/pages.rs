@@ -14,7 +14,7 @@ use storage::{Failure, PageStart};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::channel::{Channel, milliseconds};
+use crate::channel::{CachedChannel, milliseconds};
 use crate::cluster_store::ClusterStore;
 use crate::sharing::Page;
 use crate::tables::group_list::{self, Entry};
@@ -39,7 +39,7 @@ impl ClusterStore {
     }
 
     /// Reads bucket after bucket from the place on, and doubles the number of buckets that are read at once.
-    pub async fn page(&self, channel: &Arc<Channel>, from: PageStart, limit: usize) -> Page {
+    pub async fn page(&self, channel: &Arc<CachedChannel>, from: PageStart, limit: usize) -> Page {
         let Some(span) = Span::of(from) else { return Ok(Vec::new()) };
         if limit == 0 {
             return Ok(Vec::new());
@@ -63,7 +63,7 @@ impl ClusterStore {
     /// A page of each of these buckets, in their order.
     async fn buckets(
         &self,
-        channel: &Arc<Channel>,
+        channel: &Arc<CachedChannel>,
         buckets: &[i64],
         span: Span,
         limit: usize,
@@ -84,12 +84,12 @@ impl ClusterStore {
         Ok(pages)
     }
 
-    async fn bucket(&self, channel: &Channel, bucket: i64, span: Span, limit: usize) -> Page {
+    async fn bucket(&self, channel: &CachedChannel, bucket: i64, span: Span, limit: usize) -> Page {
         read_bucket(&self.database, &channel.id, bucket, span, limit).await
     }
 
     /// A stored message, with what is needed to write it again.
-    pub async fn stored(&self, channel: &Channel, id: MessageId) -> Result<Option<StoredMessage>, Failure> {
+    pub async fn stored(&self, channel: &CachedChannel, id: MessageId) -> Result<Option<StoredMessage>, Failure> {
         let known = channel.known(&self.database).await?;
         let Some(bucket) = known.bucket_of(milliseconds(id)) else { return Ok(None) };
         self.stored_in(channel, bucket, id).await
@@ -98,7 +98,7 @@ impl ClusterStore {
     /// One message in the given bucket, or `None` if it is not there.
     pub async fn stored_in(
         &self,
-        channel: &Channel,
+        channel: &CachedChannel,
         bucket: i64,
         id: MessageId,
     ) -> Result<Option<StoredMessage>, Failure> {

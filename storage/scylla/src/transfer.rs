@@ -199,8 +199,9 @@ impl ClusterStore {
         let mut known = channel.known(&self.database).await?;
         let mut messages = messages.into_iter().peekable();
         while let Some(message) = messages.next() {
-            let bucket =
-                channel.home(&self.database, &mut known, &message, self.epoch(), Instant::now() + PATIENCE).await?;
+            let bucket = channel
+                .bucket_for(&self.database, &mut known, &message, self.epoch(), Instant::now() + PATIENCE)
+                .await?;
             let (mut batch, mut size) = (vec![message_row(&self.database, &message, bucket)], bytes_of(&message));
             known.count(bucket, place_of(&message), bytes_of(&message));
             let bounds = crate::channel::bounds_of(&self.database, &channel.id);

@@ -141,8 +141,13 @@ impl Rows for Draft<'_> {
             Some(known) => known,
             None => self.block(channel.known(&self.store.database))?,
         };
-        let bucket =
-            self.block(channel.home(&self.store.database, &mut known, message, self.store.epoch(), self.deadline))?;
+        let bucket = self.block(channel.bucket_for(
+            &self.store.database,
+            &mut known,
+            message,
+            self.store.epoch(),
+            self.deadline,
+        ))?;
         known.count(bucket, place_of(message), bytes_of(message));
         self.known = Some(known);
         self.write(
