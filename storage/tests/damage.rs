@@ -57,7 +57,7 @@ fn copy(from: &Path, to: &Path) {
 /// A store in a directory that only this test uses.
 struct Kept(Embedded);
 
-impl Keeper for Kept {
+impl StoreUnderTest for Kept {
     fn begin() -> Self {
         panic!("it is there already")
     }
@@ -89,7 +89,7 @@ fn written_store() -> TempDir {
     world.relate(FriendAct::Add, 1, &[2, 3]);
     world.relate(FriendAct::Block, 1, &[4]);
     world.write(Write::DeleteAccount { user: user(40), time: Timestamp(1) });
-    let Kept(store) = world.keeper;
+    let Kept(store) = world.tested;
     store.close().unwrap();
     drop(store);
     drop(open(&directory));

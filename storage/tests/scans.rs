@@ -346,7 +346,7 @@ fn the_messages_of_who_said_a_word_in_a_large_room() {
     assert_eq!(found.len(), 60_000 - 2);
     assert!(read <= 62_000, "{read} rows: each once");
     assert_eq!(own_messages(world.store(), 3), (vec![], 0));
-    world.keeper.reopen();
+    world.tested.reopen();
     commit(world.store(), &[insert(&room("lobby"), 60_001, 2), insert(&room("lobby"), 60_002, 1)]);
     assert_eq!(own_messages(world.store(), 2).0, [20_001, 55_000, 60_001]);
     let removes: Vec<_> = (20_002..54_000).map(|number| remove(&room("lobby"), number, 1)).collect();

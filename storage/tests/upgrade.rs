@@ -302,7 +302,7 @@ fn messages_from_before_and_after_an_upgrade_of_format_3_are_found() {
 /// A store in an upgraded directory.
 struct Upgraded(Embedded);
 
-impl Keeper for Upgraded {
+impl StoreUnderTest for Upgraded {
     fn begin() -> Self {
         panic!("it is there already")
     }

@@ -136,12 +136,12 @@ type Making = Box<dyn FnOnce() -> (Gather, Vec<Task<()>>) + Send>;
 /// Starts shards on one core, so that they have to wait for each other.
 fn start_shards(makings: Vec<Making>) -> (Running, Vec<Arc<Seen>>, Vec<StoreQueueServer>) {
     let mut watching = Vec::new();
-    let mut keepers = Vec::new();
+    let mut servers = Vec::new();
     let parts = makings.into_iter().map(|making| {
         let seen = Arc::new(Seen::default());
-        let (store, keeper) = store_queue(STORE_REQUESTS_MAX, flume::bounded(1).0);
+        let (store, server) = store_queue(STORE_REQUESTS_MAX, flume::bounded(1).0);
         watching.push(seen.clone());
-        keepers.push(keeper);
+        servers.push(server);
         let sockets = move |_| {
             let (gather, tasks) = making();
             Played { seen, gather, _tasks: tasks }
@@ -149,12 +149,12 @@ fn start_shards(makings: Vec<Making>) -> (Running, Vec<Arc<Seen>>, Vec<StoreQueu
         Part { core: a_core(), store, seed: 7, sockets }
     });
     let running = start(Epoch(1), Rules::default(), parts.collect()).expect("shards start");
-    (running, watching, keepers)
+    (running, watching, servers)
 }
 
 fn start_one(making: Making) -> (Running, Arc<Seen>, StoreQueueServer) {
-    let (running, mut watching, mut keepers) = start_shards(vec![making]);
-    (running, watching.remove(0), keepers.remove(0))
+    let (running, mut watching, mut servers) = start_shards(vec![making]);
+    (running, watching.remove(0), servers.remove(0))
 }
 
 /// A core this process may use.
@@ -206,9 +206,9 @@ fn receipt_of(request: &StoreRequest) -> StoreReceipt {
 }
 
 /// Answers every request of a shard to the store, until the shard ends.
-fn keep(keeper: &StoreQueueServer) {
-    for (ticket, request) in &keeper.requests {
-        keeper.receipts.send((ticket, Ok(receipt_of(&request)))).expect("room");
+fn serve(server: &StoreQueueServer) {
+    for (ticket, request) in &server.requests {
+        server.receipts.send((ticket, Ok(receipt_of(&request)))).expect("room");
     }
 }
 
@@ -274,7 +274,7 @@ fn a_receipt_is_seen_at_once_while_a_pass_is_under_way() {
         let mut handed = None;
         let (mut turns, mut answered, mut sent, mut written) = (0u64, 0u64, 0u64, 0);
         let gather: Gather = Box::new(move |shard, now, _| {
-            let (keeper, seen) =
+            let (server, seen) =
                 handed.get_or_insert_with(|| handed_over.recv_timeout(DEADLINE).expect("the test hands it over"));
             turns += 1;
             if turns == 1 {
@@ -288,10 +288,10 @@ fn a_receipt_is_seen_at_once_while_a_pass_is_under_way() {
                 sent += 1;
                 ask(shard, 0, send("lobby"), now);
             }
-            if let Ok((ticket, request)) = keeper.requests.try_recv() {
+            if let Ok((ticket, request)) = server.requests.try_recv() {
                 // The answer comes from another thread, as the store's answers do, but it is certain to be there before
                 // the next turn.
-                let (receipts, receipt) = (keeper.receipts.clone(), Ok(receipt_of(&request)));
+                let (receipts, receipt) = (server.receipts.clone(), Ok(receipt_of(&request)));
                 let answering = std::thread::spawn(move || receipts.send((ticket, receipt)).expect("room"));
                 answering.join().expect("it ends");
                 answered += 1;
@@ -305,8 +305,8 @@ fn a_receipt_is_seen_at_once_while_a_pass_is_under_way() {
         });
         (gather, Vec::new())
     });
-    let (running, seen, keeper) = start_one(making);
-    hand.send((keeper, seen)).expect("the shard takes it");
+    let (running, seen, server) = start_one(making);
+    hand.send((server, seen)).expect("the shard takes it");
     let (turns, answered) = result.recv_timeout(DEADLINE).expect("the messages are acknowledged");
     assert_eq!(answered, MESSAGES + 1);
     assert!(turns < 8 * MESSAGES, "{turns} turns for {MESSAGES} messages");
@@ -327,13 +327,13 @@ fn a_parcel_is_seen_within_few_turns_while_a_pass_is_under_way() {
         let mut handed = None;
         let (mut since, mut waits) = (None, Vec::new());
         let gather: Gather = Box::new(move |_, _, _| {
-            let keeper =
+            let server =
                 handed.get_or_insert_with(|| handed_over.recv_timeout(DEADLINE).expect("the test hands it over"));
             let mut arrived = false;
-            for (ticket, request) in keeper.requests.try_iter() {
+            for (ticket, request) in server.requests.try_iter() {
                 // This is an owner's first request to the store about a new room.
                 arrived |= matches!(request, StoreRequest::Question(StoreQuestion::Head { .. }));
-                keeper.receipts.send((ticket, Ok(receipt_of(&request)))).expect("room");
+                server.receipts.send((ticket, Ok(receipt_of(&request)))).expect("room");
             }
             since = match since {
                 Some(turns) if arrived || turns > 1_000_000 => {
@@ -380,8 +380,8 @@ fn a_parcel_is_seen_within_few_turns_while_a_pass_is_under_way() {
         });
         (gather, Vec::new())
     });
-    let (running, _, mut keepers) = start_shards(vec![busy, asking]);
-    hand.send(keepers.remove(0)).expect("the shard takes it");
+    let (running, _, mut servers) = start_shards(vec![busy, asking]);
+    hand.send(servers.remove(0)).expect("the shard takes it");
     let waits: Vec<u64> = result.recv_timeout(DEADLINE).expect("the parcels come");
     assert!(waits.iter().all(|&turns| turns <= TURNS_MAX), "turns until a parcel was seen: {waits:?}");
     running.stop().expect("the shards stop");
@@ -441,9 +441,9 @@ fn a_shard_at_rest_wakes_for_sockets_parcels_and_receipts() {
         (gather, Vec::new())
     });
     let owning: Making = Box::new(|| (Box::new(|_, _, _| false), Vec::new()));
-    let (running, seen, keepers) = start_shards(vec![asking, owning]);
+    let (running, seen, servers) = start_shards(vec![asking, owning]);
     assert!(ready.set(seen[0].clone()).is_ok());
-    let (requester, owner, keeper) = (&seen[0], &seen[1], &keepers[1]);
+    let (requester, owner, server) = (&seen[0], &seen[1], &servers[1]);
     let ticks = || requester.ticks.load(SeqCst) + owner.ticks.load(SeqCst);
     let (mut by_sockets_and_parcel, mut by_receipt, mut by_batch) = (0, 0, 0);
     for _ in 0..ROUNDS {
@@ -451,19 +451,19 @@ fn a_shard_at_rest_wakes_for_sockets_parcels_and_receipts() {
         requester.wait_for_rest();
         let before = ticks();
         requester.make_ready();
-        let (ticket, request) = keeper.requests.recv_timeout(DEADLINE).expect("the parcel comes");
+        let (ticket, request) = server.requests.recv_timeout(DEADLINE).expect("the parcel comes");
         by_sockets_and_parcel += usize::from(ticks() == before);
 
         owner.wait_for_rest();
         let before = ticks();
-        keeper.receipts.send((ticket, Ok(receipt_of(&request)))).expect("the shard listens");
-        let (ticket, request) = keeper.requests.recv_timeout(DEADLINE).expect("the receipt is seen");
+        server.receipts.send((ticket, Ok(receipt_of(&request)))).expect("the shard listens");
+        let (ticket, request) = server.requests.recv_timeout(DEADLINE).expect("the receipt is seen");
         by_receipt += usize::from(ticks() == before);
 
         owner.wait_for_rest();
         requester.wait_for_rest();
         let (before, written) = (ticks(), requester.written.load(SeqCst));
-        keeper.receipts.send((ticket, Ok(receipt_of(&request)))).expect("the shard listens");
+        server.receipts.send((ticket, Ok(receipt_of(&request)))).expect("the shard listens");
         requester.wait("the answer is written", |seen| seen.written.load(SeqCst) > written);
         by_batch += usize::from(ticks() == before);
     }
@@ -537,14 +537,14 @@ fn sockets_are_not_read_while_a_ring_is_full_and_go_on_after() {
         });
         (gather, Vec::new())
     });
-    let (running, seen, keepers) = start_shards(vec![asking, owning]);
-    let keeping: Vec<_> = keepers.into_iter().map(|keeper| std::thread::spawn(move || keep(&keeper))).collect();
+    let (running, seen, servers) = start_shards(vec![asking, owning]);
+    let serving: Vec<_> = servers.into_iter().map(|server| std::thread::spawn(move || serve(&server))).collect();
     seen[0].wait("sockets are not read", |_| off_turns.load(SeqCst) > TURNS);
     assert!(!on_again.load(SeqCst), "they are read although the ring is full");
     stuck.store(false, SeqCst);
     seen[0].wait("sockets are read again", |_| on_again.load(SeqCst));
     running.stop().expect("the shards stop");
-    keeping.into_iter().for_each(|keeping| keeping.join().expect("the store ends"));
+    serving.into_iter().for_each(|serving| serving.join().expect("the store ends"));
 }
 
 #[test]

@@ -40,26 +40,26 @@ fn walk(store: &dyn Store, channel: &ChannelId, limit: usize, rising: bool) -> V
 fn pages_cross_every_border_with_every_limit() {
     with_node(|| {
         const COUNT: u32 = 37;
-        let (model, mut keeper) = (Memory::new(), OnCql::begin_with(SMALL));
+        let (model, mut tested) = (Memory::new(), OnCql::begin_with(SMALL));
         let lobby = room("lobby");
         // One by one, so that the counts that close buckets come from the database.
         for number in 1..=COUNT {
             if number == 13 || number == 25 {
-                keeper.reopen();
+                tested.reopen();
             }
-            for store in [&model as &dyn Store, keeper.store()] {
+            for store in [&model as &dyn Store, tested.store()] {
                 commit(store, &[insert(&lobby, number, 7)]);
             }
         }
-        assert_eq!(keeper.count("SELECT bucket FROM channel_buckets"), COUNT.div_ceil(5) as usize);
+        assert_eq!(tested.count("SELECT bucket FROM channel_buckets"), COUNT.div_ceil(5) as usize);
         // All messages of one bucket, the first or last messages of others, and the newest of all.
         for number in [6, 7, 8, 9, 10, 15, 16, 31, COUNT] {
-            for store in [&model as &dyn Store, keeper.store()] {
+            for store in [&model as &dyn Store, tested.store()] {
                 commit(store, &[remove(&lobby, number, 7)]);
             }
         }
         for reopened in [false, true] {
-            let store = keeper.store();
+            let store = tested.store();
             let all = walk(&model, &lobby, 100, true);
             for limit in 1..=COUNT as usize + 1 {
                 assert_eq!(walk(store, &lobby, limit, true), all, "rising, {limit}, {reopened}");
@@ -74,7 +74,7 @@ fn pages_cross_every_border_with_every_limit() {
                 }
             }
             assert_eq!(store.head(&lobby), model.head(&lobby));
-            keeper.reopen();
+            tested.reopen();
         }
     });
 }
@@ -82,15 +82,15 @@ fn pages_cross_every_border_with_every_limit() {
 #[test]
 fn a_run_of_messages_is_divided_among_buckets() {
     with_node(|| {
-        let keeper = OnCql::begin_with(SMALL);
+        let tested = OnCql::begin_with(SMALL);
         let lobby = room("lobby");
         let all: Vec<_> = (1..=300).map(|number| insert(&lobby, number, 7)).collect();
-        commit(keeper.store(), &all);
-        assert_eq!(walk(keeper.store(), &lobby, 100, true), (1..=300).collect::<Vec<_>>());
-        assert_eq!(keeper.count("SELECT bucket FROM channel_buckets"), 60);
-        for bucket in keeper.numbers("SELECT bucket FROM channel_buckets") {
+        commit(tested.store(), &all);
+        assert_eq!(walk(tested.store(), &lobby, 100, true), (1..=300).collect::<Vec<_>>());
+        assert_eq!(tested.count("SELECT bucket FROM channel_buckets"), 60);
+        for bucket in tested.numbers("SELECT bucket FROM channel_buckets") {
             let rows = format!("SELECT message_id FROM messages WHERE channel_id = '2...lobby' AND bucket = {bucket}");
-            assert_eq!(keeper.count(&rows), 5);
+            assert_eq!(tested.count(&rows), 5);
         }
     });
 }
@@ -98,29 +98,29 @@ fn a_run_of_messages_is_divided_among_buckets() {
 #[test]
 fn what_comes_together_leaves_together() {
     with_node(|| {
-        let keeper = OnCql::begin_with(BucketBounds::default());
+        let tested = OnCql::begin_with(BucketBounds::default());
         let lobby = room("lobby");
         // After this the channel and its only author are cached.
-        commit(keeper.store(), &[insert(&lobby, 1, 7)]);
+        commit(tested.store(), &[insert(&lobby, 1, 7)]);
         let requests_for = |numbers: std::ops::RangeInclusive<u32>| {
-            let before = keeper.scylla().requests();
+            let before = tested.scylla().requests();
             let (answers, answered) = flume::unbounded();
             let burst = numbers.clone().map(|number| {
                 let answers = answers.clone();
                 let answer: Answer = Box::new(move |done| answers.send(done).unwrap());
                 Submission::Write(insert(&lobby, number, 7), answer)
             });
-            keeper.store().lanes().unwrap().take(burst.collect());
+            tested.store().lanes().unwrap().take(burst.collect());
             for _ in numbers {
                 answered.recv().unwrap().unwrap();
             }
-            keeper.scylla().requests() - before
+            tested.scylla().requests() - before
         };
         assert_eq!(requests_for(2..=2), 1);
         assert_eq!(requests_for(3..=101), 1);
         // A batch has 128 messages at most.
         assert_eq!(requests_for(102..=401), 3);
-        assert_eq!(walk(keeper.store(), &lobby, 100, true), (1..=401).collect::<Vec<_>>());
+        assert_eq!(walk(tested.store(), &lobby, 100, true), (1..=401).collect::<Vec<_>>());
     });
 }
 
@@ -134,112 +134,112 @@ fn old(channel: &ChannelId, years: u64, sequence: u64) -> Write {
 #[test]
 fn a_sparse_channel_is_read_with_a_handful_of_queries() {
     with_node(|| {
-        let mut keeper = OnCql::begin_with(BucketBounds::default());
+        let mut tested = OnCql::begin_with(BucketBounds::default());
         let (quiet, sparse) = (room("quiet"), room("sparse"));
-        commit(keeper.store(), &[old(&quiet, 1, 1)]);
-        commit(keeper.store(), &[old(&sparse, 5, 1), old(&sparse, 3, 2), old(&sparse, 1, 3)]);
-        let asked = |keeper: &OnCql, channel: &ChannelId, expected: usize| {
-            let before = keeper.scylla().requests();
-            assert_eq!(keeper.store().messages(channel, PageStart::Newest, 100).unwrap().len(), expected);
-            keeper.scylla().requests() - before
+        commit(tested.store(), &[old(&quiet, 1, 1)]);
+        commit(tested.store(), &[old(&sparse, 5, 1), old(&sparse, 3, 2), old(&sparse, 1, 3)]);
+        let asked = |tested: &OnCql, channel: &ChannelId, expected: usize| {
+            let before = tested.scylla().requests();
+            assert_eq!(tested.store().messages(channel, PageStart::Newest, 100).unwrap().len(), expected);
+            tested.scylla().requests() - before
         };
-        keeper.reopen();
+        tested.reopen();
         // Four requests: the epochs, the buckets of one epoch, the end of history, and the page.
-        assert_eq!(asked(&keeper, &quiet, 1), 4);
-        assert_eq!(asked(&keeper, &quiet, 1), 1);
+        assert_eq!(asked(&tested, &quiet, 1), 4);
+        assert_eq!(asked(&tested, &quiet, 1), 1);
         // The same with three epochs, and a page from each bucket.
-        assert_eq!(asked(&keeper, &sparse, 3), 8);
-        assert_eq!(asked(&keeper, &sparse, 3), 3);
+        assert_eq!(asked(&tested, &sparse, 3), 8);
+        assert_eq!(asked(&tested, &sparse, 3), 3);
     });
 }
 
 #[test]
 fn a_crash_between_two_steps_leaves_nothing_in_the_way() {
     with_node(|| {
-        let mut keeper = OnCql::begin_with(SMALL);
+        let mut tested = OnCql::begin_with(SMALL);
         let lobby = room("lobby");
-        commit(keeper.store(), &[insert(&lobby, 1, 7), insert(&lobby, 2, 7)]);
+        commit(tested.store(), &[insert(&lobby, 1, 7), insert(&lobby, 2, 7)]);
         // A bucket is in the index without messages; then it is also the channel's newest.
         let bucket = 9_i64 << 16;
-        keeper.say(&format!("INSERT INTO channel_epochs (channel_id, epoch) VALUES ('2...lobby', {})", bucket >> 31));
-        keeper.crash();
-        check_history(&keeper, &lobby, 2);
+        tested.say(&format!("INSERT INTO channel_epochs (channel_id, epoch) VALUES ('2...lobby', {})", bucket >> 31));
+        tested.crash();
+        check_history(&tested, &lobby, 2);
         let row = format!("('2...lobby', {}, {bucket})", bucket >> 31);
-        keeper.say(&format!("INSERT INTO channel_buckets (channel_id, epoch, bucket) VALUES {row}"));
-        keeper.crash();
-        check_history(&keeper, &lobby, 2);
-        keeper.say(&format!(
+        tested.say(&format!("INSERT INTO channel_buckets (channel_id, epoch, bucket) VALUES {row}"));
+        tested.crash();
+        check_history(&tested, &lobby, 2);
+        tested.say(&format!(
             "UPDATE channels SET head_bucket = {bucket} WHERE channel_id = '2...lobby' IF owner_epoch = 0"
         ));
-        keeper.crash();
-        check_history(&keeper, &lobby, 2);
-        commit(keeper.store(), &[insert(&lobby, 3, 7), insert(&lobby, 10, 7)]);
-        keeper.crash();
-        check_history(&keeper, &lobby, 10);
+        tested.crash();
+        check_history(&tested, &lobby, 2);
+        commit(tested.store(), &[insert(&lobby, 3, 7), insert(&lobby, 10, 7)]);
+        tested.crash();
+        check_history(&tested, &lobby, 10);
 
         // Names were claimed, but their owners were never created.
         let ghost = Uuid::from_u128(99);
-        keeper.say(&format!("INSERT INTO usernames (username, user_id) VALUES ('ann', {ghost}) IF NOT EXISTS"));
-        keeper.say(&format!(
+        tested.say(&format!("INSERT INTO usernames (username, user_id) VALUES ('ann', {ghost}) IF NOT EXISTS"));
+        tested.say(&format!(
             "INSERT INTO credentials (kind, ident, user_id, secret) VALUES (0, 'a', {ghost}, '') IF NOT EXISTS"
         ));
-        keeper.crash();
-        assert_eq!(keeper.store().user_by_username("ann").unwrap(), None);
-        assert_eq!(keeper.store().credential(&device("a")).unwrap(), None);
-        let written = commit(keeper.store(), &[register(1, "ann", device("a")), register(2, "ann", device("b"))]);
+        tested.crash();
+        assert_eq!(tested.store().user_by_username("ann").unwrap(), None);
+        assert_eq!(tested.store().credential(&device("a")).unwrap(), None);
+        let written = commit(tested.store(), &[register(1, "ann", device("a")), register(2, "ann", device("b"))]);
         assert_eq!(written, [Registered::Created, Registered::UsernameTaken].map(Written::Registered));
-        assert_eq!(keeper.store().user_by_username("ann").unwrap(), Some(user(1)));
+        assert_eq!(tested.store().user_by_username("ann").unwrap(), Some(user(1)));
         // A name was claimed, but the account never got it.
-        keeper.say(&format!("INSERT INTO usernames (username, user_id) VALUES ('cat', {}) IF NOT EXISTS", user(1)));
-        keeper.crash();
-        assert_eq!(keeper.store().user_by_username("cat").unwrap(), None);
+        tested.say(&format!("INSERT INTO usernames (username, user_id) VALUES ('cat', {}) IF NOT EXISTS", user(1)));
+        tested.crash();
+        assert_eq!(tested.store().user_by_username("cat").unwrap(), None);
         let change = storage::account::AccountChange { username: Some("cat".into()), ..Default::default() };
         let rename = Write::ChangeAccount { id: user(1), change, update_time: Timestamp(5) };
-        assert_eq!(commit(keeper.store(), &[rename]), [Written::Changed(Changed::Done)]);
-        assert_eq!(keeper.store().user_by_username("cat").unwrap(), Some(user(1)));
+        assert_eq!(commit(tested.store(), &[rename]), [Written::Changed(Changed::Done)]);
+        assert_eq!(tested.store().user_by_username("cat").unwrap(), Some(user(1)));
         // A credential was removed from an account, but is not released yet.
-        keeper
+        tested
             .say(&format!("INSERT INTO credentials (kind, ident, user_id, secret) VALUES (0, 'old', {}, '')", user(1)));
-        keeper.crash();
-        assert_eq!(keeper.store().credential(&device("old")).unwrap(), None);
+        tested.crash();
+        assert_eq!(tested.store().credential(&device("old")).unwrap(), None);
         let unlink = Write::Unlink { user: user(1), credential: device("old"), time: Timestamp(6) };
-        assert_eq!(commit(keeper.store(), &[unlink]), [Written::Unlinked(Unlinked::NotFound)]);
+        assert_eq!(commit(tested.store(), &[unlink]), [Written::Unlinked(Unlinked::NotFound)]);
         let link = |number| Write::Link {
             user: user(number),
             credential: device("old"),
             secret: String::new(),
             time: Timestamp(7),
         };
-        commit(keeper.store(), &[register(3, "dan", device("d"))]);
-        let linked = commit(keeper.store(), &[link(3), link(1)]);
+        commit(tested.store(), &[register(3, "dan", device("d"))]);
+        let linked = commit(tested.store(), &[link(3), link(1)]);
         assert_eq!(linked, [Linked::Done, Linked::Taken].map(Written::Linked));
-        assert_eq!(keeper.store().credential(&device("old")).unwrap().map(|owner| owner.user), Some(user(3)));
+        assert_eq!(tested.store().credential(&device("old")).unwrap().map(|owner| owner.user), Some(user(3)));
     });
 }
 
-fn check_history(keeper: &OnCql, channel: &ChannelId, last: u32) {
+fn check_history(tested: &OnCql, channel: &ChannelId, last: u32) {
     let head = ChannelHead { id: message_id(last), sequence: Sequence(u64::from(last)) };
-    assert_eq!(keeper.store().head(channel).unwrap(), Some(head));
-    let all = walk(keeper.store(), channel, 1, true);
+    assert_eq!(tested.store().head(channel).unwrap(), Some(head));
+    let all = walk(tested.store(), channel, 1, true);
     assert_eq!(all.last(), Some(&u64::from(last)));
-    assert_eq!(walk(keeper.store(), channel, 9, false), all.into_iter().rev().collect::<Vec<_>>());
+    assert_eq!(walk(tested.store(), channel, 9, false), all.into_iter().rev().collect::<Vec<_>>());
 }
 
 #[test]
 fn one_server_has_a_keyspace() {
     with_node(|| {
-        let mut keeper = OnCql::begin_with(BucketBounds::default());
-        let first = keeper.store().next_epoch().unwrap();
-        let rival = open(&keeper.options);
+        let mut tested = OnCql::begin_with(BucketBounds::default());
+        let first = tested.store().next_epoch().unwrap();
+        let rival = open(&tested.options);
         assert!(matches!(rival.next_epoch(), Err(Failure::InUse(_))));
         // The server ends without leaving; the next server waits until it is sure of that.
-        keeper.crash();
+        tested.crash();
         let since = Instant::now();
         let next = rival.next_epoch().unwrap();
         assert!(next > first && since.elapsed() > Duration::from_secs(5));
         rival.close().unwrap();
         let since = Instant::now();
-        assert!(keeper.store().next_epoch().unwrap() > next);
+        assert!(tested.store().next_epoch().unwrap() > next);
         assert!(since.elapsed() < Duration::from_secs(5), "it was left in order");
     });
 }
@@ -263,9 +263,9 @@ fn what_is_not_there_fails_in_time_and_passes() {
 #[test]
 fn a_question_fails_when_its_time_is_over() {
     with_node(|| {
-        let keeper = OnCql::begin_with(BucketBounds::default());
-        commit(keeper.store(), &[register(1, "ann", device("a")), insert(&room("lobby"), 1, 1)]);
-        let until = |time: Instant| keeper.store().until(time).unwrap();
+        let tested = OnCql::begin_with(BucketBounds::default());
+        commit(tested.store(), &[register(1, "ann", device("a")), insert(&room("lobby"), 1, 1)]);
+        let until = |time: Instant| tested.store().until(time).unwrap();
         type Question = fn(&dyn Store) -> Result<bool, Failure>;
         let questions: [(&str, Question); 5] = [
             ("account", |store| Ok(store.account(user(1))?.is_some())),
@@ -287,31 +287,31 @@ fn a_question_fails_when_its_time_is_over() {
 #[test]
 fn messages_live_as_long_as_their_channel_keeps_them() {
     with_node(|| {
-        let mut keeper = OnCql::begin_with(BucketBounds::default());
-        keeper.options.retention = Retention { room: Some(Duration::from_secs(1000)), ..Retention::default() };
-        keeper.reopen();
+        let mut tested = OnCql::begin_with(BucketBounds::default());
+        tested.options.retention = Retention { room: Some(Duration::from_secs(1000)), ..Retention::default() };
+        tested.reopen();
         let (lobby, direct) = (room("lobby"), ChannelId::direct(user(1), user(2)));
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         let aged = |channel: &ChannelId, number, age: u64| {
             let create_time = Timestamp((now - Duration::from_secs(age)).as_nanos() as i64);
             Write::Request(StoreWrite::Insert(Message { create_time, ..message(channel, number, 7) }))
         };
-        commit(keeper.store(), &[aged(&lobby, 1, 0), aged(&lobby, 2, 900), aged(&direct, 1, 0)]);
-        let left = |keeper: &OnCql, channel: &ChannelId, number: u32| {
-            let bucket = keeper
+        commit(tested.store(), &[aged(&lobby, 1, 0), aged(&lobby, 2, 900), aged(&direct, 1, 0)]);
+        let left = |tested: &OnCql, channel: &ChannelId, number: u32| {
+            let bucket = tested
                 .numbers(&format!("SELECT bucket FROM channel_buckets WHERE channel_id = '{channel}' ALLOW FILTERING"))
                 [0];
             let id = message_id(number);
             let rows =
                 format!("FROM messages WHERE channel_id = '{channel}' AND bucket = {bucket} AND message_id = {id}");
-            keeper.numbers(&format!("SELECT TTL(content) {rows}")).first().copied()
+            tested.numbers(&format!("SELECT TTL(content) {rows}")).first().copied()
         };
-        assert!((900..=1000).contains(&left(&keeper, &lobby, 1).unwrap()));
-        assert!((1..=100).contains(&left(&keeper, &lobby, 2).unwrap()));
-        assert_eq!(left(&keeper, &direct, 1), None);
+        assert!((900..=1000).contains(&left(&tested, &lobby, 1).unwrap()));
+        assert!((1..=100).contains(&left(&tested, &lobby, 2).unwrap()));
+        assert_eq!(left(&tested, &direct, 1), None);
         // An edited text expires with its message.
-        commit(keeper.store(), &[update(&lobby, 2, 7, "edited")]);
-        assert!((1..=100).contains(&left(&keeper, &lobby, 2).unwrap()));
+        commit(tested.store(), &[update(&lobby, 2, 7, "edited")]);
+        assert!((1..=100).contains(&left(&tested, &lobby, 2).unwrap()));
     });
 }
 
@@ -322,11 +322,11 @@ fn a_whole_store_moves_to_the_database_and_goes_on_where_it_was_interrupted() {
         let source = common::open(&directory);
         fill(&source);
         let given = source.next_epoch().unwrap();
-        let keeper = OnCql::begin_with(SMALL);
-        move_in_steps(End::Store(&source), End::Store(keeper.scylla()));
-        check_same(&source, keeper.store());
-        assert!(keeper.store().next_epoch().unwrap() > given);
-        let again = transfer::run(End::Store(&source), End::Store(keeper.scylla()), &mut |_, _| ());
+        let tested = OnCql::begin_with(SMALL);
+        move_in_steps(End::Store(&source), End::Store(tested.scylla()));
+        check_same(&source, tested.store());
+        assert!(tested.store().next_epoch().unwrap() > given);
+        let again = transfer::run(End::Store(&source), End::Store(tested.scylla()), &mut |_, _| ());
         assert!(matches!(again, Err(Failure::InUse(_))), "{again:?}");
     });
 }
@@ -341,22 +341,22 @@ fn an_export_goes_to_the_database_and_from_there_to_an_embedded_store() {
         let mut given = source.next_epoch().unwrap();
         move_in_steps(End::Store(&source), End::File(&first));
 
-        let mut keeper = OnCql::begin_with(SMALL);
-        move_in_steps(End::File(&first), End::Store(keeper.scylla()));
-        check_same(&source, keeper.store());
-        assert!(keeper.store().next_epoch().unwrap() > given);
-        keeper.reopen();
+        let mut tested = OnCql::begin_with(SMALL);
+        move_in_steps(End::File(&first), End::Store(tested.scylla()));
+        check_same(&source, tested.store());
+        assert!(tested.store().next_epoch().unwrap() > given);
+        tested.reopen();
 
-        move_in_steps(End::Store(keeper.scylla()), End::File(&second));
-        given = keeper.store().next_epoch().unwrap();
+        move_in_steps(End::Store(tested.scylla()), End::File(&second));
+        given = tested.store().next_epoch().unwrap();
         let target = common::open(&directories[1]);
         move_in_steps(End::File(&second), End::Store(&target));
         check_same(&source, &target);
         go_on(&source);
-        go_on(keeper.store());
+        go_on(tested.store());
         go_on(&target);
         check_same(&source, &target);
-        check_same(keeper.store(), &target);
+        check_same(tested.store(), &target);
         assert!(target.next_epoch().unwrap() >= given);
     });
 }
@@ -367,12 +367,12 @@ fn a_keyspace_that_has_come_in_part_serves_nobody() {
         let directory = scratch();
         let source = common::open(&directory);
         fill(&source);
-        let keeper = OnCql::begin_with(SMALL);
-        interrupt(End::Store(&source), End::Store(keeper.scylla()), 2);
-        assert!(matches!(keeper.store().next_epoch(), Err(Failure::InUse(_))));
+        let tested = OnCql::begin_with(SMALL);
+        interrupt(End::Store(&source), End::Store(tested.scylla()), 2);
+        assert!(matches!(tested.store().next_epoch(), Err(Failure::InUse(_))));
         // A source that was used meanwhile is no longer the source whose move was begun.
         source.next_epoch().unwrap();
-        let refused = transfer::run(End::Store(&source), End::Store(keeper.scylla()), &mut |_, _| ());
+        let refused = transfer::run(End::Store(&source), End::Store(tested.scylla()), &mut |_, _| ());
         assert!(matches!(&refused, Err(Failure::InUse(text)) if text.contains("used since")), "{refused:?}");
     });
 }

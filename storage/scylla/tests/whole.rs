@@ -51,8 +51,8 @@ impl Stage {
         stage
     }
 
-    fn keeper(&mut self) -> &mut OnCql {
-        &mut self.world.keeper
+    fn tested(&mut self) -> &mut OnCql {
+        &mut self.world.tested
     }
 
     /// Befriends many at once.
@@ -77,7 +77,7 @@ impl Stage {
                 "messages" => "channel_id, bucket, message_id, seq, code, sender_id, content, create_ns, update_ns",
                 _ => "*",
             };
-            let rows = self.world.keeper.rows(&format!("SELECT {columns} FROM {table}"));
+            let rows = self.world.tested.rows(&format!("SELECT {columns} FROM {table}"));
             rows.into_iter().map(move |row| format!("{table} {row}"))
         };
         named.flat_map(rows).collect()
@@ -91,17 +91,17 @@ impl Stage {
 
     /// Ends the running store, and begins the next server's life.
     fn take_over(&mut self) -> Result<(), Failure> {
-        self.keeper().reopen();
+        self.tested().reopen();
         self.world.store().next_epoch().map(|_| ())
     }
 
     /// Clears the holder, so that the next server need not wait for the one that was cut off.
     fn forget_server(&mut self) {
-        self.keeper().say(&format!("UPDATE servers SET holder = {} WHERE id = 0 IF EXISTS", Uuid::nil()));
+        self.tested().say(&format!("UPDATE servers SET holder = {} WHERE id = 0 IF EXISTS", Uuid::nil()));
     }
 
     fn check_no_intents(&self) {
-        let left = self.world.keeper.rows("SELECT parts, record FROM intents");
+        let left = self.world.tested.rows("SELECT parts, record FROM intents");
         assert!(left.iter().all(|row| row == "[Some(Int(0)), None]"), "{left:?}");
     }
 
@@ -117,25 +117,25 @@ impl Stage {
     fn check_all(&self) {
         compare(&self.model, self.world.store(), 1, PEOPLE);
         check_sound(self.world.store(), 1, PEOPLE);
-        let seats = self.world.keeper.numbers("SELECT edge_count FROM group_seats");
-        let shown = self.world.keeper.numbers("SELECT edge_count FROM groups");
+        let seats = self.world.tested.numbers("SELECT edge_count FROM group_seats");
+        let shown = self.world.tested.numbers("SELECT edge_count FROM groups");
         assert_eq!(seats, shown);
         self.check_no_intents();
     }
 }
 
 /// A store behind a gate.
-fn behind(keeper: &OnCql, verdicts: &[Verdict]) -> (Gate, mpsc::Receiver<()>, Scylla) {
+fn behind(tested: &OnCql, verdicts: &[Verdict]) -> (Gate, mpsc::Receiver<()>, Scylla) {
     let (gate, cut) = Gate::before(&node().unwrap(), verdicts.iter().copied());
-    let mut options = keeper.options.clone();
+    let mut options = tested.options.clone();
     options.nodes = vec![gate.address()];
     let store = open(&options);
     (gate, cut, store)
 }
 
 /// The result of a write; `None` if the server was cut off before.
-fn ask(keeper: &OnCql, write: &Write, verdicts: &[Verdict]) -> Option<Result<Written, Failure>> {
-    let (_gate, cut, store) = behind(keeper, verdicts);
+fn ask(tested: &OnCql, write: &Write, verdicts: &[Verdict]) -> Option<Result<Written, Failure>> {
+    let (_gate, cut, store) = behind(tested, verdicts);
     let (answer, answered) = mpsc::channel();
     let lanes: &dyn Lanes = store.lanes().unwrap();
     lanes.take(vec![Submission::Write(write.clone(), Box::new(move |done| drop(answer.send(done))))]);
@@ -165,7 +165,7 @@ fn die_at_every_batch(
         let mut verdicts = first.to_vec();
         verdicts.extend(std::iter::repeat_n(Pass, passed));
         verdicts.push(Cut);
-        match ask(&stage.world.keeper, write, &verdicts) {
+        match ask(&stage.world.tested, write, &verdicts) {
             Some(answer) => return (passed, answer),
             None => stage.take_over().unwrap(),
         }
@@ -216,10 +216,10 @@ fn whoever_takes_over_may_die_as_well() {
     with_node(|| {
         let mut stage = Stage::begin();
         let (before, write) = (stage.tables(), stage.befriend());
-        assert!(ask(&stage.world.keeper, &write, &[vec![Pass; 3], vec![Cut]].concat()).is_none());
+        assert!(ask(&stage.world.tested, &write, &[vec![Pass; 3], vec![Cut]].concat()).is_none());
         assert_ne!(stage.tables(), before, "two of three batches are there");
         for passed in [0, 2, 3] {
-            let (_gate, _cut, next) = behind(&stage.world.keeper, &[vec![Pass; passed], vec![Cut]].concat());
+            let (_gate, _cut, next) = behind(&stage.world.tested, &[vec![Pass; passed], vec![Cut]].concat());
             assert!(matches!(next.next_epoch(), Err(Failure::Passing(_))));
             drop(next);
             stage.forget_server();
@@ -243,7 +243,7 @@ fn a_change_is_whole_when_nobody_knows_whether_it_is_done() {
         stage.check_tables(&before);
         stage.check_no_intents();
         // Nothing of the change is undone unless all of it can be undone.
-        assert!(ask(&stage.world.keeper, &write, &[first, vec![Cut]].concat()).is_none());
+        assert!(ask(&stage.world.tested, &write, &[first, vec![Cut]].concat()).is_none());
         stage.take_over().unwrap();
         commit(&stage.model, &[write]);
         stage.check_all();
@@ -257,9 +257,9 @@ fn what_came_later_is_not_taken_back() {
         let (before, write) = (stage.tables(), stage.befriend());
         // The change is undone, and its intent stays.
         let verdicts = [vec![Pass; CHANGE_BATCHES], vec![Refuse], vec![Pass; CHANGE_BATCHES], vec![Refuse]].concat();
-        assert!(matches!(ask(&stage.world.keeper, &write, &verdicts), Some(Err(Failure::Passing(_)))));
+        assert!(matches!(ask(&stage.world.tested, &write, &verdicts), Some(Err(Failure::Passing(_)))));
         stage.check_tables(&before);
-        let parts = stage.world.keeper.numbers("SELECT parts FROM intents");
+        let parts = stage.world.tested.numbers("SELECT parts FROM intents");
         assert_eq!(parts, [CHANGE_BATCHES as i64; CHANGE_BATCHES]);
         // Changes so small that they need no intent.
         let time = stage.world.now();
@@ -279,10 +279,10 @@ fn an_intent_counts_when_it_is_complete_and_stops_the_start_when_it_is_damaged()
     with_node(|| {
         let mut stage = Stage::begin();
         let (before, write) = (stage.tables(), stage.befriend());
-        assert!(ask(&stage.world.keeper, &write, &[vec![Pass; 2], vec![Cut]].concat()).is_none());
-        let slot = stage.world.keeper.numbers("SELECT slot FROM intents")[0];
+        assert!(ask(&stage.world.tested, &write, &[vec![Pass; 2], vec![Cut]].concat()).is_none());
+        let slot = stage.world.tested.numbers("SELECT slot FROM intents")[0];
         let record = "SELECT record FROM intents WHERE part = 1 ALLOW FILTERING";
-        let kept = stage.world.keeper.blobs(record).remove(0);
+        let kept = stage.world.tested.blobs(record).remove(0);
         let put = |bytes: &[u8]| {
             let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
             format!("INSERT INTO intents (slot, part, record) VALUES ({slot}, 1, 0x{hex})")
@@ -290,19 +290,19 @@ fn an_intent_counts_when_it_is_complete_and_stops_the_start_when_it_is_damaged()
         for (place, wrong) in [(kept.len() - 1, "checksum"), (2, "a newer one"), (3, "kind")] {
             let mut damaged = kept.clone();
             damaged[place] ^= 1;
-            stage.keeper().say(&put(&damaged));
+            stage.tested().say(&put(&damaged));
             let refused = stage.take_over();
             let says = |text: &str| text.contains(wrong) && text.contains(&format!("slot = {slot}"));
             assert!(matches!(&refused, Err(Failure::Corrupt(text)) if says(text)), "{refused:?}");
         }
-        stage.keeper().say(&put(&kept));
+        stage.tested().say(&put(&kept));
         stage.take_over().unwrap();
         stage.check_nothing_then_all(&before, &write);
 
         // If a part of an intent was never written, its change was not begun.
         let before = stage.tables();
-        stage.keeper().say(&put(&kept));
-        stage.keeper().say(&format!("UPDATE intents SET parts = 2 WHERE slot = {slot}"));
+        stage.tested().say(&put(&kept));
+        stage.tested().say(&format!("UPDATE intents SET parts = 2 WHERE slot = {slot}"));
         stage.take_over().unwrap();
         stage.check_tables(&before);
         stage.check_no_intents();
@@ -314,9 +314,9 @@ fn tables_of_the_first_version_are_brought_to_this_one() {
     with_node(|| {
         let mut stage = Stage::begin();
         let before = stage.tables();
-        stage.keeper().say("DROP TABLE intents");
-        stage.keeper().say("INSERT INTO schema_version (id, version, applied_us) VALUES (0, 1, 1)");
-        let options = stage.keeper().options.clone();
+        stage.tested().say("DROP TABLE intents");
+        stage.tested().say("INSERT INTO schema_version (id, version, applied_us) VALUES (0, 1, 1)");
+        let options = stage.tested().options.clone();
         let old = Scylla::open(options.clone(), wall).unwrap();
         let refused = loop {
             match old.next_epoch() {

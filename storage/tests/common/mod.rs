@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 /// A store that the conformance suite can create and, where that is meaningful, close and reopen.
-pub trait Keeper {
+pub trait StoreUnderTest {
     fn begin() -> Self;
     fn store(&self) -> &dyn Store;
     /// Ends this life of the store and begins the next. The memory store has only one.
@@ -27,7 +27,7 @@ pub trait Keeper {
 
 pub struct InMemory(Memory);
 
-impl Keeper for InMemory {
+impl StoreUnderTest for InMemory {
     fn begin() -> Self {
         Self(Memory::new())
     }
@@ -44,7 +44,7 @@ pub struct OnDisk {
     directory: TempDir,
 }
 
-impl Keeper for OnDisk {
+impl StoreUnderTest for OnDisk {
     fn begin() -> Self {
         let directory = scratch();
         Self { store: Some(open(&directory)), directory }

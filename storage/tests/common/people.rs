@@ -16,30 +16,30 @@ use uuid::Uuid;
 use super::*;
 
 /// A store with users in it, and a clock that advances by itself.
-pub struct World<K> {
-    pub keeper: K,
+pub struct World<S> {
+    pub tested: S,
     time: i64,
     places: u32,
 }
 
-impl<K: Keeper> World<K> {
+impl<S: StoreUnderTest> World<S> {
     /// Users from 1 to `users`, called `name-1` and so on, each with a device of its own.
     pub fn of(users: u32) -> Self {
-        let keeper = K::begin();
+        let tested = S::begin();
         let registrations: Vec<_> = (1..=users)
             .map(|number| register(number, &format!("name-{number}"), device(&format!("device-{number}"))))
             .collect();
-        commit(keeper.store(), &registrations);
-        Self::on(keeper)
+        commit(tested.store(), &registrations);
+        Self::on(tested)
     }
 
     /// A world on a store that has its users already.
-    pub fn on(keeper: K) -> Self {
-        Self { keeper, time: 1_000, places: 0 }
+    pub fn on(tested: S) -> Self {
+        Self { tested, time: 1_000, places: 0 }
     }
 
     pub fn store(&self) -> &dyn Store {
-        self.keeper.store()
+        self.tested.store()
     }
 
     /// A time later than all before.

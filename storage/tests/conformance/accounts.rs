@@ -43,8 +43,8 @@ fn owner(store: &dyn Store, credential: &Credential) -> Option<(u32, String)> {
     store.credential(credential).unwrap().map(|CredentialOwner { user, secret }| (number(user), secret))
 }
 
-fn a_way_to_sign_in_opens_one_account<K: Keeper>() {
-    let mut world = World::<K>::of(2);
+fn a_way_to_sign_in_opens_one_account<S: StoreUnderTest>() {
+    let mut world = World::<S>::of(2);
     for (write, expected) in [
         (link(1, &device("second"), ""), Linked::Done),
         (link(1, &device("second"), ""), Linked::Done),
@@ -59,7 +59,7 @@ fn a_way_to_sign_in_opens_one_account<K: Keeper>() {
     ] {
         assert_eq!(world.write(write.clone()), Written::Linked(expected), "{write:?}");
     }
-    let check = |world: &World<K>, devices: &[&str], custom_id: &str, email: &str| {
+    let check = |world: &World<S>, devices: &[&str], custom_id: &str, email: &str| {
         let expected = Account {
             devices: devices.iter().map(|&ident| ident.to_owned()).collect(),
             custom_id: custom_id.into(),
@@ -80,7 +80,7 @@ fn a_way_to_sign_in_opens_one_account<K: Keeper>() {
     }
     assert_eq!(owner(world.store(), &email("a@b.c")), Some((1, "$new".into())));
     assert_eq!(world.write(link(1, &email("d@e.f"), "$moved")), Written::Linked(Linked::Done));
-    world.keeper.reopen();
+    world.tested.reopen();
     check(&world, &["device-1", "second"], "other", "d@e.f");
     assert_eq!(owner(world.store(), &email("a@b.c")), None);
     assert_eq!(owner(world.store(), &email("d@e.f")), Some((1, "$moved".into())));
@@ -88,8 +88,8 @@ fn a_way_to_sign_in_opens_one_account<K: Keeper>() {
     assert!(is_unfit(commit_one(world.store(), link(1, &device(""), ""))));
 }
 
-fn the_last_way_to_sign_in_stays<K: Keeper>() {
-    let world = World::<K>::of(2);
+fn the_last_way_to_sign_in_stays<S: StoreUnderTest>() {
+    let world = World::<S>::of(2);
     let first = device("device-1");
     assert_eq!(world.write(unlink(1, &first)), Written::Unlinked(Unlinked::LastCredential));
     world.write(link(1, &custom("custom"), ""));
@@ -115,8 +115,8 @@ fn the_last_way_to_sign_in_stays<K: Keeper>() {
     assert_eq!(world.write(link(2, &first, "")), Written::Linked(Linked::Done));
 }
 
-fn devices_are_bounded<K: Keeper>() {
-    let world = World::<K>::of(1);
+fn devices_are_bounded<S: StoreUnderTest>() {
+    let world = World::<S>::of(1);
     for number in 1..DEVICES_MAX {
         assert_eq!(world.write(link(1, &device(&format!("more-{number}")), "")), Written::Linked(Linked::Done));
     }
@@ -127,8 +127,8 @@ fn devices_are_bounded<K: Keeper>() {
     assert_eq!(world.write(link(1, &device("last"), "")), Written::Linked(Linked::Done));
 }
 
-fn a_deleted_account_leaves_nothing_but_its_messages<K: Keeper>() {
-    let mut world = World::<K>::of(6);
+fn a_deleted_account_leaves_nothing_but_its_messages<S: StoreUnderTest>() {
+    let mut world = World::<S>::of(6);
     let lobby = room("lobby");
     world.write(link(1, &custom("custom"), ""));
     world.write(link(1, &email("a@b.c"), "$one"));
@@ -172,21 +172,21 @@ fn a_deleted_account_leaves_nothing_but_its_messages<K: Keeper>() {
             "its messages are still to be purged"
         );
         check_sound(store, 2, 6);
-        world.keeper.reopen();
+        world.tested.reopen();
     }
     assert_eq!(world.write(delete), Written::AccountDeleted(false));
     assert_eq!(world.relate(FriendAct::Add, 2, &[1]), Default::default());
     let again = commit_one(world.store(), register(7, "name-1", device("device-1"))).unwrap();
     assert_eq!(again, Written::Registered(storage::account::Registered::Created), "name and device are free");
     assert_eq!(world.write(Write::FinishAccountDeletion { user: user(1) }), Written::Done);
-    world.keeper.reopen();
+    world.tested.reopen();
     assert_eq!(world.store().account_deletions(9).unwrap(), []);
     assert_eq!(world.store().channels_written(user(1), None, 9).unwrap(), []);
     assert_eq!(world.write(Write::FinishAccountDeletion { user: user(1) }), Written::Done);
 }
 
-fn a_deletion_hands_over_what_the_owner_did_not_hear_of<K: Keeper>() {
-    let mut world = World::<K>::of(4);
+fn a_deletion_hands_over_what_the_owner_did_not_hear_of<S: StoreUnderTest>() {
+    let mut world = World::<S>::of(4);
     world.make(1, 1);
     world.make(2, 1);
     world.make(3, 2);
@@ -212,8 +212,8 @@ fn a_deletion_hands_over_what_the_owner_did_not_hear_of<K: Keeper>() {
     check_sound(world.store(), 3, 4);
 }
 
-fn messages_of_the_departed_are_purged_channel_by_channel<K: Keeper>() {
-    let mut world = World::<K>::of(2);
+fn messages_of_the_departed_are_purged_channel_by_channel<S: StoreUnderTest>() {
+    let mut world = World::<S>::of(2);
     let (lobby, stage) = (room("lobby"), room("stage"));
     commit(world.store(), &[insert(&lobby, 1, 1), insert(&lobby, 2, 2), insert(&lobby, 3, 1), insert(&stage, 4, 1)]);
     let purge = |channel: &ChannelId, numbers: &[u32]| {
@@ -223,20 +223,20 @@ fn messages_of_the_departed_are_purged_channel_by_channel<K: Keeper>() {
     let written =
         commit(world.store(), &[purge(&lobby, &[1, 2, 3, 4, 9]), purge(&room("empty"), &[1]), purge(&stage, &[])]);
     assert!(written.iter().all(|written| *written == Written::Receipt(StoreReceipt::Purged)), "{written:?}");
-    world.keeper.reopen();
+    world.tested.reopen();
     assert_eq!(world.store().messages(&lobby, PageStart::Oldest, 9).unwrap(), [message(&lobby, 2, 2)], "others' stay");
     assert_eq!(world.store().messages(&stage, PageStart::Oldest, 9).unwrap().len(), 1);
     assert_eq!(world.store().head(&lobby).unwrap(), Some(place(3)), "the head never moves back");
 }
 
-fn where_one_has_written_is_known<K: Keeper>() {
-    let mut world = World::<K>::of(2);
+fn where_one_has_written_is_known<S: StoreUnderTest>() {
+    let mut world = World::<S>::of(2);
     let channels: Vec<_> = (0..20).map(|number| room(&format!("room-{number:02}"))).collect();
     let writes: Vec<_> = channels.iter().map(|channel| insert(channel, 1, 1)).collect();
     commit(world.store(), &writes);
     commit(world.store(), &writes);
     commit(world.store(), &[insert(&channels[3], 2, 2), remove(&channels[3], 2, 2), insert(&room("last"), 1, 2)]);
-    world.keeper.reopen();
+    world.tested.reopen();
     commit(world.store(), &writes);
     let store = world.store();
     assert_eq!(store.channels_written(user(1), None, 99).unwrap(), pages(store, 1, 99));
@@ -262,15 +262,15 @@ fn pages(store: &dyn Store, one: u32, limit: usize) -> Vec<ChannelId> {
     }
 }
 
-fn what_one_has_written_is_found<K: Keeper>() {
-    let mut world = World::<K>::of(3);
+fn what_one_has_written_is_found<S: StoreUnderTest>() {
+    let mut world = World::<S>::of(3);
     let channels = ["a", "ab", "b"].map(room);
     for channel in &channels[..2] {
         let writes: Vec<_> = (1..=40).map(|number| insert(channel, number, 1 + number % 2)).collect();
         commit(world.store(), &writes);
     }
     commit(world.store(), &[insert(&channels[2], 7, 2), remove(&channels[0], 5, 2), remove(&channels[0], 4, 1)]);
-    world.keeper.reopen();
+    world.tested.reopen();
     commit(world.store(), &[insert(&channels[1], 41, 1)]);
     let store = world.store();
     let expected = |channel: usize, numbers: &[u32]| -> Vec<_> {

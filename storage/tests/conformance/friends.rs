@@ -18,8 +18,8 @@ laws! {
 }
 
 /// Two users in one of the possible states of a pair.
-fn pair<K: Keeper>(state: &str) -> World<K> {
-    let mut world = World::<K>::of(2);
+fn pair<S: StoreUnderTest>(state: &str) -> World<S> {
+    let mut world = World::<S>::of(2);
     let acts: &[(FriendAct, u32)] = match state {
         "strangers" => &[],
         "friends" => &[(FriendAct::Add, 1), (FriendAct::Add, 2)],
@@ -36,7 +36,7 @@ fn pair<K: Keeper>(state: &str) -> World<K> {
     world
 }
 
-fn acts_change_both_sides_and_tell_the_other<K: Keeper>() {
+fn acts_change_both_sides_and_tell_the_other<S: StoreUnderTest>() {
     use FriendAct::*;
     for (before, act, own, others, told) in [
         ("strangers", Add, "2:1", "1:2", "-2"),
@@ -61,7 +61,7 @@ fn acts_change_both_sides_and_tell_the_other<K: Keeper>() {
         ("blocked", Block, "2:3", "1:3", ""),
         ("both block", Block, "2:3", "1:3", ""),
     ] {
-        let mut world = pair::<K>(before);
+        let mut world = pair::<S>(before);
         let notified = world.notified(2).len();
         if act == Block {
             let block = StoreWrite::Block { user: user(1), other: user(2), time: world.now() };
@@ -82,13 +82,13 @@ fn acts_change_both_sides_and_tell_the_other<K: Keeper>() {
         for _ in 0..2 {
             assert_eq!([world.friends(1), world.friends(2)], [own, others], "{before}, {act:?}");
             check_sound(world.store(), 0, 2);
-            world.keeper.reopen();
+            world.tested.reopen();
         }
     }
 }
 
-fn each_of_many_is_looked_at<K: Keeper>() {
-    let mut world = World::<K>::of(5);
+fn each_of_many_is_looked_at<S: StoreUnderTest>() {
+    let mut world = World::<S>::of(5);
     world.relate(FriendAct::Block, 4, &[1]);
     let related = world.relate(FriendAct::Add, 1, &[1, 2, 99, 3, 4, 2]);
     let told: Vec<_> = related.notices.iter().map(tell_notice).collect();
@@ -103,8 +103,8 @@ fn each_of_many_is_looked_at<K: Keeper>() {
     check_sound(world.store(), 0, 5);
 }
 
-fn lists_of_friends_are_in_order_and_paged<K: Keeper>() {
-    let mut world = World::<K>::of(12);
+fn lists_of_friends_are_in_order_and_paged<S: StoreUnderTest>() {
+    let mut world = World::<S>::of(12);
     world.relate(FriendAct::Add, 1, &[9, 2, 5, 3]);
     for one in [3, 9, 7, 8] {
         world.relate(FriendAct::Add, one, &[1]);
@@ -132,9 +132,9 @@ fn lists_of_friends_are_in_order_and_paged<K: Keeper>() {
     assert_eq!(other_state.unwrap().len(), 2);
 }
 
-fn friends_are_bounded_and_blocks_are_not<K: Keeper>() {
+fn friends_are_bounded_and_blocks_are_not<S: StoreUnderTest>() {
     let last = FRIENDS_MAX + 3;
-    let mut world = World::<K>::of(last);
+    let mut world = World::<S>::of(last);
     let many: Vec<_> = (3..=FRIENDS_MAX + 2).collect();
     // More than one request may name, but few enough for the time that one request has.
     for some in many.chunks(500) {
@@ -157,7 +157,7 @@ fn friends_are_bounded_and_blocks_are_not<K: Keeper>() {
     assert_eq!((related.notices.len(), related.full), (1, false), "a block has made room");
 }
 
-fn whom_the_other_has_blocked_is_not_admitted<K: Keeper>() {
+fn whom_the_other_has_blocked_is_not_admitted<S: StoreUnderTest>() {
     for (before, admitted) in [
         ("strangers", Some(true)),
         ("friends", Some(true)),
@@ -166,7 +166,7 @@ fn whom_the_other_has_blocked_is_not_admitted<K: Keeper>() {
         ("blocked", None),
         ("both block", None),
     ] {
-        let mut world = pair::<K>(before);
+        let mut world = pair::<S>(before);
         let notified = world.notified(2);
         let (username, time) = ("session name".into(), world.now());
         let knock = StoreWrite::RequestChat { user: user(1), username, other: user(2), time };
@@ -184,7 +184,7 @@ fn whom_the_other_has_blocked_is_not_admitted<K: Keeper>() {
             (receipt, _) => panic!("{before}: {receipt:?}"),
         }
     }
-    let mut world = World::<K>::of(1);
+    let mut world = World::<S>::of(1);
     for (other, expected) in [(1, StoreReceipt::Admitted(None)), (2, StoreReceipt::NotAdmitted)] {
         let (username, time) = ("name-1".into(), world.now());
         let knock = StoreWrite::RequestChat { user: user(1), username, other: user(other), time };

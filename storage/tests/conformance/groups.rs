@@ -43,8 +43,8 @@ fn created(store: &dyn Store, group: Group) -> GroupCreated {
     }
 }
 
-fn a_group_begins_with_its_creator<K: Keeper>() {
-    let mut world = World::<K>::of(3);
+fn a_group_begins_with_its_creator<S: StoreUnderTest>() {
+    let mut world = World::<S>::of(3);
     let store = world.store();
     assert_eq!(created(store, group(1, 2)), GroupCreated::Created);
     let named = |number, creator, name: &str| Group { name: name.into(), ..group(number, creator) };
@@ -58,7 +58,7 @@ fn a_group_begins_with_its_creator<K: Keeper>() {
     }
     let longest = named(4, 1, &"x".repeat(GROUP_NAME_BYTES_MAX));
     assert_eq!(created(store, Group { edge_count: 77, ..longest.clone() }), GroupCreated::Created);
-    world.keeper.reopen();
+    world.tested.reopen();
     let store = world.store();
     assert_eq!(store.group(group_id(1)).unwrap(), Some(group(1, 2)));
     assert_eq!(store.group(group_id(4)).unwrap(), Some(longest));
@@ -69,8 +69,8 @@ fn a_group_begins_with_its_creator<K: Keeper>() {
 
 /// The users for the laws: 1 and 2 are superadmins, 3 and 4 admins, 5 and 6 members, 7 asks to join, 8 is banned, and 9
 /// and 10 are strangers.
-fn cast<K: Keeper>(open: bool) -> World<K> {
-    let mut world = World::<K>::of(10);
+fn cast<S: StoreUnderTest>(open: bool) -> World<S> {
+    let mut world = World::<S>::of(10);
     world.make_as(Group { open: false, ..group(1, 1) });
     use Role::*;
     world.cast(1, &[(2, Superadmin), (3, Admin), (4, Admin), (5, Member), (6, Member), (7, JoinRequest), (8, Banned)]);
@@ -82,27 +82,27 @@ fn cast<K: Keeper>(open: bool) -> World<K> {
 }
 
 /// Carries out one act on these users, and checks the outcome and all roles afterwards.
-fn check<K: Keeper>(open: bool, actor: u32, act: GroupAct, expected: &str, roster: &str) {
-    let mut world = cast::<K>(open);
+fn check<S: StoreUnderTest>(open: bool, actor: u32, act: GroupAct, expected: &str, roster: &str) {
+    let mut world = cast::<S>(open);
     let what = format!("{actor}: {act:?}");
     assert_eq!(world.act(1, actor, act), expected, "{what}");
     assert_eq!(world.roster(1), roster, "{what}");
     check_sound(world.store(), 1, 10);
-    world.keeper.reopen();
+    world.tested.reopen();
     assert_eq!(world.roster(1), roster, "{what}");
 }
 
 const UNCHANGED: &str = "1:0 2:0 3:1 4:1 5:2 6:2 7:3 8:4";
 
-fn joins_are_open_or_asked_for<K: Keeper>() {
-    check::<K>(true, 9, GroupAct::Join, "message 3 of 9", "1:0 2:0 3:1 4:1 5:2 6:2 9:2 7:3 8:4");
+fn joins_are_open_or_asked_for<S: StoreUnderTest>() {
+    check::<S>(true, 9, GroupAct::Join, "message 3 of 9", "1:0 2:0 3:1 4:1 5:2 6:2 9:2 7:3 8:4");
     let told = "notice -5 to 1, notice -5 to 2, notice -5 to 3, notice -5 to 4";
-    check::<K>(false, 9, GroupAct::Join, told, "1:0 2:0 3:1 4:1 5:2 6:2 7:3 9:3 8:4");
+    check::<S>(false, 9, GroupAct::Join, told, "1:0 2:0 3:1 4:1 5:2 6:2 7:3 9:3 8:4");
     for actor in [1, 3, 5, 7, 8] {
-        check::<K>(true, actor, GroupAct::Join, "", UNCHANGED);
-        check::<K>(false, actor, GroupAct::Join, "", UNCHANGED);
+        check::<S>(true, actor, GroupAct::Join, "", UNCHANGED);
+        check::<S>(false, actor, GroupAct::Join, "", UNCHANGED);
     }
-    let mut world = World::<K>::of(3);
+    let mut world = World::<S>::of(3);
     world.make_as(Group { open: true, max_count: 2, ..group(1, 1) });
     assert_eq!(world.act(1, 2, GroupAct::Join), "message 3 of 2");
     for actor in [1, 2, 3] {
@@ -113,14 +113,14 @@ fn joins_are_open_or_asked_for<K: Keeper>() {
     assert_eq!(world.act(1, 99, GroupAct::Join), "UnknownUser");
 }
 
-fn leaving_is_not_for_the_last_superadmin<K: Keeper>() {
-    check::<K>(true, 1, GroupAct::Leave, "message 5 of 1, 1 is removed", "2:0 3:1 4:1 5:2 6:2 7:3 8:4");
-    check::<K>(true, 5, GroupAct::Leave, "message 5 of 5, 5 is removed", "1:0 2:0 3:1 4:1 6:2 7:3 8:4");
-    check::<K>(true, 7, GroupAct::Leave, "", "1:0 2:0 3:1 4:1 5:2 6:2 8:4");
+fn leaving_is_not_for_the_last_superadmin<S: StoreUnderTest>() {
+    check::<S>(true, 1, GroupAct::Leave, "message 5 of 1, 1 is removed", "2:0 3:1 4:1 5:2 6:2 7:3 8:4");
+    check::<S>(true, 5, GroupAct::Leave, "message 5 of 5, 5 is removed", "1:0 2:0 3:1 4:1 6:2 7:3 8:4");
+    check::<S>(true, 7, GroupAct::Leave, "", "1:0 2:0 3:1 4:1 5:2 6:2 8:4");
     for actor in [8, 9, 99] {
-        check::<K>(true, actor, GroupAct::Leave, "", UNCHANGED);
+        check::<S>(true, actor, GroupAct::Leave, "", UNCHANGED);
     }
-    let mut world = World::<K>::of(4);
+    let mut world = World::<S>::of(4);
     world.make(1, 1);
     assert_eq!(world.act(2, 1, GroupAct::Leave), "", "whoever is in no group has left it");
     world.cast(1, &[(2, Role::Member), (4, Role::Banned)]);
@@ -131,11 +131,11 @@ fn leaving_is_not_for_the_last_superadmin<K: Keeper>() {
     check_sound(world.store(), 1, 4);
 }
 
-fn departures_hand_over<K: Keeper>() {
-    check::<K>(true, 1, GroupAct::Depart, "message 5 of 1, 1 is removed", "2:0 3:1 4:1 5:2 6:2 7:3 8:4");
-    check::<K>(true, 7, GroupAct::Depart, "", "1:0 2:0 3:1 4:1 5:2 6:2 8:4");
-    check::<K>(true, 8, GroupAct::Depart, "", "1:0 2:0 3:1 4:1 5:2 6:2 7:3");
-    let mut world = World::<K>::of(6);
+fn departures_hand_over<S: StoreUnderTest>() {
+    check::<S>(true, 1, GroupAct::Depart, "message 5 of 1, 1 is removed", "2:0 3:1 4:1 5:2 6:2 7:3 8:4");
+    check::<S>(true, 7, GroupAct::Depart, "", "1:0 2:0 3:1 4:1 5:2 6:2 8:4");
+    check::<S>(true, 8, GroupAct::Depart, "", "1:0 2:0 3:1 4:1 5:2 6:2 7:3");
+    let mut world = World::<S>::of(6);
     world.make(1, 1);
     world.cast(1, &[(3, Role::Member), (2, Role::Member), (5, Role::Admin), (4, Role::Admin), (6, Role::Banned)]);
     let handed_over = "message 7 of 5, message 5 of 1, 1 is removed";
@@ -150,15 +150,15 @@ fn departures_hand_over<K: Keeper>() {
     assert_eq!(world.act(1, 2, GroupAct::Depart), "");
 }
 
-fn adding_is_for_all_or_none<K: Keeper>() {
+fn adding_is_for_all_or_none<S: StoreUnderTest>() {
     let told = "message 4 of 9, message 4 of 7, notice -4 to 9, notice -4 to 7";
     let roster = "1:0 2:0 3:1 4:1 5:2 6:2 7:2 9:2 8:4";
-    check::<K>(false, 3, GroupAct::Add(users(&[9, 7, 8, 5, 1, 9])), told, roster);
-    check::<K>(false, 3, GroupAct::Add(users(&[9, 99])), "UnknownUser", UNCHANGED);
+    check::<S>(false, 3, GroupAct::Add(users(&[9, 7, 8, 5, 1, 9])), told, roster);
+    check::<S>(false, 3, GroupAct::Add(users(&[9, 99])), "UnknownUser", UNCHANGED);
     for actor in [5, 7, 8, 9] {
-        check::<K>(true, actor, GroupAct::Add(users(&[9])), "NotFound", UNCHANGED);
+        check::<S>(true, actor, GroupAct::Add(users(&[9])), "NotFound", UNCHANGED);
     }
-    let mut world = World::<K>::of(6);
+    let mut world = World::<S>::of(6);
     world.make_as(Group { max_count: 3, ..group(1, 1) });
     world.cast(1, &[(2, Role::Member)]);
     let before = world.store().group(group_id(1)).unwrap();
@@ -173,9 +173,9 @@ fn adding_is_for_all_or_none<K: Keeper>() {
     assert_eq!(world.act(2, 1, GroupAct::Add(users(&[3]))), "NotFound");
 }
 
-fn a_change_about_very_many_is_like_any_other<K: Keeper>() {
+fn a_change_about_very_many_is_like_any_other<S: StoreUnderTest>() {
     const PEOPLE: u32 = 90;
-    let mut world = World::<K>::of(PEOPLE);
+    let mut world = World::<S>::of(PEOPLE);
     world.make(1, 1);
     let all: Vec<_> = (2..=PEOPLE).collect();
     let list = |of: &dyn Fn(u32) -> String| all.iter().map(|&number| of(number)).collect::<Vec<_>>();
@@ -185,7 +185,7 @@ fn a_change_about_very_many_is_like_any_other<K: Keeper>() {
     assert_eq!(world.relate(FriendAct::Add, 1, &all).notices.len(), all.len());
     assert_eq!(world.relate(FriendAct::Block, 1, &all), Default::default());
     check_sound(world.store(), 1, PEOPLE);
-    world.keeper.reopen();
+    world.tested.reopen();
     let removed = [list(&|user| format!("message 8 of {user}")), list(&|user| format!("{user} is removed"))].concat();
     assert_eq!(world.act(1, 1, GroupAct::Ban(users(&all))), removed.join(", "));
     assert_eq!(world.roster(1), format!("1:0 {}", list(&|user| format!("{user}:4")).join(" ")));
@@ -196,7 +196,7 @@ fn a_change_about_very_many_is_like_any_other<K: Keeper>() {
     check_sound(world.store(), 1, PEOPLE);
 }
 
-fn each_role_reaches_its_own<K: Keeper>() {
+fn each_role_reaches_its_own<S: StoreUnderTest>() {
     let all = users(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 99]);
     type Named = fn(Vec<engine::id::UserId>) -> GroupAct;
     let cases: [(u32, Named, &str, &str); 8] = [
@@ -232,16 +232,16 @@ fn each_role_reaches_its_own<K: Keeper>() {
         (3, GroupAct::Demote, "message 9 of 4", "1:0 2:0 3:1 5:2 6:2 4:2 7:3 8:4"),
     ];
     for (actor, act, told, roster) in cases {
-        check::<K>(true, actor, act(all.clone()), told, roster);
+        check::<S>(true, actor, act(all.clone()), told, roster);
     }
     let acts: [Named; 4] = [GroupAct::Kick, GroupAct::Ban, GroupAct::Promote, GroupAct::Demote];
     for act in acts {
         for actor in [5, 7, 8, 9] {
-            check::<K>(true, actor, act(all.clone()), "NotFound", UNCHANGED);
+            check::<S>(true, actor, act(all.clone()), "NotFound", UNCHANGED);
         }
-        check::<K>(true, 3, act(vec![]), "", UNCHANGED);
+        check::<S>(true, 3, act(vec![]), "", UNCHANGED);
     }
-    let mut world = cast::<K>(true);
+    let mut world = cast::<S>(true);
     assert_eq!(world.act(1, 3, GroupAct::Delete), "NotSuperadmin");
     assert_eq!(world.act(1, 9, GroupAct::Delete), "NotSuperadmin");
     assert_eq!(world.act(2, 1, GroupAct::Delete), "NotFound");
@@ -250,8 +250,8 @@ fn each_role_reaches_its_own<K: Keeper>() {
     assert_eq!(world.act(1, 8, GroupAct::Join), "message 3 of 8");
 }
 
-fn messages_tell_of_members_in_their_own_names<K: Keeper>() {
-    let mut world = World::<K>::of(3);
+fn messages_tell_of_members_in_their_own_names<S: StoreUnderTest>() {
+    let mut world = World::<S>::of(3);
     world.make(1, 1);
     let rename = AccountChange { username: Some("Zoë".into()), ..AccountChange::default() };
     world.write(Write::ChangeAccount { id: user(2), change: rename, update_time: Timestamp(1) });
@@ -286,12 +286,12 @@ fn messages_tell_of_members_in_their_own_names<K: Keeper>() {
     assert_eq!((kicked.messages[0].code, &*kicked.messages[0].username), (MessageCode::GroupKick, "Zoë"));
     let group = world.store().group(group_id(1)).unwrap().unwrap();
     assert_eq!((group.edge_count, group.update_time), (2, kicked.messages[0].create_time));
-    world.keeper.reopen();
+    world.tested.reopen();
     assert_eq!(world.store().messages(&channel_of(1), PageStart::Newest, 1).unwrap(), kicked.messages);
 }
 
-fn the_last_seat_is_taken_once<K: Keeper>() {
-    let mut world = World::<K>::of(4);
+fn the_last_seat_is_taken_once<S: StoreUnderTest>() {
+    let mut world = World::<S>::of(4);
     world.make_as(Group { open: true, max_count: 2, ..group(1, 1) });
     let together = [2, 3, 4].map(|actor| world.request(1, actor, GroupAct::Join));
     let told: Vec<_> = commit(world.store(), &together)
@@ -306,8 +306,8 @@ fn the_last_seat_is_taken_once<K: Keeper>() {
     check_sound(world.store(), 1, 4);
 }
 
-fn a_deleted_group_leaves_nothing<K: Keeper>() {
-    let mut world = cast::<K>(true);
+fn a_deleted_group_leaves_nothing<S: StoreUnderTest>() {
+    let mut world = cast::<S>(true);
     world.make(2, 5);
     commit(world.store(), &[insert(&channel_of(1), 5000, 5)]);
     assert_eq!(world.act(1, 2, GroupAct::Delete), "deleted");
@@ -322,7 +322,7 @@ fn a_deleted_group_leaves_nothing<K: Keeper>() {
         assert_eq!(store.messages(&channel_of(1), PageStart::Oldest, 9).unwrap(), []);
         assert_eq!(store.head(&channel_of(1)).unwrap(), None);
         check_sound(store, 2, 10);
-        world.keeper.reopen();
+        world.tested.reopen();
     }
     for act in [GroupAct::Join, GroupAct::Add(users(&[9])), GroupAct::Delete, GroupAct::Kick(users(&[9]))] {
         assert_eq!(world.act(1, 2, act), "NotFound");
@@ -331,8 +331,8 @@ fn a_deleted_group_leaves_nothing<K: Keeper>() {
     check_sound(world.store(), 3, 10);
 }
 
-fn edits_are_of_admins_and_names_are_unique<K: Keeper>() {
-    let mut world = cast::<K>(true);
+fn edits_are_of_admins_and_names_are_unique<S: StoreUnderTest>() {
+    let mut world = cast::<S>(true);
     world.make(2, 1);
     let edit = |actor, number, edit: &GroupEdit, time| Write::UpdateGroup {
         id: group_id(number),
@@ -371,7 +371,7 @@ fn edits_are_of_admins_and_names_are_unique<K: Keeper>() {
         open: Some(false),
     };
     world.write(edit(3, 1, &rest, 99));
-    world.keeper.reopen();
+    world.tested.reopen();
     let after = Group {
         description: "chess".into(),
         lang_tag: "de".into(),
@@ -383,9 +383,9 @@ fn edits_are_of_admins_and_names_are_unique<K: Keeper>() {
     assert_eq!(world.store().group(group_id(1)).unwrap(), Some(after));
 }
 
-fn requests_are_told_to_the_longest_serving_admins<K: Keeper>() {
+fn requests_are_told_to_the_longest_serving_admins<S: StoreUnderTest>() {
     let admins = ADMINS_NOTIFIED_MAX as u32 + 3;
-    let mut world = World::<K>::of(admins + 1);
+    let mut world = World::<S>::of(admins + 1);
     world.make_as(Group { max_count: 1000, ..group(1, 1) });
     let all: Vec<_> = (2..=admins).rev().collect();
     for chunk in all.chunks(40) {
@@ -402,8 +402,8 @@ fn requests_are_told_to_the_longest_serving_admins<K: Keeper>() {
     assert!(outcome.notices.iter().all(|notice| notice.notification.sender == user(admins + 1)));
 }
 
-fn nobody_is_in_too_many_groups<K: Keeper>() {
-    let mut world = World::<K>::of(3);
+fn nobody_is_in_too_many_groups<S: StoreUnderTest>() {
+    let mut world = World::<S>::of(3);
     let most = GROUPS_PER_USER_MAX as u32;
     let makes: Vec<_> = (1..most).map(|number| Write::CreateGroup(group(number, 1))).collect();
     commit(world.store(), &makes);
@@ -422,8 +422,8 @@ fn nobody_is_in_too_many_groups<K: Keeper>() {
     assert_eq!(world.act(most + 2, 1, GroupAct::Join), "message 3 of 1", "nor groups that are gone");
 }
 
-fn lists_of_people_are_in_order_and_paged<K: Keeper>() {
-    let mut world = cast::<K>(true);
+fn lists_of_people_are_in_order_and_paged<S: StoreUnderTest>() {
+    let mut world = cast::<S>(true);
     for number in 2..=4 {
         world.make(number, 5);
     }
@@ -459,8 +459,8 @@ fn lists_of_people_are_in_order_and_paged<K: Keeper>() {
     assert_eq!(store.user_groups(user(99), None, None, 9).unwrap(), []);
 }
 
-fn groups_are_found_by_what_is_asked<K: Keeper>() {
-    let mut world = World::<K>::of(5);
+fn groups_are_found_by_what_is_asked<S: StoreUnderTest>() {
+    let mut world = World::<S>::of(5);
     let texts =
         [("Chess", "en"), ("chess club", "de"), ("CHECKERS", "en"), ("go", "de"), ("Zug", "de"), ("ärger", "de")];
     for (number, (name, lang_tag)) in (1..).zip(texts) {
@@ -512,8 +512,8 @@ fn groups_are_found_by_what_is_asked<K: Keeper>() {
     }
 }
 
-fn looking_for_groups_is_bounded<K: Keeper>() {
-    let world = World::<K>::of(2);
+fn looking_for_groups_is_bounded<S: StoreUnderTest>() {
+    let world = World::<S>::of(2);
     let count = GROUPS_EXAMINED_MAX as u32 + 200;
     let makes: Vec<_> = (1..=count)
         .map(|number| {
@@ -535,8 +535,8 @@ fn looking_for_groups_is_bounded<K: Keeper>() {
     assert_eq!((found.len(), next), (0, None));
 }
 
-fn a_change_without_places_is_unfit_and_nothing<K: Keeper>() {
-    let mut world = cast::<K>(true);
+fn a_change_without_places_is_unfit_and_nothing<S: StoreUnderTest>() {
+    let mut world = cast::<S>(true);
     let Write::Request(StoreWrite::ChangeGroup { change, time, .. }) =
         world.request(1, 1, GroupAct::Ban(users(&[5, 6])))
     else {

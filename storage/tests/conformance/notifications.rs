@@ -30,9 +30,9 @@ fn given(written: Written) -> Notification {
     }
 }
 
-fn a_cursor_never_skips_one_whatever_the_clock_does<K: Keeper>() {
+fn a_cursor_never_skips_one_whatever_the_clock_does<S: StoreUnderTest>() {
     const SECOND: i64 = 1_000_000_000;
-    let mut world = World::<K>::of(3);
+    let mut world = World::<S>::of(3);
     let mut all: Vec<Notification> = Vec::new();
     // While the clock is behind the newest notification, the time stays at the end of that notification's millisecond.
     const STANDING_STILL: i64 = 100 * SECOND + 999_999;
@@ -61,7 +61,7 @@ fn a_cursor_never_skips_one_whatever_the_clock_does<K: Keeper>() {
             assert!(given(world.write(knock(3, time))).id > notification.id);
             all = world.store().notifications(user(1), None, 99).unwrap();
         }
-        world.keeper.reopen();
+        world.tested.reopen();
     }
     assert_eq!(world.store().notifications(user(1), None, 99).unwrap(), all);
     assert_eq!(world.store().notifications(user(1), None, 2).unwrap(), all[..2]);
@@ -72,8 +72,8 @@ fn a_cursor_never_skips_one_whatever_the_clock_does<K: Keeper>() {
     assert_eq!(world.store().notifications(user(2), None, 9).unwrap(), []);
 }
 
-fn only_ones_own_are_deleted<K: Keeper>() {
-    let mut world = World::<K>::of(3);
+fn only_ones_own_are_deleted<S: StoreUnderTest>() {
+    let mut world = World::<S>::of(3);
     let first = given(world.write(knock(2, 1)));
     let second = given(world.write(knock(3, 2)));
     world.relate(FriendAct::Add, 1, &[2]);
@@ -88,13 +88,13 @@ fn only_ones_own_are_deleted<K: Keeper>() {
         assert_eq!(world.notified(2), [-2]);
     }
     world.write(delete(1, &[first.id, first.id, others]));
-    world.keeper.reopen();
+    world.tested.reopen();
     assert_eq!(world.store().notifications(user(1), None, 9).unwrap(), [second]);
     assert_eq!(world.notified(2), [-2]);
 }
 
-fn the_oldest_makes_room<K: Keeper>() {
-    let mut world = World::<K>::of(3);
+fn the_oldest_makes_room<S: StoreUnderTest>() {
+    let mut world = World::<S>::of(3);
     let most = NOTIFICATIONS_MAX as usize;
     let knocks: Vec<_> = (0..most).map(|time| knock(2, time as i64)).collect();
     let mut all: Vec<_> = commit(world.store(), &knocks).into_iter().map(given).collect();
@@ -104,7 +104,7 @@ fn the_oldest_makes_room<K: Keeper>() {
         all.remove(0);
         assert_eq!(world.store().notifications(user(1), None, 2).unwrap(), all[..2]);
         if round % 2 == 1 {
-            world.keeper.reopen();
+            world.tested.reopen();
         }
     }
     // Two are deleted, so two more remove none.

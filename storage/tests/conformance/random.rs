@@ -151,25 +151,25 @@ fn compare(model: &dyn Store, other: &dyn Store, accounts: u32) {
 }
 
 /// Runs the same steps on the model and on another store, which must answer in the same way.
-pub fn agree_with_the_model<K: Keeper>(steps: &[Step]) {
-    let (model, mut keeper) = (InMemory::begin(), K::begin());
+pub fn agree_with_the_model<S: StoreUnderTest>(steps: &[Step]) {
+    let (model, mut tested) = (InMemory::begin(), S::begin());
     let mut accounts = 0;
     for step in steps {
         match step {
             Step::Commit(writes) => {
                 let group: Vec<_> = writes.iter().map(|write| concrete(write, &mut accounts)).collect();
-                assert_eq!(model.store().commit(&group), keeper.store().commit(&group));
+                assert_eq!(model.store().commit(&group), tested.store().commit(&group));
             }
             Step::Page { channel, place, limit } => {
                 let channel = room(CHANNELS[*channel]);
                 let [expected, found] =
-                    [model.store(), keeper.store()].map(|store| store.messages(&channel, *place, *limit));
+                    [model.store(), tested.store()].map(|store| store.messages(&channel, *place, *limit));
                 assert_eq!(expected, found);
             }
-            Step::Reopen => keeper.reopen(),
+            Step::Reopen => tested.reopen(),
         }
     }
-    compare(model.store(), keeper.store(), accounts);
-    keeper.reopen();
-    compare(model.store(), keeper.store(), accounts);
+    compare(model.store(), tested.store(), accounts);
+    tested.reopen();
+    compare(model.store(), tested.store(), accounts);
 }

@@ -211,8 +211,8 @@ fn may_notify_unnamed(model: &dyn Store, write: &Write) -> bool {
 }
 
 /// Runs the same steps on the model and on another store, which must answer in the same way.
-pub fn agree_with_the_model<K: Keeper>(steps: &[Step]) {
-    let (model, mut other) = (World::<InMemory>::of(USERS_AT_FIRST), World::<K>::of(USERS_AT_FIRST));
+pub fn agree_with_the_model<S: StoreUnderTest>(steps: &[Step]) {
+    let (model, mut other) = (World::<InMemory>::of(USERS_AT_FIRST), World::<S>::of(USERS_AT_FIRST));
     let mut scribe = Scribe { time: 0, places: 0, groups: 0, gone: HashSet::new() };
     for step in steps {
         match step {
@@ -229,11 +229,11 @@ pub fn agree_with_the_model<K: Keeper>(steps: &[Step]) {
                 }
                 check_sound(model.store(), GROUPS, USERS);
             }
-            Step::Reopen => other.keeper.reopen(),
+            Step::Reopen => other.tested.reopen(),
         }
     }
     compare(model.store(), other.store(), GROUPS, USERS);
-    other.keeper.reopen();
+    other.tested.reopen();
     compare(model.store(), other.store(), GROUPS, USERS);
     check_sound(other.store(), GROUPS, USERS);
 }

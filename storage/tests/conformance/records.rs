@@ -32,9 +32,9 @@ fn numbers(store: &dyn Store, channel: &ChannelId, from: PageStart, limit: usize
     store.messages(channel, from, limit).unwrap().iter().map(|message| message.sequence.0).collect()
 }
 
-fn a_group_is_applied_in_order<K: Keeper>() {
-    let keeper = K::begin();
-    let (store, lobby) = (keeper.store(), room("lobby"));
+fn a_group_is_applied_in_order<S: StoreUnderTest>() {
+    let tested = S::begin();
+    let (store, lobby) = (tested.store(), room("lobby"));
     let written = commit(
         store,
         &[
@@ -73,9 +73,9 @@ fn a_group_is_applied_in_order<K: Keeper>() {
     assert_eq!((&*message.content, message.update_time), ("later", Timestamp(2_000_000_113)));
 }
 
-fn one_username_has_one_account_even_within_a_group<K: Keeper>() {
-    let keeper = K::begin();
-    let store = keeper.store();
+fn one_username_has_one_account_even_within_a_group<S: StoreUnderTest>() {
+    let tested = S::begin();
+    let store = tested.store();
     let custom_a = Credential { kind: CredentialKind::Custom, ident: "a".into() };
     let written = commit(
         store,
@@ -101,9 +101,9 @@ fn one_username_has_one_account_even_within_a_group<K: Keeper>() {
     assert_eq!(store.account(user(4)).unwrap(), Some(account_with(4, "bob", &custom_a)));
 }
 
-fn names_are_freed_and_taken_in_order<K: Keeper>() {
-    let keeper = K::begin();
-    let store = keeper.store();
+fn names_are_freed_and_taken_in_order<S: StoreUnderTest>() {
+    let tested = S::begin();
+    let store = tested.store();
     let rename = |id, name: &str| Write::ChangeAccount {
         id: user(id),
         change: AccountChange { username: Some(name.into()), ..Default::default() },
@@ -134,26 +134,26 @@ fn names_are_freed_and_taken_in_order<K: Keeper>() {
     assert_eq!(store.user_by_username("dan").unwrap(), None);
 }
 
-fn the_head_never_moves_back<K: Keeper>() {
-    let mut keeper = K::begin();
+fn the_head_never_moves_back<S: StoreUnderTest>() {
+    let mut tested = S::begin();
     let lobby = room("lobby");
     let head = |number| Some(ChannelHead { id: message_id(number), sequence: Sequence(u64::from(number)) });
-    assert_eq!(keeper.store().head(&lobby).unwrap(), None);
-    commit(keeper.store(), &[insert(&lobby, 1, 7), insert(&lobby, 2, 7), insert(&lobby, 3, 7)]);
-    commit(keeper.store(), &[remove(&lobby, 3, 7), remove(&lobby, 2, 7)]);
-    assert_eq!(keeper.store().head(&lobby).unwrap(), head(3));
-    commit(keeper.store(), &[insert(&lobby, 2, 7)]);
-    assert_eq!(keeper.store().head(&lobby).unwrap(), head(3));
-    keeper.reopen();
-    assert_eq!(keeper.store().head(&lobby).unwrap(), head(3));
-    assert_eq!(keeper.store().head(&room("lobb")).unwrap(), None);
-    commit(keeper.store(), &[insert(&lobby, 4, 7)]);
-    assert_eq!(keeper.store().head(&lobby).unwrap(), head(4));
+    assert_eq!(tested.store().head(&lobby).unwrap(), None);
+    commit(tested.store(), &[insert(&lobby, 1, 7), insert(&lobby, 2, 7), insert(&lobby, 3, 7)]);
+    commit(tested.store(), &[remove(&lobby, 3, 7), remove(&lobby, 2, 7)]);
+    assert_eq!(tested.store().head(&lobby).unwrap(), head(3));
+    commit(tested.store(), &[insert(&lobby, 2, 7)]);
+    assert_eq!(tested.store().head(&lobby).unwrap(), head(3));
+    tested.reopen();
+    assert_eq!(tested.store().head(&lobby).unwrap(), head(3));
+    assert_eq!(tested.store().head(&room("lobb")).unwrap(), None);
+    commit(tested.store(), &[insert(&lobby, 4, 7)]);
+    assert_eq!(tested.store().head(&lobby).unwrap(), head(4));
 }
 
-fn pages_agree_with_the_whole_history<K: Keeper>() {
-    let keeper = K::begin();
-    let store = keeper.store();
+fn pages_agree_with_the_whole_history<S: StoreUnderTest>() {
+    let tested = S::begin();
+    let store = tested.store();
     // Neighbours in the key space, whose messages must never appear.
     for name in ["lobb", "lobbx", "lobby0", "lobbz"] {
         commit(store, &[insert(&room(name), 1, 7), insert(&room(name), 99, 7)]);
@@ -188,9 +188,9 @@ fn pages_agree_with_the_whole_history<K: Keeper>() {
     assert_eq!(store.messages(&lobby, after(10), 1).unwrap(), [message(&lobby, 20, 7)]);
 }
 
-fn only_the_sender_in_the_right_channel_changes_a_message<K: Keeper>() {
-    let keeper = K::begin();
-    let (store, lobby) = (keeper.store(), room("lobby"));
+fn only_the_sender_in_the_right_channel_changes_a_message<S: StoreUnderTest>() {
+    let tested = S::begin();
+    let (store, lobby) = (tested.store(), room("lobby"));
     commit(store, &[insert(&lobby, 1, 7)]);
     let other = room("other");
     let forged = [
@@ -209,8 +209,8 @@ fn only_the_sender_in_the_right_channel_changes_a_message<K: Keeper>() {
     assert_eq!(store.head(&other).unwrap(), None);
 }
 
-fn what_the_server_said_about_a_user_is_not_the_users_to_change<K: Keeper>() {
-    let mut keeper = K::begin();
+fn what_the_server_said_about_a_user_is_not_the_users_to_change<S: StoreUnderTest>() {
+    let mut tested = S::begin();
     let channel = ChannelId::group(GroupId(Uuid::from_u128(3)));
     let events = (MessageCode::GroupJoin as i32..=MessageCode::GroupDemote as i32).zip(1_u32..);
     let events: Vec<Message> = events
@@ -220,24 +220,24 @@ fn what_the_server_said_about_a_user_is_not_the_users_to_change<K: Keeper>() {
         })
         .collect();
     let inserts: Vec<Write> = events.iter().map(|event| Write::Request(StoreWrite::Insert(event.clone()))).collect();
-    commit(keeper.store(), &inserts);
+    commit(tested.store(), &inserts);
     for _ in 0..2 {
         for number in 1..=events.len() as u32 {
             let written =
-                commit(keeper.store(), &[update(&channel, number, 7, "rewritten"), remove(&channel, number, 7)]);
+                commit(tested.store(), &[update(&channel, number, 7, "rewritten"), remove(&channel, number, 7)]);
             assert_eq!(written, [StoreReceipt::NotOwn, StoreReceipt::NotOwn].map(Written::Receipt));
         }
-        assert_eq!(keeper.store().messages(&channel, PageStart::Oldest, 9).unwrap(), events);
-        keeper.reopen();
+        assert_eq!(tested.store().messages(&channel, PageStart::Oldest, 9).unwrap(), events);
+        tested.reopen();
     }
 }
 
-fn everything_is_there_after_reopening<K: Keeper>() {
-    let mut keeper = K::begin();
+fn everything_is_there_after_reopening<S: StoreUnderTest>() {
+    let mut tested = S::begin();
     let lobby = room("lobby");
     let revocation = Revocation::Token { id: Uuid::from_u128(9), expires: Timestamp(77) };
     commit(
-        keeper.store(),
+        tested.store(),
         &[
             insert(&lobby, 1, 7),
             insert(&lobby, 2, 7),
@@ -247,8 +247,8 @@ fn everything_is_there_after_reopening<K: Keeper>() {
         ],
     );
     for _ in 0..3 {
-        keeper.reopen();
-        let store = keeper.store();
+        tested.reopen();
+        let store = tested.store();
         assert_eq!(store.messages(&lobby, PageStart::Oldest, 9).unwrap(), [message(&lobby, 2, 7)]);
         assert_eq!(store.account(user(1)).unwrap(), Some(account_with(1, "ann", &device("a"))));
         assert_eq!(store.user_by_username("ann").unwrap(), Some(user(1)));
@@ -257,22 +257,22 @@ fn everything_is_there_after_reopening<K: Keeper>() {
     }
 }
 
-fn epochs_rise<K: Keeper>() {
-    let mut keeper = K::begin();
+fn epochs_rise<S: StoreUnderTest>() {
+    let mut tested = S::begin();
     let mut last = Epoch(0);
     for _ in 0..3 {
         for _ in 0..2 {
-            let next = keeper.store().next_epoch().unwrap();
+            let next = tested.store().next_epoch().unwrap();
             assert!(next > last, "{next:?} after {last:?}");
             last = next;
         }
-        keeper.reopen();
+        tested.reopen();
     }
 }
 
-fn revocations_never_weaken<K: Keeper>() {
-    let keeper = K::begin();
-    let store = keeper.store();
+fn revocations_never_weaken<S: StoreUnderTest>() {
+    let tested = S::begin();
+    let store = tested.store();
     let token = |id, expires| Revocation::Token { id: Uuid::from_u128(id), expires: Timestamp(expires) };
     let of_user = |id, time| Revocation::User { id: user(id), issued_before: Timestamp(time) };
     let revoke = [token(1, 10), token(1, 5), token(2, 20), of_user(1, 30), of_user(1, 20), of_user(1, 40)];
@@ -289,8 +289,8 @@ fn revocations_never_weaken<K: Keeper>() {
     assert_eq!(store.revocations().unwrap(), []);
 }
 
-fn what_has_expired_is_found_page_by_page<K: Keeper>() {
-    let mut keeper = K::begin();
+fn what_has_expired_is_found_page_by_page<S: StoreUnderTest>() {
+    let mut tested = S::begin();
     let tokens = |numbers: std::ops::Range<u128>| {
         numbers
             .map(|number| Revocation::Token { id: Uuid::from_u128(number * 7919), expires: Timestamp(number as i64) })
@@ -298,13 +298,13 @@ fn what_has_expired_is_found_page_by_page<K: Keeper>() {
     let users = |numbers: std::ops::Range<u32>| {
         numbers.map(|number| Revocation::User { id: user(number), issued_before: Timestamp(i64::from(number)) })
     };
-    commit(keeper.store(), &tokens(0..40).chain(users(0..30)).map(Write::Revoke).collect::<Vec<_>>());
+    commit(tested.store(), &tokens(0..40).chain(users(0..30)).map(Write::Revoke).collect::<Vec<_>>());
     // Only the later time counts.
     let later = Revocation::Token { id: Uuid::from_u128(7919), expires: Timestamp(1000) };
-    commit(keeper.store(), &[Write::Revoke(later)]);
+    commit(tested.store(), &[Write::Revoke(later)]);
     let expiry = Expiry { tokens: Timestamp(24), users: Timestamp(9) };
     for limit in [0, 1, 7, 35, 36, 1000] {
-        let store = keeper.store();
+        let store = tested.store();
         let (mut found, mut place) = (Vec::new(), None);
         loop {
             let (page, next) = store.expired_revocations(expiry, place.as_ref(), limit).unwrap();
@@ -321,9 +321,9 @@ fn what_has_expired_is_found_page_by_page<K: Keeper>() {
         });
         let expected: Vec<_> = tokens(0..1).chain(tokens(2..25)).chain(users(0..10)).collect();
         assert_eq!(found, if limit == 0 { Vec::new() } else { expected }, "by {limit}");
-        keeper.reopen();
+        tested.reopen();
     }
-    let store = keeper.store();
+    let store = tested.store();
     let (expired, _) = store.expired_revocations(expiry, None, 1000).unwrap();
     commit(store, &[Write::ForgetRevocations(expired)]);
     assert_eq!(store.expired_revocations(expiry, None, 1000).unwrap(), (vec![], None));
@@ -335,12 +335,12 @@ fn what_has_expired_is_found_page_by_page<K: Keeper>() {
     assert_eq!(kept, left);
 }
 
-fn forgetting_is_bounded<K: Keeper>() {
-    let keeper = K::begin();
+fn forgetting_is_bounded<S: StoreUnderTest>() {
+    let tested = S::begin();
     let revocations: Vec<_> = (0..=FORGOTTEN_AT_ONCE_MAX as u128)
         .map(|id| Revocation::Token { id: Uuid::from_u128(id), expires: Timestamp(1) })
         .collect();
-    let store = keeper.store();
+    let store = tested.store();
     for some in revocations.chunks(100) {
         commit(store, &some.iter().copied().map(Write::Revoke).collect::<Vec<_>>());
     }
@@ -351,9 +351,9 @@ fn forgetting_is_bounded<K: Keeper>() {
     assert_eq!(store.revocations().unwrap(), revocations[..1]);
 }
 
-fn an_unfit_write_fails_alone<K: Keeper>() {
-    let keeper = K::begin();
-    let (store, lobby) = (keeper.store(), room("lobby"));
+fn an_unfit_write_fails_alone<S: StoreUnderTest>() {
+    let tested = S::begin();
+    let (store, lobby) = (tested.store(), room("lobby"));
     let long = "x".repeat(NAME_BYTES_MAX + 1);
     let rename = AccountChange { username: Some(long.clone()), ..Default::default() };
     let written = store
@@ -374,9 +374,9 @@ fn an_unfit_write_fails_alone<K: Keeper>() {
     assert_eq!(store.account(user(1)).unwrap(), Some(account_with(1, "ann", &device(&long[1..]))));
 }
 
-fn a_closed_store_refuses<K: Keeper>() {
-    let keeper = K::begin();
-    let (store, lobby) = (keeper.store(), room("lobby"));
+fn a_closed_store_refuses<S: StoreUnderTest>() {
+    let tested = S::begin();
+    let (store, lobby) = (tested.store(), room("lobby"));
     store.close().unwrap();
     assert!(matches!(store.commit(&[insert(&lobby, 1, 7)]), Err(Failure::Final(_))));
     assert!(matches!(store.messages(&lobby, PageStart::Oldest, 9), Err(Failure::Final(_))));

@@ -11,7 +11,7 @@ use storage::Store;
 use storage_scylla::options::{BucketBounds, ScyllaOptions};
 use storage_scylla::{Scylla, apply_schema, schema};
 
-use super::shared::Keeper;
+use super::shared::StoreUnderTest;
 
 /// How long a node may take to answer a new session.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -123,7 +123,7 @@ impl OnCql {
     }
 }
 
-impl Keeper for OnCql {
+impl StoreUnderTest for OnCql {
     fn begin() -> Self {
         Self::begin_with(BucketBounds::default())
     }
