@@ -89,8 +89,9 @@ pub trait Rows {
         before: Option<Membership>,
         after: Option<Membership>,
     ) -> Result<(), Failure>;
-    /// Whether the user may be in one more group. Memberships in a deleted group may count until they are removed.
-    fn has_room_for_group(&self, user: UserId) -> Result<bool, Failure>;
+    /// Whether the user is in fewer groups than `groups_max`, which is at most `GROUPS_PER_USER_MAX`. Memberships in a
+    /// deleted group may count until they are removed.
+    fn has_room_for_group(&self, user: UserId, groups_max: usize) -> Result<bool, Failure>;
     /// The first users of a group's list, down to a role, in the order of rank and time.
     fn roster(&self, group: GroupId, down_to: Role, limit: usize) -> Result<Vec<(UserId, Role)>, Failure>;
     /// All groups in which the user has a role other than banned. Some may have been deleted.

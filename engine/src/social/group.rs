@@ -158,6 +158,8 @@ pub struct Person {
     pub exists: bool,
     /// Whether the user may be in one more group.
     pub has_room: bool,
+    /// Whether the user has blocked the actor. Only looked up for users whom the actor adds.
+    pub blocks_actor: bool,
 }
 
 /// The decision about a change to a group.
@@ -299,8 +301,11 @@ impl Roster {
         }
     }
 
-    /// Adds a user. Does nothing if the user is a member or banned.
+    /// Adds a user. Does nothing if the user is a member or banned, or has blocked the actor and not asked to join.
     fn add(&self, user: UserId, seats_taken: u32) -> Result<Next, GroupRefusal> {
+        if self.people.get(&user).is_some_and(|person| person.blocks_actor && person.role.is_none()) {
+            return Ok(None);
+        }
         let comes = self.role(user) == Some(Role::JoinRequest) || self.comer(user)?.is_some();
         if comes && seats_taken >= self.seats_max {
             return Err(GroupRefusal::Full);

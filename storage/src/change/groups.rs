@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use engine::id::{ChannelId, GroupId, Timestamp, UserId};
 use engine::message::{Message, MessageCode};
 use engine::persist::ChannelHead;
+use engine::social::friend::FriendState;
 use engine::social::group::{
     GroupAct, GroupChange, GroupDecision, GroupOutcome, GroupRefusal, Move, Person, Role, Roster,
 };
@@ -12,8 +13,10 @@ use engine::social::notification::{Notice, Wording};
 
 use super::inbox;
 use crate::Failure;
+use crate::friend::Edge;
 use crate::group::{
-    ADMINS_NOTIFIED_MAX, GROUP_NAME_BYTES_MAX, Group, GroupCreated, GroupEdit, GroupEdited, Membership,
+    ADMINS_NOTIFIED_MAX, GROUP_NAME_BYTES_MAX, GROUPS_ADDED_MAX, GROUPS_PER_USER_MAX, Group, GroupCreated, GroupEdit,
+    GroupEdited, Membership,
 };
 use crate::rows::Rows;
 
@@ -33,7 +36,7 @@ pub fn create(rows: &mut impl Rows, group: &Group) -> Result<GroupCreated, Failu
     if rows.group_by_name(&group.name)?.is_some() {
         return Ok(GroupCreated::NameTaken);
     }
-    if !rows.has_room_for_group(group.creator)? {
+    if !rows.has_room_for_group(group.creator, GROUPS_PER_USER_MAX)? {
         return Ok(GroupCreated::TooManyGroups);
     }
     rows.put_group(None, &Group { edge_count: 1, ..group.clone() });
@@ -142,14 +145,19 @@ fn check_name(name: &str) -> Result<(), Failure> {
 fn roster(rows: &impl Rows, group: &Group, change: &GroupChange) -> Result<Roster, Failure> {
     // Only users who come into the group must have an account and room for one more group.
     let comers = matches!(change.act, GroupAct::Join | GroupAct::Add(_));
+    let adds = matches!(change.act, GroupAct::Add(_));
+    let groups_max = if adds { GROUPS_ADDED_MAX } else { GROUPS_PER_USER_MAX };
     let mut people = HashMap::new();
     for &user in change.act.named().iter().chain([&change.actor]) {
         let exists = !comers || rows.account(user)?.is_some();
         // A ban may outlive the banned user's account by some writes.
         let membership = if exists { rows.membership(group.id, user)? } else { None };
         let role = membership.map(|membership| membership.role);
-        let has_room = !comers || role.is_some() || rows.has_room_for_group(user)?;
-        people.insert(user, Person { role, exists, has_room });
+        let is_new = comers && role.is_none() && exists;
+        let has_room = !is_new || rows.has_room_for_group(user, groups_max)?;
+        let blocks = |edge: Option<Edge>| edge.is_some_and(|edge| edge.state == FriendState::Blocked);
+        let blocks_actor = is_new && adds && blocks(rows.edge(user, change.actor)?);
+        people.insert(user, Person { role, exists, has_room, blocks_actor });
     }
     let next = match change.act {
         GroupAct::Leave | GroupAct::Depart => {

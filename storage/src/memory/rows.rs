@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::State;
 use crate::account::{Account, Credential, CredentialOwner, Revocation};
 use crate::friend::{Edge, FriendCounts};
-use crate::group::{GROUPS_PER_USER_MAX, Group, GroupPlace, Membership, RosterPlace};
+use crate::group::{Group, GroupPlace, Membership, RosterPlace};
 use crate::inbox::Inbox;
 use crate::rows::{FreeUsername, Rows};
 use crate::{Failure, keys};
@@ -155,8 +155,8 @@ impl Rows for State {
         Ok(())
     }
 
-    fn has_room_for_group(&self, user: UserId) -> Result<bool, Failure> {
-        Ok(self.groups_of(user)?.len() < GROUPS_PER_USER_MAX)
+    fn has_room_for_group(&self, user: UserId, groups_max: usize) -> Result<bool, Failure> {
+        Ok(self.groups_of(user)?.len() < groups_max)
     }
 
     fn roster(&self, group: GroupId, down_to: Role, limit: usize) -> Result<Vec<(UserId, Role)>, Failure> {

@@ -7,8 +7,8 @@ use engine::social::friend::FriendAct;
 use engine::social::group::{GroupAct, Role};
 use storage::account::AccountChange;
 use storage::group::{
-    ADMINS_NOTIFIED_MAX, GROUP_NAME_BYTES_MAX, GROUPS_EXAMINED_MAX, GROUPS_PER_USER_MAX, Group, GroupCreated,
-    GroupEdit, GroupEdited, GroupFilter, GroupPlace, RosterPlace,
+    ADMINS_NOTIFIED_MAX, GROUP_NAME_BYTES_MAX, GROUPS_ADDED_MAX, GROUPS_EXAMINED_MAX, GROUPS_PER_USER_MAX, Group,
+    GroupCreated, GroupEdit, GroupEdited, GroupFilter, GroupPlace, RosterPlace,
 };
 use storage::{PageStart, Store, Write, Written};
 use uuid::Uuid;
@@ -30,6 +30,7 @@ laws! {
     edits_are_of_admins_and_names_are_unique
     requests_are_told_to_the_longest_serving_admins
     nobody_is_in_too_many_groups
+    others_can_add_a_user_to_so_many_groups_only
     lists_of_people_are_in_order_and_paged
     groups_are_found_by_what_is_asked
     looking_for_groups_is_bounded
@@ -420,6 +421,22 @@ fn nobody_is_in_too_many_groups<S: StoreUnderTest>() {
     assert_eq!(world.act(most + 2, 1, GroupAct::Join), "TooManyGroups");
     assert_eq!(world.act(1, 1, GroupAct::Delete), "deleted");
     assert_eq!(world.act(most + 2, 1, GroupAct::Join), "message 3 of 1", "nor groups that are gone");
+}
+
+fn others_can_add_a_user_to_so_many_groups_only<S: StoreUnderTest>() {
+    let mut world = World::<S>::of(3);
+    let most = GROUPS_ADDED_MAX as u32;
+    let makes: Vec<_> = (1..most).map(|number| Write::CreateGroup(group(number, 1))).collect();
+    commit(world.store(), &makes);
+    for number in most..most + 3 {
+        world.make(number, 2);
+    }
+    assert_eq!(world.act(most, 2, GroupAct::Add(users(&[1]))), "message 4 of 1, notice -4 to 1");
+    assert_eq!(world.act(most + 1, 2, GroupAct::Add(users(&[3, 1]))), "TooManyGroups");
+    assert_eq!(world.act(most + 1, 1, GroupAct::Join), "message 3 of 1", "the user's own places are left");
+    world.relate(FriendAct::Block, 3, &[2]);
+    assert_eq!(world.act(most + 2, 2, GroupAct::Add(users(&[3]))), "", "whoever has blocked the admin stays out");
+    assert_eq!(world.roster(most + 2), "2:0");
 }
 
 fn lists_of_people_are_in_order_and_paged<S: StoreUnderTest>() {

@@ -20,9 +20,10 @@ struct TestGroup {
     roles: BTreeMap<u8, Role>,
 }
 
-/// Users from 1 to 9 exist; 8 has no room for another group.
+/// Users from 1 to 9 exist, and 11; 8 has no room for another group, and 11 has blocked every other user.
 const USERS: u8 = 9;
 const CROWDED: u8 = 8;
+const BLOCKING: u8 = 11;
 
 impl TestGroup {
     fn new(roles: &[(u8, Role)]) -> Self {
@@ -37,8 +38,9 @@ impl TestGroup {
         let concerned = change.act.named().iter().chain([&change.actor]);
         let person = |id: UserId| {
             let number = id.0.as_u128() as u8;
-            let exists = (1..=USERS).contains(&number);
-            Person { role: self.roles.get(&number).copied(), exists, has_room: number != CROWDED }
+            let exists = (1..=USERS).contains(&number) || number == BLOCKING;
+            let role = self.roles.get(&number).copied();
+            Person { role, exists, has_room: number != CROWDED, blocks_actor: number == BLOCKING }
         };
         let others = self.roles.iter().filter(|(number, role)| user(**number) != change.actor && role.is_member());
         Roster {
@@ -151,6 +153,10 @@ fn adds() {
     check(&group, 1, add(&[]), "");
     check(&group, 3, add(&[9, 10]), "UnknownUser");
     check(&group, 3, add(&[9, 8]), "TooManyGroups");
+    check(&group, 3, add(&[11, 9]), "9 Member 4");
+    let mut asked = group.clone();
+    asked.roles.insert(BLOCKING, JoinRequest);
+    check(&asked, 3, add(&[11]), "11 Member 4");
     for actor in [5, 6, 7, 9] {
         check(&group, actor, add(&[9]), "NotFound");
     }

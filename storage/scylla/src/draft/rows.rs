@@ -8,7 +8,7 @@ use engine::social::notification::Notification;
 use storage::Failure;
 use storage::account::{Account, Credential, CredentialOwner, Revocation};
 use storage::friend::{Edge, FriendCounts};
-use storage::group::{GROUPS_PER_USER_MAX, Group, GroupPlace, Membership, RosterPlace};
+use storage::group::{Group, GroupPlace, Membership, RosterPlace};
 use storage::inbox::Inbox;
 use storage::rows::{FreeUsername, Rows};
 
@@ -264,9 +264,9 @@ impl Rows for Draft<'_> {
         Ok(())
     }
 
-    fn has_room_for_group(&self, user: UserId) -> Result<bool, Failure> {
+    fn has_room_for_group(&self, user: UserId, groups_max: usize) -> Result<bool, Failure> {
         let mut groups = self.groups_of(user)?;
-        if groups.len() >= GROUPS_PER_USER_MAX {
+        if groups.len() >= groups_max {
             // Some groups may have been deleted while their member rows are not removed yet.
             let mut present = Vec::with_capacity(groups.len());
             for id in groups {
@@ -274,7 +274,7 @@ impl Rows for Draft<'_> {
             }
             groups = present;
         }
-        Ok(groups.len() < GROUPS_PER_USER_MAX)
+        Ok(groups.len() < groups_max)
     }
 
     fn roster(&self, group: GroupId, down_to: Role, limit: usize) -> Result<Vec<(UserId, Role)>, Failure> {

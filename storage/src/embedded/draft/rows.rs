@@ -150,8 +150,8 @@ impl Rows for Draft<'_> {
         Ok(())
     }
 
-    fn has_room_for_group(&self, user: UserId) -> Result<bool, Failure> {
-        Ok((self.group_count(user)? as usize) < GROUPS_PER_USER_MAX)
+    fn has_room_for_group(&self, user: UserId, groups_max: usize) -> Result<bool, Failure> {
+        Ok((self.group_count(user)? as usize) < groups_max)
     }
 
     fn roster(&self, group: GroupId, down_to: Role, limit: usize) -> Result<Vec<(UserId, Role)>, Failure> {
