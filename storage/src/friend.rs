@@ -10,6 +10,10 @@ use uuid::Uuid;
 /// block another.
 pub const FRIENDS_MAX: u32 = 10_000;
 
+/// Friends and open invitations of a user beyond which others cannot invite the user. The user can still invite others,
+/// so nobody else can use up the user's places.
+pub const INVITABLE_MAX: u32 = FRIENDS_MAX / 2;
+
 /// One entry of a user's list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Friend {
@@ -85,7 +89,13 @@ impl FriendCounts {
         }
     }
 
-    pub(crate) fn has_room(self) -> bool {
+    /// Whether the user may invite one more user.
+    pub(crate) fn may_invite(self) -> bool {
         self.edges < FRIENDS_MAX
+    }
+
+    /// Whether others may invite the user.
+    pub(crate) fn is_invitable(self) -> bool {
+        self.edges < INVITABLE_MAX
     }
 }

@@ -32,7 +32,7 @@ pub fn relate(
         if act == FriendAct::Add
             && own.is_none()
             && after.own.is_some()
-            && !(rows.friend_counts(user)?.has_room() && rows.friend_counts(other)?.has_room())
+            && !(rows.friend_counts(user)?.may_invite() && rows.friend_counts(other)?.is_invitable())
         {
             related.full = true;
             continue;

@@ -3,7 +3,7 @@
 use engine::id::Timestamp;
 use engine::persist::{StoreReceipt, StoreWrite};
 use engine::social::friend::{FriendAct, FriendState, Sides};
-use storage::friend::{FRIENDS_MAX, FriendPlace};
+use storage::friend::{FRIENDS_MAX, FriendPlace, INVITABLE_MAX};
 use storage::{Write, Written};
 
 use crate::common::people::*;
@@ -137,9 +137,12 @@ fn friends_are_bounded_and_blocks_are_not<S: StoreUnderTest>() {
     let mut world = World::<S>::of(last);
     let many: Vec<_> = (3..=FRIENDS_MAX + 2).collect();
     // More than one request may name, but few enough for the time that one request has.
-    for some in many.chunks(500) {
+    for (number, some) in many.chunks(500).enumerate() {
         let related = world.relate(FriendAct::Add, 1, some);
         assert_eq!((related.notices.len(), related.full), (some.len(), false));
+        if (number + 1) * 500 == INVITABLE_MAX as usize {
+            assert!(world.relate(FriendAct::Add, 2, &[1]).full, "others cannot use up the rest");
+        }
     }
     let related = world.relate(FriendAct::Add, 1, &[2, 3]);
     assert_eq!((related.notices.len(), related.full), (0, true));
