@@ -29,6 +29,9 @@ pub enum BodyFault {
     Malformed,
     /// A transfer coding other than `chunked`.
     UnknownCoding,
+    /// Both a transfer coding and a length. A proxy that goes by the other one reads the next request elsewhere (RFC
+    /// 9112, section 6.1).
+    CodingAndLength,
 }
 
 /// The length of the body that follows this head (RFC 9112, section 6.3).
@@ -47,6 +50,7 @@ pub fn body(version: Option<u8>, headers: &[Header<'_>]) -> Result<Body, BodyFau
     }
     match codings.as_slice() {
         [] => Ok(Body::Bytes(length.unwrap_or(0))),
+        _ if length.is_some() => Err(BodyFault::CodingAndLength),
         // HTTP/1.0 has no transfer codings, so the length of such a body is unknown.
         _ if version != HTTP_1_1 => Err(BodyFault::Malformed),
         [coding] if coding.eq_ignore_ascii_case(b"chunked") => Ok(Body::Chunked),
@@ -102,7 +106,7 @@ mod tests {
 
     #[test]
     fn where_a_body_ends() {
-        use BodyFault::{Malformed, UnknownCoding};
+        use BodyFault::{CodingAndLength, Malformed, UnknownCoding};
         let check = |lines: &str, expected: Result<Body, BodyFault>| {
             let head = format!("POST / HTTP/1.1\r\n{lines}\r\n\r\n");
             let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
@@ -123,7 +127,10 @@ mod tests {
         check("Content-Length:", Err(Malformed));
         check("Transfer-Encoding: chunked", Ok(Body::Chunked));
         check("transfer-encoding: CHUNKED", Ok(Body::Chunked));
-        check("Transfer-Encoding: chunked\r\nContent-Length: 5", Ok(Body::Chunked));
+        check("Transfer-Encoding: chunked\r\nContent-Length: 5", Err(CodingAndLength));
+        check("Content-Length: 0\r\nTransfer-Encoding: chunked", Err(CodingAndLength));
+        check("Content-Length: 5\r\nTransfer-Encoding: identity", Err(CodingAndLength));
+        check("Content-Length: 5\r\nTransfer-Encoding:", Err(CodingAndLength));
         check("Transfer-Encoding: chunked\r\nContent-Length: five", Err(Malformed));
         check("Transfer-Encoding: gzip, chunked", Err(UnknownCoding));
         check("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked", Err(UnknownCoding));

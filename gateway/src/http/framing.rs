@@ -69,6 +69,8 @@ pub enum Fault {
     TooLarge,
     /// The body has a transfer coding that this server does not know.
     UnknownCoding,
+    /// The head gives the body both a transfer coding and a length.
+    CodingAndLength,
 }
 
 /// The longest target that hyper takes. It answers a longer one by itself, with 414 and no body.
@@ -121,6 +123,7 @@ impl Framing {
             Ok(Body::Chunked) => State::ChunkLine,
             Err(BodyFault::Malformed) => return self.refuse(Fault::Malformed, method),
             Err(BodyFault::UnknownCoding) => return self.refuse(Fault::UnknownCoding, method),
+            Err(BodyFault::CodingAndLength) => return self.refuse(Fault::CodingAndLength, method),
         };
         match escaped(target) {
             None if target.len() <= TARGET_BYTES_MAX => Passage::Pass(read),
@@ -305,6 +308,11 @@ mod tests {
         check(&format!("{GET}{coded}{WS}"), GET, refuse(Fault::UnknownCoding, "GET"));
         check(&coded.replace("GET", "HEAD"), "", refuse(Fault::UnknownCoding, "HEAD"));
         check(&with("Content-Length: 1\r\nContent-Length: 2"), "", refuse(Fault::Malformed, "GET"));
+        for lengths in
+            ["Content-Length: 5\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 0"]
+        {
+            check(&format!("{GET}{}{WS}", with(lengths)), GET, refuse(Fault::CodingAndLength, "GET"));
+        }
         check("\u{16}\u{3}\u{1}", "", refuse(Fault::Malformed, ""));
         check("GET /\r\n\r\n", "", refuse(Fault::Malformed, ""));
         check(&with("A: b\r\n".repeat(HEADERS_MAX).trim_end()), "", refuse(Fault::TooLarge, ""));

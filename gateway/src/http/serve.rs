@@ -145,6 +145,9 @@ fn unanswerable(fault: Fault) -> Refusal {
         Fault::UnknownCoding => {
             Refusal::new(Code::Unimplemented, "the body's transfer coding is unknown, use chunked or none")
         }
+        Fault::CodingAndLength => {
+            Refusal::invalid("a request has a Content-Length or a Transfer-Encoding, and not both")
+        }
     }
 }
 

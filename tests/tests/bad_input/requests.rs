@@ -476,6 +476,33 @@ fn heads_that_are_no_requests() {
     }
 }
 
+/// A proxy that goes by the other length takes a part of the body for a request of another client.
+#[test]
+fn a_coding_and_a_length_are_refused_and_nothing_follows() {
+    let data = data_dir();
+    let server = Launch::on(data.path()).start();
+    let health = "GET /healthcheck HTTP/1.1\r\nHost: a\r\n\r\n";
+    let lengths =
+        ["Content-Length: 5\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 0"];
+    for lengths in lengths {
+        for line in ["POST /v2/account/authenticate/device", "GET /healthcheck", "GET /ws?token=x"] {
+            let request = format!("{line} HTTP/1.1\r\nHost: a\r\n{lengths}\r\n\r\n0\r\n\r\n{health}");
+            for before in [0, 2] {
+                let mut socket = RawSocket::connect(server.address());
+                socket.write(format!("{}{request}", health.repeat(before)).as_bytes());
+                for _ in 0..before {
+                    assert!(socket.read_answer().0.starts_with("HTTP/1.1 200 "), "{request}");
+                }
+                let (head, body) = socket.read_answer();
+                assert!(head.starts_with("HTTP/1.1 400 "), "{request}: {head}{body}");
+                assert!(head.to_lowercase().contains("connection: close"), "{request}: {head}");
+                assert_eq!(socket.read_to_end(std::time::Duration::from_secs(15)), "", "{request}");
+            }
+        }
+    }
+    server.assert_works("two lengths");
+}
+
 #[test]
 fn what_browsers_ask() {
     let data = data_dir();
