@@ -1,7 +1,8 @@
 //! The network that a client's requests count for, where clients share something that is bounded.
 //!
 //! An IPv4 address is one network. Of an IPv6 address the first 64 bits are the network, because every host of a
-//! network can take as many addresses of it as it likes.
+//! network can take as many addresses of it as it likes. A site has many such networks (RFC 6177), so where newcomers
+//! would find no place beside all of them, they count together.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -11,6 +12,10 @@ pub enum ClientNetwork {
     V4(Ipv4Addr),
     V6(u64),
 }
+
+/// An IPv4 address, or the first 48 bits of an IPv6 address: what providers give to one customer at most.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ClientSite(ClientNetwork);
 
 impl ClientNetwork {
     /// Stands for a client whose address the kernel no longer knows, because its connection is already dead.
@@ -22,6 +27,15 @@ impl ClientNetwork {
             IpAddr::V4(address) => Self::V4(address),
             IpAddr::V6(address) => Self::V6((address.to_bits() >> 64) as u64),
         }
+    }
+
+    /// The site that the network is a part of.
+    pub fn site(self) -> ClientSite {
+        const SUBNET_BITS: u32 = 16;
+        ClientSite(match self {
+            Self::V4(_) => self,
+            Self::V6(network) => Self::V6(network >> SUBNET_BITS << SUBNET_BITS),
+        })
     }
 }
 
@@ -41,6 +55,20 @@ mod tests {
             ("::ffff:192.0.2.1", "::ffff:192.0.2.2", false),
         ] {
             assert_eq!(network(one) == network(other), same, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn networks_of_one_site() {
+        let site = |text: &str| ClientNetwork::of(text.parse().unwrap()).site();
+        for (one, other, same) in [
+            ("2001:db8:1:2::1", "2001:db8:1:ffff::1", true),
+            ("2001:db8:1:2::1", "2001:db8:2:2::1", false),
+            ("192.0.2.1", "192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.2", false),
+            ("192.0.2.1", "2001:db8:1:2::1", false),
+        ] {
+            assert_eq!(site(one) == site(other), same, "{one} {other}");
         }
     }
 }

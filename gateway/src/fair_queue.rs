@@ -1,186 +1,176 @@
 //! A bounded queue that clients share fairly, for work that is worth waiting for.
 //!
-//! Who puts work in is known by a *lane* and, within the lane, by a *track*: for sign-ins a network, and an account
-//! within the network. The lanes take turns, and within a lane its tracks do. So work waits only for the work under
-//! way, for one piece of each other lane, and for what waits before it in its own lane.
+//! Who puts work in is known by a path of names, the widest name first: for sign-ins a site, a network of the site, and
+//! an account within the network. The sites take turns, within a site its networks do, and within a network its accounts
+//! do. So work waits only for the work under way, for one piece of each other site, and for what waits before it within
+//! its own site.
 //!
-//! Nothing is refused while there is room. When there is none, the lane that has most waiting gives way to a lane that
-//! has less, and within a lane the track that has most waiting gives way: its newest work is handed back. If work comes
-//! for the very lane and track that have most, this work is handed back. So one lane cannot keep the others out, however
-//! much it asks for.
+//! Nothing is refused while there is room. When there is none, the site that has most waiting gives way to a site that
+//! has less. If the work comes from the site that has most, the same holds for its networks, and then for the accounts.
+//! What gives way is the newest work of the longest line. If work comes for the very line that is longest, this work is
+//! handed back. So one site cannot keep the others out, however much it asks for, and however many names it has.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-/// Work of type `T` by lane `L` and track `K`. Taking takes constant time. Putting takes constant time while there is
-/// room, and otherwise time in the number of lanes and of tracks in one lane, which are at most as many as the places.
-pub struct FairQueue<L, K, T> {
+/// Work in lines. `L` is `Turns` for each name of a path, around a `VecDeque` for the line.
+///
+/// Taking takes constant time. Putting takes constant time while there is room, and otherwise time in the number of names
+/// beside each name of the path, which are at most as many as the places.
+pub struct FairQueue<L> {
     places_max: usize,
-    lanes: Turns<L, Lane<K, T>>,
-    len: usize,
+    lines: L,
 }
 
-/// The work of one lane.
-struct Lane<K, T> {
-    tracks: Turns<K, VecDeque<T>>,
-    len: usize,
-}
-
-impl<L: Clone + Eq + Hash, K: Clone + Eq + Hash, T> FairQueue<L, K, T> {
+impl<L: Lines> FairQueue<L> {
     /// A queue with so many places.
     pub fn new(places_max: usize) -> Self {
         assert!(places_max > 0, "a queue has a place");
-        Self { places_max, lanes: Turns::default(), len: 0 }
+        Self { places_max, lines: L::default() }
     }
 
     /// How much work waits.
     pub fn len(&self) -> usize {
-        self.len
+        self.lines.waiting()
     }
 
     /// Whether no work waits.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
-    /// Puts work behind what waits on the same track. Returns the work that finds no place, if the queue is full: this
-    /// work or the newest of the track that has most waiting.
+    /// Puts work behind what waits in the same line. Returns the work that finds no place, if the queue is full: this
+    /// work, or the newest of a longer line.
     #[must_use]
-    pub fn put(&mut self, lane: L, track: K, work: T) -> Option<T> {
+    pub fn put(&mut self, path: L::Path, work: L::Work) -> Option<L::Work> {
         let mut displaced = None;
-        if self.len >= self.places_max {
-            match self.displace_for(&lane, &track) {
+        if self.len() >= self.places_max {
+            match self.lines.displace(Some(&path)) {
                 Some(other) => displaced = Some(other),
                 None => return Some(work),
             }
         }
-        let lane = self.lanes.get_or_insert_with(lane, Lane::default);
-        lane.tracks.get_or_insert_with(track, VecDeque::new).push_back(work);
-        lane.len += 1;
-        self.len += 1;
-        assert!(self.len <= self.places_max, "{} wait in {} places", self.len, self.places_max);
+        self.lines.put(path, work);
+        assert!(self.len() <= self.places_max, "{} wait in {} places", self.len(), self.places_max);
         displaced
     }
 
-    /// Takes the oldest work of the track whose turn it is, in the lane whose turn it is.
-    pub fn take(&mut self) -> Option<T> {
-        let (name, mut lane) = self.lanes.take_first()?;
-        let work = lane.take();
-        assert!(work.is_some(), "a lane in the queue has work");
-        self.len -= work.iter().len();
-        if lane.len > 0 {
-            self.lanes.put_last(name, lane);
-        }
-        work
-    }
-
-    /// Makes room for work of this lane and track. Returns `None` if no other lane or track has more work
-    /// waiting than this one.
-    fn displace_for(&mut self, lane: &L, track: &K) -> Option<T> {
-        let waiting = self.lanes.get(lane).map_or(0, |lane| lane.len);
-        let (longest, most) = self.lanes.greatest(|lane| lane.len)?;
-        // With one piece less, the longest lane must still have as much as this lane with one more. Otherwise two lanes
-        // would displace each other's work in turns.
-        let from = if most > waiting + 1 { longest.clone() } else { lane.clone() };
-        let own_track = (from == *lane).then_some(track);
-        let lane = self.lanes.get_mut(&from)?;
-        let displaced = lane.displace_for(own_track)?;
-        let is_empty = lane.len == 0;
-        if is_empty {
-            self.lanes.remove(&from);
-        }
-        self.len -= 1;
-        Some(displaced)
+    /// Takes the oldest work of the line whose turn it is.
+    pub fn take(&mut self) -> Option<L::Work> {
+        self.lines.take()
     }
 }
 
-impl<K, T> Default for Lane<K, T> {
-    fn default() -> Self {
-        Self { tracks: Turns::default(), len: 0 }
-    }
+/// One line of work, or several that take turns.
+pub trait Lines: Default {
+    /// The names that lead to a line.
+    type Path;
+    /// What waits.
+    type Work;
+
+    /// How much work waits.
+    fn waiting(&self) -> usize;
+
+    /// Puts work at the end of the path's line.
+    fn put(&mut self, path: Self::Path, work: Self::Work);
+
+    /// Takes the oldest work of the line whose turn it is.
+    fn take(&mut self) -> Option<Self::Work>;
+
+    /// Takes the newest work of the longest line. If the room is for work of the path `own`, some other line must have
+    /// more waiting; otherwise returns `None`.
+    fn displace(&mut self, own: Option<&Self::Path>) -> Option<Self::Work>;
 }
 
-impl<K: Clone + Eq + Hash, T> Lane<K, T> {
+/// A single line.
+impl<T> Lines for VecDeque<T> {
+    type Path = ();
+    type Work = T;
+
+    fn waiting(&self) -> usize {
+        self.len()
+    }
+
+    fn put(&mut self, (): (), work: T) {
+        self.push_back(work);
+    }
+
     fn take(&mut self) -> Option<T> {
-        let (name, mut track) = self.tracks.take_first()?;
-        let work = track.pop_front();
-        assert!(work.is_some(), "a track in its lane has work");
-        self.len -= work.iter().len();
-        if !track.is_empty() {
-            self.tracks.put_last(name, track);
-        }
-        work
+        self.pop_front()
     }
 
-    /// Takes the newest work of the track that has most waiting. If the room is for a track of this lane, that other
-    /// track must have more waiting than the track.
-    fn displace_for(&mut self, own: Option<&K>) -> Option<T> {
-        let waiting = own.and_then(|own| self.tracks.get(own)).map_or(0, VecDeque::len);
-        let (longest, most) = self.tracks.greatest(VecDeque::len)?;
-        if own.is_some() && most <= waiting + 1 {
-            return None;
-        }
-        let longest = longest.clone();
-        let track = self.tracks.get_mut(&longest)?;
-        let displaced = track.pop_back();
-        if track.is_empty() {
-            self.tracks.remove(&longest);
-        }
-        self.len -= displaced.iter().len();
-        displaced
+    fn displace(&mut self, own: Option<&()>) -> Option<T> {
+        if own.is_some() { None } else { self.pop_back() }
     }
 }
 
-/// Values by name, which take turns.
-struct Turns<N, V> {
-    values: HashMap<N, V>,
-    /// The names of all values, each once, in the order of their turns.
+/// Lines by name, which take turns.
+pub struct Turns<N, L> {
+    lines: HashMap<N, L>,
+    /// The names of all lines, each once, in the order of their turns.
     order: VecDeque<N>,
+    waiting: usize,
 }
 
-impl<N, V> Default for Turns<N, V> {
+impl<N, L> Default for Turns<N, L> {
     fn default() -> Self {
-        Self { values: HashMap::new(), order: VecDeque::new() }
+        Self { lines: HashMap::new(), order: VecDeque::new(), waiting: 0 }
     }
 }
 
-impl<N: Clone + Eq + Hash, V> Turns<N, V> {
-    fn get(&self, name: &N) -> Option<&V> {
-        self.values.get(name)
+impl<N: Clone + Eq + Hash, L: Lines> Lines for Turns<N, L> {
+    type Path = (N, L::Path);
+    type Work = L::Work;
+
+    fn waiting(&self) -> usize {
+        self.waiting
     }
 
-    fn get_mut(&mut self, name: &N) -> Option<&mut V> {
-        self.values.get_mut(name)
-    }
-
-    fn get_or_insert_with(&mut self, name: N, make: impl FnOnce() -> V) -> &mut V {
-        if !self.values.contains_key(&name) {
+    fn put(&mut self, (name, path): Self::Path, work: L::Work) {
+        if !self.lines.contains_key(&name) {
             self.order.push_back(name.clone());
         }
-        self.values.entry(name).or_insert_with(make)
+        self.lines.entry(name).or_default().put(path, work);
+        self.waiting += 1;
     }
 
-    fn take_first(&mut self) -> Option<(N, V)> {
+    fn take(&mut self) -> Option<L::Work> {
         let name = self.order.pop_front()?;
-        let value = self.values.remove(&name)?;
-        Some((name, value))
+        let lines = self.lines.get_mut(&name)?;
+        let work = lines.take();
+        if lines.waiting() > 0 {
+            self.order.push_back(name);
+        } else {
+            self.lines.remove(&name);
+        }
+        self.waiting -= work.iter().len();
+        work
     }
 
-    fn put_last(&mut self, name: N, value: V) {
-        self.order.push_back(name.clone());
-        let before = self.values.insert(name, value);
-        assert!(before.is_none(), "a name has one turn");
+    fn displace(&mut self, own: Option<&Self::Path>) -> Option<L::Work> {
+        let (longest, most) = self.longest()?;
+        // With one piece less, the longest must still have as much as the own one with one more. Otherwise the two would
+        // displace each other's work in turns.
+        let (name, own) = match own {
+            Some((name, path)) if most <= self.lines.get(name).map_or(0, L::waiting) + 1 => (name.clone(), Some(path)),
+            _ => (longest.clone(), None),
+        };
+        let lines = self.lines.get_mut(&name)?;
+        let displaced = lines.displace(own);
+        if lines.waiting() == 0 {
+            self.lines.remove(&name);
+            self.order.retain(|other| *other != name);
+        }
+        self.waiting -= displaced.iter().len();
+        displaced
     }
+}
 
-    fn remove(&mut self, name: &N) {
-        self.values.remove(name);
-        self.order.retain(|other| other != name);
-        assert_eq!(self.order.len(), self.values.len(), "each value has one turn");
-    }
-
-    /// The name of the value that measures most, and its measure.
-    fn greatest(&self, measure: impl Fn(&V) -> usize) -> Option<(&N, usize)> {
-        self.order.iter().filter_map(|name| Some((name, measure(self.values.get(name)?)))).max_by_key(|(_, size)| *size)
+impl<N: Eq + Hash, L: Lines> Turns<N, L> {
+    /// The name that has most waiting, and how much that is.
+    fn longest(&self) -> Option<(&N, usize)> {
+        let lines = self.order.iter().filter_map(|name| Some((name, self.lines.get(name)?.waiting())));
+        lines.max_by_key(|(_, waiting)| *waiting)
     }
 }
 
@@ -190,11 +180,12 @@ mod tests {
 
     use super::*;
 
-    type Queue = FairQueue<char, u8, String>;
+    /// Each lane has tracks.
+    type Queue = FairQueue<Turns<char, Turns<u8, VecDeque<String>>>>;
 
     /// Puts work named after its lane, track and number.
     fn put(queue: &mut Queue, lane: char, track: u8, number: usize) -> Option<String> {
-        queue.put(lane, track, format!("{lane}{track}.{number}"))
+        queue.put((lane, (track, ())), format!("{lane}{track}.{number}"))
     }
 
     fn taken(queue: &mut Queue) -> Vec<String> {
@@ -209,7 +200,7 @@ mod tests {
         }
         assert_eq!(queue.len(), 6);
         assert_eq!(taken(&mut queue), ["a1.0", "b1.0", "a2.0", "b1.1", "a1.1", "a1.2"]);
-        assert!(queue.is_empty() && queue.lanes.order.is_empty());
+        assert!(queue.is_empty() && queue.lines.order.is_empty());
     }
 
     #[test]
@@ -268,7 +259,7 @@ mod tests {
                 }
                 let work = format!("{lane}{track}.{number}");
                 waiting.insert(work.clone(), lane);
-                if let Some(refused) = queue.put(lane, track, work.clone()) {
+                if let Some(refused) = queue.put((lane, (track, ())), work.clone()) {
                     let count = |lane| waiting.values().filter(|other| **other == lane).count();
                     let most = ('a'..='e').map(count).max().unwrap_or(0);
                     let refused_lane = waiting[&refused];

@@ -1,11 +1,12 @@
 //! Passwords: hashed with Argon2id on a few plain threads, never on a shard's.
 //!
 //! A hash takes some 20 ms and 19 MiB. A shard that computed it would handle nothing else meanwhile. Shards put the
-//! work into one bounded queue and wait for the answer without blocking anything else. The networks that passwords come
-//! from share the queue fairly, and within a network the accounts do (`fair_queue.rs`): many guesses wait behind each
-//! other, and the sign-in of another account is hashed next. If there is no place, the call fails at once: the client is
-//! told to try again, instead of waiting longer than its user does.
+//! work into one bounded queue and wait for the answer without blocking anything else. The sites that passwords come from
+//! share the queue fairly, within a site its networks do, and within a network the accounts do (`fair_queue.rs`): many
+//! guesses wait behind each other, and the sign-in of another account is hashed next. If there is no place, the call
+//! fails at once: the client is told to try again, instead of waiting longer than its user does.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::thread;
@@ -15,8 +16,8 @@ use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use parking_lot::{Condvar, Mutex};
 
-use crate::client_network::ClientNetwork;
-use crate::fair_queue::FairQueue;
+use crate::client_network::{ClientNetwork, ClientSite};
+use crate::fair_queue::{FairQueue, Turns};
 
 /// Clients give up after 7 s. At 25 ms a hash, one thread works through so many in less than half of that.
 const QUEUE_PER_THREAD_MAX: usize = 128;
@@ -49,9 +50,12 @@ struct Shared {
 }
 
 struct Waiting {
-    queue: FairQueue<ClientNetwork, String, Job>,
+    queue: Queue,
     is_over: bool,
 }
+
+/// By site, network and account.
+type Queue = FairQueue<Turns<ClientSite, Turns<ClientNetwork, Turns<String, VecDeque<Job>>>>>;
 
 /// A password could be neither hashed nor checked.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -70,7 +74,7 @@ impl Passwords {
 
     fn start_with(threads: usize, argon2: Argon2<'static>) -> io::Result<Self> {
         let threads = threads.max(1);
-        let queue = FairQueue::new(QUEUE_PER_THREAD_MAX * threads);
+        let queue = Queue::new(QUEUE_PER_THREAD_MAX * threads);
         let waiting = Mutex::new(Waiting { queue, is_over: false });
         let shared = Arc::new(Shared { waiting, rings: Condvar::new() });
         // If a thread cannot be started, dropping this ends the others.
@@ -126,7 +130,7 @@ impl Passwords {
 
 impl Shared {
     fn put(&self, from: ClientNetwork, account: String, job: Job) {
-        let displaced = self.waiting.lock().queue.put(from, account, job);
+        let displaced = self.waiting.lock().queue.put((from.site(), (from, (account, ()))), job);
         self.rings.notify_one();
         // Outside the lock, because dropping a job wakes a shard.
         drop(displaced);
@@ -168,7 +172,7 @@ fn check(argon2: &Argon2<'_>, password: &str, kept: &str) -> Result<bool, Passwo
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
     use glommio::LocalExecutor;
 
@@ -220,7 +224,8 @@ mod tests {
         let _release = occupy(&passwords);
         let from = given(1, "a", "").from;
         for _ in 0..QUEUE_PER_THREAD_MAX {
-            assert!(passwords.sender.0.waiting.lock().queue.put(from, "a".into(), Box::new(|_| ())).is_none());
+            let path = (from.site(), (from, ("a".into(), ())));
+            assert!(passwords.sender.0.waiting.lock().queue.put(path, Box::new(|_| ())).is_none());
         }
         LocalExecutor::default().run(async {
             assert_eq!(passwords.hash(given(1, "a", "one more")).await, Err(PasswordFailure::Busy));
@@ -252,6 +257,35 @@ mod tests {
                 busy += usize::from(guess.await == Err(PasswordFailure::Busy));
             }
             assert_eq!(busy, QUEUE_PER_THREAD_MAX + 2);
+        });
+    }
+
+    /// A site has 65,536 networks of IPv6, and each of them has work waiting.
+    #[test]
+    fn one_site_leaves_places_to_others() {
+        const GUESSES: usize = 10_000;
+        let passwords = Passwords::start_cheap();
+        let release = occupy(&passwords);
+        let address = |site: u16, subnet: u16| Ipv6Addr::new(0x2001, 0xdb8, site, subnet, 0, 0, 0, 1);
+        let check = |site: u16, subnet: u16| {
+            let from = ClientNetwork::of(address(site, subnet).into());
+            let password = GivenPassword { from, ..given(1, "a", "a guess") };
+            let passwords = passwords.clone();
+            glommio::spawn_local(async move { passwords.check(password, None).await })
+        };
+        LocalExecutor::default().run(async {
+            let guesses: Vec<_> = (0..GUESSES).map(|number| check(1, number as u16)).collect();
+            let_others_run().await;
+            let (other_site, other_network) = (check(2, 0), check(1, GUESSES as u16));
+            let_others_run().await;
+            drop(release);
+            assert_eq!(other_site.await, Ok(false));
+            assert_eq!(other_network.await, Err(PasswordFailure::Busy), "no network of the site has more than one");
+            let mut checked = 0;
+            for guess in guesses {
+                checked += usize::from(guess.await == Ok(false));
+            }
+            assert_eq!(checked, QUEUE_PER_THREAD_MAX - 1);
         });
     }
 
