@@ -38,5 +38,6 @@ mod target;
 mod threaded_http;
 pub mod token;
 pub mod transfer;
+pub mod trusted_proxies;
 pub mod upgrade;
 pub mod waiting;
