@@ -16,6 +16,7 @@ pub mod database;
 pub mod database;
 pub mod fair_queue;
 pub mod file_modes;
+pub mod forwarded;
 mod full;
 mod heads;
 pub mod http;
