@@ -31,6 +31,7 @@ pub mod options;
 mod page;
 pub mod password;
 mod percent;
+pub mod proxy_header;
 mod readiness;
 pub mod revocations;
 mod session;
