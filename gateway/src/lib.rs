@@ -30,6 +30,7 @@ mod metrics;
 pub mod options;
 mod page;
 pub mod password;
+pub mod peer;
 mod percent;
 pub mod proxy_header;
 mod readiness;

@@ -12,7 +12,9 @@ mod unfinished_heads;
 pub use accept::SPARES;
 pub use unfinished_heads::HEADS_BYTES_MAX;
 
+use std::collections::HashMap;
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -38,6 +40,7 @@ use crate::http_tasks::HttpTasks;
 use crate::memory::{self, HighWater};
 use crate::readiness::Readiness;
 use crate::session::{self, Progress};
+use crate::trusted_proxies::TrustedProxies;
 use crate::upgrade;
 
 /// Bytes read from one connection at a time. While reading is paused, the table keeps no more than this of what the
@@ -98,6 +101,9 @@ pub struct SocketTable {
     events: Vec<epoll::Event>,
     buffer: Vec<u8>,
     heads: UnfinishedHeads,
+    proxies: Rc<TrustedProxies>,
+    /// The addresses of connections whose request is being read, as far as they were needed or a proxy has told them.
+    addresses: HashMap<ConnectionId, IpAddr>,
     /// Connections that turned out to be dead when they were written to.
     gone: Vec<ConnectionId>,
     ticks: u32,
@@ -185,6 +191,8 @@ impl SocketTable {
             events: Vec::with_capacity(EVENTS_MAX),
             buffer: Vec::with_capacity(upgrade::HEAD_BYTES_MAX + 2 * READ_BYTES_MAX),
             heads: UnfinishedHeads::new(HEADS_BYTES_MAX),
+            proxies: Rc::default(),
+            addresses: HashMap::new(),
             gone: Vec::new(),
             ticks: 0,
             services,
@@ -253,6 +261,7 @@ impl SocketTable {
     fn remove(&mut self, id: ConnectionId) -> Option<Socket> {
         self.socket(id)?;
         self.heads.leave(id);
+        self.addresses.remove(&id);
         let entry = &mut self.entries[id.slot as usize];
         entry.generation = entry.generation.wrapping_add(1);
         self.free.push(id.slot);

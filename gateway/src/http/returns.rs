@@ -10,9 +10,13 @@ use std::task::{Context, Poll};
 
 use runtime::bell::Bell;
 
+use crate::peer::Peer;
+
 /// A connection whose earlier requests are answered.
 pub struct Returned {
     pub descriptor: OwnedFd,
+    /// The other end.
+    pub peer: Peer,
     /// The bytes that were read and not answered: the opening, and what came after it.
     pub bytes: Vec<u8>,
 }

@@ -29,14 +29,19 @@ use super::returns::Returned;
 use super::router::respond;
 use super::services::Services;
 use super::stream::{Left, Pace, PacedStream, Step};
-use crate::client_network::ClientNetwork;
+use crate::peer::Peer;
 use crate::{full, readiness};
 
 /// Answers the requests of one connection, until one of them opens a WebSocket: then the connection goes to
-/// `Services::returns`. `unread` are the bytes that were already read from it.
+/// `Services::returns`. `unread` are the bytes that were already read from it. `peer` is the connection's other end.
 ///
 /// Run it as a task of the shard that accepted the stream. It may be dropped at any time, which cuts the connection.
-pub fn serve(stream: TcpStream, unread: Vec<u8>, services: Rc<Services>) -> Pin<Box<dyn Future<Output = ()>>> {
+pub fn serve(
+    stream: TcpStream,
+    unread: Vec<u8>,
+    peer: Peer,
+    services: Rc<Services>,
+) -> Pin<Box<dyn Future<Output = ()>>> {
     Box::pin(async move {
         let Some(entered) = services.connections.enter() else {
             refuse(stream).await;
@@ -49,13 +54,12 @@ pub fn serve(stream: TcpStream, unread: Vec<u8>, services: Rc<Services>) -> Pin<
         if unread.is_empty() {
             pace.enter(Step::Idle, Instant::now());
         }
-        let from = stream.peer_addr().map_or(ClientNetwork::UNKNOWN, |peer| ClientNetwork::of(peer.ip()));
         let stream = PacedStream::new(stream, unread, pace.clone());
-        match drive(stream, &services, &pace, &entered, from).await {
+        match drive(stream, &services, &pace, &entered, &peer).await {
             Some(Left::Opening(stream, bytes)) if services.connections.are_open() => {
                 // Out of descriptors: the client sees the connection end, and opens another one.
                 if let Ok(descriptor) = readiness::give_up(stream) {
-                    services.returns.put(Returned { descriptor, bytes });
+                    services.returns.put(Returned { descriptor, peer, bytes });
                 }
             }
             Some(Left::Nothing(stream)) => stream.close().await,
@@ -71,9 +75,9 @@ async fn drive(
     services: &Services,
     pace: &Rc<Pace>,
     entered: &Entered<'_>,
-    from: ClientNetwork,
+    peer: &Peer,
 ) -> Option<Left> {
-    let answering = service_fn(|request| Box::pin(answer(services, pace, from, request)));
+    let answering = service_fn(|request| Box::pin(answer(services, pace, peer, request)));
     let mut connection = http1::Builder::new()
         .header_read_timeout(None)
         .half_close(true)
@@ -116,12 +120,13 @@ enum Finished {
 async fn answer(
     services: &Services,
     pace: &Pace,
-    from: ClientNetwork,
+    peer: &Peer,
     request: Request<Incoming>,
 ) -> Result<Answer, Infallible> {
     pace.enter(Step::Body, Instant::now());
     let fault = pace.take_fault();
     let (head, body) = request.into_parts();
+    let from = peer.client(&head.headers);
     let (body, ending) = receive(services, from, &head, body).await;
     pace.enter(Step::Answer, Instant::now());
     let mut answer = match (fault, body) {

@@ -3,9 +3,10 @@
 //! This request may be the first of the connection, or it may follow others that `http/` has answered. In the second
 //! case `http/` has given the connection back.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use engine::id::{ConnectionId, SessionId, Timestamp};
 use engine::session::admission::Session;
@@ -18,6 +19,8 @@ use super::unfinished_heads::{UnfinishedHeads, is_unfinished};
 use super::{SocketTable, Stage, send_flags};
 use crate::client_network::ClientNetwork;
 use crate::http::{self, Returned};
+use crate::peer::Peer;
+use crate::trusted_proxies::TrustedProxies;
 use crate::upgrade::{self, Ending, Identity, Opening, Refusal};
 use crate::{full, readiness};
 
@@ -27,11 +30,12 @@ const SESSIONS_RETRY_SECONDS: RangeInclusive<u64> = 5..=14;
 impl SocketTable {
     /// Takes the connections that `http/` has given back.
     pub(super) fn take_returns(&mut self, shard: &mut Shard, now: Timestamp) {
-        while let Some(Returned { descriptor, mut bytes }) = self.services.returns().take() {
+        while let Some(Returned { descriptor, peer, mut bytes }) = self.services.returns().take() {
             // After the stop has begun, no connection becomes a session.
             if self.listener.is_some()
                 && let Some(id) = self.seat(descriptor, Stage::Opening)
             {
+                self.addresses.extend(peer.address().map(|address| (id, address)));
                 self.judge(id, &mut bytes, shard, now);
             }
         }
@@ -42,13 +46,28 @@ impl SocketTable {
         self.heads = UnfinishedHeads::new(bytes_max);
     }
 
+    /// Sets which peers may speak for clients. Call it before the first turn.
+    pub fn trust(&mut self, proxies: TrustedProxies) {
+        self.proxies = Rc::new(proxies);
+    }
+
+    /// The address of a connection whose request is being read.
+    fn address(&mut self, id: ConnectionId) -> Option<IpAddr> {
+        if let Some(address) = self.addresses.get(&id) {
+            return Some(*address);
+        }
+        let address = kernels_address(&self.socket(id)?.descriptor)?;
+        self.addresses.insert(id, address);
+        Some(address)
+    }
+
     /// Keeps what has come of a head until the rest comes.
+    ///
+    /// Its headers are not whole, so it counts for the network of the connection, also behind a proxy.
     fn keep_head(&mut self, id: ConnectionId, bytes: &[u8]) {
         let Some(socket) = self.socket(id) else { return };
         socket.unfinished = bytes.to_vec();
-        let peer: Option<SocketAddr> =
-            net::getpeername(&socket.descriptor).ok().flatten().and_then(|peer| peer.try_into().ok());
-        let from = || peer.map_or(ClientNetwork::UNKNOWN, |peer| ClientNetwork::of(peer.ip()));
+        let from = self.address(id).map_or(ClientNetwork::UNKNOWN, ClientNetwork::of);
         for given_way in self.heads.hold(id, bytes.len(), from) {
             let Some(socket) = self.remove(given_way) else { continue };
             self.counters.refused += 1;
@@ -82,6 +101,7 @@ impl SocketTable {
 
     fn begin_session(&mut self, id: ConnectionId, identity: Identity, shard: &mut Shard, now: Timestamp) {
         self.heads.leave(id);
+        self.addresses.remove(&id);
         let Some(socket) = self.socket(id) else { return };
         assert!(socket.stage == Stage::Opening, "a session begins once");
         socket.stage = Stage::Session;
@@ -117,11 +137,18 @@ impl SocketTable {
     }
 
     fn hand_to_http(&mut self, id: ConnectionId, bytes: Vec<u8>) {
+        let peer = Peer::new(self.address(id), self.proxies.clone());
         let Some(socket) = self.remove(id) else { return };
         let _ = epoll::delete(&self.epoll, &socket.descriptor);
         let stream = readiness::adopt(socket.descriptor);
-        self.http.spawn(http::serve(stream, bytes, self.services.clone()));
+        self.http.spawn(http::serve(stream, bytes, peer, self.services.clone()));
     }
+}
+
+/// The address that the kernel knows. It knows none if the connection is already dead.
+fn kernels_address(descriptor: &OwnedFd) -> Option<IpAddr> {
+    let peer = net::getpeername(descriptor).ok().flatten()?;
+    SocketAddr::try_from(peer).ok().map(|peer| peer.ip())
 }
 
 /// Closes so that a refused client can read its answer: closing at once with unread bytes would reset the connection.

@@ -31,8 +31,8 @@ impl UnfinishedHeads {
     }
 
     /// A connection holds so many bytes now. Returns the connections that give way.
-    pub fn hold(&mut self, id: ConnectionId, bytes: usize, from: impl FnOnce() -> ClientNetwork) -> Vec<ConnectionId> {
-        let (holder, held) = self.held.entry(id).or_insert_with(|| (self.shares.enter(from()), 0));
+    pub fn hold(&mut self, id: ConnectionId, bytes: usize, from: ClientNetwork) -> Vec<ConnectionId> {
+        let (holder, held) = self.held.entry(id).or_insert_with(|| (self.shares.enter(from), 0));
         self.connections.insert(*holder, id);
         let given_way = self.shares.grow(*holder, bytes.saturating_sub(*held));
         *held = bytes.max(*held);
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn the_head_that_began_first_gives_way() {
         let id = |slot| ConnectionId { slot, generation: 0 };
-        let from = |number: u64| move || ClientNetwork::V6(number);
+        let from = ClientNetwork::V6;
         let mut heads = UnfinishedHeads::new(100);
         assert_eq!(heads.hold(id(1), 30, from(1)), []);
         assert_eq!(heads.hold(id(2), 30, from(1)), []);

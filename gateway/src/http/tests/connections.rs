@@ -10,6 +10,8 @@ use glommio::net::TcpListener;
 
 use super::super::bodies::BODIES_BYTES_MAX;
 use super::*;
+use crate::peer::Peer;
+use crate::trusted_proxies::TrustedProxies;
 use crate::upgrade::HEAD_BYTES_MAX;
 
 /// How long a client waits. Only a test that fails waits so long.
@@ -25,6 +27,17 @@ fn serve_with<T: Send + 'static>(
     meanwhile: impl FnOnce(Rc<Services>) + 'static,
     client: impl FnOnce(TcpStream) -> T + Send + 'static,
 ) -> T {
+    serve_from(TrustedProxies::default(), prefix, meanwhile, client)
+}
+
+/// Like `serve_with`, and the server trusts these proxies. The client is at 127.0.0.1.
+fn serve_from<T: Send + 'static>(
+    proxies: TrustedProxies,
+    prefix: usize,
+    meanwhile: impl FnOnce(Rc<Services>) + 'static,
+    client: impl FnOnce(TcpStream) -> T + Send + 'static,
+) -> T {
+    let peer = Peer::new(Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), Rc::new(proxies));
     let world = World::new();
     let services = world.services.clone();
     LocalExecutor::default().run(async move {
@@ -48,7 +61,7 @@ fn serve_with<T: Send + 'static>(
             read += more.await.unwrap();
         }
         meanwhile(services.clone());
-        super::super::serve(stream, first, services).await;
+        super::super::serve(stream, first, peer, services).await;
         // Other tasks run until the client has closed.
         let _ = left.recv_async().await;
         client.join().unwrap()
@@ -302,21 +315,41 @@ fn a_refused_body_that_comes_leaves_the_connection_to_the_next_request() {
     }
 }
 
-#[test]
-fn a_body_gives_way_to_others_and_is_told_so() {
-    let others = |services: Rc<Services>| {
+/// Fills the room for bodies with one of this client, once another body has begun to arrive.
+fn fill_bodies(from: &'static str) -> impl FnOnce(Rc<Services>) {
+    move |services| {
         glommio::spawn_local(async move {
-            // The body has begun to arrive when it holds bytes.
+            // A body has begun to arrive when it holds bytes.
             while services.bodies.bytes() == 0 {
                 glommio::timer::sleep(Duration::from_millis(1)).await;
             }
-            let from = ClientNetwork::of(IpAddr::V4(Ipv4Addr::LOCALHOST));
+            let from = ClientNetwork::of(from.parse().unwrap());
             let mut other = Full::new(Bytes::from(vec![b' '; BODIES_BYTES_MAX]));
             services.bodies.collect(from, BODIES_BYTES_MAX, &mut other).await.unwrap();
         })
         .detach();
-    };
-    serve_with(1, others, |mut stream| {
+    }
+}
+
+#[test]
+fn each_request_of_a_proxy_counts_for_its_own_client() {
+    let proxies = TrustedProxies::new(["127.0.0.1".parse().unwrap()]);
+    // The room is full because of the client of the second request, so its own body gives way.
+    serve_from(proxies, 1, fill_bodies("192.0.2.7"), |mut stream| {
+        let health = "GET /healthcheck HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n";
+        stream.write_all(health.as_bytes()).unwrap();
+        assert!(answer(&mut stream).0.starts_with("http/1.1 200"));
+        let lines = "Content-Length: 100\r\nX-Forwarded-For: 192.0.2.1, 192.0.2.7";
+        stream.write_all(sign_in(KEY, lines, "{").as_bytes()).unwrap();
+        assert!(answer(&mut stream).0.starts_with("http/1.1 503"));
+        stream.shutdown(Shutdown::Write).unwrap();
+        assert!(ends(&mut stream));
+    });
+}
+
+#[test]
+fn a_body_gives_way_to_others_and_is_told_so() {
+    serve_with(1, fill_bodies("127.0.0.1"), |mut stream| {
         stream.write_all(sign_in(KEY, "Content-Length: 100", "{").as_bytes()).unwrap();
         let (head, body) = answer(&mut stream);
         assert!(head.starts_with("http/1.1 503") && head.contains("connection: close"), "{head}{body}");

@@ -1,0 +1,37 @@
+//! The other end of a connection, and the clients for which it may speak.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use hyper::HeaderMap;
+
+use crate::client_network::ClientNetwork;
+use crate::forwarded;
+use crate::trusted_proxies::TrustedProxies;
+
+/// The other end of a connection.
+#[derive(Clone)]
+pub struct Peer {
+    address: Option<IpAddr>,
+    proxies: Rc<TrustedProxies>,
+}
+
+impl Peer {
+    /// `address` is the one that a proxy has given for the whole connection, or else the one that the kernel knows. The
+    /// kernel knows none if the connection is already dead.
+    pub fn new(address: Option<IpAddr>, proxies: Rc<TrustedProxies>) -> Self {
+        Self { address, proxies }
+    }
+
+    /// The address of the connection.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
+    /// The network for which a request with these headers counts. If this is a proxy, each request of the connection may
+    /// be of another client.
+    pub fn client(&self, headers: &HeaderMap) -> ClientNetwork {
+        let client = self.address.map(|address| forwarded::client(address, headers, &self.proxies));
+        client.map_or(ClientNetwork::UNKNOWN, ClientNetwork::of)
+    }
+}
