@@ -109,7 +109,7 @@ pub fn refusal_of(rejection: &Rejection) -> usize {
 pub const STAGES: [&str; 6] = ["opening", "session", "closing", "hanging_up", "refusing", "http"];
 
 /// Why openings of WebSockets are refused, in the order of `SocketCounters::openings_refused`.
-pub const OPENING_REFUSAL_KINDS: [&str; 11] = [
+pub const OPENING_REFUSAL_KINDS: [&str; 12] = [
     "malformed",
     "head_too_large",
     "body",
@@ -121,6 +121,7 @@ pub const OPENING_REFUSAL_KINDS: [&str; 11] = [
     "token_logged_out",
     "handshake",
     "sessions_of_user",
+    "proxy_header",
 ];
 
 /// Classes of HTTP answers, in the order of `SocketCounters::http_answers`.

@@ -6,6 +6,7 @@
 //! this table (`sockets/opening.rs`).
 
 mod accept;
+mod introductions;
 mod opening;
 mod unfinished_heads;
 
@@ -159,6 +160,8 @@ enum Stage {
     Refusing,
     /// The refusal has been sent.
     Refused,
+    /// A trusted proxy is to say whose connection this is.
+    Introducing,
 }
 
 impl Stage {
@@ -166,6 +169,7 @@ impl Stage {
     fn counted(self) -> usize {
         match self {
             Self::Refused => Self::Refusing as usize,
+            Self::Introducing => Self::Opening as usize,
             stage => stage as usize,
         }
     }
@@ -321,6 +325,7 @@ impl SocketTable {
     /// Processes the bytes that a connection has sent as far as possible, and keeps the rest.
     fn take_in(&mut self, id: ConnectionId, bytes: &mut [u8], shard: &mut Shard, now: Timestamp) {
         match self.socket(id).map(|socket| socket.stage) {
+            Some(Stage::Introducing) => self.be_introduced(id, bytes, shard, now),
             Some(Stage::Opening) => self.judge(id, bytes, shard, now),
             Some(Stage::Session) => self.hear(id, bytes, shard, now),
             // Bytes after the close frame or after the refusal are ignored.
@@ -392,7 +397,7 @@ impl SocketTable {
         }
         let silence = ticks.wrapping_sub(socket.heard);
         let allowed = match socket.stage {
-            Stage::Opening => OPENING_TICKS_MAX,
+            Stage::Introducing | Stage::Opening => OPENING_TICKS_MAX,
             Stage::Session => SILENCE_TICKS_MAX,
             Stage::Closing => CLOSING_TICKS_MAX,
             Stage::HangingUp => HANGING_UP_TICKS_MAX,
@@ -594,7 +599,7 @@ impl Sockets for SocketTable {
                     let reason = "the server is stopping";
                     shard.step(session::close(id, CloseCode::GOING_AWAY, reason, CloseMode::AfterAnswers), now);
                 }
-                Some(Stage::Opening | Stage::Refusing) => self.drop_connection(id, shard, now),
+                Some(Stage::Introducing | Stage::Opening | Stage::Refusing) => self.drop_connection(id, shard, now),
                 _ => {}
             }
         }

@@ -132,6 +132,8 @@ pub enum Refusal {
     SessionsOfUser {
         retry_after_seconds: u64,
     },
+    /// A trusted proxy has not said whose connection this is.
+    ProxyHeader,
 }
 
 impl Refusal {
@@ -149,6 +151,7 @@ impl Refusal {
             Self::Token(TokenRefusal::LoggedOut) => 8,
             Self::Handshake(_) => 9,
             Self::SessionsOfUser { .. } => 10,
+            Self::ProxyHeader => 11,
         }
     }
 
@@ -162,6 +165,9 @@ impl Refusal {
             Self::NoOpening => (Self::BAD_REQUEST, "this is for WebSocket clients: send Upgrade, and a token"),
             Self::Parameter(line) | Self::Handshake(line) => (Self::BAD_REQUEST, line),
             Self::TokenMissing | Self::Token(_) => ("401 Unauthorized", UNAUTHENTICATED),
+            Self::ProxyHeader => {
+                (Self::BAD_REQUEST, "a proxy's connection begins with a header of the PROXY protocol here")
+            }
             Self::SessionsOfUser { .. } => ("429 Too Many Requests", "too many sessions of this user: close one first"),
         };
         let retry = match self {
@@ -184,7 +190,7 @@ impl Refusal {
     const BAD_REQUEST: &str = "400 Bad Request\r\nSec-WebSocket-Version: 13";
 }
 
-const _: () = assert!(OPENING_REFUSAL_KINDS.len() == 11);
+const _: () = assert!(OPENING_REFUSAL_KINDS.len() == 12);
 
 /// The checks in their order: where the request ends, what it asks for, the token, and only then the handshake.
 fn answer(request: &Request<'_, '_>, tokens: &Tokens, now: Timestamp) -> Result<(Vec<u8>, Identity), Refusal> {

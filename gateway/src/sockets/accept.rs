@@ -13,7 +13,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, Shutdown, SocketFlags, sockopt};
 
-use super::{EVENTS_MAX, LISTENER, SEND_BUFFER_BYTES, SocketTable, Stage, send_flags};
+use super::{EVENTS_MAX, LISTENER, SEND_BUFFER_BYTES, SocketTable, Stage, introductions, send_flags};
 use crate::{full, log_limit};
 
 /// Connections of a shard beyond its capacity whose request is read before they are refused.
@@ -94,7 +94,9 @@ impl SocketTable {
         // On a socket that is already dead these calls fail, and the next read reports that it is dead.
         let _ = sockopt::set_tcp_nodelay(&descriptor, true);
         let _ = sockopt::set_socket_send_buffer_size(&descriptor, SEND_BUFFER_BYTES);
-        if self.seat(descriptor, Stage::Opening).is_some() {
+        let is_due = introductions::is_due(&self.proxies, &descriptor);
+        let stage = if is_due { Stage::Introducing } else { Stage::Opening };
+        if self.seat(descriptor, stage).is_some() {
             self.counters.accepted += 1;
         }
     }
@@ -106,10 +108,10 @@ impl SocketTable {
 
     /// Answers a client that is to be refused, once its request is complete. Then the client may hang up.
     pub(super) fn refuse_newcomer(&mut self, id: ConnectionId, bytes: &[u8]) {
-        let asked = full::asked(bytes);
-        let services = self.services.clone();
+        let (services, proxies) = (self.services.clone(), self.proxies.clone());
         let Some(socket) = self.socket(id) else { return };
-        let Some(asked) = asked else {
+        let request = introductions::request_behind(&proxies, &socket.descriptor, bytes);
+        let Some(asked) = request.and_then(full::asked) else {
             socket.unfinished = bytes.to_vec();
             return;
         };
@@ -123,7 +125,10 @@ impl SocketTable {
     fn turn_away(&self, descriptor: &OwnedFd) {
         let mut heard = [0; UNHEARD_BYTES_MAX];
         let asked = match net::recv(descriptor, &mut heard[..], RecvFlags::DONTWAIT) {
-            Ok((_, read)) => full::asked(&heard[..read.min(UNHEARD_BYTES_MAX)]),
+            Ok((_, read)) => {
+                let heard = &heard[..read.min(UNHEARD_BYTES_MAX)];
+                introductions::request_behind(&self.proxies, descriptor, heard).and_then(full::asked)
+            }
             Err(_) => None,
         };
         let answer = asked.map_or_else(full::unasked, |asked| asked.answer(|| self.services.unready()));

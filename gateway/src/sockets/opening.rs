@@ -52,7 +52,7 @@ impl SocketTable {
     }
 
     /// The address of a connection whose request is being read.
-    fn address(&mut self, id: ConnectionId) -> Option<IpAddr> {
+    pub(super) fn address(&mut self, id: ConnectionId) -> Option<IpAddr> {
         if let Some(address) = self.addresses.get(&id) {
             return Some(*address);
         }
@@ -64,7 +64,7 @@ impl SocketTable {
     /// Keeps what has come of a head until the rest comes.
     ///
     /// Its headers are not whole, so it counts for the network of the connection, also behind a proxy.
-    fn keep_head(&mut self, id: ConnectionId, bytes: &[u8]) {
+    pub(super) fn keep_head(&mut self, id: ConnectionId, bytes: &[u8]) {
         let Some(socket) = self.socket(id) else { return };
         socket.unfinished = bytes.to_vec();
         let from = self.address(id).map_or(ClientNetwork::UNKNOWN, ClientNetwork::of);
@@ -120,7 +120,7 @@ impl SocketTable {
 
     /// Refuses an opening. If it is allowed, the connection stays open for the next request, because proxies and HTTP
     /// clients reuse it.
-    fn refuse(&mut self, id: ConnectionId, refusal: Refusal, next: Option<&[u8]>) {
+    pub(super) fn refuse(&mut self, id: ConnectionId, refusal: Refusal, next: Option<&[u8]>) {
         self.counters.openings_refused[refusal.kind()] += 1;
         let next = next.filter(|_| self.services.may_keep());
         let ending = if next.is_some() { Ending::Keep } else { Ending::Close };
@@ -146,7 +146,7 @@ impl SocketTable {
 }
 
 /// The address that the kernel knows. It knows none if the connection is already dead.
-fn kernels_address(descriptor: &OwnedFd) -> Option<IpAddr> {
+pub(super) fn kernels_address(descriptor: &OwnedFd) -> Option<IpAddr> {
     let peer = net::getpeername(descriptor).ok().flatten()?;
     SocketAddr::try_from(peer).ok().map(|peer| peer.ip())
 }

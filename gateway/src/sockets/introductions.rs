@@ -1,0 +1,58 @@
+//! Trusted proxies begin each connection with a header that says whose connection it is (`proxy_header.rs`), if the
+//! operator has said so.
+//!
+//! There is no guessing: a connection of a trusted proxy that begins without the header ends. The header is never looked
+//! for on connections of other peers.
+
+use std::os::fd::OwnedFd;
+
+use engine::id::{ConnectionId, Timestamp};
+use engine::shard::Shard;
+
+use super::opening::kernels_address;
+use super::{SocketTable, Stage};
+use crate::log_limit;
+use crate::proxy_header::{self, ProxyHeader};
+use crate::trusted_proxies::TrustedProxies;
+use crate::upgrade::Refusal;
+
+impl SocketTable {
+    /// Reads the header with which a proxy begins a connection, and then the first request behind it.
+    pub(super) fn be_introduced(&mut self, id: ConnectionId, bytes: &mut [u8], shard: &mut Shard, now: Timestamp) {
+        match proxy_header::read(bytes) {
+            ProxyHeader::NeedMore => self.keep_head(id, bytes),
+            ProxyHeader::Bad(fault) => {
+                let peer = self.address(id);
+                log_limit::warn!(?peer, %fault, "a proxy's connection is refused: --proxy-protocol expects the header");
+                self.refuse(id, Refusal::ProxyHeader, None);
+            }
+            ProxyHeader::Whole { read, client } => {
+                self.heads.leave(id);
+                self.addresses.extend(client.map(|client| (id, client)));
+                if let Some(socket) = self.socket(id) {
+                    socket.stage = Stage::Opening;
+                }
+                if bytes.len() > read {
+                    self.judge(id, &mut bytes[read..], shard, now);
+                }
+            }
+        }
+    }
+}
+
+/// Whether this new connection must begin with a header of the PROXY protocol.
+pub(super) fn is_due(proxies: &TrustedProxies, descriptor: &OwnedFd) -> bool {
+    proxies.introduce_clients() && kernels_address(descriptor).is_some_and(|address| proxies.trust(address))
+}
+
+/// What has come of the first request, behind a proxy's header. Returns `None` until the header is whole.
+pub(super) fn request_behind<'a>(proxies: &TrustedProxies, descriptor: &OwnedFd, bytes: &'a [u8]) -> Option<&'a [u8]> {
+    if !is_due(proxies, descriptor) {
+        return Some(bytes);
+    }
+    match proxy_header::read(bytes) {
+        ProxyHeader::NeedMore => None,
+        ProxyHeader::Whole { read, .. } => Some(&bytes[read..]),
+        ProxyHeader::Bad(_) => Some(bytes),
+    }
+}
