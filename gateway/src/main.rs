@@ -91,7 +91,7 @@ fn serve(options: &Options) -> Result<(), String> {
 
     let cores = machine::cores();
     let parts = listening.into_iter().zip(ends).enumerate().map(|(number, (listener, store))| {
-        let memory = memory.clone();
+        let (memory, proxies) = (memory.clone(), options.trusted_proxies.clone());
         let services = (options.server_key.clone(), keys.clone(), tokens.clone(), passwords.clone(), client.clone());
         Part {
             core: cores[number % cores.len()],
@@ -110,6 +110,7 @@ fn serve(options: &Options) -> Result<(), String> {
                 table.delete_accounts();
                 table.give_memory_back(memory);
                 table.bound_heads(HEADS_BYTES_MAX / shards);
+                table.trust(proxies);
                 if shard.0 == 0 {
                     table.keep_logouts();
                 }

@@ -24,6 +24,7 @@ use self::settings::{AdminAddress, Settings, Ttl};
 pub(crate) use self::settings::{SecretSetting, secret};
 use crate::database::DatabaseOptions;
 use crate::target::is_host;
+use crate::trusted_proxies::{NETWORKS_MAX, TrustedProxies};
 
 /// Most shards of a server. The mesh between them grows with the square of their number.
 const SHARDS_MAX: u16 = 256;
@@ -63,6 +64,8 @@ pub struct Options {
     pub admin: Option<SocketAddr>,
     /// Names by which operators reach that address, besides `localhost` and IP addresses.
     pub admin_hosts: Vec<String>,
+    /// The peers that may say for which client they speak.
+    pub trusted_proxies: TrustedProxies,
     pub data: PathBuf,
     pub store: StoreKind,
     /// Bytes of the data directory's disk that stay free: with less, the embedded store refuses writes.
@@ -218,6 +221,7 @@ impl Options {
                 Some(AdminAddress::Off) => None,
             },
             admin_hosts: checked_admin_hosts(settings.admin_host)?,
+            trusted_proxies: checked_proxies(settings.trusted_proxies, settings.proxy_protocol)?,
             data: settings.data.unwrap_or_else(|| PathBuf::from("./stentor-data")),
             store: settings.store.unwrap_or(StoreKind::Embedded),
             disk_reserve: checked_disk_reserve(settings.disk_reserve)?,
@@ -304,6 +308,23 @@ fn checked_admin_hosts(given: Option<Vec<String>>) -> Result<Vec<String>, Option
         Some(name) => Err(OptionsError::Invalid(format!(
             "admin_host has {name:?}; give names of hosts without ports, such as metrics.example.org, with commas between them"
         ))),
+    }
+}
+
+fn checked_proxies(given: Option<Vec<String>>, introduce: Option<bool>) -> Result<TrustedProxies, OptionsError> {
+    let named = given.unwrap_or_default();
+    if named.len() > NETWORKS_MAX {
+        let message = format!("trusted_proxies has {} networks; give at most {NETWORKS_MAX}", named.len());
+        return Err(OptionsError::Invalid(message));
+    }
+    let networks = named.iter().map(|text| text.parse()).collect::<Result<Vec<_>, String>>();
+    let proxies = networks.map_err(|error| OptionsError::Invalid(format!("trusted_proxies: {error}")))?;
+    match (TrustedProxies::new(proxies), introduce) {
+        (proxies, Some(true)) if proxies.is_empty() => {
+            Err(OptionsError::Invalid("proxy_protocol is for trusted proxies; name them with trusted_proxies".into()))
+        }
+        (proxies, Some(true)) => Ok(proxies.introducing_clients()),
+        (proxies, _) => Ok(proxies),
     }
 }
 
@@ -529,6 +550,26 @@ mod tests {
     }
 
     #[test]
+    fn proxies_that_are_trusted() {
+        let of = |options: Result<Options, OptionsError>| options.unwrap().trusted_proxies;
+        let trusted = |networks: &[&str]| TrustedProxies::new(networks.iter().map(|network| network.parse().unwrap()));
+        assert_eq!(of(parse(&[])), TrustedProxies::default());
+        assert_eq!(of(parse(&["--trusted-proxies", "10.0.0.0/8,::1"])), trusted(&["10.0.0.0/8", "::1"]));
+        let file = "trusted_proxies = ['192.0.2.1']\nproxy_protocol = true";
+        assert_eq!(of(with_file(file, &[])), trusted(&["192.0.2.1"]).introducing_clients());
+        assert_eq!(of(with_file(file, &["--proxy-protocol=false"])), trusted(&["192.0.2.1"]));
+        let flags = ["--proxy-protocol", "--trusted-proxies", "::1"];
+        assert_eq!(of(parse(&flags)), trusted(&["::1"]).introducing_clients());
+        for wrong in ["10.0.0.1/8", "10.0.0.0/33", "proxy.example.org", "::1,", "10.0.0.1 10.0.0.2", ""] {
+            check_error(parse(&["--trusted-proxies", wrong]), &["trusted_proxies", "write"]);
+        }
+        let many = ["10.0.0.1"; NETWORKS_MAX + 1].join(",");
+        check_error(parse(&["--trusted-proxies", &many]), &["trusted_proxies", "257", "256"]);
+        check_error(parse(&["--proxy-protocol"]), &["proxy_protocol", "trusted_proxies"]);
+        check_error(parse(&["--proxy-protocol=maybe", "--trusted-proxies", "::1"]), &["--proxy-protocol", "maybe"]);
+    }
+
+    #[test]
     fn times() {
         for (text, seconds) in [("90", 90), ("90s", 90), ("2m", 120), ("1h", 3600), ("1h 30m", 5400), ("1500ms", 1)] {
             assert_eq!(text.parse::<Ttl>(), Ok(Ttl(Duration::from_secs(seconds))), "{text}");
@@ -638,7 +679,8 @@ mod tests {
         let help = Flags::command().render_long_help().to_string();
         let names =
             ["listen", "admin", "admin-host", "data", "store", "shards", "keep-alive", "server-key", "session-ttl"];
-        for name in names.into_iter().chain(["refresh-key-file", "config", "room-members-max", "sends-per-second"]) {
+        let others = ["refresh-key-file", "config", "room-members-max", "sends-per-second", "trusted-proxies"];
+        for name in names.into_iter().chain(others) {
             assert!(help.contains(&format!("--{name} ")), "{name} is not in: {help}");
             let variable = format!("STENTOR_{}", name.to_uppercase().replace('-', "_"));
             assert!(help.contains(&variable), "{variable} is not in: {help}");

@@ -38,6 +38,16 @@ pub(super) struct Settings {
     #[arg(long, env = "STENTOR_ADMIN_HOST", value_name = "NAME,..", value_delimiter = ',')]
     pub admin_host: Option<Vec<String>>,
 
+    /// Proxies whose word on a client's address counts, such as 10.0.0.0/8,::1 [default: none]
+    #[arg(long, env = "STENTOR_TRUSTED_PROXIES", value_name = "NET,..", value_delimiter = ',')]
+    pub trusted_proxies: Option<Vec<String>>,
+
+    /// Trusted proxies begin each connection with a header of the PROXY protocol, and those without are refused
+    /// [default: false]
+    #[arg(long, env = "STENTOR_PROXY_PROTOCOL", value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub proxy_protocol: Option<bool>,
+
     /// Directory of the store and of the signing keys; made if missing [default: ./stentor-data]
     #[arg(long, env = "STENTOR_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
