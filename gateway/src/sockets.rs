@@ -301,6 +301,7 @@ impl SocketTable {
         buffer.clear();
         let ticks = self.ticks;
         if let Some(socket) = self.socket(id) {
+            let kept = socket.unfinished.len();
             buffer.append(&mut socket.unfinished);
             // `unfinished` has its own bound, so the buffer always has room for more.
             buffer.reserve(READ_BYTES_MAX);
@@ -313,7 +314,7 @@ impl SocketTable {
                     }
                     self.counters.reads += 1;
                     self.counters.read_bytes += read as u64;
-                    self.take_in(id, &mut buffer, shard, now);
+                    self.take_in(id, &mut buffer, kept, shard, now);
                 }
                 Err(Errno::AGAIN | Errno::INTR) => socket.unfinished = buffer.clone(),
                 Err(_) => self.drop_connection(id, shard, now),
@@ -322,11 +323,12 @@ impl SocketTable {
         self.buffer = buffer;
     }
 
-    /// Processes the bytes that a connection has sent as far as possible, and keeps the rest.
-    fn take_in(&mut self, id: ConnectionId, bytes: &mut [u8], shard: &mut Shard, now: Timestamp) {
+    /// Processes the bytes that a connection has sent as far as possible, and keeps the rest. The first `kept` of them
+    /// were looked at before.
+    fn take_in(&mut self, id: ConnectionId, bytes: &mut [u8], kept: usize, shard: &mut Shard, now: Timestamp) {
         match self.socket(id).map(|socket| socket.stage) {
             Some(Stage::Introducing) => self.be_introduced(id, bytes, shard, now),
-            Some(Stage::Opening) => self.judge(id, bytes, shard, now),
+            Some(Stage::Opening) => self.judge(id, bytes, kept, shard, now),
             Some(Stage::Session) => self.hear(id, bytes, shard, now),
             // Bytes after the close frame or after the refusal are ignored.
             Some(Stage::Closing | Stage::HangingUp | Stage::Refused) | None => {}
@@ -543,7 +545,7 @@ impl Sockets for SocketTable {
                 let Some(socket) = self.socket(id) else { return };
                 let mut kept = std::mem::take(&mut socket.unfinished);
                 self.watch(id, Interest { reads: Some(true), writes: None });
-                self.take_in(id, &mut kept, shard, now);
+                self.take_in(id, &mut kept, 0, shard, now);
             }
             SocketEffect::Closing(id) => self.enter(id, Stage::Closing),
             SocketEffect::Finish(id) => {

@@ -91,6 +91,14 @@ pub fn judge(bytes: &[u8], tokens: &Tokens, now: Timestamp) -> Opening {
     }
 }
 
+/// Whether a head is to be parsed again, of which the first `parsed` bytes were parsed before and were not all of it.
+///
+/// A head ends with a line, and so does almost every mistake in it. So a head is parsed when it begins, at each end of a
+/// line, and at the bound. It has few lines (`HEADERS_MAX`), whereas each of its bytes may come alone.
+pub fn is_worth_parsing(head: &[u8], parsed: usize) -> bool {
+    parsed == 0 || head.len() >= HEAD_BYTES_MAX || head[parsed.min(head.len())..].contains(&b'\n')
+}
+
 /// Whether the request line is `GET /ws` in any form, with or without a query; `None` while more bytes are needed.
 fn asks_for_a_socket(bytes: &[u8]) -> Option<bool> {
     const METHOD: &[u8] = b"GET ";
@@ -558,7 +566,32 @@ mod tests {
             .unwrap_or(Opening::NeedMore)
     }
 
+    #[test]
+    fn a_head_that_comes_byte_by_byte_is_parsed_once_a_line() {
+        let padding = format!("X-Padding: {}\r\n", "x".repeat(HEAD_BYTES_MAX / 2));
+        let whole = head(&format!("/ws?token={}", token()), &format!("{UPGRADE}{padding}"));
+        let parsed: Vec<usize> =
+            (1..=whole.len()).filter(|&end| is_worth_parsing(&whole.as_bytes()[..end], end - 1)).collect();
+        assert_eq!(parsed.len(), whole.lines().count() + 1, "the first byte, and each line");
+        assert_eq!(parsed.last(), Some(&whole.len()), "the last byte ends the head");
+        let endless = [b'x'; HEAD_BYTES_MAX];
+        assert!(!is_worth_parsing(&endless[1..], HEAD_BYTES_MAX - 2));
+        assert!(is_worth_parsing(&endless, HEAD_BYTES_MAX - 1));
+    }
+
     proptest! {
+        /// A whole head is never left waiting, however it comes.
+        #[test]
+        fn a_whole_head_is_parsed(cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8), line_end: bool) {
+            let whole = head("/ws", UPGRADE);
+            let whole = if line_end { whole } else { whole.replace('\r', "") };
+            let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(whole.len())).collect();
+            ends.extend([0, whole.len()]);
+            ends.sort_unstable();
+            let mut parsed = ends.windows(2).filter(|ends| is_worth_parsing(&whole.as_bytes()[..ends[1]], ends[0]));
+            prop_assert!(parsed.any(|ends| judge(&whole.as_bytes()[..ends[1]], &tokens(), at(101)) != Opening::NeedMore));
+        }
+
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), opening in any::<bool>()) {
             let bytes = if opening { [b"GET /ws?".to_vec(), bytes].concat() } else { bytes };

@@ -15,6 +15,7 @@ use glommio::timer::Timer;
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use super::framing::{Fault, Framing, Passage};
+use crate::upgrade::is_worth_parsing;
 
 /// Time for a request's head, time for its body, and time for the client to read each part of an answer that is
 /// written.
@@ -131,6 +132,8 @@ pub struct PacedStream {
     /// Bytes that were read and that hyper does not have. The first `passed` of them are for hyper.
     unread: Vec<u8>,
     passed: usize,
+    /// The first bytes of a head that were parsed, and were not all of it.
+    parsed: usize,
     framing: Framing,
     /// How the stream ends for hyper, once hyper has the passed bytes.
     end: Option<End>,
@@ -159,7 +162,7 @@ pub enum Left {
 impl PacedStream {
     /// `unread` are the bytes of the stream that were read before it was known to be HTTP.
     pub fn new(stream: TcpStream, unread: Vec<u8>, pace: Rc<Pace>) -> Self {
-        Self { stream, unread, passed: 0, framing: Framing::default(), end: None, pace }
+        Self { stream, unread, passed: 0, parsed: 0, framing: Framing::default(), end: None, pace }
     }
 
     /// What remains when hyper has nothing more to answer.
@@ -196,9 +199,10 @@ impl PacedStream {
     /// Passes on those unread bytes that are for hyper. Returns false when more bytes have to be read first.
     fn pass(&mut self) -> bool {
         while self.passed == 0 && self.end.is_none() {
-            match self.framing.next(&self.unread) {
+            match self.next_passage() {
                 Passage::NeedMore if self.unread.is_empty() => return false,
                 Passage::NeedMore => {
+                    self.parsed = self.unread.len();
                     self.pace.has_read();
                     return false;
                 }
@@ -219,6 +223,14 @@ impl PacedStream {
             }
         }
         true
+    }
+
+    fn next_passage(&mut self) -> Passage {
+        let parsed = std::mem::take(&mut self.parsed);
+        if self.framing.is_between_requests() && !is_worth_parsing(&self.unread, parsed) {
+            return Passage::NeedMore;
+        }
+        self.framing.next(&self.unread)
     }
 }
 

@@ -33,7 +33,7 @@ impl SocketTable {
                     socket.stage = Stage::Opening;
                 }
                 if bytes.len() > read {
-                    self.judge(id, &mut bytes[read..], shard, now);
+                    self.judge(id, &mut bytes[read..], 0, shard, now);
                 }
             }
         }

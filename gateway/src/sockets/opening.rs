@@ -22,7 +22,7 @@ use crate::http::{self, Returned};
 use crate::peer::Peer;
 use crate::trusted_proxies::TrustedProxies;
 use crate::upgrade::{self, Ending, Identity, Opening, Refusal};
-use crate::{full, readiness};
+use crate::{full, heads, readiness};
 
 /// When a client whose user has too many sessions may try again.
 const SESSIONS_RETRY_SECONDS: RangeInclusive<u64> = 5..=14;
@@ -36,7 +36,7 @@ impl SocketTable {
                 && let Some(id) = self.seat(descriptor, Stage::Opening)
             {
                 self.addresses.extend(peer.address().map(|address| (id, address)));
-                self.judge(id, &mut bytes, shard, now);
+                self.judge(id, &mut bytes, 0, shard, now);
             }
         }
     }
@@ -76,8 +76,22 @@ impl SocketTable {
         }
     }
 
-    /// Decides what to do with the bytes read so far of a connection's next request.
-    pub(super) fn judge(&mut self, id: ConnectionId, bytes: &mut [u8], shard: &mut Shard, now: Timestamp) {
+    /// Decides what to do with the bytes read so far of a connection's next request. The first `judged` of them were not
+    /// enough.
+    pub(super) fn judge(
+        &mut self,
+        id: ConnectionId,
+        bytes: &mut [u8],
+        judged: usize,
+        shard: &mut Shard,
+        now: Timestamp,
+    ) {
+        // Empty lines before a request have no meaning. If they were kept, each of them would end a line of the head.
+        let empty = heads::empty_lines(bytes);
+        let (bytes, judged) = (&mut bytes[empty..], judged.saturating_sub(empty));
+        if !upgrade::is_worth_parsing(bytes, judged) {
+            return self.keep_head(id, bytes);
+        }
         match upgrade::judge(bytes, self.services.tokens(), now) {
             Opening::NeedMore => self.keep_head(id, bytes),
             Opening::Http if is_unfinished(bytes) => self.keep_head(id, bytes),
