@@ -4,6 +4,7 @@
 //! The fuzz binaries call these functions with inputs guided by coverage. `tests/tests/fuzz_short.rs` includes this
 //! file and calls them with mutations of the seeds. For a new parser, add a function and a row in `TARGETS`.
 
+use std::net::IpAddr;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -14,12 +15,17 @@ use engine::persist::StoreWrite;
 use engine::wire::request::{Malformed, Request};
 use engine::wire::websocket::{self, Assembly, Decoded, MESSAGE_BYTES_MAX, Violation};
 use engine::wire::{json, protobuf};
+use gateway::forwarded;
 use gateway::http::cursor::{Cursor, CursorKey, Direction, Step};
 use gateway::http::framing::{Framing, Passage};
 use gateway::keys::SigningKeys;
 use gateway::options::Secret;
+use gateway::proxy_header::{self, HEADER_BYTES_MAX, ProxyHeader};
 use gateway::token::{Claims, Tokens, Vars};
+use gateway::trusted_proxies::TrustedProxies;
 use gateway::upgrade::{self, Ending, HEAD_BYTES_MAX, Identity, Opening};
+use hyper::HeaderMap;
+use hyper::header::{FORWARDED, HeaderName, HeaderValue};
 use storage::account::{Account, Credential, CredentialKind, Registration, Revocation};
 use storage::embedded::{Embedded, EmbeddedOptions};
 use storage::transfer::{self, End};
@@ -43,6 +49,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "cursor", run: cursor, seeds: cursor_seeds },
     Target { name: "opening", run: opening, seeds: opening_seeds },
     Target { name: "framing", run: framing, seeds: framing_seeds },
+    Target { name: "proxy_header", run: proxy_header, seeds: proxy_header_seeds },
+    Target { name: "forwarded", run: forwarded, seeds: forwarded_seeds },
     Target { name: "export", run: export, seeds: export_seeds },
 ];
 
@@ -286,6 +294,39 @@ fn passed_on(stream: &[u8], read_bytes: usize) -> (Vec<u8>, Option<Passage>) {
     (passed, None)
 }
 
+/// The first two bytes say where the rest is split into two reads. The verdict on the first read stays the same whatever
+/// follows. A header is never longer than its bound, and never longer than what has come.
+pub fn proxy_header(bytes: &[u8]) {
+    let Some((cut, stream)) = bytes.split_first_chunk() else { return };
+    let cut = usize::from(u16::from_be_bytes(*cut)) % (stream.len() + 1);
+    let (early, verdict) = (proxy_header::read(&stream[..cut]), proxy_header::read(stream));
+    assert!(early == ProxyHeader::NeedMore || early == verdict, "{early:?} became {verdict:?}");
+    match verdict {
+        ProxyHeader::NeedMore => assert!(stream.len() < HEADER_BYTES_MAX),
+        ProxyHeader::Whole { read, .. } => assert!(read <= stream.len().min(HEADER_BYTES_MAX)),
+        ProxyHeader::Bad(fault) => assert!(!fault.to_string().is_empty()),
+    }
+}
+
+/// Each line of the input is a line of the header. A peer that is no proxy speaks for itself, whatever it sends. What a
+/// client sends to a proxy never becomes another address than those two: the one that the proxy appends, or the proxy's.
+pub fn forwarded(bytes: &[u8]) {
+    let [proxy, client]: [IpAddr; 2] = ["10.0.0.1", "192.0.2.7"].map(|address| address.parse().expect("an address"));
+    let proxies = TrustedProxies::new(["10.0.0.0/8".parse().expect("a network")]);
+    for (name, appended) in [(FORWARDED, "for=192.0.2.7"), (HeaderName::from_static("x-forwarded-for"), "192.0.2.7")] {
+        let values = bytes.split(|&byte| byte == b'\n').filter_map(|line| HeaderValue::from_bytes(line).ok());
+        let mut headers: HeaderMap = values.map(|value| (name.clone(), value)).collect();
+        assert_eq!(forwarded::client(client, &headers, &proxies), client);
+        forwarded::client(proxy, &headers, &proxies);
+        headers.append(&name, HeaderValue::from_static(appended));
+        assert_eq!(forwarded::client(proxy, &headers, &proxies), client, "in a line of its own");
+        let joined = [bytes, b", ", appended.as_bytes()].concat();
+        let Ok(joined) = HeaderValue::from_bytes(&joined) else { continue };
+        let found = forwarded::client(proxy, &[(name, joined)].into_iter().collect(), &proxies);
+        assert!(found == client || found == proxy, "{found}");
+    }
+}
+
 /// An export is read to its end or refused with a reason. The same holds if all its checksums are corrected, as an
 /// attacker could do.
 pub fn export(bytes: &[u8]) {
@@ -493,6 +534,37 @@ fn framing_seeds() -> Vec<Vec<u8>> {
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(),
     ]
     .map(|text| [b"\x05", text.as_bytes()].concat())
+    .into()
+}
+
+fn proxy_header_seeds() -> Vec<Vec<u8>> {
+    const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+    let binary = |head: [u8; 4], payload: &[u8]| [SIGNATURE, &head, payload, b"GET / HTTP/1.1\r\n"].concat();
+    [
+        b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\nGET / HTTP/1.1\r\n".to_vec(),
+        b"PROXY TCP6 2001:db8::7 2001:db8::1 56324 443\r\n".to_vec(),
+        b"PROXY UNKNOWN ff::1 ff::2 1 2\r\n".to_vec(),
+        binary([0x21, 0x11, 0, 12], &[192, 0, 2, 7, 198, 51, 100, 1, 0xdc, 4, 1, 0xbb]),
+        binary([0x21, 0x21, 0, 36], &[0x20; 36]),
+        binary([0x21, 0x31, 0, 216], &[b'/'; 216]),
+        binary([0x21, 0x11, 0, 19], &[192, 0, 2, 7, 198, 51, 100, 1, 0xdc, 4, 1, 0xbb, 3, 0, 4, 1, 2, 3, 4]),
+        binary([0x20, 0, 0, 0], &[]),
+        binary([0x21, 0, 2, 0x18], &[0; 536]),
+    ]
+    .map(|header| [&[0, 20], &header[..]].concat())
+    .into()
+}
+
+fn forwarded_seeds() -> Vec<Vec<u8>> {
+    [
+        "For=\"[2001:db8:cafe::17]:4711\"",
+        "for=192.0.2.60;proto=http;by=203.0.113.43",
+        "for=192.0.2.43,for=\"[2001:db8:cafe::17]\",for=unknown",
+        "for=_hidden, for=10.0.0.2:_port\nfor=\"10.0.0.3:80\";ext=\"a,b;\\\"\"",
+        "192.0.2.43, 10.0.0.9:80, , [2001:db8::1]:443",
+        "unknown\n2001:db8::1,10.0.0.2\n::ffff:10.0.0.3",
+    ]
+    .map(|text| text.as_bytes().to_vec())
     .into()
 }
 
