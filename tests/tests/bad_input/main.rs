@@ -8,6 +8,7 @@ mod envelopes;
 mod frames;
 mod friends;
 mod groups;
+mod introductions;
 mod limits;
 mod links;
 mod notifications;

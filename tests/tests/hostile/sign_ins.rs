@@ -16,13 +16,18 @@ fn sign_in_email(name: &str, password: &str) -> String {
 
 /// Guesses passwords of this account on many connections at once. Returns how many guesses were refused as too many.
 fn guess(stage: &Stage, name: impl Fn(usize) -> String + Sync) -> usize {
+    guess_by(stage, |guesser| sign_in_email(&name(guesser), "wrong password"))
+}
+
+/// Sends these guesses on many connections at once. Returns how many were refused as too many.
+fn guess_by(stage: &Stage, request: impl Fn(usize) -> String + Sync) -> usize {
     let refused = AtomicUsize::new(0);
     thread::scope(|scope| {
         for guesser in 0..GUESSERS {
-            let (refused, name) = (&refused, &name);
+            let (refused, request) = (&refused, &request);
             scope.spawn(move || {
                 for _ in 0..GUESSES {
-                    let (head, body) = stage.ask(ATTACKER, sign_in_email(&name(guesser), "wrong password").as_bytes());
+                    let (head, body) = stage.ask(ATTACKER, request(guesser).as_bytes());
                     if head.starts_with("HTTP/1.1 503 ") {
                         assert!(head.to_lowercase().contains("\r\nretry-after: "), "{head}{body}");
                         refused.fetch_add(1, Ordering::Relaxed);
@@ -39,7 +44,10 @@ fn guess(stage: &Stage, name: impl Fn(usize) -> String + Sync) -> usize {
 
 /// A stage with an account `owner`.
 fn with_owner() -> Stage {
-    let stage = Stage::launch();
+    with_owner_on(Stage::launch())
+}
+
+fn with_owner_on(stage: Stage) -> Stage {
     let (head, body) = stage.ask(BYSTANDER, sign_in_email("owner", "right password").as_bytes());
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}{body}");
     stage
@@ -70,5 +78,18 @@ fn wrong_guesses_at_one_account_refuse_no_other_account_at_the_same_address() {
     let stage = with_owner();
     let refused =
         stage.beside(ATTACKER, &sign_in_email("bystander", "right password"), || guess(&stage, |_| "owner".into()));
+    assert!(refused > 0, "the queue was full");
+}
+
+/// If the headers counted, the attacker would be two hundred networks with a guess each, and newcomers would find no place.
+#[test]
+fn made_up_addresses_are_no_networks() {
+    let stage = with_owner_on(Stage::launch_with(|launch| launch.flag("--trusted-proxies", "127.0.0.9")));
+    let refused = stage.beside(BYSTANDER, &sign_in_email("owner", "right password"), || {
+        guess_by(&stage, |guesser| {
+            let made_up = format!("X-Forwarded-For: 192.0.2.{guesser}\r\nForwarded: for=192.0.2.{guesser}\r\nHost: ");
+            sign_in_email(&format!("guessed-{guesser}"), "wrong password").replacen("Host: ", &made_up, 1)
+        })
+    });
     assert!(refused > 0, "the queue was full");
 }
