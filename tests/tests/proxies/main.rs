@@ -1,6 +1,8 @@
 //! The server behind nginx, HAProxy and Apache, with the files in `deploy/`. Users sign in, open sockets and chat like
-//! without a proxy, although a socket is opened on a connection that has carried other requests before.
+//! without a proxy, although a socket is opened on a connection that has carried other requests before. Each client has
+//! the share of its own address, if the server trusts the proxy.
 
+mod addresses;
 mod clients;
 mod openings;
 mod paths;
