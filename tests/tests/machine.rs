@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit, setrlimit};
-use tests::harness::{DEADLINE, Launch, Refusal, Server, data_dir, masked_frame};
+use tests::harness::{DEADLINE, Launch, RawSocket, Refusal, Server, data_dir, masked_frame};
 
 /// Sets these limits, hard and soft, for a server.
 fn with_limit(launch: Launch, resource: Resource, limit: u64) -> Launch {
@@ -237,6 +237,25 @@ fn silent_clients_do_not_keep_the_places_of_those_who_ask() {
     assert_does_not_burn(&server);
     drop(silent);
     come_in(&server, &token).assert_served();
+}
+
+/// A balancer whose health checks failed would send all users elsewhere at once.
+#[test]
+fn a_full_server_tells_a_balancer_with_the_proxy_protocol_that_it_is_well() {
+    const FIT: u64 = 50;
+    let data = data_dir();
+    let flags = ["--trusted-proxies", "127.0.0.1", "--proxy-protocol"].map(str::to_owned);
+    let server = with_limit(Launch::on(data.path()).flags(flags), Resource::Nofile, 2 * FIT).start();
+    let _silent: Vec<_> = (0..3 * FIT).map(|_| TcpStream::connect(server.address()).expect("a place")).collect();
+    let status = |target: &str| {
+        let mut balancer = RawSocket::connect(server.address());
+        balancer.write(format!("PROXY UNKNOWN\r\nGET {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        balancer.read_answer().0[9..12].to_owned()
+    };
+    let begun = Instant::now();
+    while ["/v2/account", "/healthcheck", "/v2/account"].map(status) != ["503", "200", "503"] {
+        assert!(begun.elapsed() < DEADLINE, "the balancer is never answered while the server is full");
+    }
 }
 
 /// How many descriptors a server has open.
