@@ -494,7 +494,7 @@ impl Channel {
 
     /// When this channel will have a presence event to announce, even if nothing else happens until then.
     pub fn due(&self) -> Option<Monotonic> {
-        self.presence_changes.due(&self.members)
+        self.presence_changes.due(&self.members, self.room_max)
     }
 
     /// Ends the turn: returns its announcements as one batch for each shard that has something to receive.

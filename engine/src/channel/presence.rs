@@ -6,7 +6,8 @@
 //! A member is *known* once the others were told of it, and members that were told of its join are always told of its
 //! leave. In a room every visible member is known. In a crowd the number of known members is at most a room's maximum, so
 //! that the cost of a join or a leave does not grow with the crowd. The count is exact, and told at most once a second.
-//! When a crowd becomes a room again, all members are told of all visible members.
+//! When a crowd becomes a room again, all members are told of all visible members. So that sessions which come and go
+//! cannot cause this again and again, a crowd stays a crowd for some seconds.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use crate::channel::members::{Address, Member, Members};
 use crate::id::Monotonic;
-use crate::limits::{CROWD_EVENT_INTERVAL, CROWD_LIST_MAX, CROWD_SAMPLE_MAX, PRESENCES_PER_SECOND};
+use crate::limits::{CROWD_EVENT_INTERVAL, CROWD_LASTS_MIN, CROWD_LIST_MAX, CROWD_SAMPLE_MAX, PRESENCES_PER_SECOND};
 use crate::message::Presence;
 use crate::rate::Used;
 
@@ -97,6 +98,8 @@ pub enum Telling {
 
 /// A channel that is a crowd.
 struct Crowd {
+    /// When the channel became a crowd.
+    since: Monotonic,
     told: Monotonic,
     /// The count that all members were told last; `None` if a member was told another one since, in an answer.
     told_count: Option<u32>,
@@ -171,17 +174,17 @@ impl PresenceChanges {
     }
 
     /// When the next event may be told, if there are changes that must wait.
-    pub fn due(&self, members: &Members) -> Option<Monotonic> {
+    pub fn due(&self, members: &Members, room_max: usize) -> Option<Monotonic> {
         let Some(crowd) = self.crowd.as_ref() else {
             return (self.waiting() > 0).then(|| self.churn.told.plus(CROWD_EVENT_INTERVAL));
         };
-        let changed = crowd.told_count != Some(count(members)) || !self.left.is_empty() || !self.arrived.is_empty();
-        changed.then(|| crowd.told.plus(CROWD_EVENT_INTERVAL))
+        let room = fits_room_again(members, room_max).then(|| crowd.since.plus(CROWD_LASTS_MIN));
+        crowd.due(members, self.waiting()).into_iter().chain(room).min()
     }
 
     /// Ends a turn: returns the event to be told now, if any. A channel becomes a crowd with more than `room_max`
-    /// visible members, and a room again when it has 10% fewer than `room_max`, so that it does not switch back and
-    /// forth.
+    /// visible members. It becomes a room again when it has 10% fewer than `room_max`, but not before it was a crowd for
+    /// `CROWD_LASTS_MIN`, so that it does not switch back and forth.
     pub fn tell(
         &mut self,
         members: &mut Members,
@@ -189,11 +192,10 @@ impl PresenceChanges {
         telling: Telling,
         now: Monotonic,
     ) -> Option<PresenceNews> {
-        let visible = members.visible_count();
+        self.churn.look(now);
         let news = match &self.crowd {
-            None if visible <= room_max => {
+            None if members.visible_count() <= room_max => {
                 self.arrived.retain(|&address| members.get(address).is_some());
-                self.churn.look(now);
                 if self.waiting() == 0 || (telling == Telling::InTurn && self.churn.due(now) > now) {
                     return None;
                 }
@@ -201,12 +203,15 @@ impl PresenceChanges {
                 self.everybody_new(members)
             }
             None => self.become_crowd(members, room_max, now),
-            Some(_) if visible <= room_max - room_max / 10 => self.become_room(members),
-            Some(_) => {
-                if self.due(members)? > now {
+            Some(crowd) if fits_room_again(members, room_max) && crowd.since.plus(CROWD_LASTS_MIN) <= now => {
+                self.become_room(members, now)
+            }
+            Some(crowd) => {
+                if crowd.due(members, self.waiting())? > now {
                     return None;
                 }
-                self.sample(members, room_max, now)
+                let since = crowd.since;
+                self.sample(members, room_max, since, now)
             }
         };
         (!news.joins.is_empty() || !news.leaves.is_empty() || news.count.is_some()).then(|| {
@@ -226,21 +231,22 @@ impl PresenceChanges {
         self.arrived.drain(..surplus);
         let known = members.visible_after(None).filter(|member| member.known).map(|member| member.address);
         self.recent = known.take(CROWD_LIST_MAX).collect();
-        self.sample(members, room_max, now)
+        self.sample(members, room_max, now, now)
     }
 
-    fn become_room(&mut self, members: &mut Members) -> PresenceNews {
+    fn become_room(&mut self, members: &mut Members, now: Monotonic) -> PresenceNews {
         let everybody: Vec<Address> = members.visible_after(None).map(|member| member.address).collect();
         for &address in &everybody {
             members.tell_of(address);
         }
         let presence = |address: &Address| members.get(*address).map(|member| member.presence.clone());
         let joins = everybody.iter().filter_map(presence).collect();
-        *self = Self { left: std::mem::take(&mut self.left), ..Self::default() };
+        let churn = Churn { told: now, ..std::mem::take(&mut self.churn) };
+        *self = Self { left: std::mem::take(&mut self.left), churn, ..Self::default() };
         PresenceNews { joins, leaves: std::mem::take(&mut self.left), count: None }
     }
 
-    fn sample(&mut self, members: &mut Members, room_max: usize, now: Monotonic) -> PresenceNews {
+    fn sample(&mut self, members: &mut Members, room_max: usize, since: Monotonic, now: Monotonic) -> PresenceNews {
         let mut joins = Vec::new();
         for address in std::mem::take(&mut self.arrived) {
             if members.known_count() < room_max
@@ -254,18 +260,30 @@ impl PresenceChanges {
         let surplus = self.recent.len().saturating_sub(2 * CROWD_LIST_MAX);
         self.recent.drain(..surplus);
         let count = count(members);
-        self.crowd = Some(Crowd { told: now, told_count: Some(count) });
+        self.crowd = Some(Crowd { since, told: now, told_count: Some(count) });
         PresenceNews { joins, leaves: std::mem::take(&mut self.left), count: Some(count) }
     }
 }
 
 impl Crowd {
+    /// When the next event may be told, if there is something to tell. `waiting` is the number of joins and leaves that
+    /// are not told.
+    fn due(&self, members: &Members, waiting: usize) -> Option<Monotonic> {
+        let changed = waiting > 0 || self.told_count != Some(count(members));
+        changed.then(|| self.told.plus(CROWD_EVENT_INTERVAL))
+    }
+
     /// The count in an answer to some members only. If the others were told another one, all members must be told the
     /// count in the next event, even if it is then what the others were told.
     fn count_in_answer(&mut self, count: u32) -> u32 {
         self.told_count = self.told_count.filter(|told| *told == count);
         count
     }
+}
+
+/// Whether a crowd has shrunk so far that it may be a room again.
+fn fits_room_again(members: &Members, room_max: usize) -> bool {
+    members.visible_count() <= room_max - room_max / 10
 }
 
 fn count(members: &Members) -> u32 {
@@ -325,7 +343,7 @@ mod tests {
             tell(&mut members, &mut changes, Telling::InTurn, now);
         }
         tell(&mut members, &mut changes, Telling::InTurn, millisecond(20_000));
-        assert_eq!(changes.due(&members), None, "all is told");
+        assert_eq!(changes.due(&members, 1000), None, "all is told");
         assert!(events <= 110 + 20 && presences <= 110 + 10 * 50, "{events} events told {presences}");
     }
 
@@ -340,16 +358,16 @@ mod tests {
         let told =
             changes.tell(&mut members, ROOM_MAX, Telling::InTurn, Monotonic(0)).expect("the channel becomes a crowd");
         assert_eq!(told.count, Some(5));
-        assert_eq!(changes.due(&members), None, "all members know the count");
+        assert_eq!(changes.due(&members, ROOM_MAX), None, "all members know the count");
         let left = members.remove(member(0).address).expect("it is a member");
         assert!(left.known, "the others were told of it");
         changes.depart(left);
         assert_eq!(changes.list(&members).count, Some(4), "a hidden session that joins now is told this count");
         assert_eq!(changes.returns(&member(0), Monotonic(0)), Return::NeverLeft);
         members.insert(Member { known: true, ..member(0) });
-        let due = changes.due(&members).expect("one member was told another count");
+        let due = changes.due(&members, ROOM_MAX).expect("one member was told another count");
         let told = changes.tell(&mut members, ROOM_MAX, Telling::InTurn, due).expect("the count is told");
         assert_eq!((told.count, told.joins, told.leaves), (Some(5), Vec::new(), Vec::new()));
-        assert_eq!(changes.due(&members), None);
+        assert_eq!(changes.due(&members, ROOM_MAX), None);
     }
 }

@@ -30,6 +30,8 @@ pub struct Plan {
     pub pace: Pace,
     pub sends_per_second: Option<NonZeroU32>,
     pub clocks: Clocks,
+    /// How many times more time passes in each turn than usually.
+    pub haste: i64,
     pub carriage: Carriage,
     /// Visits in one slice of a pass. If they are few, messages come while a pass is under way, so its next rotation
     /// must wait.
@@ -237,7 +239,7 @@ impl World {
     /// One turn of the world: the clocks advance, some clients act, and everything goes on for a while.
     pub fn turn(&mut self) {
         // The clock stands still, advances, or sometimes goes back.
-        let step = [0, 50_000, 3_000_000, -2_000_000][self.random.below(4)];
+        let step = [0, 50_000, 3_000_000, -2_000_000][self.random.below(4)] * self.plan.haste;
         self.now.0 += step;
         if self.plan.clocks == Clocks::Jump && self.random.one_in(30) {
             let shard = self.random.below(self.shards.len());

@@ -1,0 +1,148 @@
+//! One shard with many sessions, whose sockets take everything.
+
+#![allow(dead_code, reason = "each test uses what it needs")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use engine::command::{Command, Join};
+use engine::fanout::frames::Format;
+use engine::fanout::subscribers::{Gone, Outlet};
+use engine::id::{ConnectionId, Epoch, Monotonic, SessionId, ShardId, Timestamp, UserId};
+use engine::limits::Rules;
+use engine::persist::{StoreReceipt, StoreRequest};
+use engine::session::admission::{OnLag, Session};
+use engine::session::home::Visibility;
+use engine::shard::{Effects, Input, Shard, SocketEffect};
+use uuid::Uuid;
+
+pub const NOW: Timestamp = Timestamp(1_700_000_000_000_000_000);
+
+/// The most turns until the shard has nothing more to do.
+const TURNS_MAX: usize = 10_000;
+
+/// The bytes that each session has received.
+#[derive(Default)]
+struct Sockets(BTreeMap<u32, Vec<u8>>);
+
+impl Outlet for Sockets {
+    fn write(&mut self, slot: u32, pieces: &[&[u8]]) -> Result<usize, Gone> {
+        let heard = self.0.entry(slot).or_default();
+        pieces.iter().for_each(|piece| heard.extend_from_slice(piece));
+        Ok(pieces.iter().map(|piece| piece.len()).sum())
+    }
+
+    fn wait(&mut self, _: u32) {}
+}
+
+pub struct Hall {
+    pub shard: Shard,
+    sockets: Sockets,
+    now: Monotonic,
+    /// Connections that the server has closed.
+    pub closed: BTreeSet<ConnectionId>,
+    /// The most memberships that ended in one turn.
+    pub ended_most: u64,
+}
+
+pub fn connection(slot: u32) -> ConnectionId {
+    ConnectionId { slot, generation: 1 }
+}
+
+pub fn session_of(slot: u32) -> SessionId {
+    SessionId(Uuid::from_u128(u128::from(slot) + 1))
+}
+
+impl Hall {
+    pub fn with(rules: Rules) -> Self {
+        let shard = Shard::new(ShardId(0), 1, Epoch(1), rules, 7);
+        let (sockets, closed) = (Sockets::default(), BTreeSet::new());
+        Self { shard, sockets, now: Monotonic(3_600_000_000_000), closed, ended_most: 0 }
+    }
+
+    /// Opens a session of a user of its own.
+    pub fn open(&mut self, slot: u32) {
+        self.open_as(slot, UserId(Uuid::from_u128(u128::from(slot) + 1)));
+    }
+
+    pub fn open_as(&mut self, slot: u32, user: UserId) {
+        let session = Session {
+            user,
+            session: session_of(slot),
+            username: "ada".into(),
+            format: Format::Json,
+            on_lag: OnLag::Close,
+        };
+        let visibility = Visibility::Unseen;
+        self.shard.step(Input::Opened { connection: connection(slot), session, visibility }, NOW);
+    }
+
+    pub fn join(&mut self, slot: u32, room: &str) {
+        self.join_as(slot, room, true);
+    }
+
+    pub fn join_as(&mut self, slot: u32, room: &str, persistence: bool) {
+        let join = Join { target: room.to_owned(), kind: 1, persistence, hidden: false };
+        self.ask(slot, Command::Join(join));
+    }
+
+    pub fn leave(&mut self, slot: u32, room: &str) {
+        self.ask(slot, Command::Leave { channel_id: format!("2...{room}") });
+    }
+
+    pub fn ask(&mut self, slot: u32, command: Command) {
+        let cid = slot.to_string();
+        self.shard.step(Input::Request { connection: connection(slot), cid, command }, NOW);
+    }
+
+    /// Ends the turn, and goes on until the shard has nothing more to do. The next turn begins later by `after`. Returns
+    /// the number of turns.
+    pub fn turn(&mut self, after: Duration) -> usize {
+        let mut turns = 0;
+        loop {
+            turns += 1;
+            assert!(turns < TURNS_MAX, "the shard does not come to rest");
+            let asked = self.end_turn();
+            if !asked && !self.shard.is_busy() {
+                break;
+            }
+            self.shard.begin_turn(self.now);
+        }
+        self.now = self.now.plus(after);
+        self.shard.begin_turn(self.now);
+        turns
+    }
+
+    /// Ends one turn. Returns whether the store was asked something; the answer is in.
+    fn end_turn(&mut self) -> bool {
+        let before = self.shard.report().levels.subscriptions;
+        let mut effects = Effects::default();
+        self.shard.finish_turn(NOW, &mut effects);
+        self.shard.flush(&mut self.sockets);
+        self.shard.pass(self.now, &mut self.sockets);
+        self.shard.invariants();
+        let ended = before.saturating_sub(self.shard.report().levels.subscriptions);
+        self.ended_most = self.ended_most.max(ended);
+        for effect in effects.sockets {
+            if let SocketEffect::Closing(connection) = effect {
+                self.closed.insert(connection);
+            }
+        }
+        let asked = !effects.store.is_empty();
+        for (ticket, request) in effects.store {
+            assert!(matches!(request, StoreRequest::Head { .. }), "{request:?}");
+            self.shard.step(Input::Receipt { ticket, outcome: Ok(StoreReceipt::Head(None)) }, NOW);
+        }
+        asked
+    }
+
+    /// What a session has received.
+    pub fn heard(&self, slot: u32) -> &[u8] {
+        self.sockets.0.get(&slot).map_or(&[], Vec::as_slice)
+    }
+
+    /// The same as text.
+    pub fn text(&self, slot: u32) -> String {
+        String::from_utf8_lossy(self.heard(slot)).into_owned()
+    }
+}
