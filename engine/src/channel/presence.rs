@@ -193,6 +193,7 @@ impl PresenceChanges {
         now: Monotonic,
     ) -> Option<PresenceNews> {
         self.churn.look(now);
+        let was_crowd = self.crowd.is_some();
         let news = match &self.crowd {
             None if members.visible_count() <= room_max => {
                 self.arrived.retain(|&address| members.get(address).is_some());
@@ -214,7 +215,9 @@ impl PresenceChanges {
                 self.sample(members, room_max, since, now)
             }
         };
-        (!news.joins.is_empty() || !news.leaves.is_empty() || news.count.is_some()).then(|| {
+        // That a crowd is a room is told even if no presence is: the members would keep the last count.
+        let is_told = was_crowd || news.count.is_some() || !news.joins.is_empty() || !news.leaves.is_empty();
+        is_told.then(|| {
             self.list = None;
             news
         })
@@ -369,5 +372,29 @@ mod tests {
         let told = changes.tell(&mut members, ROOM_MAX, Telling::InTurn, due).expect("the count is told");
         assert_eq!((told.count, told.joins, told.leaves), (Some(5), Vec::new(), Vec::new()));
         assert_eq!(changes.due(&members, ROOM_MAX), None);
+    }
+
+    #[test]
+    fn hidden_members_are_told_that_an_empty_crowd_is_a_room() {
+        const ROOM_MAX: usize = 2;
+        let (mut members, mut changes) = (Members::default(), PresenceChanges::default());
+        members.insert(Member { hidden: true, ..member(9) });
+        for slot in 0..5 {
+            members.insert(member(slot));
+            changes.arrive(member(slot).address);
+        }
+        let mut now = Monotonic(0);
+        let tell = |members: &mut Members, changes: &mut PresenceChanges, now| {
+            changes.tell(members, ROOM_MAX, Telling::InTurn, now).map(|news| news.count)
+        };
+        assert_eq!(tell(&mut members, &mut changes, now), Some(Some(5)));
+        // The known members leave first, and then the others, whom no event names.
+        for (gone, count) in [(0..2, Some(3)), (2..5, None)] {
+            for slot in gone {
+                changes.depart(members.remove(member(slot).address).expect("it is a member"));
+            }
+            now = changes.due(&members, ROOM_MAX).expect("a change is to be told").max(now.plus(CROWD_LASTS_MIN / 2));
+            assert_eq!(tell(&mut members, &mut changes, now), Some(count));
+        }
     }
 }
