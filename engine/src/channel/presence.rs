@@ -9,7 +9,7 @@
 //! When a crowd becomes a room again, all members are told of all visible members. So that sessions which come and go
 //! cannot cause this again and again, a crowd stays a crowd for some seconds.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,7 +50,8 @@ pub struct PresenceChanges {
     crowd: Option<Crowd>,
     /// Joins that were not told yet. In a crowd, only the newest `CROWD_SAMPLE_MAX`.
     arrived: VecDeque<Address>,
-    /// Known members whose leave was not told yet.
+    /// Known members whose leave was not told yet. A member may be back with another presence, and not known: then its
+    /// join replaces its leave, if that is told.
     left: Vec<Presence>,
     /// The members that became known last. A member that joins a crowd is told of these.
     recent: VecDeque<Address>,
@@ -123,7 +124,7 @@ impl PresenceChanges {
         }
     }
 
-    /// Decides what to do if this member's session has left and the leave was not told yet. One event cannot hold both
+    /// Decides what to do if this member's session has left and the leave was not told yet. One event does not hold both
     /// its leave and its join.
     pub fn returns(&mut self, member: &Member, now: Monotonic) -> Return {
         let Some(place) = self.left.iter().position(|presence| presence.session == member.presence.session) else {
@@ -132,11 +133,11 @@ impl PresenceChanges {
         if self.crowd.is_none() && self.churn.due(now) <= now {
             return Return::TellFirst;
         }
-        if member.hidden {
+        // If the leave were told at once, any client could cause events as often as it likes. So the session counts as
+        // never having left, unless the others must be told that its presence is another one.
+        if member.hidden || self.left[place] != member.presence {
             return Return::No;
         }
-        // If the leave were told at once, any client could cause events as often as it likes. So the session counts as
-        // never having left.
         self.left.swap_remove(place);
         Return::NeverLeft
     }
@@ -225,8 +226,19 @@ impl PresenceChanges {
 
     fn everybody_new(&mut self, members: &mut Members) -> PresenceNews {
         let arrived = std::mem::take(&mut self.arrived);
-        let joins = arrived.into_iter().filter_map(|address| members.tell_of(address)).collect();
-        PresenceNews { joins, leaves: std::mem::take(&mut self.left), count: None }
+        let joins: Vec<_> = arrived.into_iter().filter_map(|address| members.tell_of(address)).collect();
+        PresenceNews { leaves: self.take_left(&joins), joins, count: None }
+    }
+
+    /// The leaves to tell beside these joins. A client that hears a join of a session that it lists takes the new
+    /// presence for the old one, so the leave of such a session is not told.
+    fn take_left(&mut self, joins: &[Presence]) -> Vec<Presence> {
+        let mut left = std::mem::take(&mut self.left);
+        if !left.is_empty() && !joins.is_empty() {
+            let joined: HashSet<_> = joins.iter().map(|presence| presence.session).collect();
+            left.retain(|presence| !joined.contains(&presence.session));
+        }
+        left
     }
 
     fn become_crowd(&mut self, members: &mut Members, room_max: usize, now: Monotonic) -> PresenceNews {
@@ -243,10 +255,11 @@ impl PresenceChanges {
             members.tell_of(address);
         }
         let presence = |address: &Address| members.get(*address).map(|member| member.presence.clone());
-        let joins = everybody.iter().filter_map(presence).collect();
+        let joins: Vec<_> = everybody.iter().filter_map(presence).collect();
+        let leaves = self.take_left(&joins);
         let churn = Churn { told: now, ..std::mem::take(&mut self.churn) };
-        *self = Self { left: std::mem::take(&mut self.left), churn, ..Self::default() };
-        PresenceNews { joins, leaves: std::mem::take(&mut self.left), count: None }
+        *self = Self { churn, ..Self::default() };
+        PresenceNews { joins, leaves, count: None }
     }
 
     fn sample(&mut self, members: &mut Members, room_max: usize, since: Monotonic, now: Monotonic) -> PresenceNews {
@@ -264,7 +277,7 @@ impl PresenceChanges {
         self.recent.drain(..surplus);
         let count = count(members);
         self.crowd = Some(Crowd { since, told: now, told_count: Some(count) });
-        PresenceNews { joins, leaves: std::mem::take(&mut self.left), count: Some(count) }
+        PresenceNews { leaves: self.take_left(&joins), joins, count: Some(count) }
     }
 }
 
@@ -348,6 +361,34 @@ mod tests {
         tell(&mut members, &mut changes, Telling::InTurn, millisecond(20_000));
         assert_eq!(changes.due(&members, 1000), None, "all is told");
         assert!(events <= 110 + 20 && presences <= 110 + 10 * 50, "{events} events told {presences}");
+    }
+
+    #[test]
+    fn who_comes_back_with_another_presence_is_told_of_once_and_not_as_a_leave() {
+        let (mut members, mut changes) = (Members::default(), PresenceChanges::default());
+        let now = Monotonic(3_600_000_000_000);
+        for slot in 0..300 {
+            members.insert(member(slot));
+            changes.arrive(member(slot).address);
+        }
+        let told = changes.tell(&mut members, 1000, Telling::InTurn, now).expect("all are told of");
+        assert_eq!(told.joins.len(), 300);
+        let later = now.plus(CROWD_EVENT_INTERVAL);
+        let presence = |persistence| Presence { persistence, ..member(7).presence };
+        for persistence in [false, true, false] {
+            changes.depart(members.remove(member(7).address).expect("it is a member"));
+            let comer = Member { presence: presence(persistence), ..member(7) };
+            let returns = changes.returns(&comer, now);
+            assert_eq!(returns, if persistence { Return::NeverLeft } else { Return::No });
+            if returns == Return::No {
+                changes.arrive(comer.address);
+            }
+            members.insert(Member { known: returns == Return::NeverLeft, ..comer });
+        }
+        assert!(changes.list(&members).presences.contains(&presence(true)), "the others still know the old presence");
+        let told = changes.tell(&mut members, 1000, Telling::InTurn, later).expect("there is something to tell");
+        assert_eq!((told.joins, told.leaves), (vec![presence(false)], Vec::new()));
+        assert!(changes.tell(&mut members, 1000, Telling::Now, later).is_none(), "it is told once");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A client that trusts nothing: it reads its frames, and checks every promise that a client can check.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use engine::id::{ConnectionId, MessageId, SessionId};
 use engine::session::admission::OnLag;
@@ -17,10 +17,12 @@ pub type Shown = (MessageId, i64, String);
 #[derive(Default, Debug)]
 pub struct Stay {
     pub shown: Vec<Shown>,
-    pub present: BTreeSet<String>,
+    /// The sessions that are present, and whether their presence is persistent.
+    pub present: BTreeMap<String, bool>,
     /// The number of visible members, in a crowd.
     pub count: Option<u64>,
     pub hidden: bool,
+    pub persistent: bool,
     pub gaps: Vec<Gap>,
     /// The store's turn in which the client read that it was in.
     pub since: u64,
@@ -131,7 +133,10 @@ impl Client {
         let exact = stay.count.is_none() && count.is_none() && stay.gaps.is_empty() && reliable;
         stay.count = count;
         for join in event["joins"].as_array().into_iter().flatten() {
-            assert!(stay.present.insert(text(join, "session_id")) || !exact, "joined twice");
+            let (session, persistent) = presence_of(join);
+            let before = stay.present.insert(session, persistent);
+            // Where many come and go, a session may join again with another presence before its leave is told.
+            assert!(before.is_none_or(|before| before != persistent) || !exact, "joined twice");
         }
         for leave in event["leaves"].as_array().into_iter().flatten() {
             let session = text(leave, "session_id");
@@ -139,7 +144,7 @@ impl Client {
             // hidden one before its leave is told. It then receives its own leave.
             let own = session == self.session.to_string();
             assert!(!own || stay.hidden || !reliable, "the leaver does not hear that it left");
-            assert!(stay.present.remove(&session) || !exact || own, "left without having been there");
+            assert!(stay.present.remove(&session).is_some() || !exact || own, "left without having been there");
         }
     }
 
@@ -153,14 +158,15 @@ impl Client {
             let stay = self.stays.entry(channel).or_default();
             if !rejoined {
                 let presences = joined["presences"].as_array().into_iter().flatten();
-                stay.present = presences.map(|presence| text(presence, "session_id")).collect();
+                stay.present = presences.map(presence_of).collect();
                 // Where many come and go, a session may join again before its leave is told. Then no event tells of its
                 // join, and the answer lists it.
                 let returns = self.past.iter().any(|(past, _)| *past == joined_channel);
-                let lists_itself = stay.present.contains(&self.session.to_string());
+                let lists_itself = stay.present.contains_key(&self.session.to_string());
                 assert!(!lists_itself || returns || self.carriage == Carriage::Lossy, "a first join lists the others");
                 stay.count = joined["presence_count"].as_u64();
                 stay.hidden = what == "join hidden";
+                stay.persistent = joined["self"]["persistence"].as_bool().unwrap_or(false);
                 stay.since = turn;
             }
         } else if let Some(ack) = envelope.get("channel_message_ack") {
@@ -209,6 +215,11 @@ impl Client {
 
 fn text(value: &Value, name: &str) -> String {
     value[name].as_str().unwrap_or_else(|| panic!("{name} is missing in {value}")).to_owned()
+}
+
+/// A presence's session, and whether it is persistent.
+fn presence_of(presence: &Value) -> (String, bool) {
+    (text(presence, "session_id"), presence["persistence"].as_bool().unwrap_or(false))
 }
 
 fn id_of(value: &Value) -> MessageId {

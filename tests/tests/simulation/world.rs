@@ -1,7 +1,7 @@
 //! The world of a simulation: shards connected by queues, a slow store, sockets that take as much as they like, and
 //! clients.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::num::NonZeroU32;
 
 use engine::command::{Command, Join};
@@ -501,8 +501,10 @@ impl World {
 
     fn check_presence(&self, channel: &str, stay: &Stay) {
         let stays = self.clients.iter().filter_map(|client| Some((client, client.stays.get(channel)?)));
-        let visible: BTreeSet<String> =
-            stays.filter(|(_, stay)| !stay.hidden).map(|(client, _)| client.session.to_string()).collect();
+        let visible: BTreeMap<String, bool> = stays
+            .filter(|(_, stay)| !stay.hidden)
+            .map(|(client, stay)| (client.session.to_string(), stay.persistent))
+            .collect();
         if !stay.gaps.is_empty() {
             // A client that missed something may not know the present members: it must ask for them.
             return;
@@ -512,7 +514,7 @@ impl World {
             Some(count) => {
                 assert_eq!(count, visible.len() as u64, "everybody knows how many are in {channel}");
                 assert!(
-                    stay.present.is_subset(&visible),
+                    stay.present.iter().all(|listed| visible.get(listed.0) == Some(listed.1)),
                     "nobody is listed who is not in {channel}: {visible:?} {stay:?}"
                 );
             }
