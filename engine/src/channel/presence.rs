@@ -269,6 +269,8 @@ impl PresenceChanges {
                 && let Some(presence) = members.tell_of(address)
             {
                 joins.push(presence);
+                // It may have been known before it left, and it is listed once.
+                self.recent.retain(|known| *known != address);
                 self.recent.push_back(address);
             }
         }
@@ -413,6 +415,31 @@ mod tests {
         let told = changes.tell(&mut members, ROOM_MAX, Telling::InTurn, due).expect("the count is told");
         assert_eq!((told.count, told.joins, told.leaves), (Some(5), Vec::new(), Vec::new()));
         assert_eq!(changes.due(&members, ROOM_MAX), None);
+    }
+
+    #[test]
+    fn a_member_that_left_a_crowd_and_came_back_is_listed_once() {
+        let (mut members, mut changes) = (Members::default(), PresenceChanges::default());
+        for slot in 0..5 {
+            members.insert(member(slot));
+            changes.arrive(member(slot).address);
+        }
+        let mut now = Monotonic(0);
+        assert!(changes.tell(&mut members, 4, Telling::InTurn, now).is_some());
+        for _ in 0..4 {
+            match members.remove(member(0).address) {
+                Some(gone) => changes.depart(gone),
+                None => {
+                    members.insert(member(0));
+                    changes.arrive(member(0).address);
+                }
+            }
+            now = now.plus(CROWD_EVENT_INTERVAL);
+            assert!(changes.tell(&mut members, 4, Telling::InTurn, now).is_some());
+        }
+        let listed: Vec<_> = changes.list(&members).presences.iter().map(|presence| presence.session).collect();
+        let sessions: BTreeSet<_> = listed.iter().copied().collect();
+        assert_eq!((listed.len(), sessions.len()), (4, 4), "{listed:?}");
     }
 
     #[test]
