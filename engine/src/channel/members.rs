@@ -118,9 +118,14 @@ impl Members {
         self.visible.range((from, Bound::Unbounded)).filter_map(|(_, &address)| self.get(address))
     }
 
+    /// The address of the session, or `None` if it is not a member that others may see.
+    pub fn visible_at(&self, session: SessionId) -> Option<Address> {
+        self.visible.get(&session).copied()
+    }
+
     /// Whether the other members were told of the session's presence.
     pub fn is_known(&self, session: SessionId) -> bool {
-        self.visible.get(&session).and_then(|&address| self.get(address)).is_some_and(|member| member.known)
+        self.visible_at(session).and_then(|address| self.get(address)).is_some_and(|member| member.known)
     }
 
     /// Asserts what the type promises. Looks at every member.

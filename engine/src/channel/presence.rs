@@ -51,7 +51,7 @@ pub struct PresenceChanges {
     /// Joins that were not told yet. In a crowd, only the newest `CROWD_SAMPLE_MAX`.
     arrived: VecDeque<Address>,
     /// Known members whose leave was not told yet. A member may be back with another presence, and not known: then its
-    /// join replaces its leave, if that is told.
+    /// join is told in place of its leave.
     left: Vec<Presence>,
     /// The members that became known last. A member that joins a crowd is told of these.
     recent: VecDeque<Address>,
@@ -264,7 +264,10 @@ impl PresenceChanges {
 
     fn sample(&mut self, members: &mut Members, room_max: usize, since: Monotonic, now: Monotonic) -> PresenceNews {
         let mut joins = Vec::new();
-        for address in std::mem::take(&mut self.arrived) {
+        // The join of a member that came back with another presence is told in place of its leave. If it were not, the
+        // member would hear of its own leave.
+        let back: Vec<Address> = self.left.iter().filter_map(|left| members.visible_at(left.session)).collect();
+        for address in back.into_iter().chain(std::mem::take(&mut self.arrived)) {
             if members.known_count() < room_max
                 && let Some(presence) = members.tell_of(address)
             {
