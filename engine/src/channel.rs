@@ -24,7 +24,7 @@ use crate::id::{
     ChannelId, ChannelKind, Epoch, GroupId, MessageId, Monotonic, Now, Sequence, SessionId, ShardId, UserId,
 };
 use crate::limits::{CHANNEL_PENDING_MAX, RECENT_MAX};
-use crate::message::Message;
+use crate::message::{Message, Presence};
 use crate::outbox::{Asker, Outbox, Purpose};
 use crate::parcel::{Batch, BatchNumber, ChannelAction, ChannelRequest, MessageAction};
 use crate::persist::{StoreFailure, StoreQuestion, StoreReceipt, StoreRequest};
@@ -334,21 +334,27 @@ impl Channel {
             self.announce_presence(Telling::Now, now);
         }
         let PresenceList { mut presences, count } = self.presence_changes.list(&self.members);
-        let others = presences.iter().filter(|presence| presence.session != me.session).cloned();
-        if returns == Return::NeverLeft && count.is_none() {
-            // No event tells of this join, so the answer does.
-            presences = others.chain([me.clone()]).collect();
-        } else if presences.iter().any(|presence| presence.session == me.session) {
-            presences = others.collect();
+        if presences.iter().any(|presence| presence.session == me.session) {
+            presences = presences.iter().filter(|presence| presence.session != me.session).cloned().collect();
         }
         self.announcements.joined(&self.members, requester, number, Reply::Joined { channel, presences, count, me });
         if returns == Return::NeverLeft {
             member.known = true;
             self.presence_changes.has_returned();
+            if count.is_none() {
+                // No event tells the others of this join.
+                self.tell_own_join(requester, member.presence.clone());
+            }
         } else if !member.hidden {
             self.presence_changes.arrive(requester);
         }
         self.members.insert(member);
+    }
+
+    /// Tells a member of a room of its own join, before the others are told or because they never will be.
+    fn tell_own_join(&mut self, address: Address, presence: Presence) {
+        let event = Event::Presence { channel: self.id.clone(), joins: vec![presence], leaves: Vec::new(), count: None };
+        self.announcements.tell(address, event);
     }
 
     fn leave(&mut self, requester: Address, number: Option<u32>, context: &StepContext) {
@@ -501,6 +507,11 @@ impl Channel {
     /// `number` is the last batch number that the owner gave out.
     pub fn batches(&mut self, epoch: Epoch, now: Monotonic, number: &mut BatchNumber) -> Vec<(ShardId, Batch)> {
         self.announce_presence(Telling::InTurn, now);
+        for address in self.presence_changes.take_unaware() {
+            if let Some(member) = self.members.get(address).filter(|member| !member.known) {
+                self.tell_own_join(address, member.presence.clone());
+            }
+        }
         self.departures.end_turn(*number);
         self.announcements.batches(&self.id, epoch, &self.members, number)
     }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::command::Reply;
+use crate::command::{Event, Reply};
 use crate::fanout::frames::{Format, Frames};
 use crate::id::{ChannelId, ConnectionId, Epoch, MessageId, Sequence, ShardId, UserId};
 use crate::message::{Presence, StatusPresence};
@@ -198,6 +198,8 @@ pub enum Item {
     Answer { connection: ConnectionId, number: u32, reply: Reply },
     /// The connection is a subscriber from here on: it gets the frames after this item, not those before it.
     Joined { connection: ConnectionId, number: u32, reply: Reply },
+    /// For one subscriber: an event that the others are told of later, or not at all.
+    Event { connection: ConnectionId, event: Event },
     /// The connection is not a subscriber from here on.
     Left { connection: ConnectionId, number: u32 },
     /// Like `Left`, but the connection did not ask to leave.

@@ -4,8 +4,9 @@ mod hall;
 
 use std::time::Duration;
 
-use engine::limits::{CROWD_LASTS_MIN, Rules};
-use hall::Hall;
+use engine::command::Command;
+use engine::limits::{CROWD_EVENT_INTERVAL, CROWD_LASTS_MIN, Rules};
+use hall::{Hall, session_of};
 
 /// The bytes of a presence in an event, at most.
 const PRESENCE_BYTES: usize = 200;
@@ -36,4 +37,81 @@ fn sessions_around_the_border_of_a_crowd_cost_its_members_little() {
     let lists = SECONDS / CROWD_LASTS_MIN.as_secs() as usize + 1;
     let presences = lists * ROOM + SECONDS * 2 * RESTLESS as usize;
     assert!(told < presences * PRESENCE_BYTES, "{told} bytes were told, for {presences} presences");
+}
+
+/// A room in which many come and go, and the session that stays.
+fn restless_room() -> Hall {
+    let mut hall = Hall::with(Rules::default());
+    for slot in 0..=COMER {
+        hall.open(slot);
+    }
+    hall.join(0, "hall");
+    hall.turn(Duration::from_secs(1));
+    for _ in 0..2 {
+        (1..COMER).for_each(|slot| hall.join(slot, "hall"));
+        hall.turn(Duration::from_millis(1));
+        (1..COMER).for_each(|slot| hall.leave(slot, "hall"));
+        hall.turn(Duration::from_millis(1));
+    }
+    hall
+}
+
+/// A session that has not come to the restless room yet.
+const COMER: u32 = 60;
+
+/// The joins of a session that another has received.
+fn joins_of(slot: u32, heard: &str) -> usize {
+    let events = heard.split("{\"channel_presence_event\"").skip(1);
+    let events = events.filter_map(|event| event.split("\"room_name\"").next());
+    let joins = events.filter_map(|event| event.split("\"leaves\"").next());
+    joins.map(|joins| joins.matches(&format!("\"session_id\":\"{}\"", session_of(slot))).count()).sum()
+}
+
+#[test]
+fn who_joins_where_many_come_and_go_is_told_of_its_own_join_at_once() {
+    let mut hall = restless_room();
+    for joins in 1..=3 {
+        hall.join(COMER, "hall");
+        hall.turn(Duration::from_millis(1));
+        let heard = hall.text(COMER);
+        assert_eq!(joins_of(COMER, &heard), joins, "{heard}");
+        let (answer, event) = (heard.rfind("\"channel\":"), heard.rfind("channel_presence_event"));
+        assert!(answer < event, "the answer comes first: {heard}");
+        assert_eq!(joins_of(COMER, &hall.text(0)), 0, "the others are told later");
+        if joins < 3 {
+            hall.leave(COMER, "hall");
+            hall.turn(Duration::from_millis(1));
+        }
+    }
+    hall.turn(CROWD_EVENT_INTERVAL);
+    hall.turn(CROWD_EVENT_INTERVAL);
+    assert_eq!(joins_of(COMER, &hall.text(0)), 1, "the others are told once");
+}
+
+#[test]
+fn who_returns_where_many_come_and_go_has_left_for_itself_alone() {
+    let mut hall = restless_room();
+    hall.leave(0, "hall");
+    hall.turn(Duration::from_millis(1));
+    let before = hall.text(0).len();
+    hall.join(0, "hall");
+    hall.turn(Duration::from_millis(1));
+    let heard = &hall.text(0)[before..];
+    assert_eq!(joins_of(0, heard), 1, "{heard}");
+    let (answer, _) = heard.split_once("channel_presence_event").expect("an event");
+    let own = format!("\"session_id\":\"{}\"", session_of(0));
+    assert_eq!(answer.matches(&own).count(), 1, "the list leaves it out, and `self` names it: {answer}");
+}
+
+#[test]
+fn who_sends_where_many_come_and_go_is_told_of_before_its_message() {
+    let mut hall = restless_room();
+    hall.join_as(COMER, "hall", false);
+    hall.turn(Duration::from_millis(1));
+    assert_eq!(joins_of(COMER, &hall.text(0)), 0, "the event waits");
+    hall.ask(COMER, Command::Send { channel_id: "2...hall".into(), content: "{}".into() });
+    hall.turn(Duration::from_millis(1));
+    let heard = hall.text(0);
+    let (before, _) = heard.split_once("{\"channel_message\"").expect("the message comes");
+    assert_eq!(joins_of(COMER, before), 1, "{heard}");
 }

@@ -57,6 +57,11 @@ impl Announcements {
         self.put(to.home, Item::Joined { connection: to.connection, number, reply });
     }
 
+    /// Tells one member of an event that the others are told of later. The member gets it after all that is put so far.
+    pub fn tell(&mut self, to: Address, event: Event) {
+        self.put(to.home, Item::Event { connection: to.connection, event });
+    }
+
     /// The connection receives nothing from here on. It is no member any more, and the run that it was a reader of ended
     /// when it was taken out of the members.
     pub fn left(&mut self, to: Address, number: u32) {

@@ -50,6 +50,8 @@ pub struct PresenceChanges {
     crowd: Option<Crowd>,
     /// Joins that were not told yet. In a crowd, only the newest `CROWD_SAMPLE_MAX`.
     arrived: VecDeque<Address>,
+    /// Members of a room that were not told of their own join yet.
+    unaware: Vec<Address>,
     /// Known members whose leave was not told yet. A member may be back with another presence, and not known: then its
     /// join is told in place of its leave.
     left: Vec<Presence>,
@@ -111,9 +113,17 @@ impl PresenceChanges {
     pub fn arrive(&mut self, address: Address) {
         self.churn.changes = self.churn.changes.saturating_add(1);
         self.arrived.push_back(address);
-        if self.crowd.is_some() && self.arrived.len() > CROWD_SAMPLE_MAX {
+        if self.crowd.is_none() {
+            self.unaware.push(address);
+        } else if self.arrived.len() > CROWD_SAMPLE_MAX {
             self.arrived.pop_front();
         }
+    }
+
+    /// The members of a room that have joined since the last event or since the last call. If the event waits, they must
+    /// be told of their own join.
+    pub fn take_unaware(&mut self) -> Vec<Address> {
+        std::mem::take(&mut self.unaware)
     }
 
     /// Notes the leave of a member. If the member was not known, the leave is not told.
@@ -220,6 +230,7 @@ impl PresenceChanges {
         let is_told = was_crowd || news.count.is_some() || !news.joins.is_empty() || !news.leaves.is_empty();
         is_told.then(|| {
             self.list = None;
+            self.unaware.clear();
             news
         })
     }

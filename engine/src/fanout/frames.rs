@@ -26,6 +26,11 @@ pub fn reply(format: Format, cid: &str, reply: &Reply) -> Vec<u8> {
     frame(format, |out| json::encode_reply(cid, reply, out), |out| protobuf::encode_reply(cid, reply, out))
 }
 
+/// The frame of an event of a channel, for one subscriber.
+pub fn event(format: Format, event: &Event) -> Vec<u8> {
+    frame(format, |out| json::encode_event(event, out), |out| protobuf::encode_event(event, out))
+}
+
 /// The frame that tells a reader what it missed of a channel.
 pub fn gap(format: Format, channel: &ChannelId, missed: Missed) -> Vec<u8> {
     frame(format, |out| json::encode_gap(channel, missed, out), |out| protobuf::encode_gap(channel, missed, out))

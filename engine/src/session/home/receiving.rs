@@ -2,12 +2,13 @@
 
 use super::catching_up::{answer_is_lost, depart};
 use super::{Home, Subscription};
-use crate::command::Reply;
+use crate::command::{Event, Reply};
+use crate::fanout::frames;
 use crate::fanout::subscribers::{Followed, Subscribers};
 use crate::id::{ChannelId, ConnectionId};
 use crate::outbox::Outbox;
 use crate::parcel::{Batch, Item, Reached};
-use crate::session::connection::{Connection, RequestKind};
+use crate::session::connection::{Connection, Private, RequestKind};
 
 impl Home {
     /// Takes in a batch of a channel. A batch that comes twice changes nothing. A batch that comes too early is set
@@ -39,6 +40,7 @@ impl Home {
                 Item::Joined { connection, number, reply } => {
                     self.joined(connection, number, &channel, &reply, reached, outbox);
                 }
+                Item::Event { connection, event } => self.tell_event(connection, &channel, &event),
                 Item::Left { connection, number } => {
                     self.unsubscribe(connection, &channel);
                     self.answer(connection, number, &Reply::Done, None, outbox);
@@ -46,6 +48,15 @@ impl Home {
                 Item::Evicted { connection } => self.unsubscribe(connection, &channel),
             }
         }
+    }
+
+    /// Sends an event of a channel to one of its subscribers.
+    fn tell_event(&mut self, id: ConnectionId, channel: &ChannelId, event: &Event) {
+        let Some(place) = self.place(id, channel) else { return };
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let frame = frames::event(connection.session.format, event);
+        connection.traffic().say(Private { after: Some(place), ..Private::of(frame) });
+        self.mark(id.slot);
     }
 
     /// Whether the answer to a join comes later than the answer to this request, which was asked after it. What the
