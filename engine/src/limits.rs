@@ -93,8 +93,12 @@ pub const STATUS_TURN_BYTES_MAX: usize = NEWS_BYTES_MAX / 4;
 /// Beyond it further changes wait for the next turn.
 pub const STATUS_TURN_PUSHES_MAX: usize = 4096;
 
-/// Memberships of connections that are gone which a shard ends in one turn. The others wait for the next turns. Each takes
-/// some 20 µs, with the event that tells the other members.
+/// Connections and their memberships that a shard ends in one turn: some milliseconds. Beyond it, the next connections to
+/// end wait for the next turn. The last one may exceed it by its own memberships.
+pub const ENDS_TURN_MAX: usize = 4096;
+
+/// Memberships of connections that are gone of which a shard tells the channels' owners in one turn. The others wait for
+/// the next turns. Each takes some 20 µs, with the event that tells the other members.
 pub const DEPARTURES_TURN_MAX: usize = 256;
 
 /// Users whose statuses one connection may follow. Beyond it requests to follow are refused.

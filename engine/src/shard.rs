@@ -205,6 +205,12 @@ impl Shard {
         self.home.untold_departures()
     }
 
+    /// Whether as many connections and memberships have ended in this turn as may. The caller lets further connections
+    /// end in the next turn.
+    pub fn has_ended_enough(&self) -> bool {
+        self.home.has_ended_enough()
+    }
+
     /// Whether the user may open one more session on this shard.
     pub fn admits(&self, user: UserId) -> bool {
         self.home.admits(user)
@@ -333,6 +339,7 @@ impl Shard {
     pub fn finish_turn(&mut self, now: Timestamp, effects: &mut Effects) {
         self.begin(now);
         self.home.judge_parked(&mut self.outbox);
+        self.home.close_expelled(&mut self.outbox);
         self.home.tell_departures(&mut self.outbox);
         self.home.tell_statuses(&mut self.outbox);
         // An announcement may release a request that waited for it, and that may be announced as well. It ends, because

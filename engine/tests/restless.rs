@@ -5,8 +5,12 @@ mod hall;
 use std::time::Duration;
 
 use engine::command::Command;
-use engine::limits::{CROWD_EVENT_INTERVAL, CROWD_LASTS_MIN, Rules};
-use hall::{Hall, session_of};
+use engine::id::UserId;
+use engine::limits::{CROWD_EVENT_INTERVAL, CROWD_LASTS_MIN, ENDS_TURN_MAX, Rules};
+use engine::parcel::Broadcast;
+use engine::shard::Input;
+use hall::{Hall, NOW, connection, session_of};
+use uuid::Uuid;
 
 /// The bytes of a presence in an event, at most.
 const PRESENCE_BYTES: usize = 200;
@@ -114,4 +118,30 @@ fn who_sends_where_many_come_and_go_is_told_of_before_its_message() {
     let heard = hall.text(0);
     let (before, _) = heard.split_once("{\"channel_message\"").expect("the message comes");
     assert_eq!(joins_of(COMER, before), 1, "{heard}");
+}
+
+/// A user whose account is gone had many sessions, each in many rooms.
+#[test]
+fn the_sessions_of_a_deleted_account_end_in_slices() {
+    const SESSIONS: u32 = 60;
+    const ROOMS: usize = 100;
+    let mut hall = Hall::with(Rules::default());
+    let gone = UserId(Uuid::from_u128(7_000));
+    hall.open(SESSIONS);
+    hall.join(SESSIONS, "room-0");
+    (0..SESSIONS).for_each(|slot| hall.open_as(slot, gone));
+    for room in 0..ROOMS {
+        (0..SESSIONS).for_each(|slot| hall.join(slot, &format!("room-{room}")));
+        hall.turn(Duration::from_millis(1));
+    }
+    assert_eq!(hall.shard.report().levels.members, u64::from(SESSIONS) * ROOMS as u64 + 1);
+    hall.ended_most = 0;
+    hall.shard.step(Input::Broadcast(Broadcast::Expelled(gone)), NOW);
+    assert!(!hall.shard.accepts(connection(0)), "none of them is read any more");
+    hall.turn(Duration::from_millis(1));
+    assert_eq!(hall.closed.len(), SESSIONS as usize, "all are closed");
+    assert_eq!(hall.shard.report().levels.members, 1, "and their channels' owners know it");
+    let most = ENDS_TURN_MAX + ROOMS;
+    assert!(hall.ended_most <= most as u64, "{} memberships ended in one turn, {most} may", hall.ended_most);
+    assert_eq!(hall.text(0).matches("this account has been deleted").count(), 1);
 }

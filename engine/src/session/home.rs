@@ -13,7 +13,7 @@ use crate::fanout::frames;
 use crate::fanout::log::Position;
 use crate::fanout::subscribers::{AudienceKey, Outlet, PassReport, Skip, Subscribers};
 use crate::id::{ChannelId, ChannelKind, ConnectionId, Monotonic, UserId};
-use crate::limits::{DEPARTURES_TURN_MAX, Rules, SUBSCRIPTIONS_MAX, WRITE_PIECES_MAX};
+use crate::limits::{DEPARTURES_TURN_MAX, ENDS_TURN_MAX, Rules, SUBSCRIPTIONS_MAX, WRITE_PIECES_MAX};
 use crate::message::Missed;
 use crate::outbox::{Outbox, SocketEffect};
 use crate::parcel::{ChannelAction, ChannelRequest};
@@ -71,6 +71,11 @@ pub struct Home {
     catch_ups: CatchUps,
     /// Memberships of connections that are gone or close: their channels' owners are not told yet.
     departures: VecDeque<(ConnectionId, ChannelId)>,
+    /// Connections whose user's account is gone, each once. They are not read any more, and each is closed when its turn
+    /// comes. Its close frame waits as its farewell.
+    expelled: VecDeque<ConnectionId>,
+    /// Connections and memberships that have ended in this turn.
+    ended: usize,
     pub counters: HomeCounters,
     /// The monotonic clock's reading of this turn.
     pub monotonic: Monotonic,
@@ -91,6 +96,8 @@ impl Home {
             lookups: HashMap::new(),
             catch_ups: CatchUps::default(),
             departures: VecDeque::new(),
+            expelled: VecDeque::new(),
+            ended: 0,
             counters: HomeCounters::default(),
             monotonic: Monotonic::default(),
         }
@@ -245,6 +252,7 @@ impl Home {
         self.statuses.unfollow_all(id.slot);
         let interrupted = connection.traffic.as_mut().and_then(|traffic| traffic.interrupted.take());
         let subscriptions = std::mem::take(&mut connection.subscriptions);
+        self.ended += 1 + subscriptions.len();
         // The answer to a join may be lost, and then nothing else would tell the owner.
         for (_, request) in connection.traffic.iter().flat_map(|traffic| traffic.open_requests()) {
             if request.kind == RequestKind::Join {
@@ -373,7 +381,28 @@ impl Home {
 
     /// Whether a pass is under way, or frames wait to be written.
     pub fn is_busy(&self) -> bool {
-        self.subscribers.is_busy() || !self.dirty.is_empty() || !self.untold.is_empty() || !self.departures.is_empty()
+        let waits = !self.departures.is_empty() || !self.expelled.is_empty();
+        self.subscribers.is_busy() || !self.dirty.is_empty() || !self.untold.is_empty() || waits
+    }
+
+    /// Whether as many connections and memberships have ended in this turn as may. Those that end for a reason that can
+    /// wait must wait for the next turn.
+    pub fn has_ended_enough(&self) -> bool {
+        self.ended >= ENDS_TURN_MAX
+    }
+
+    /// Closes connections whose user's account is gone, as many as may end in this turn. Must be called once a turn,
+    /// before `tell_departures`.
+    pub fn close_expelled(&mut self, outbox: &mut Outbox) {
+        while !self.has_ended_enough()
+            && let Some(id) = self.expelled.pop_front()
+        {
+            let traffic = self.connections.get_mut(id).and_then(|connection| connection.traffic.as_mut());
+            if let Some(frame) = traffic.and_then(|traffic| traffic.farewell.take()) {
+                self.close(id, frame, CloseMode::AtOnce, outbox);
+            }
+        }
+        self.ended = 0;
     }
 
     /// Tells the owners of channels that members have departed: as many as one turn may cost. Must be called once a turn.

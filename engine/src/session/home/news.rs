@@ -53,7 +53,7 @@ impl Home {
                 }
             }
             Broadcast::Status { before, after } => self.hear_status(before.as_ref(), after.as_ref()),
-            Broadcast::Expelled(user) => self.expel(*user, outbox),
+            Broadcast::Expelled(user) => self.expel(*user),
         }
     }
 
@@ -123,13 +123,22 @@ impl Home {
         self.push(&[opened.connection.slot], &news, outbox)
     }
 
-    fn expel(&mut self, user: UserId, outbox: &mut Outbox) {
+    /// Ends all sessions of a user. None of them is read any more. They are closed one after the other, because each may
+    /// be in a thousand channels.
+    fn expel(&mut self, user: UserId) {
         let slots: Vec<u32> = self.sessions_by_user.of(user).collect();
         for slot in slots {
             let Some(id) = self.connections.id_in_slot(slot) else { continue };
+            let Some(connection) = self.connections.get_mut(id).filter(|connection| !connection.closing) else { continue };
             let mut frame = Vec::new();
             websocket::close_frame(&mut frame, Some(websocket::CloseCode::NORMAL), "this account has been deleted");
-            self.close(id, frame, super::CloseMode::AtOnce, outbox);
+            let traffic = connection.traffic();
+            traffic.held = None;
+            // A connection that has a farewell is closed when its requests are answered.
+            if traffic.farewell.is_none() {
+                traffic.farewell = Some(frame);
+                self.expelled.push_back(id);
+            }
         }
     }
 
