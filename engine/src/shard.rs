@@ -200,11 +200,6 @@ impl Shard {
         }
     }
 
-    /// The number of memberships of connections that are gone, of which the channels' owners are not told yet.
-    pub fn untold_departures(&self) -> usize {
-        self.home.untold_departures()
-    }
-
     /// Whether as many connections and memberships have ended in this turn as may. The caller lets further connections
     /// end in the next turn.
     pub fn has_ended_enough(&self) -> bool {

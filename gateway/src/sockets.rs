@@ -9,6 +9,7 @@ mod accept;
 mod introductions;
 mod opening;
 mod unfinished_heads;
+mod waiting_line;
 
 pub use accept::SPARES;
 pub use unfinished_heads::HEADS_BYTES_MAX;
@@ -36,6 +37,7 @@ use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, SendFlags, Shutdown};
 
 use self::unfinished_heads::UnfinishedHeads;
+use self::waiting_line::WaitingLine;
 use crate::http::{self, Services};
 use crate::http_tasks::HttpTasks;
 use crate::memory::{self, HighWater};
@@ -50,10 +52,6 @@ const READ_BYTES_MAX: usize = 16 * 1024;
 
 /// Events taken from the epoll set at a time, and connections accepted at a time.
 const EVENTS_MAX: usize = 256;
-
-/// Memberships that end in one gathering because connections are gone, after which the gathering ends: some milliseconds.
-/// The last connection may exceed it by its own memberships.
-const DEPARTURES_GATHERED_MAX: usize = 4096;
 
 /// Bytes that the kernel may queue for a reader, without its bookkeeping. This is enough for a burst and for a pass
 /// under full load. Without this bound the kernel would use megabytes for every reader that has stopped reading.
@@ -106,7 +104,9 @@ pub struct SocketTable {
     /// The addresses of connections whose request is being read, as far as they were needed or a proxy has told them.
     addresses: HashMap<ConnectionId, IpAddr>,
     /// Connections that turned out to be dead when they were written to.
-    gone: Vec<ConnectionId>,
+    gone: WaitingLine,
+    /// Connections whose deadlines are to be checked now.
+    unchecked: WaitingLine,
     ticks: u32,
     services: Rc<Services>,
     http: HttpTasks,
@@ -197,7 +197,8 @@ impl SocketTable {
             heads: UnfinishedHeads::new(HEADS_BYTES_MAX),
             proxies: Rc::default(),
             addresses: HashMap::new(),
-            gone: Vec::new(),
+            gone: WaitingLine::default(),
+            unchecked: WaitingLine::default(),
             ticks: 0,
             services,
             http: HttpTasks::default(),
@@ -420,9 +421,21 @@ impl SocketTable {
         }
     }
 
+    /// Drops dead connections, as many as may end in this turn.
     fn drop_the_gone(&mut self, shard: &mut Shard, now: Timestamp) {
-        for id in std::mem::take(&mut self.gone) {
+        while !shard.has_ended_enough()
+            && let Some(id) = self.gone.take()
+        {
             self.drop_connection(id, shard, now);
+        }
+    }
+
+    /// Checks deadlines, until as many connections have ended as may in this turn.
+    fn check_deadlines(&mut self, shard: &mut Shard, now: Timestamp) {
+        while !shard.has_ended_enough()
+            && let Some(id) = self.unchecked.take()
+        {
+            self.look_after(id, shard, now);
         }
     }
 
@@ -481,7 +494,7 @@ impl Outlet for SocketTable {
             Ok(written) => written,
             Err(Errno::AGAIN | Errno::INTR) => 0,
             Err(_) => {
-                self.gone.push(id);
+                self.gone.put(id);
                 return Err(Gone);
             }
         };
@@ -500,6 +513,7 @@ impl Outlet for SocketTable {
 impl Sockets for SocketTable {
     fn gather(&mut self, shard: &mut Shard, now: Timestamp, reading: Reading) -> bool {
         self.drop_the_gone(shard, now);
+        self.check_deadlines(shard, now);
         self.http.reap();
         self.departing.reap();
         self.take_returns(shard, now);
@@ -510,10 +524,9 @@ impl Sockets for SocketTable {
         events.clear();
         // This fails only when a signal interrupts it, and then there are no events.
         let _ = epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&rustix::fs::Timespec::default()));
-        let departed = shard.untold_departures();
         for event in &events {
             // Members of many channels hang up: what the other sockets have is reported again in the next turn.
-            if shard.untold_departures() - departed > DEPARTURES_GATHERED_MAX {
+            if shard.has_ended_enough() {
                 break;
             }
             let (data, flags) = (event.data.u64(), event.flags);
@@ -534,7 +547,7 @@ impl Sockets for SocketTable {
                 self.drop_connection(id, shard, now);
             }
         }
-        let more = events.len() == EVENTS_MAX || shard.untold_departures() - departed > DEPARTURES_GATHERED_MAX;
+        let more = events.len() == EVENTS_MAX || shard.has_ended_enough();
         self.events = events;
         more
     }
@@ -565,8 +578,9 @@ impl Sockets for SocketTable {
         self.ticks = self.ticks.wrapping_add(1);
         let round = TICKS_PER_ROUND as usize;
         for id in self.ids(round, self.ticks as usize % round) {
-            self.look_after(id, shard, now);
+            self.unchecked.put(id);
         }
+        self.check_deadlines(shard, now);
         self.keep_spares();
         if cfg!(debug_assertions) {
             self.invariants();

@@ -419,11 +419,6 @@ impl Home {
         }
     }
 
-    /// The number of departures that the owners are not told yet.
-    pub fn untold_departures(&self) -> usize {
-        self.departures.len()
-    }
-
     /// Asserts what the tables of connections and of subscribers promise. Looks at every member.
     pub fn invariants(&self) {
         self.subscribers.invariants();
