@@ -19,6 +19,7 @@ use crate::channel::numbering::Numbering;
 use crate::channel::pending::{Pending, PendingPlace};
 use crate::channel::presence::{PresenceChanges, PresenceList, PresenceNews, Return, Telling};
 use crate::channel::recent::Recent;
+use crate::channel::requests_to_chat::{DirectRequest, RequestsToChat};
 use crate::command::{Event, Rejection, Reply};
 use crate::id::{
     ChannelId, ChannelKind, Epoch, GroupId, MessageId, Monotonic, Now, Sequence, SessionId, ShardId, UserId,
@@ -41,6 +42,7 @@ pub mod owner;
 pub(crate) mod pending;
 mod presence;
 mod recent;
+mod requests_to_chat;
 
 /// The clock's readings and random bits that a channel is given for one step.
 pub struct StepContext {
@@ -58,6 +60,7 @@ pub struct Channel {
     /// The number of members when the owner last called `count_members`.
     members_counted: usize,
     presence_changes: PresenceChanges,
+    requests_to_chat: RequestsToChat,
     departures: Departures,
     recent: Recent,
     /// With more visible members than this, the channel is a crowd.
@@ -135,9 +138,10 @@ enum Work {
     Join {
         member: Member,
         number: u32,
+        request: DirectRequest,
     },
-    /// A join whose connection has departed since.
-    AbandonedJoin,
+    /// A join of this user, whose connection has departed since.
+    AbandonedJoin(UserId, DirectRequest),
     /// A change of a group's members. `removes`: it may remove members, so requests after it wait.
     ChangeGroup {
         visitor: Visitor,
@@ -159,8 +163,8 @@ impl Work {
     fn requester(&self) -> Option<Requester> {
         match self {
             Self::Message(requester, _) => Some(*requester),
-            Self::Join { member, number } => Some(Requester { address: member.address, number: *number }),
-            Self::AbandonedJoin | Self::ChangeGroup { .. } | Self::Block(..) | Self::Purge(..) => None,
+            Self::Join { member, number, .. } => Some(Requester { address: member.address, number: *number }),
+            Self::AbandonedJoin(..) | Self::ChangeGroup { .. } | Self::Block(..) | Self::Purge(..) => None,
         }
     }
 }
@@ -176,13 +180,15 @@ enum MessageWork {
 
 impl Channel {
     /// A channel without members, whose last message is not known yet: its first request makes it ask the store. A room
-    /// with more than `room_max` members becomes a crowd (docs/protocol.md, section 2.11).
-    pub fn new(id: ChannelId, room_max: usize) -> Self {
+    /// with more than `room_max` members becomes a crowd (docs/protocol.md, section 2.11). `requests_to_chat` are those that
+    /// a direct channel knew when it was dropped.
+    pub fn new(id: ChannelId, room_max: usize, requests_to_chat: RequestsToChat) -> Self {
         Self {
             id,
             members: Members::default(),
             members_counted: 0,
             presence_changes: PresenceChanges::default(),
+            requests_to_chat,
             departures: Departures::default(),
             recent: Recent::default(),
             room_max,
@@ -353,7 +359,8 @@ impl Channel {
 
     /// Tells a member of a room of its own join, before the others are told or because they never will be.
     fn tell_own_join(&mut self, address: Address, presence: Presence) {
-        let event = Event::Presence { channel: self.id.clone(), joins: vec![presence], leaves: Vec::new(), count: None };
+        let event =
+            Event::Presence { channel: self.id.clone(), joins: vec![presence], leaves: Vec::new(), count: None };
         self.announcements.tell(address, event);
     }
 
@@ -468,8 +475,14 @@ impl Channel {
         let now = context.now.monotonic;
         match work {
             Work::Message(requester, work) => self.release_message(requester, work, decision, now),
-            Work::Join { member, number } => self.release_join(member, number, decision, now),
-            Work::AbandonedJoin => self.release_abandoned_join(decision),
+            Work::Join { member, number, request } => {
+                self.note_request(member.presence.user, request, &decision, now);
+                self.release_join(member, number, decision, now);
+            }
+            Work::AbandonedJoin(user, request) => {
+                self.note_request(user, request, &decision, now);
+                self.release_abandoned_join(decision);
+            }
             Work::ChangeGroup { visitor, removes, .. } => {
                 self.undecided_changes -= usize::from(removes);
                 self.release_group_change(visitor, decision);
@@ -496,6 +509,11 @@ impl Channel {
         assert_eq!(self.undecided_changes, undecided, "undecided changes");
         let has_members = |shard: &ShardId| self.members.homes().any(|home| home == *shard);
         assert!(self.held_by.iter().all(has_members), "a shard without members holds nothing back");
+    }
+
+    /// Takes the requests to chat that were sent, because the channel is dropped.
+    pub fn take_requests_to_chat(&mut self) -> RequestsToChat {
+        std::mem::take(&mut self.requests_to_chat)
     }
 
     /// When this channel will have a presence event to announce, even if nothing else happens until then.

@@ -162,6 +162,15 @@ pub const CROWD_LASTS_MIN: Duration = Duration::from_secs(10);
 /// Each is told to every member, so sessions that come and go all the time would cost a large room more than its messages.
 pub const PRESENCES_PER_SECOND: NonZeroU32 = NonZeroU32::new(100).expect("it is not zero");
 
+/// How long a user who asks another to chat, again and again, has asked once.
+///
+/// Each request is stored and pushed, so a user who joins and leaves all the time would fill the other's notifications.
+pub const REQUEST_TO_CHAT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Direct channels without members whose requests to chat a shard remembers. Beyond it the oldest are forgotten, and
+/// sent again at the next join.
+pub const REQUESTS_TO_CHAT_KEPT_MAX: usize = 16 * 1024;
+
 /// Members on one page of a channel's presence.
 pub const PRESENCE_PAGE_MAX: usize = 1000;
 

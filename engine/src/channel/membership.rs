@@ -5,6 +5,7 @@
 use super::{Channel, Decision, Gate, Requester, StepContext, Submitted, Work, busy};
 use crate::channel::members::{Address, Member};
 use crate::channel::presence::PresenceChanges;
+use crate::channel::requests_to_chat::DirectRequest;
 use crate::command::Rejection;
 use crate::id::{MessageId, Monotonic, UserId};
 use crate::limits::GROUP_CHANGES_OF_USER_MAX;
@@ -29,25 +30,47 @@ impl Channel {
             return self.refuse(Requester { address: member.address, number }, busy());
         }
         let user = member.presence.user;
-        let request = match gate {
-            Gate::Group(group) => StoreQuestion::MayJoinGroup { group, user }.into(),
+        let (store_request, request) = match gate {
+            Gate::Group(group) => (StoreQuestion::MayJoinGroup { group, user }.into(), DirectRequest::NotNeeded),
             Gate::Direct(one, other) => {
                 let other = if one == user { other } else { one };
                 self.direct_join(&member, other, context)
             }
         };
-        self.put(Work::Join { member, number }, 0, request, outbox);
+        self.put(Work::Join { member, number, request }, 0, store_request, outbox);
     }
 
-    /// What the store is asked when the member wants to join a direct channel. The other is sent no request to chat if
-    /// the other is already a visible member.
-    fn direct_join(&self, member: &Member, other: UserId, context: &StepContext) -> StoreRequest {
+    /// What the store is asked when the member wants to join a direct channel, and whether this sends the other a request
+    /// to chat. It sends none if the other is already a visible member.
+    fn direct_join(
+        &mut self,
+        member: &Member,
+        other: UserId,
+        context: &StepContext,
+    ) -> (StoreRequest, DirectRequest) {
         let user = member.presence.user;
-        if self.members.visible_after(None).any(|member| member.presence.user == other) {
-            return StoreQuestion::MayJoinDirect { user, other }.into();
+        let there = self.members.visible_after(None).any(|member| member.presence.user == other);
+        if there || other == user {
+            return (StoreQuestion::MayJoinDirect { user, other }.into(), DirectRequest::NotNeeded);
         }
-        let username = member.presence.username.clone();
-        StoreWrite::RequestChat { user, username, other, time: context.now.wall }.into()
+        let request = self.requests_to_chat.ask(user, context.now.monotonic);
+        let store_request = match request {
+            DirectRequest::NotNeeded => StoreQuestion::MayJoinDirect { user, other }.into(),
+            DirectRequest::Send => {
+                let username = member.presence.username.clone();
+                StoreWrite::RequestChat { user, username, other, time: context.now.wall }.into()
+            }
+        };
+        (store_request, request)
+    }
+
+    /// Notes whether the store has sent a join's request to chat. Between users of whom one blocks the other it sends none.
+    pub(super) fn note_request(&mut self, user: UserId, request: DirectRequest, decision: &Decision, now: Monotonic) {
+        match (request, decision) {
+            (DirectRequest::NotNeeded, _) => {}
+            (DirectRequest::Send, Ok(StoreReceipt::Admitted(Some(_)))) => self.requests_to_chat.sent(user, now),
+            (DirectRequest::Send, _) => self.requests_to_chat.not_sent(user),
+        }
     }
 
     pub(super) fn release_join(&mut self, member: Member, number: u32, decision: Decision, now: Monotonic) {
@@ -77,8 +100,10 @@ impl Channel {
         let of_this = |member: &Member| member.address == address;
         self.waiting.retain(|work| !matches!(work, Submitted::Join { member, .. } if of_this(member)));
         for work in self.pending.works_mut() {
-            if matches!(work, Work::Join { member, .. } if of_this(member)) {
-                *work = Work::AbandonedJoin;
+            if let Work::Join { member, request, .. } = work
+                && of_this(member)
+            {
+                *work = Work::AbandonedJoin(member.presence.user, *request);
             }
         }
     }
@@ -173,6 +198,8 @@ impl Channel {
 
     /// Does not answer the visitor if the block succeeded: the shard answers when all shards know of the block.
     pub(super) fn release_block(&mut self, visitor: Visitor, block: Block, decision: Decision) {
+        // The block may have been stored even if the store has failed.
+        self.requests_to_chat.forget();
         match decision {
             Ok(_) => {
                 self.clear();

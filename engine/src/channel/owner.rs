@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
+use crate::channel::requests_to_chat::KeptRequests;
 use crate::channel::{Channel, StepContext};
 use crate::counters::OwnerCounters;
 use crate::id::{ChannelId, Epoch, Monotonic, Now, ShardId};
@@ -30,6 +31,7 @@ pub struct Owner {
     touched: Vec<ChannelId>,
     /// Channels with a presence event that waits, and when it may be announced.
     due: BTreeMap<ChannelId, Monotonic>,
+    requests_to_chat: KeptRequests,
     /// Readings of newest messages so far. A number that a reading was prepared with is never used again.
     readings: u64,
     /// The number of the last batch sent.
@@ -49,6 +51,7 @@ impl Owner {
             members: 0,
             touched: Vec::new(),
             due: BTreeMap::new(),
+            requests_to_chat: KeptRequests::default(),
             readings: 0,
             batch: BatchNumber::default(),
             random: ChaCha8Rng::seed_from_u64(seed),
@@ -135,6 +138,7 @@ impl Owner {
 
     /// Puts into the outbox what the channels have to announce, and forgets channels of which nothing would be lost.
     pub fn announce(&mut self, now: Monotonic, outbox: &mut Outbox) {
+        self.requests_to_chat.forget_old(now);
         let touched = &mut self.touched;
         self.due.retain(|id, due| {
             let waits = *due > now;
@@ -160,6 +164,7 @@ impl Owner {
             }
             if channel.is_idle() {
                 self.due.remove(&id);
+                self.requests_to_chat.keep(id.clone(), channel.take_requests_to_chat(), now);
                 self.channels.remove(&id);
                 give_back(&mut self.channels);
             }
@@ -182,7 +187,9 @@ impl Owner {
     }
 
     fn channel(&mut self, id: &ChannelId) -> &mut Channel {
-        self.channels.entry(id.clone()).or_insert_with(|| Box::new(Channel::new(id.clone(), self.room_max)))
+        self.channels
+            .entry(id.clone())
+            .or_insert_with(|| Box::new(Channel::new(id.clone(), self.room_max, self.requests_to_chat.take(id))))
     }
 
     fn context(&mut self, now: Now) -> StepContext {

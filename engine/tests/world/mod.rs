@@ -53,6 +53,16 @@ impl World {
     pub fn with(visibility: Visibility) -> Self {
         let shard = Shard::new(ShardId(0), 1, Epoch(1), Rules::default(), 7);
         let mut world = Self { shard, heard: Heard::default(), answers: Vec::new(), now: NOW };
+        world.open_with(visibility);
+        world
+    }
+
+    /// Opens the session again, after it was closed.
+    pub fn open(&mut self) {
+        self.open_with(Visibility::Unseen);
+    }
+
+    fn open_with(&mut self, visibility: Visibility) {
         let session = Session {
             user: UserId(Uuid::from_u128(1)),
             session: SessionId(Uuid::from_u128(2)),
@@ -60,8 +70,7 @@ impl World {
             format: Format::Json,
             on_lag: OnLag::Close,
         };
-        world.shard.step(Input::Opened { connection: MEMBER, session, visibility }, NOW);
-        world
+        self.shard.step(Input::Opened { connection: MEMBER, session, visibility }, NOW);
     }
 
     pub fn ask(&mut self, cid: &str, command: Command) -> Vec<(Ticket, StoreRequest)> {

@@ -1,12 +1,16 @@
 // Direct chat: one channel for two, the request to chat, and blocks.
 
 import { describe, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import {
   DIRECT, Listener, NIL, ROOM, UNKNOWN, assert, assertBare, client, disconnect, moment, people, refused, rejected, strangers,
   wholeHistory,
 } from './harness.mjs';
 
 const REQUEST = -1;
+
+/** Within this time after a request to chat, the same user sends the other no second one. */
+const REQUEST_INTERVAL = 10_000;
 
 const chat = (listener, other, hidden = false) => listener.socket.joinChat(other.id, DIRECT, true, hidden);
 
@@ -78,6 +82,11 @@ describe('direct chat', () => {
     const { id } = channelOf(alice, bob);
     await alice.socket.leaveChat(id);
     await chat(alice, bob);
+    await Promise.all([alice, ...bobs].map((session) => session.caughtUp()));
+    assert.deepEqual(bobs.map((session) => session.count(REQUEST)), [1, 1], 'who was just asked is not asked again');
+    await alice.socket.leaveChat(id);
+    await pause(REQUEST_INTERVAL + 500);
+    await chat(alice, bob);
     await Promise.all(bobs.map((session) => session.until(() => session.count(REQUEST) === 2, 'asked again')));
     assert.equal(alice.count(REQUEST), 0);
     const stored = await client.listNotifications(bob.session, 10);
@@ -87,6 +96,7 @@ describe('direct chat', () => {
     // On one session he is there; that suffices.
     await chat(bobs[1], alice);
     await alice.socket.leaveChat(id);
+    await pause(REQUEST_INTERVAL + 500);
     await chat(alice, bob);
     await Promise.all([alice, ...bobs].map((session) => session.caughtUp()));
     assert.deepEqual([alice, ...bobs].map((session) => session.count(REQUEST)), [0, 2, 2]);

@@ -14,8 +14,9 @@ mod world;
 use std::collections::BTreeMap;
 use std::sync::{Barrier, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use engine::limits::REQUEST_TO_CHAT_INTERVAL;
 use observed::{Ids, Observed};
 use step::{Asker, Managing, Relating, Step};
 use tests::harness::{Launch, Person, Server, data_dir};
@@ -36,6 +37,9 @@ struct Life {
     /// Names that were given up, the latest ones only.
     old_names: Vec<String>,
     groups_made: usize,
+    /// When a user has last asked another to chat. The model does not know time, so a user asks again only when the
+    /// server sends the request again.
+    asked_to_chat: BTreeMap<(User, User), Instant>,
     random: Random,
     /// The request that was sent and never answered.
     unanswered: Option<Step>,
@@ -54,6 +58,7 @@ impl Life {
             ids: BTreeMap::new(),
             old_names: Vec::new(),
             groups_made: 0,
+            asked_to_chat: BTreeMap::new(),
             random: Random(seed ^ (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             unanswered: None,
             steps: 0,
@@ -97,10 +102,25 @@ impl Life {
         if let (Step::Create { group, .. }, Some(id)) = (step, made) {
             self.ids.insert(*group, id);
         }
+        self.note_request(step, &before);
         for (number, group) in &before.groups {
             if self.world.groups.get(number).is_none_or(|now| now.name != group.name) {
                 self.old_names.push(group.name.clone());
             }
+        }
+    }
+
+    /// Notes a request to chat that was sent, and that a block between two users lets them ask again.
+    fn note_request(&mut self, step: &Step, before: &World) {
+        match *step {
+            Step::ComeToChat { user, other } if before.inboxes.get(&other) != self.world.inboxes.get(&other) => {
+                self.asked_to_chat.insert((user, other), Instant::now());
+            }
+            Step::Relate { actor, act: Relating::Block, other } => {
+                self.asked_to_chat.remove(&(actor, other));
+                self.asked_to_chat.remove(&(other, actor));
+            }
+            _ => {}
         }
     }
 
@@ -112,6 +132,7 @@ impl Life {
     /// unchanged.
     fn awake(&mut self, server: &Server) {
         self.people = self.names.iter().zip(&self.people).map(|(_, person)| person.at(server)).collect();
+        self.asked_to_chat.clear();
         let unanswered = self.unanswered.take();
         let after = unanswered.as_ref().map(|step| {
             let mut after = self.world.clone();
@@ -175,6 +196,19 @@ impl Life {
 
     /// The next step. It may well be refused.
     fn choose(&mut self) -> Step {
+        loop {
+            let step = self.draw();
+            let asked = match step {
+                Step::ComeToChat { user, other } => self.asked_to_chat.get(&(user, other)),
+                _ => None,
+            };
+            if asked.is_none_or(|asked| asked.elapsed() > REQUEST_TO_CHAT_INTERVAL) {
+                return step;
+            }
+        }
+    }
+
+    fn draw(&mut self) -> Step {
         let (actor, other) = (self.random.below(PEOPLE), self.random.below(PEOPLE));
         let groups: Vec<usize> = self.world.groups.keys().copied().collect();
         // Sometimes a group that is gone, or that never existed.

@@ -129,7 +129,9 @@ impl Home {
         let slots: Vec<u32> = self.sessions_by_user.of(user).collect();
         for slot in slots {
             let Some(id) = self.connections.id_in_slot(slot) else { continue };
-            let Some(connection) = self.connections.get_mut(id).filter(|connection| !connection.closing) else { continue };
+            let Some(connection) = self.connections.get_mut(id).filter(|connection| !connection.closing) else {
+                continue;
+            };
             let mut frame = Vec::new();
             websocket::close_frame(&mut frame, Some(websocket::CloseCode::NORMAL), "this account has been deleted");
             let traffic = connection.traffic();
