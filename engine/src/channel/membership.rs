@@ -42,12 +42,7 @@ impl Channel {
 
     /// What the store is asked when the member wants to join a direct channel, and whether this sends the other a request
     /// to chat. It sends none if the other is already a visible member.
-    fn direct_join(
-        &mut self,
-        member: &Member,
-        other: UserId,
-        context: &StepContext,
-    ) -> (StoreRequest, DirectRequest) {
+    fn direct_join(&mut self, member: &Member, other: UserId, context: &StepContext) -> (StoreRequest, DirectRequest) {
         let user = member.presence.user;
         let there = self.members.visible_after(None).any(|member| member.presence.user == other);
         if there || other == user {

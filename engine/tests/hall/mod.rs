@@ -10,7 +10,7 @@ use engine::fanout::frames::Format;
 use engine::fanout::subscribers::{Gone, Outlet};
 use engine::id::{ConnectionId, Epoch, Monotonic, SessionId, ShardId, Timestamp, UserId};
 use engine::limits::Rules;
-use engine::persist::{StoreReceipt, StoreRequest};
+use engine::persist::{StoreQuestion, StoreReceipt, StoreRequest};
 use engine::session::admission::{OnLag, Session};
 use engine::session::home::Visibility;
 use engine::shard::{Effects, Input, Shard, SocketEffect};
@@ -130,7 +130,7 @@ impl Hall {
         }
         let asked = !effects.store.is_empty();
         for (ticket, request) in effects.store {
-            assert!(matches!(request, StoreRequest::Head { .. }), "{request:?}");
+            assert!(matches!(request, StoreRequest::Question(StoreQuestion::Head { .. })), "{request:?}");
             self.shard.step(Input::Receipt { ticket, outcome: Ok(StoreReceipt::Head(None)) }, NOW);
         }
         asked

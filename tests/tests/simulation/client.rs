@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use engine::id::{ConnectionId, MessageId, SessionId};
+use engine::id::{ConnectionId, MessageId, SessionId, UserId};
 use engine::session::admission::OnLag;
 use serde_json::Value;
 
@@ -43,9 +43,11 @@ pub struct Gap {
 pub struct Client {
     pub shard: usize,
     pub connection: ConnectionId,
+    pub user: UserId,
     pub session: SessionId,
     /// The witness never leaves its rooms and keeps up, so it sees all messages in order.
     pub witness: bool,
+    pub hostile: bool,
     pub on_lag: OnLag,
     pub carriage: Carriage,
     pub reads_one_turn_in: usize,
@@ -63,6 +65,10 @@ pub struct Client {
     pub own: HashMap<String, Vec<MessageId>>,
     /// The number of answers and events received.
     pub frames: u64,
+    /// The number of joins and leaves that events of rooms told of.
+    pub presences: u64,
+    /// How often an event told that a crowd is a room again.
+    pub rooms_again: u64,
     /// The number of requests whose outcome is unknown.
     pub unknown: u64,
 }
@@ -81,6 +87,7 @@ impl Client {
                     assert!(may_close, "it wants to be moved on instead");
                     self.closed = true;
                 }
+                Heard::Pong => {}
                 Heard::Envelope(envelope) => {
                     self.frames += 1;
                     self.hear(&envelope, store);
@@ -96,7 +103,7 @@ impl Client {
             self.hear_presence(event);
         } else if let Some(gap) = envelope.get("channel_gap") {
             self.hear_gap(gap);
-        } else {
+        } else if envelope.get("notifications").is_none() && envelope.get("status_presence_event").is_none() {
             self.hear_answer(envelope, store.turns);
         }
     }
@@ -131,9 +138,11 @@ impl Client {
         // When batches were lost, an event tells of all members again.
         let reliable = self.carriage == Carriage::Reliable;
         let exact = stay.count.is_none() && count.is_none() && stay.gaps.is_empty() && reliable;
+        self.rooms_again += u64::from(stay.count.is_some() && count.is_none());
         stay.count = count;
         let own = |presence: &Value| presence["session_id"] == self.session.to_string();
         for join in event["joins"].as_array().into_iter().flatten() {
+            self.presences += 1;
             let (session, persistent) = presence_of(join);
             let before = stay.present.insert(session, persistent);
             // Where many come and go, a session may join again with another presence before its leave is told. And a client
@@ -142,6 +151,7 @@ impl Client {
             assert!(!again || !exact, "joined twice");
         }
         for leave in event["leaves"].as_array().into_iter().flatten() {
+            self.presences += 1;
             let session = text(leave, "session_id");
             // In a crowd, or where many come and go, a session may have left as a visible member and joined again as a
             // hidden one before its leave is told. It then receives its own leave.
@@ -197,7 +207,7 @@ impl Client {
                 self.end_stay(channel, turn);
             }
         } else {
-            assert!(what == "ping" || envelope.get("error").is_some(), "{envelope}");
+            assert!(matches!(what, "ping" | "status") || envelope.get("error").is_some(), "{envelope}");
         }
     }
 

@@ -14,6 +14,8 @@ pub fn format_of(number: usize) -> Format {
 /// The content of a frame that a client receives.
 pub enum Heard {
     Envelope(Value),
+    /// The answer to a ping of WebSocket.
+    Pong,
     /// A close frame with this code.
     Closed(u16),
 }
@@ -45,6 +47,7 @@ impl Inbox {
         let payload = &frame[header..];
         Some(match (frame[0], self.format) {
             (0x88, _) => Heard::Closed(u16::from_be_bytes([payload[0], payload[1]])),
+            (0x8A, _) => Heard::Pong,
             (0x81, Format::Json) => Heard::Envelope(serde_json::from_slice(payload).expect("text frames hold JSON")),
             (0x82, Format::Protobuf) => {
                 Heard::Envelope(serde_json::from_str(&schema::text_of(payload)).expect("the library writes JSON"))

@@ -35,6 +35,7 @@ fn run_world(seed: u64, plan: Plan) -> World {
         for _ in 0..plan.turns {
             world.turn();
         }
+        world.check_budget();
         world.quieten();
         world.check_quiet();
         world
@@ -48,6 +49,7 @@ fn run_world(seed: u64, plan: Plan) -> World {
 const PLAN: Plan = Plan {
     shards: 2,
     clients: 12,
+    hostile: 0,
     rooms: 2,
     turns: 400,
     store_fails: false,
@@ -105,6 +107,16 @@ fn a_crowd_is_counted_and_a_room_is_known_across_every_crossing() {
         for (room_members_max, haste) in [(2, 1), (4, 1), (2, 1000), (4, 1000), (6, 1000)] {
             // In haste, a crowd lasts for some turns only.
             run(seed, Plan { room_members_max, haste, ..PLAN });
+        }
+    }
+}
+
+#[test]
+fn hostile_clients_cost_the_others_no_more_than_their_budget() {
+    for seed in seeds(40) {
+        for (shards, haste, room_members_max) in [(1, 1, 1000), (3, 1, 14), (1, 1000, 14), (3, 1000, 14)] {
+            let store_fails = seed % 4 == 0;
+            run(seed, Plan { shards, clients: 18, hostile: 6, haste, room_members_max, store_fails, ..PLAN });
         }
     }
 }

@@ -107,6 +107,7 @@ impl Member {
             assert!(!self.closed, "a close frame is the last");
             match heard {
                 Heard::Envelope(envelope) => self.hear(&envelope, registry),
+                Heard::Pong => panic!("no member pings"),
                 Heard::Closed(code) => {
                     assert_eq!((code, self.carriage), (1013, Carriage::Lossy), "everybody keeps up here");
                     self.closed = true;

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use engine::id::{ChannelId, MessageId, Sequence};
+use engine::id::{ChannelId, MessageId, NotificationId, Sequence, Timestamp, UserId};
 use engine::message::{Message, MessageCode};
 use engine::persist::{ChannelHead, StoreQuestion, StoreReceipt, StoreRequest, StoreWrite, Ticket};
+use engine::social::notification::{Notice, Notification, NotificationCode};
+use uuid::Uuid;
 
 use crate::slowness::{Outcome, Slowness};
 use crate::world::Random;
@@ -18,6 +20,8 @@ pub struct SlowStore {
     /// The number of turns so far, and in which of them each message was stored.
     pub turns: u64,
     pub stored_at: HashMap<MessageId, u64>,
+    /// The number of requests to chat so far.
+    notices: u128,
 }
 
 impl SlowStore {
@@ -29,6 +33,7 @@ impl SlowStore {
             durable: HashSet::new(),
             turns: 0,
             stored_at: HashMap::new(),
+            notices: 0,
         }
     }
 
@@ -86,7 +91,25 @@ impl SlowStore {
                 let history = self.history.get(&channel).into_iter().flat_map(|history| history.values().rev());
                 StoreReceipt::Newest(history.take(limit).cloned().collect())
             }
-            other => panic!("{other:?} is asked in no room"),
+            StoreRequest::Write(StoreWrite::RequestChat { user, other, .. }) => {
+                StoreReceipt::Admitted(Some(self.notice(user, other)))
+            }
+            StoreRequest::Question(StoreQuestion::MayJoinDirect { .. }) => StoreReceipt::Admitted(None),
+            other => panic!("{other:?} is asked by no client here"),
         }
+    }
+
+    /// A request to chat, as the other user is told of it.
+    fn notice(&mut self, user: UserId, other: UserId) -> Notice {
+        self.notices += 1;
+        let notification = Notification {
+            id: NotificationId(Uuid::from_u128(self.notices)),
+            subject: "user-0 wants to chat".into(),
+            content: "{}".into(),
+            code: NotificationCode::DirectRequest,
+            sender: user,
+            create_time: Timestamp(0),
+        };
+        Notice { user: other, notification }
     }
 }

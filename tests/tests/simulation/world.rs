@@ -19,10 +19,16 @@ use crate::inbox::{self, Inbox};
 use crate::rings::{Carriage, Rings};
 use crate::store::SlowStore;
 
+mod hostile;
+
+use hostile::Written;
+
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     pub shards: u16,
     pub clients: usize,
+    /// How many of the clients are hostile.
+    pub hostile: usize,
     pub rooms: usize,
     pub turns: usize,
     pub store_fails: bool,
@@ -97,6 +103,8 @@ impl Random {
 #[derive(Default)]
 pub struct Wires {
     pub slots: HashMap<u32, Wire>,
+    /// What was written since this was last taken.
+    written: Written,
 }
 
 #[derive(Default)]
@@ -118,6 +126,8 @@ impl Outlet for Wires {
         wire.bytes.extend_from_slice(&all[..taken]);
         wire.room -= taken;
         wire.full = taken < all.len();
+        self.written.writes += 1;
+        *self.written.bytes.entry(slot).or_default() += taken;
         Ok(taken)
     }
 
@@ -149,6 +159,11 @@ pub struct World {
     transcript: Vec<u8>,
     /// Requests of clients that are gone, whose outcome was unknown.
     unknown: u64,
+    /// Requests of clients, and requests to the store.
+    requests: u64,
+    store_requests: u64,
+    /// When the store was last asked to send a request to chat, by the users.
+    asked_to_chat: BTreeMap<(UserId, UserId), Monotonic>,
 }
 
 impl World {
@@ -185,6 +200,9 @@ impl World {
             past: Vec::new(),
             transcript: Vec::new(),
             unknown: 0,
+            requests: 0,
+            store_requests: 0,
+            asked_to_chat: BTreeMap::new(),
         };
         for number in 0..plan.clients {
             let client = world.connect(number, number == 0);
@@ -207,6 +225,8 @@ impl World {
         // Every connection gets a new slot: choosing free slots is the gateway's business.
         let connection = ConnectionId { slot: self.generation, generation: self.generation };
         let (user, session) = (UserId(self.random.uuid()), SessionId(self.random.uuid()));
+        let hostile = number >= self.plan.clients - self.plan.hostile;
+        let user = if hostile { hostile::HOSTILE } else { user };
         let username = format!("user-{number}").into();
         self.wires[shard].slots.insert(connection.slot, Wire { room: 64, ..Wire::default() });
         let slow = !witness && self.plan.pace == Pace::Slow;
@@ -214,16 +234,18 @@ impl World {
         let format = inbox::format_of(number);
         let session = Session { user, session, username, format, on_lag };
         let now = self.wall(shard);
-        self.shards[shard]
-            .step(Input::Opened { connection, session: session.clone(), visibility: Visibility::Unseen }, now);
+        let visibility = if hostile { Visibility::Online } else { Visibility::Unseen };
+        self.shards[shard].step(Input::Opened { connection, session: session.clone(), visibility }, now);
         Client {
             shard,
             connection,
+            user,
             session: session.session,
             witness,
+            hostile,
             on_lag,
             carriage: self.plan.carriage,
-            reads_one_turn_in: if slow && self.random.one_in(3) { 30 } else { 2 },
+            reads_one_turn_in: if hostile || (slow && self.random.one_in(3)) { 30 } else { 2 },
             closed: false,
             inbox: Inbox::of(format),
             asked: VecDeque::new(),
@@ -232,6 +254,8 @@ impl World {
             past: Vec::new(),
             own: HashMap::new(),
             frames: 0,
+            presences: 0,
+            rooms_again: 0,
             unknown: 0,
         }
     }
@@ -250,7 +274,9 @@ impl World {
             self.compare();
         }
         for client in 0..self.clients.len() {
-            if self.random.one_in(3) {
+            if self.clients[client].hostile {
+                self.attack(client);
+            } else if self.random.one_in(3) {
                 self.act(client);
             }
         }
@@ -292,11 +318,16 @@ impl World {
         self.shards[shard].finish_turn(now, &mut effects);
         self.rings.send(shard, effects.parcels);
         for (ticket, request) in effects.store {
+            self.check_asked(&request);
             self.store.ask(shard, ticket, request);
         }
+        self.wires[shard].take_written();
         self.shards[shard].flush(&mut self.wires[shard]);
+        let flushed = self.wires[shard].take_written();
         let waited_for = self.shards[shard].next_due();
         self.shards[shard].pass(self.monotonic, &mut self.wires[shard]);
+        let passed = self.wires[shard].take_written();
+        self.check_written(shard, &flushed, &passed);
         self.serve_waiting(shard);
         self.shards[shard].invariants();
         if let Some(due) = self.shards[shard].next_due() {
@@ -340,12 +371,13 @@ impl World {
 
     fn act(&mut self, client: usize) {
         let room = self.random.below(self.plan.rooms);
-        let witness = self.clients[client].witness;
+        // Where clients are hostile, only they come and go.
+        let stays = self.clients[client].witness || self.plan.hostile > 0;
         match self.random.below(20) {
             0..=2 => self.join(client, room, true),
             3 => self.join(client, room, false),
-            4 | 5 if !witness => self.request(client, "leave", room, |channel_id| Command::Leave { channel_id }),
-            6 if !witness => self.replace(client),
+            4 | 5 if !stays => self.request(client, "leave", room, |channel_id| Command::Leave { channel_id }),
+            6 if !stays => self.replace(client),
             7 => self.request(client, "ping", room, |_| Command::Ping),
             8 | 9 => self.change(client, room, Change::Update),
             10 => self.change(client, room, Change::Remove),
@@ -375,6 +407,16 @@ impl World {
     }
 
     fn request(&mut self, client: usize, what: &'static str, room: usize, command: impl FnOnce(String) -> Command) {
+        self.request_in(client, what, channel_of(room), command);
+    }
+
+    fn request_in(
+        &mut self,
+        client: usize,
+        what: &'static str,
+        channel: String,
+        command: impl FnOnce(String) -> Command,
+    ) {
         let now = self.wall(self.clients[client].shard);
         let client = &mut self.clients[client];
         let shard = &mut self.shards[client.shard];
@@ -383,8 +425,9 @@ impl World {
         }
         client.next_cid += 1;
         let cid = client.next_cid.to_string();
-        client.asked.push_back((cid.clone(), what, channel_of(room)));
-        let command = command(channel_of(room));
+        client.asked.push_back((cid.clone(), what, channel.clone()));
+        self.requests += 1;
+        let command = command(channel);
         shard.step(Input::Request { connection: client.connection, cid, command }, now);
     }
 
@@ -421,6 +464,11 @@ impl World {
             }
         }
         panic!("the world does not come to rest");
+    }
+
+    /// Whether shards may ask for what they have missed, beside what clients ask.
+    fn catches_up(&self) -> bool {
+        self.plan.carriage == Carriage::Lossy
     }
 
     /// The shards compare with the owners, as a bus between processes makes them do from time to time: the last batch of
