@@ -4,6 +4,7 @@
 //! It is pure and synchronous: time and random bits are arguments, sockets and disks are traits and effects. The crate
 //! `runtime` runs it, on one executor per core.
 
+pub mod budget;
 pub mod channel;
 pub mod command;
 pub mod counters;

@@ -132,6 +132,39 @@ pub const USERNAME_BYTES_MAX: usize = 128;
 /// for others. People have a few; a stand of kiosks that share an account has some hundreds.
 pub const SESSIONS_PER_USER_MAX: NonZeroU32 = NonZeroU32::new(1000).expect("it is not zero");
 
+/// Work of one session in a second, in milliseconds of a shard, unless configured otherwise: a twentieth of a core. That
+/// is 2,500 messages a second, where people write one in some seconds.
+pub const WORK_PER_SESSION_MAX: NonZeroU32 = NonZeroU32::new(50).expect("it is not zero");
+
+/// Work of all sessions and HTTP requests of one user on one shard in a second, in milliseconds of the shard, unless
+/// configured otherwise: a tenth of a core.
+pub const WORK_PER_USER_MAX: NonZeroU32 = NonZeroU32::new(100).expect("it is not zero");
+
+/// The time whose work may come at once: a client that opens joins its channels and reads its lists together.
+pub const BUDGET_BURST: Duration = Duration::from_secs(2);
+
+/// The debt from which on sockets are read later, as the time in which it is paid. Requests that are never refused make
+/// it, and refusals do.
+pub const BUDGET_FAR: Duration = Duration::from_secs(1);
+
+/// The debt of a budget, as the time in which it is paid. What goes beyond it is forgiven, so that no client waits for
+/// longer until its requests are let in again.
+pub const BUDGET_DEBT_MAX: Duration = Duration::from_secs(3);
+
+/// For how long a socket is not read because its session or user is far beyond the budget. After it at least one request
+/// is read, however the budget stands. The JavaScript client closes when a ping is not answered within 10 seconds.
+pub const REST_DURATION: Duration = Duration::from_millis(250);
+
+/// Connections that are read again in one turn because their time of rest is over. The others wait for the next turns.
+pub const RESTED_TURN_MAX: usize = 256;
+
+/// Budgets of users that a shard keeps. A user has one for some seconds after the last request. Beyond it the one that
+/// was looked at longest ago is forgotten, and its user starts with a full budget.
+pub const BUDGETS_MAX: usize = 64 * 1024;
+
+/// Budgets that a shard looks at in one turn, to forget those that are full again.
+pub const BUDGETS_SWEPT_MAX: usize = 64;
+
 /// Channels that one connection may be in. Beyond it joins are refused.
 pub const SUBSCRIPTIONS_MAX: usize = 1024;
 
@@ -239,4 +272,5 @@ const _: () = {
     // A member whose socket takes everything is not too slow because one visit leaves it a rest.
     assert!(BACKLOG_BYTES_HIGH * 2 + WRITE_BYTES_MAX as u64 <= SUBSCRIBER_LAG_BYTES_MAX);
     assert!(CHANNEL_PENDING_MAX <= STORE_REQUESTS_MAX);
+    assert!(BUDGET_FAR.as_millis() < BUDGET_DEBT_MAX.as_millis());
 };

@@ -15,17 +15,37 @@ pub struct Used(Monotonic);
 impl Used {
     /// After so many further uses, at a rate of `per_second`.
     pub fn with(self, uses: u32, per_second: NonZeroU32, now: Monotonic) -> Self {
-        Self(self.0.max(now).plus((WINDOW / per_second.get()).saturating_mul(uses)))
+        self.spending((WINDOW / per_second.get()).saturating_mul(uses), now)
+    }
+
+    /// After further uses that the rate gives back in `time`.
+    pub fn spending(self, time: Duration, now: Monotonic) -> Self {
+        Self(self.0.max(now).plus(time))
     }
 
     /// The same, but so that it is within the rate again after at most `recovery` without uses, however many there were.
     pub fn recovering_in(self, recovery: Duration, now: Monotonic) -> Self {
-        Self(self.0.min(now.plus(WINDOW + recovery)))
+        self.given_back_in(WINDOW + recovery, now)
+    }
+
+    /// The same, but so that everything is given back after at most `time` without uses.
+    pub fn given_back_in(self, time: Duration, now: Monotonic) -> Self {
+        Self(self.0.min(now.plus(time)))
     }
 
     /// Whether the uses are within the rate.
     pub fn is_within(self, now: Monotonic) -> bool {
-        self.0.since(now) <= WINDOW
+        self.beyond(WINDOW, now).is_zero()
+    }
+
+    /// The time until the uses fit into a window of this length again, if none are added; zero if they do.
+    pub fn beyond(self, window: Duration, now: Monotonic) -> Duration {
+        self.0.since(now).saturating_sub(window)
+    }
+
+    /// Whether everything is given back.
+    pub fn is_nothing(self, now: Monotonic) -> bool {
+        self.0 <= now
     }
 }
 
