@@ -4,6 +4,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     const FOLDER: &str = "proto";
     println!("cargo::rerun-if-changed={FOLDER}");
     let schema = protox::compile(["realtime.proto"], [FOLDER])?;
-    prost_build::Config::new().include_file("schema.rs").compile_fds(schema)?;
+    prost_build::Config::new().btree_map(["."]).include_file("schema.rs").compile_fds(schema)?;
     Ok(())
 }

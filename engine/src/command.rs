@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::id::ChannelId;
 use crate::message::{Message, MessageCode, Presence, StatusPresence};
@@ -114,12 +115,64 @@ pub enum RejectionCode {
     RuntimeFunctionNotFound = 6,
 }
 
+/// What a program needs to know of a refusal beside its code.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RejectionContext {
+    /// The request may have been carried out despite the error. A client that repeats it may then do it twice.
+    OutcomeUnknown,
+    /// The request may be repeated after this time.
+    TooFast { limit: RateLimit, retry_after: Duration },
+}
+
+impl RejectionContext {
+    /// The context as pairs of a name and a value, in the order of the names. Times are in whole milliseconds, rounded up.
+    pub fn entries(self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::OutcomeUnknown => vec![("outcome", "unknown".to_owned())],
+            Self::TooFast { limit, retry_after } => vec![
+                ("reason", limit.name().to_owned()),
+                ("retry_after_ms", retry_after.as_micros().div_ceil(1000).to_string()),
+            ],
+        }
+    }
+}
+
+/// What bounds the requests of a session in time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RateLimit {
+    /// Messages, updates and removals of one session.
+    SendsPerSecond,
+    /// The work of one session.
+    WorkPerSession,
+    /// The work of all sessions and HTTP requests of one user.
+    WorkPerUser,
+}
+
+impl RateLimit {
+    /// The name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SendsPerSecond => "sends_per_second",
+            Self::WorkPerSession => "work_per_session",
+            Self::WorkPerUser => "work_per_user",
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::SendsPerSecond => "too fast: one session may not send so many messages a second",
+            Self::WorkPerSession => "too fast: this session asks for more than one session may, try again later",
+            Self::WorkPerUser => "too fast: this user asks for more than one user may, try again later",
+        }
+    }
+}
+
 /// A refused request: the session stays open. Nothing has changed, unless the outcome is unknown.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rejection {
     pub code: RejectionCode,
-    /// Whether the request may have been carried out despite the error. A client that repeats it may then do it twice.
-    pub outcome_unknown: bool,
+    /// What a program needs to know beside the code.
+    pub context: Option<RejectionContext>,
     /// A text for people. If the client can do something about the error, it says what.
     pub message: Cow<'static, str>,
 }
@@ -127,7 +180,7 @@ pub struct Rejection {
 impl Rejection {
     /// A refusal of a request that has changed nothing.
     pub fn new(code: RejectionCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, outcome_unknown: false, message: message.into() }
+        Self { code, context: None, message: message.into() }
     }
 
     /// A rejection with the code [`RejectionCode::BadInput`]: the request is wrong, or not permitted.
@@ -142,6 +195,12 @@ impl Rejection {
 
     /// The store failed while it carried out the request.
     pub fn outcome_unknown(message: impl Into<Cow<'static, str>>) -> Self {
-        Self { outcome_unknown: true, ..Self::unavailable(message) }
+        Self { context: Some(RejectionContext::OutcomeUnknown), ..Self::unavailable(message) }
+    }
+
+    /// The request is more than the requester may ask for now. It is let in again after this time, if nothing is added.
+    pub fn too_fast(limit: RateLimit, retry_after: Duration) -> Self {
+        let context = Some(RejectionContext::TooFast { limit, retry_after });
+        Self { context, ..Self::bad_input(limit.text()) }
     }
 }

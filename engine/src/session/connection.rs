@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::command::Command;
 use crate::fanout::log::Position;
@@ -14,7 +15,7 @@ use crate::fanout::subscribers::{AudienceKey, Subscribers};
 use crate::id::{ChannelId, MessageId, Monotonic};
 use crate::limits::{OUTBOX_BYTES_MAX, PONGS_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX, SUBSCRIPTIONS_MAX};
 use crate::parcel::ChannelAction;
-use crate::rate::Used;
+use crate::rate::{Used, WINDOW};
 use crate::session::admission::Session;
 
 /// One connection.
@@ -193,14 +194,15 @@ impl Connection {
         !self.closing && self.traffic.as_ref().is_none_or(|traffic| traffic.accepts())
     }
 
-    /// Whether the session may send now, at a rate of at most `most` messages a second. If so, counts the send.
-    pub fn may_send(&mut self, most: NonZeroU32, now: Monotonic) -> bool {
+    /// Counts a send, if the session may send now, at a rate of at most `most` messages a second. Otherwise returns the
+    /// time until it may.
+    pub fn send(&mut self, most: NonZeroU32, now: Monotonic) -> Result<(), Duration> {
         let sends = self.sends.with(1, most, now);
-        let may = sends.is_within(now);
-        if may {
-            self.sends = sends;
+        if !sends.is_within(now) {
+            return Err(sends.beyond(WINDOW, now));
         }
-        may
+        self.sends = sends;
+        Ok(())
     }
 
     /// The connection's subscription in this audience, or `None` if it has none.
@@ -435,7 +437,7 @@ mod tests {
     /// How many of `tries` sends at this time are allowed.
     fn sends(connection: &mut Connection, tries: usize, now: i64) -> usize {
         let most = NonZeroU32::new(4).unwrap();
-        (0..tries).filter(|_| connection.may_send(most, Monotonic(now))).count()
+        (0..tries).filter(|_| connection.send(most, Monotonic(now)).is_ok()).count()
     }
 
     #[test]
@@ -451,6 +453,9 @@ mod tests {
         ] {
             assert_eq!(sends(&mut connection, tries, now), expected, "at {}", now - start);
         }
+        let most = NonZeroU32::new(4).unwrap();
+        let refused = connection.send(most, Monotonic(start + 100 * SECOND));
+        assert_eq!(refused, Err(Duration::from_millis(250)), "a quarter of a second gives one back");
     }
 
     #[test]

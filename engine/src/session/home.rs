@@ -6,8 +6,9 @@
 //! before the first event.
 
 use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroU32;
 
-use crate::command::{Command, Rejection, Reply};
+use crate::command::{Command, RateLimit, Rejection, Reply};
 use crate::counters::{HomeCounters, MALFORMED, refusal_of};
 use crate::fanout::frames;
 use crate::fanout::log::Position;
@@ -150,14 +151,9 @@ impl Home {
     fn consider(&mut self, id: ConnectionId, cid: String, command: Command, outbox: &mut Outbox) {
         let (most, now) = (self.rules.sends_per_second, self.monotonic);
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let admitted = match (judge(connection, command), most) {
-            (Ok(Admitted::Nothing), _) => return,
-            (Ok(Admitted::ChannelRequest(_, ChannelAction::Message(_))), Some(most))
-                if !connection.may_send(most, now) =>
-            {
-                Err(Rejection::bad_input(format!("too fast: {most} messages a second are the most for one session")))
-            }
-            (admitted, _) => admitted,
+        let admitted = match judge(connection, command).and_then(|admitted| pace(connection, admitted, most, now)) {
+            Ok(Admitted::Nothing) => return,
+            admitted => admitted,
         };
         let traffic = connection.traffic();
         let number = traffic.ask(cid);
@@ -620,6 +616,20 @@ fn judge(connection: &Connection, command: Command) -> Result<Admitted, Rejectio
         }
         command => admit(command, &connection.session),
     }
+}
+
+/// Counts a send, and refuses it beyond `most` sends a second.
+fn pace(
+    connection: &mut Connection,
+    admitted: Admitted,
+    most: Option<NonZeroU32>,
+    now: Monotonic,
+) -> Result<Admitted, Rejection> {
+    if let (Admitted::ChannelRequest(_, ChannelAction::Message(_)), Some(most)) = (&admitted, most) {
+        let refused = |retry_after| Rejection::too_fast(RateLimit::SendsPerSecond, retry_after);
+        connection.send(most, now).map_err(refused)?;
+    }
+    Ok(admitted)
 }
 
 /// A part of what a connection is owed.

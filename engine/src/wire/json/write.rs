@@ -78,7 +78,7 @@ pub fn text_members(members: &[(&str, &str)]) -> String {
 
 /// Appends the refusal of the request with this `cid`.
 pub fn encode_error(cid: &str, rejection: &Rejection, out: &mut Vec<u8>) {
-    let context = rejection.outcome_unknown.then_some(ErrorContext { outcome: "unknown" });
+    let context = rejection.context.map(|context| ErrorContext(context.entries()));
     let body = ErrorBody { code: rejection.code as i32, message: &rejection.message, context };
     envelope(cid, "error", &body, out);
 }
@@ -134,10 +134,13 @@ struct ErrorBody<'a> {
     context: Option<ErrorContext>,
 }
 
-/// Details of an error, by name.
-#[derive(Serialize)]
-struct ErrorContext {
-    outcome: &'static str,
+/// Details of an error: an object whose values are all text.
+struct ErrorContext(Vec<(&'static str, String)>);
+
+impl Serialize for ErrorContext {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
 }
 
 #[derive(Serialize)]

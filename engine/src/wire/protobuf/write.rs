@@ -11,7 +11,7 @@ use super::schema::{
     self, Channel, ChannelGap, ChannelMessage, ChannelMessageAck, ChannelPresenceEvent, Envelope, Error, Notifications,
     Payload, Pong, Status, StatusPresenceEvent, UserPresence,
 };
-use crate::command::{Event, News, Rejection, Reply};
+use crate::command::{Event, News, Rejection, RejectionContext, Reply};
 use crate::id::{ChannelId, ChannelKind, Timestamp};
 use crate::message::{Message, MessageCode, Missed, Presence, StatusPresence};
 use crate::social::notification::Notification;
@@ -136,11 +136,11 @@ fn said(message: &Message) -> ChannelMessage {
 }
 
 fn refused(rejection: &Rejection) -> Error {
-    let context = rejection.outcome_unknown.then(|| ("outcome".to_owned(), "unknown".to_owned()));
+    let context = rejection.context.into_iter().flat_map(RejectionContext::entries);
     Error {
         code: rejection.code as i32,
         message: rejection.message.to_string(),
-        context: context.into_iter().collect(),
+        context: context.map(|(name, value)| (name.to_owned(), value)).collect(),
     }
 }
 

@@ -1,13 +1,14 @@
 //! Generates everything that a server may send.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use crate::command::{Event, News, Rejection, RejectionCode, Reply};
+use crate::command::{Event, News, RateLimit, Rejection, RejectionCode, RejectionContext, Reply};
 use crate::id::{ChannelId, GroupId, MessageId, NotificationId, Sequence, SessionId, Timestamp, UserId};
 use crate::message::{Message, MessageCode, Missed, Presence, StatusPresence};
 use crate::social::notification::{Notification, NotificationCode};
@@ -98,8 +99,18 @@ fn notification() -> impl Strategy<Value = Notification> {
 fn rejection() -> impl Strategy<Value = Rejection> {
     use RejectionCode::*;
     let codes = [RuntimeException, UnrecognizedPayload, MissingPayload, BadInput, RuntimeFunctionNotFound];
-    (prop::sample::select(codes.to_vec()), any::<bool>(), any::<String>())
-        .prop_map(|(code, outcome_unknown, message)| Rejection { code, outcome_unknown, message: message.into() })
+    (prop::sample::select(codes.to_vec()), option::of(rejection_context()), any::<String>())
+        .prop_map(|(code, context, message)| Rejection { code, context, message: message.into() })
+}
+
+fn rejection_context() -> impl Strategy<Value = RejectionContext> {
+    use RateLimit::*;
+    let limits = [SendsPerSecond, WorkPerSession, WorkPerUser];
+    prop_oneof![
+        Just(RejectionContext::OutcomeUnknown),
+        (prop::sample::select(limits.to_vec()), any::<Duration>())
+            .prop_map(|(limit, retry_after)| RejectionContext::TooFast { limit, retry_after }),
+    ]
 }
 
 pub fn reply() -> impl Strategy<Value = Reply> {

@@ -1,6 +1,9 @@
 //! Tests of envelopes as the server writes them, byte for byte.
 
+use std::time::Duration;
+
 use super::*;
+use crate::command::RateLimit;
 use crate::id::GroupId;
 
 const LOBBY: &str = "2...lobby";
@@ -76,6 +79,14 @@ fn refusals() {
         "9",
         Reply::Refused(Rejection::outcome_unknown("perhaps")),
         r#"{"cid":"9","error":{"message":"perhaps","context":{"outcome":"unknown"}}}"#,
+    );
+    let slow_down = Rejection::too_fast(RateLimit::WorkPerUser, Duration::from_micros(1_200_001));
+    let context = r#""context":{"reason":"work_per_user","retry_after_ms":"1201"}"#;
+    let message = slow_down.message.clone();
+    reply(
+        "9",
+        Reply::Refused(slow_down),
+        &format!(r#"{{"cid":"9","error":{{"code":3,"message":"{message}",{context}}}}}"#),
     );
 }
 
