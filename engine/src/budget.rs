@@ -68,6 +68,21 @@ pub enum Standing {
     FarBeyond(Duration),
 }
 
+impl Standing {
+    /// The time until the bucket is within its budget again, if nothing is added.
+    pub fn debt(self) -> Duration {
+        match self {
+            Self::Within => Duration::ZERO,
+            Self::Beyond(debt) | Self::FarBeyond(debt) => debt,
+        }
+    }
+
+    /// Whether sockets are to be read later.
+    pub fn is_far_beyond(self) -> bool {
+        matches!(self, Self::FarBeyond(_))
+    }
+}
+
 /// The work of one session or user, and what has been given back of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Bucket(Used);

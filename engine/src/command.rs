@@ -150,7 +150,7 @@ pub enum RateLimit {
 
 impl RateLimit {
     /// The name on the wire.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::SendsPerSecond => "sends_per_second",
             Self::WorkPerSession => "work_per_session",

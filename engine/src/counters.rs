@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::command::{Command, Rejection, RejectionCode};
+use crate::command::{Command, RateLimit, Rejection, RejectionCode};
 use crate::id::{ShardId, Timestamp};
 
 /// The number of a histogram's buckets: these reach to about a minute of microseconds, and the last one is for all
@@ -105,6 +105,10 @@ pub fn refusal_of(rejection: &Rejection) -> usize {
     }
 }
 
+/// What bounds the requests of sessions in time, in the order of `HomeCounters::too_fast`.
+pub const RATE_LIMITS: [&str; 3] =
+    [RateLimit::SendsPerSecond.name(), RateLimit::WorkPerSession.name(), RateLimit::WorkPerUser.name()];
+
 /// Stages of a connection, in the order of `SocketCounters::stages`.
 pub const STAGES: [&str; 6] = ["opening", "session", "closing", "hanging_up", "refusing", "http"];
 
@@ -161,6 +165,8 @@ pub struct HomeCounters {
     pub sessions_opened: u64,
     pub requests: [u64; REQUEST_KINDS.len()],
     pub refused: [u64; REFUSAL_KINDS.len()],
+    /// Those of the refused requests that came too fast, by what they exceeded.
+    pub too_fast: [u64; RATE_LIMITS.len()],
     /// Writes of private frames, together with the log that had to come before them.
     pub private_writes: u64,
     /// Clients that were closed with code 1013 because they were too far behind.
@@ -230,6 +236,8 @@ pub struct Levels {
     /// Channels that this shard owns, and memberships in them.
     pub channels: u64,
     pub members: u64,
+    /// Connections that are read later because their session or user has asked for too much.
+    pub resting: u64,
     /// Subscribers in this shard's audiences.
     pub subscriptions: u64,
     /// Subscribers whose socket is full, and how many bytes the slowest of them is behind.

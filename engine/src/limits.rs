@@ -237,6 +237,10 @@ pub struct Rules {
     pub room_members_max: usize,
     /// Messages, updates and removals that one session may send in a second; `None`: any number.
     pub sends_per_second: Option<NonZeroU32>,
+    /// Milliseconds of work a second of one session; `None`: any number.
+    pub work_per_session: Option<NonZeroU32>,
+    /// Milliseconds of work a second of one user on one shard; `None`: any number.
+    pub work_per_user: Option<NonZeroU32>,
     /// Bytes that a subscriber may be behind in one channel.
     pub lag_bytes_max: u64,
     /// Bytes of all logs of one shard.
@@ -256,6 +260,8 @@ impl Default for Rules {
         Self {
             room_members_max: ROOM_MEMBERS_MAX,
             sends_per_second: SENDS_PER_SECOND_MAX,
+            work_per_session: Some(WORK_PER_SESSION_MAX),
+            work_per_user: Some(WORK_PER_USER_MAX),
             lag_bytes_max: SUBSCRIBER_LAG_BYTES_MAX,
             logs_bytes_max: LOGS_BYTES_MAX,
             pass_visits_max: PASS_VISITS_MAX,

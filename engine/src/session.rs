@@ -4,7 +4,9 @@
 pub mod admission;
 pub(crate) mod connection;
 mod connections;
+mod costs;
 pub mod home;
 pub(crate) mod sessions_by_user;
 mod status;
 mod untold;
+pub mod user_budgets;

@@ -19,6 +19,7 @@ use crate::query::{Block, ChannelQuery, OnlineQuery, QueryAnswer, Visitor};
 use crate::routing::{Route, Routing};
 use crate::session::admission::Session;
 use crate::session::home::{CloseMode, Home, Visibility};
+use crate::session::user_budgets::UserBudgets;
 
 pub use crate::outbox::SocketEffect;
 
@@ -130,7 +131,12 @@ impl Shard {
     /// clock's time, which other calls are given, paces nothing.
     pub fn begin_turn(&mut self, now: Monotonic) {
         self.now.monotonic = now;
-        self.home.monotonic = now;
+        self.home.begin_turn(now, &mut self.outbox);
+    }
+
+    /// The budgets of the users of this shard, which the gateway's HTTP handlers share.
+    pub fn user_budgets(&self) -> UserBudgets {
+        self.home.user_budgets.clone()
     }
 
     /// Takes in one input, at the time `now`.
@@ -411,6 +417,7 @@ impl Shard {
             levels: Levels {
                 channels: channels as u64,
                 members: members as u64,
+                resting: self.home.resting() as u64,
                 subscriptions: standing.subscriptions as u64,
                 parked: standing.parked as u64,
                 lag_bytes: standing.lag_bytes,

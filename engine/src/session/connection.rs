@@ -9,6 +9,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::budget::Bucket;
 use crate::command::Command;
 use crate::fanout::log::Position;
 use crate::fanout::subscribers::{AudienceKey, Subscribers};
@@ -31,6 +32,9 @@ pub struct Connection {
     pub closing: bool,
     /// How much of the allowed rate its sends so far use up.
     sends: Used,
+    /// What its requests have cost.
+    pub work: Bucket,
+    pub rest: Rest,
     /// The number of the first request of the next `Traffic`: no number is used twice, so an answer that comes twice or
     /// late answers no other request.
     requests: u32,
@@ -39,7 +43,16 @@ pub struct Connection {
     pub traffic: Option<Box<Traffic>>,
 }
 
-const _: () = assert!(size_of::<Connection>() <= 112);
+const _: () = assert!(size_of::<Connection>() <= 120);
+
+/// Whether a connection is read later because of its budget.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rest {
+    Not,
+    Resting,
+    /// It has rested. Its next request is read, however its budget stands.
+    Over,
+}
 
 /// A place in an audience's table.
 #[derive(Clone, Copy, Debug)]
@@ -176,6 +189,8 @@ impl Connection {
             paused: false,
             closing: false,
             sends: Used::default(),
+            work: Bucket::default(),
+            rest: Rest::Not,
             requests: 0,
             session,
             subscriptions: Vec::new(),
@@ -191,7 +206,7 @@ impl Connection {
 
     /// Whether its next request may be read now.
     pub fn accepts(&self) -> bool {
-        !self.closing && self.traffic.as_ref().is_none_or(|traffic| traffic.accepts())
+        !self.closing && self.rest != Rest::Resting && self.traffic.as_ref().is_none_or(|traffic| traffic.accepts())
     }
 
     /// Counts a send, if the session may send now, at a rate of at most `most` messages a second. Otherwise returns the

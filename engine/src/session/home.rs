@@ -8,7 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU32;
 
-use crate::command::{Command, RateLimit, Rejection, Reply};
+use crate::command::{Command, RateLimit, Rejection, RejectionContext, Reply};
 use crate::counters::{HomeCounters, MALFORMED, refusal_of};
 use crate::fanout::frames;
 use crate::fanout::log::Position;
@@ -21,15 +21,18 @@ use crate::parcel::{ChannelAction, ChannelRequest};
 use crate::session::admission::{Admitted, OnLag, Session, admit};
 use crate::session::connection::{Connection, OpenRequest, Private, RequestKind, Subscription};
 use crate::session::connections::Connections;
+use crate::session::costs::{OPENING, PING, REFUSAL};
 use crate::session::home::catching_up::{CatchUps, depart};
 use crate::session::sessions_by_user::SessionsByUser;
 use crate::session::status::Statuses;
 use crate::session::untold::Untold;
+use crate::session::user_budgets::{Purse, UserBudgets};
 use crate::wire::websocket;
 
 mod catching_up;
 mod news;
 mod receiving;
+mod spending;
 
 /// When a connection is closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,6 +80,10 @@ pub struct Home {
     expelled: VecDeque<ConnectionId>,
     /// Connections and memberships that have ended in this turn.
     ended: usize,
+    pub user_budgets: UserBudgets,
+    /// Connections that are read later because of their budgets, and until when. The first ends its rest first, because
+    /// all rests are equally long. There is one for each connection that is open, or was within that time.
+    resting: VecDeque<(Monotonic, ConnectionId)>,
     pub counters: HomeCounters,
     /// The monotonic clock's reading of this turn.
     pub monotonic: Monotonic,
@@ -99,6 +106,8 @@ impl Home {
             departures: VecDeque::new(),
             expelled: VecDeque::new(),
             ended: 0,
+            user_budgets: UserBudgets::new(rules.work_per_user),
+            resting: VecDeque::new(),
             counters: HomeCounters::default(),
             monotonic: Monotonic::default(),
         }
@@ -114,18 +123,11 @@ impl Home {
     pub fn open(&mut self, id: ConnectionId, session: Session, visibility: Visibility, outbox: &mut Outbox) {
         self.counters.sessions_opened += 1;
         self.sessions_by_user.enter(session.user, id.slot);
+        self.user_budgets.charge(session.user, Purse::Requests, OPENING);
         self.connections.insert(id.slot, Connection::of(id.generation, session));
         if visibility == Visibility::Online {
             self.show_opening(id, outbox);
         }
-    }
-
-    /// Whether the connection's next request may be read; if not, `SocketEffect::Resume` will say when.
-    pub fn accepts(&mut self, id: ConnectionId) -> bool {
-        let Some(connection) = self.connections.get_mut(id) else { return false };
-        let accepts = connection.accepts();
-        connection.paused = !accepts;
-        accepts
     }
 
     /// Takes in a request of a connection.
@@ -134,6 +136,10 @@ impl Home {
         if connection.closing {
             return;
         }
+        if let Err(rejection) = self.afford(id, &command) {
+            return self.answer_refused(id, cid, rejection, outbox);
+        }
+        let Some(connection) = self.connections.get_mut(id) else { return };
         // A leave waits until all earlier requests are answered, so that the client gets the acknowledgements of its
         // messages first. A join or a follow waits for the same, because its answer must not wait behind other answers:
         // events would overtake it. While the store decides an exclusive request, every later request waits.
@@ -181,6 +187,11 @@ impl Home {
     /// Answers a request that could not be read as a command.
     pub fn refuse(&mut self, id: ConnectionId, cid: String, rejection: Rejection, outbox: &mut Outbox) {
         self.counters.requests[MALFORMED] += 1;
+        self.charge_request(id, REFUSAL);
+        self.answer_refused(id, cid, rejection, outbox);
+    }
+
+    fn answer_refused(&mut self, id: ConnectionId, cid: String, rejection: Rejection, outbox: &mut Outbox) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let number = connection.traffic().ask(cid);
         self.answer(id, number, &Reply::Refused(rejection), None, outbox);
@@ -198,6 +209,7 @@ impl Home {
     /// Answers a ping of WebSocket with this frame. If many of a connection's pongs are not written, only its newest ping
     /// is answered.
     pub fn pong(&mut self, id: ConnectionId, frame: Vec<u8>) {
+        self.charge_request(id, PING);
         let Some(connection) = self.connections.get_mut(id) else { return };
         if !connection.closing {
             connection.traffic().say_pong(frame);
@@ -325,12 +337,16 @@ impl Home {
     ) {
         if let Reply::Refused(rejection) = reply {
             self.counters.refused[refusal_of(rejection)] += 1;
+            if let Some(RejectionContext::TooFast { limit, .. }) = rejection.context {
+                self.counters.too_fast[limit as usize] += 1;
+            }
         }
         let Some(connection) = self.connections.get_mut(id) else { return };
         let format = connection.session.format;
         let traffic = connection.traffic();
         let Some(cid) = traffic.cid(number) else { return };
         let bytes = frames::reply(format, cid, reply);
+        self.charge_answer(id, bytes.len());
         self.answer_with(id, number, Private { after, ..Private::of(bytes) }, outbox);
     }
 
@@ -377,7 +393,7 @@ impl Home {
 
     /// Whether a pass is under way, or frames wait to be written.
     pub fn is_busy(&self) -> bool {
-        let waits = !self.departures.is_empty() || !self.expelled.is_empty();
+        let waits = !self.departures.is_empty() || !self.expelled.is_empty() || self.has_rested();
         self.subscribers.is_busy() || !self.dirty.is_empty() || !self.untold.is_empty() || waits
     }
 
@@ -418,6 +434,7 @@ impl Home {
     /// Asserts what the tables of connections and of subscribers promise. Looks at every member.
     pub fn invariants(&self) {
         self.subscribers.invariants();
+        self.user_budgets.invariants();
         for (id, connection) in self.connections.iter() {
             connection.invariants(id.slot, &self.subscribers);
         }

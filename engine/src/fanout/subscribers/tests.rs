@@ -17,6 +17,8 @@ const ROTATION: i64 = ROTATION_INTERVAL.as_nanos() as i64;
 const ANY_LAG: Rules = Rules {
     room_members_max: ROOM_MEMBERS_MAX,
     sends_per_second: None,
+    work_per_session: None,
+    work_per_user: None,
     lag_bytes_max: u64::MAX,
     logs_bytes_max: LOGS_BYTES_MAX,
     pass_visits_max: PASS_VISITS_MAX,

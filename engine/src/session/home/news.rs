@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::{Home, Lookup};
+use crate::budget::Work;
 use crate::command::{News, Rejection, Reply};
 use crate::fanout::frames::{self, Format};
 use crate::id::{ConnectionId, SessionId, UserId};
@@ -23,6 +24,7 @@ use crate::persist::{StoreFailure, StoreQuestion, StoreReceipt};
 use crate::query::Block;
 use crate::session::admission::Session;
 use crate::session::connection::Private;
+use crate::session::costs::TOLD;
 use crate::session::untold::{Change, Opened, Waiting};
 use crate::social::notification::{Notice, Notification};
 use crate::wire::websocket;
@@ -108,6 +110,8 @@ impl Home {
             slots.append(&mut self.statuses.followers(user));
             told.add(self.push(&slots, &News::Status { joins, leaves }, outbox));
         }
+        let asked_by: Vec<ConnectionId> = waiting.iter().map(|waiting| waiting.connection).collect();
+        self.charge_telling(user, &asked_by, TOLD.times(told.pushes) + Work::bytes(told.bytes));
         for Waiting { connection, number } in waiting {
             self.answer(connection, number, &Reply::Done, None, outbox);
         }

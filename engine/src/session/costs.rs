@@ -1,0 +1,55 @@
+//! What the requests of sessions cost, in work of a shard. The figures are rounded: they must hold within a factor of two
+//! or three on an ordinary core, so that a budget means what it says.
+//!
+//! A write to a socket takes about 6.5 µs, and each request has an answer. What a message costs its readers is not
+//! counted: it is what the room is for, a turn's messages share the writes, and `--sends-per-second` bounds it.
+
+use crate::budget::Work;
+use crate::command::{Command, Join};
+
+/// To open a session.
+pub const OPENING: Work = Work::micros(50);
+/// To refuse a request because its session or user is beyond the budget.
+pub const REFUSAL: Work = Work::micros(5);
+/// A request that needs no other part of the server: its frame is read, and the answer is written.
+pub const PING: Work = Work::micros(10);
+/// A message, an update or a removal: its way to the channel's owner, to the store and back.
+const MESSAGE: Work = Work::micros(20);
+/// To join a room: its owner tells the members.
+const JOIN: Work = Work::micros(50);
+/// To join a channel that the store decides about.
+const JOIN_BY_STORE: Work = Work::micros(200);
+/// To leave a channel.
+const LEAVE: Work = Work::micros(30);
+/// To show a status. The connections that are told are charged when they are told.
+const STATUS: Work = Work::micros(30);
+/// To follow users, and for each that is named: the store looks for it.
+const FOLLOW: Work = Work::micros(50);
+const FOLLOWED: Work = Work::micros(20);
+/// For each user that is followed no more.
+const UNFOLLOWED: Work = Work::micros(1);
+/// For each connection that is told of a status.
+pub const TOLD: Work = Work::micros(7);
+
+/// Longer answers are charged by their length.
+pub const ANSWER_BYTES_FREE: usize = 1024;
+
+/// What is known of a command's cost before its work begins.
+pub fn cost_of(command: &Command) -> Work {
+    match command {
+        Command::Join(Join { kind: 2 | 3, .. }) => JOIN_BY_STORE,
+        Command::Join(_) => JOIN,
+        Command::Leave { .. } => LEAVE,
+        Command::Send { .. } | Command::Update { .. } | Command::Remove { .. } => MESSAGE,
+        Command::StatusFollow { user_ids, usernames } => FOLLOW + FOLLOWED.times(user_ids.len() + usernames.len()),
+        Command::StatusUnfollow { user_ids } => PING + UNFOLLOWED.times(user_ids.len()),
+        Command::StatusUpdate { .. } => STATUS,
+        Command::Ping | Command::Pong | Command::Rpc | Command::Unsupported(_) => PING,
+    }
+}
+
+/// Whether a command is refused beyond the budget. A client whose ping is refused closes the connection. What gives
+/// something up is never refused, so that a client can always make itself cheaper.
+pub fn may_be_refused(command: &Command) -> bool {
+    !matches!(command, Command::Ping | Command::Pong | Command::Leave { .. } | Command::StatusUnfollow { .. })
+}

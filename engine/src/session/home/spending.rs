@@ -1,0 +1,129 @@
+//! Budgets: what requests cost is charged to the session and to its user, and a request beyond the budget of one of them
+//! is refused before its work begins.
+//!
+//! Some requests are never refused (`costs.rs`). If a session or its user is far beyond the budget, its socket is read
+//! later: the connection rests for `REST_DURATION`. After that at least one request is read, so a ping waits for a short
+//! time only, whatever else the user's connections ask for.
+
+use super::Home;
+use crate::budget::{Standing, Work};
+use crate::command::{Command, RateLimit, Rejection};
+use crate::id::{ConnectionId, Monotonic, UserId};
+use crate::limits::{REST_DURATION, RESTED_TURN_MAX};
+use crate::outbox::{Outbox, SocketEffect};
+use crate::session::connection::Rest;
+use crate::session::costs::{ANSWER_BYTES_FREE, REFUSAL, cost_of, may_be_refused};
+use crate::session::user_budgets::Purse;
+
+impl Home {
+    /// Whether the connection's next request may be read; if not, `SocketEffect::Resume` will say when.
+    pub fn accepts(&mut self, id: ConnectionId) -> bool {
+        let must_rest = self.must_rest(id);
+        let Some(connection) = self.connections.get_mut(id) else { return false };
+        if must_rest && connection.rest == Rest::Not {
+            connection.rest = Rest::Resting;
+            self.resting.push_back((self.monotonic.plus(REST_DURATION), id));
+        }
+        let accepts = connection.accepts();
+        connection.paused = !accepts;
+        accepts
+    }
+
+    fn must_rest(&self, id: ConnectionId) -> bool {
+        self.standings(id).into_iter().any(|(_, standing)| standing.is_far_beyond())
+    }
+
+    /// Begins a turn at this reading of the monotonic clock.
+    pub fn begin_turn(&mut self, now: Monotonic, outbox: &mut Outbox) {
+        self.monotonic = now;
+        self.user_budgets.begin_turn(now);
+        self.end_rests(outbox);
+    }
+
+    /// Has connections read again whose time of rest is over: as many as one turn may cost.
+    fn end_rests(&mut self, outbox: &mut Outbox) {
+        for _ in 0..RESTED_TURN_MAX {
+            if !self.has_rested() {
+                return;
+            }
+            let Some((_, id)) = self.resting.pop_front() else { return };
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            connection.rest = Rest::Over;
+            if connection.paused && connection.accepts() {
+                connection.paused = false;
+                outbox.socket(SocketEffect::Resume(id));
+            }
+        }
+    }
+
+    /// Whether more connections have rested enough than one turn has had read again.
+    pub(super) fn has_rested(&self) -> bool {
+        self.resting.front().is_some_and(|(due, _)| *due <= self.monotonic)
+    }
+
+    /// The number of connections that are read later. Connections that have closed meanwhile count for a moment.
+    pub fn resting(&self) -> usize {
+        self.resting.len()
+    }
+
+    /// Charges a request that is about to begin, or refuses it. A refusal is charged too, but less.
+    pub(super) fn afford(&mut self, id: ConnectionId, command: &Command) -> Result<(), Rejection> {
+        let exceeded = self.standings(id).into_iter().find(|(_, standing)| *standing != Standing::Within);
+        if let Some((limit, _)) = exceeded
+            && may_be_refused(command)
+        {
+            self.charge_request(id, REFUSAL);
+            let debts = self.standings(id).map(|(_, standing)| standing.debt());
+            return Err(Rejection::too_fast(limit, debts.into_iter().max().unwrap_or_default()));
+        }
+        self.charge_request(id, cost_of(command));
+        Ok(())
+    }
+
+    /// How a session and its user stand to their budgets. A connection that closes has no budget.
+    fn standings(&self, id: ConnectionId) -> [(RateLimit, Standing); 2] {
+        let connection = self.connections.get(id).filter(|connection| !connection.closing);
+        let session = connection.map(|connection| connection.work.standing(self.monotonic));
+        let user = connection.map(|connection| self.user_budgets.standing(connection.session.user, Purse::Requests));
+        [(RateLimit::WorkPerSession, session), (RateLimit::WorkPerUser, user)]
+            .map(|(limit, standing)| (limit, standing.unwrap_or(Standing::Within)))
+    }
+
+    /// Charges what a connection has sent.
+    pub(super) fn charge_request(&mut self, id: ConnectionId, work: Work) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.rest == Rest::Over
+        {
+            connection.rest = Rest::Not;
+        }
+        self.charge(id, work);
+    }
+
+    /// Charges work to a session and to its user.
+    pub(super) fn charge(&mut self, id: ConnectionId, work: Work) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if let Some(rate) = self.rules.work_per_session {
+            connection.work.spend(work, rate, self.monotonic);
+        }
+        self.user_budgets.charge(connection.session.user, Purse::Requests, work);
+    }
+
+    /// Charges an answer that is longer than answers usually are.
+    pub(super) fn charge_answer(&mut self, id: ConnectionId, bytes: usize) {
+        if bytes > ANSWER_BYTES_FREE {
+            self.charge(id, Work::bytes(bytes));
+        }
+    }
+
+    /// Charges what it took to tell others of a user's statuses: to the user, and in equal parts to the sessions whose
+    /// requests waited for it.
+    pub(super) fn charge_telling(&mut self, user: UserId, asked_by: &[ConnectionId], work: Work) {
+        self.user_budgets.charge(user, Purse::Requests, work);
+        let Some(rate) = self.rules.work_per_session else { return };
+        for &id in asked_by {
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.work.spend(work.shared_by(asked_by.len()), rate, self.monotonic);
+            }
+        }
+    }
+}

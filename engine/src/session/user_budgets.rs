@@ -1,0 +1,78 @@
+//! The budgets of a shard's users. The sessions of a user and the user's HTTP requests on this shard share one budget, so
+//! the shard's home and the gateway's handlers of HTTP requests share this table. Both run on the shard's thread, in turn.
+//!
+//! Each shard counts for itself. A user whose connections are on several shards has a budget on each of them.
+
+use std::cell::RefCell;
+use std::num::NonZeroU32;
+use std::rc::Rc;
+
+use crate::budget::{Budgets, Standing, Work};
+use crate::id::{Monotonic, UserId};
+
+/// Which budget of a user a request is charged to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purse {
+    /// Everything that has no purse of its own.
+    Requests,
+    /// To renew tokens and to log out. So no flood of other requests locks a user in or out.
+    Tokens,
+}
+
+/// The budgets of the users of one shard. A clone is the same table.
+#[derive(Clone)]
+pub struct UserBudgets(Rc<RefCell<Table>>);
+
+struct Table {
+    /// The monotonic clock's reading of this turn. Between turns it is some milliseconds old, which only makes a budget
+    /// wait so much longer.
+    now: Monotonic,
+    requests: Budgets<UserId>,
+    tokens: Budgets<UserId>,
+}
+
+impl Table {
+    fn purse(&mut self, purse: Purse) -> &mut Budgets<UserId> {
+        match purse {
+            Purse::Requests => &mut self.requests,
+            Purse::Tokens => &mut self.tokens,
+        }
+    }
+}
+
+impl UserBudgets {
+    /// Budgets of so many milliseconds of work a second, for each purse. `None`: no limit.
+    pub fn new(rate: Option<NonZeroU32>) -> Self {
+        let (requests, tokens) = (Budgets::new(rate), Budgets::new(rate));
+        Self(Rc::new(RefCell::new(Table { now: Monotonic::default(), requests, tokens })))
+    }
+
+    /// Begins a turn at this reading of the monotonic clock. Forgets some budgets that are full again.
+    pub fn begin_turn(&self, now: Monotonic) {
+        let table = &mut *self.0.borrow_mut();
+        table.now = now;
+        table.requests.sweep(now);
+        table.tokens.sweep(now);
+    }
+
+    /// How a purse of the user stands to its budget.
+    pub fn standing(&self, user: UserId, purse: Purse) -> Standing {
+        let table = &mut *self.0.borrow_mut();
+        let now = table.now;
+        table.purse(purse).standing(&user, now)
+    }
+
+    /// Charges work to a purse of the user.
+    pub fn charge(&self, user: UserId, purse: Purse, work: Work) {
+        let table = &mut *self.0.borrow_mut();
+        let now = table.now;
+        table.purse(purse).spend(user, work, now);
+    }
+
+    /// Asserts what the tables promise.
+    pub fn invariants(&self) {
+        let table = self.0.borrow();
+        table.requests.invariants();
+        table.tokens.invariants();
+    }
+}
