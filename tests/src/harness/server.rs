@@ -80,6 +80,11 @@ impl Launch {
         self
     }
 
+    /// Lets one user ask for any amount of work, for tests of other bounds whose users ask for more than people do.
+    pub fn without_budgets(self) -> Self {
+        self.flag("--work-per-session", 0).flag("--work-per-user", 0)
+    }
+
     /// Adds a flag and its value.
     pub fn flag(mut self, name: &str, value: impl ToString) -> Self {
         self.flags.extend([name.to_string(), value.to_string()]);

@@ -16,7 +16,8 @@ const IDS_AT_ONCE: usize = 100;
 
 fn in_memory() -> (tempfile::TempDir, Server) {
     let data = data_dir();
-    let server = Launch::on(data.path()).flag("--store", "memory").flag("--session-ttl", 3600).start();
+    let launch = Launch::on(data.path()).flag("--store", "memory").flag("--session-ttl", 3600);
+    let server = launch.without_budgets().start();
     (data, server)
 }
 

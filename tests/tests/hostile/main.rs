@@ -4,6 +4,7 @@
 //! Nothing here is judged by the time that it takes.
 
 mod bodies;
+mod budgets;
 mod sessions;
 mod sign_ins;
 mod stage;

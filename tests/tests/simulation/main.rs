@@ -9,7 +9,7 @@
 
 use std::num::NonZeroU32;
 
-use engine::limits::{PASS_VISITS_MAX, WRITE_BYTES_MAX};
+use engine::limits::{PASS_VISITS_MAX, WORK_PER_SESSION_MAX, WORK_PER_USER_MAX, WRITE_BYTES_MAX};
 
 mod client;
 mod inbox;
@@ -56,6 +56,8 @@ const PLAN: Plan = Plan {
     room_members_max: 1000,
     pace: Pace::Even,
     sends_per_second: None,
+    work_per_session: Some(WORK_PER_SESSION_MAX),
+    work_per_user: Some(WORK_PER_USER_MAX),
     clocks: Clocks::Agree,
     haste: 1,
     carriage: Carriage::Reliable,
@@ -140,6 +142,23 @@ fn a_flood_is_refused_beyond_its_measure_and_harms_nobody() {
         for pace in [Pace::Even, Pace::Slow] {
             let heard = run(seed, Plan { pace, sends_per_second: NonZeroU32::new(2), ..PLAN });
             assert!(count(&heard, b"too fast") > 10, "the limit was hardly met");
+        }
+    }
+}
+
+#[test]
+fn requests_beyond_a_budget_are_refused_and_each_has_its_answer() {
+    let least = NonZeroU32::new(1);
+    for seed in seeds(20) {
+        for (work_per_session, work_per_user, reason) in
+            [(least, None, "work_per_session"), (None, least, "work_per_user"), (least, least, "work_per_")]
+        {
+            for pace in [Pace::Even, Pace::Slow] {
+                let plan = Plan { clients: 6, turns: 1000, pace, work_per_session, work_per_user, ..PLAN };
+                let heard = run(seed, plan);
+                let refused = count(&heard, reason.as_bytes());
+                assert!(refused > 50, "seed {seed}: the budget was hardly met, {refused} refusals with {plan:?}");
+            }
         }
     }
 }

@@ -35,6 +35,9 @@ pub struct Plan {
     pub room_members_max: usize,
     pub pace: Pace,
     pub sends_per_second: Option<NonZeroU32>,
+    /// Milliseconds of work a second, of a session and of a user.
+    pub work_per_session: Option<NonZeroU32>,
+    pub work_per_user: Option<NonZeroU32>,
     pub clocks: Clocks,
     /// How many times more time passes in each turn than usually.
     pub haste: i64,
@@ -172,10 +175,13 @@ impl World {
             Pace::Even => SUBSCRIBER_LAG_BYTES_MAX,
             Pace::Slow => SLOW_LAG_BYTES_MAX,
         };
-        let Plan { room_members_max, sends_per_second, pass_visits_max, write_bytes_max, .. } = plan;
+        let Plan { room_members_max, sends_per_second, work_per_session, work_per_user, .. } = plan;
+        let Plan { pass_visits_max, write_bytes_max, .. } = plan;
         let rules = Rules {
             room_members_max,
             sends_per_second,
+            work_per_session,
+            work_per_user,
             lag_bytes_max,
             pass_visits_max,
             write_bytes_max,
