@@ -132,7 +132,7 @@ pub const OPENING_REFUSAL_KINDS: [&str; 12] = [
 pub const ANSWER_CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
 /// Why HTTP requests are refused for what they would cost, in the order of `SocketCounters::http_refused`.
-pub const COSTLY_KINDS: [&str; 3] = ["body_too_large", "bodies_full", "passwords_full"];
+pub const COSTLY_KINDS: [&str; 4] = ["body_too_large", "bodies_full", "passwords_full", "over_budget"];
 
 /// Connections, as the gateway sees them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use engine::id::{Epoch, ShardId};
 use engine::limits::Rules;
 use engine::routing::PlacementKey;
+use engine::session::user_budgets::UserBudgets;
 use gateway::admin::Admin;
 use gateway::http::{BODIES_BYTES_MAX, Services};
 use gateway::keys::SigningKeys;
@@ -97,10 +98,11 @@ fn serve(options: &Options) -> Result<(), String> {
             core: cores[number % cores.len()],
             store,
             seed: uuid::Uuid::new_v4().as_u64_pair().1,
-            sockets: move |shard: ShardId| {
+            sockets: move |shard: ShardId, user_budgets: UserBudgets| {
                 let (server_key, keys, tokens, passwords, client) = services;
                 let services = Services::new(&server_key, &keys, tokens, passwords, client, clock::wall)
                     .keeping_connections(keep_alive)
+                    .sharing_budgets(user_budgets)
                     .collecting_bodies(BODIES_BYTES_MAX / shards);
                 if shard.0 == 0 {
                     services.take_up_departures();

@@ -55,6 +55,7 @@ use failures::{describe, parsed};
 use room::Room;
 use tables::{FORMAT, Tables};
 use walk::Direction;
+pub use walk::ROWS_EXAMINED_MAX;
 
 /// How long a start on a full disk waits until files left over by the last life of the server are deleted.
 const GIVING_BACK_MAX: Duration = Duration::from_secs(10);

@@ -13,6 +13,7 @@ use super::turn::{Order, Sockets, TICK, Turning};
 use engine::counters::TurnCounters;
 use engine::id::{Epoch, ShardId};
 use engine::limits::Rules;
+use engine::session::user_budgets::UserBudgets;
 use engine::shard::Shard;
 use storage::bridge::StoreQueue;
 
@@ -37,7 +38,7 @@ pub struct Part<F> {
     pub store: StoreQueue,
     /// The seed of the random bits in message ids.
     pub seed: u64,
-    /// Makes the shard's sockets, on the shard's own thread.
+    /// Makes the shard's sockets, on the shard's own thread. It is given the budgets of the shard's users.
     pub sockets: F,
 }
 
@@ -71,7 +72,7 @@ impl Drop for Beginning {
 /// process.
 pub fn start<F, S>(epoch: Epoch, rules: Rules, parts: Vec<Part<F>>) -> Result<Running, String>
 where
-    F: FnOnce(ShardId) -> S + Send + 'static,
+    F: FnOnce(ShardId, UserBudgets) -> S + Send + 'static,
     S: Sockets + 'static,
 {
     assert!(!parts.is_empty(), "a server has at least one shard");
@@ -93,9 +94,10 @@ where
             let _alarm = alarm();
             let rings = Rings::connect(ends, &bell).await;
             let id = ShardId(number);
+            let shard = Shard::new(id, count, epoch, rules, seed);
             let turning = Turning {
-                shard: Shard::new(id, count, epoch, rules, seed),
-                sockets: sockets(id),
+                sockets: sockets(id, shard.user_budgets()),
+                shard,
                 rings,
                 persistence: Persistence::new(store, &bell),
                 bell,

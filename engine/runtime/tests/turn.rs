@@ -142,7 +142,7 @@ fn start_shards(makings: Vec<Making>) -> (Running, Vec<Arc<Seen>>, Vec<StoreQueu
         let (store, server) = store_queue(STORE_REQUESTS_MAX, flume::bounded(1).0);
         watching.push(seen.clone());
         servers.push(server);
-        let sockets = move |_| {
+        let sockets = move |_, _| {
             let (gather, tasks) = making();
             Played { seen, gather, _tasks: tasks }
         };
@@ -554,7 +554,7 @@ fn a_shard_that_cannot_begin_is_reported_although_the_others_wait_for_it() {
     let parts = [a_core(), no_core].map(|core| {
         let (store, _) = store_queue(STORE_REQUESTS_MAX, flume::bounded(1).0);
         let (seen, making) = (Arc::new(Seen::default()), making());
-        let sockets = move |_| {
+        let sockets = move |_, _| {
             let (gather, tasks) = making();
             Played { seen, gather, _tasks: tasks }
         };
@@ -567,7 +567,7 @@ fn a_shard_that_cannot_begin_is_reported_although_the_others_wait_for_it() {
 #[test]
 fn a_shard_without_sockets_is_reported() {
     let (store, _) = store_queue(STORE_REQUESTS_MAX, flume::bounded(1).0);
-    let sockets = |_| -> Played { panic!("no sockets, for a test") };
+    let sockets = |_, _| -> Played { panic!("no sockets, for a test") };
     let parts = vec![Part { core: a_core(), store, seed: 7, sockets }];
     let error = start(Epoch(1), Rules::default(), parts).err().expect("it has no sockets");
     assert!(error.contains("shard 0"), "{error}");

@@ -21,6 +21,9 @@ const PREFLIGHT_SECONDS: &str = "86400";
 /// The longest time that a client is told to wait before it tries again. Clients give up on a request after 7 s.
 const RETRY_AFTER_SECONDS_MAX: u64 = 5;
 
+/// Clients of one user that were refused for the user's budget are spread over so many seconds behind its end.
+const BUDGET_SPREAD_SECONDS: u64 = 2;
+
 /// A whole response, with its body in memory.
 pub type Answer = Response<Full<Bytes>>;
 
@@ -66,8 +69,13 @@ pub fn refused(refusal: &Refusal) -> Answer {
     }
     let mut answer = json(&Body { code: refusal.code.number(), message: &refusal.message });
     *answer.status_mut() = refusal.code.status();
-    if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
-        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after_seconds(1..=RETRY_AFTER_SECONDS_MAX)));
+    let retry_after = match refusal.code {
+        Code::OverBudget { wait_seconds } => Some(wait_seconds..=wait_seconds + BUDGET_SPREAD_SECONDS),
+        code if code.status() == StatusCode::SERVICE_UNAVAILABLE => Some(1..=RETRY_AFTER_SECONDS_MAX),
+        _ => None,
+    };
+    if let Some(range) = retry_after {
+        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after_seconds(range)));
     }
     if refusal.code == Code::UnknownEncoding {
         answer.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));

@@ -2,6 +2,7 @@
 //! (docs/protocol.md, section 1.9).
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use engine::counters::COSTLY_KINDS;
 use engine::query::Undone;
@@ -40,6 +41,10 @@ pub enum Code {
     TooManyBodies,
     /// The queue for hashes of passwords is full.
     TooManyPasswords,
+    /// The user has asked for too much. After so many seconds without requests the user is within the budget again.
+    OverBudget {
+        wait_seconds: u64,
+    },
 }
 
 impl Code {
@@ -51,6 +56,7 @@ impl Code {
             Self::NotFound => 5,
             Self::AlreadyExists => 6,
             Self::PermissionDenied => 7,
+            Self::OverBudget { .. } => 8,
             Self::Unimplemented => 12,
             Self::Internal => 13,
             Self::Unavailable | Self::TooManyBodies | Self::TooManyPasswords => 14,
@@ -69,6 +75,7 @@ impl Code {
             Self::Unknown | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable | Self::TooManyBodies | Self::TooManyPasswords => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::OverBudget { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UnknownEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         }
@@ -80,12 +87,13 @@ impl Code {
             Self::BodyTooLarge => Some(0),
             Self::TooManyBodies => Some(1),
             Self::TooManyPasswords => Some(2),
+            Self::OverBudget { .. } => Some(3),
             _ => None,
         }
     }
 }
 
-const _: () = assert!(COSTLY_KINDS.len() == 3);
+const _: () = assert!(COSTLY_KINDS.len() == 4);
 
 impl Refusal {
     /// A refusal with this code. The client reads the message.
@@ -111,6 +119,12 @@ impl Refusal {
     /// The store failed during a write. If the client repeats the request, it may be done twice.
     pub fn outcome_unknown() -> Self {
         Self::new(Code::Unknown, "the outcome is unknown: the store failed while it wrote, and this may be done or not")
+    }
+
+    /// The user has asked for too much, and is within the budget again after this time without requests.
+    pub fn over_budget(debt: Duration) -> Self {
+        let wait_seconds = debt.as_secs() + u64::from(debt.subsec_nanos() > 0);
+        Self::new(Code::OverBudget { wait_seconds }, "this user asks for more than one user may, try again later")
     }
 
     /// A refusal with the code `Unauthenticated`: no valid credential or token came with the request.

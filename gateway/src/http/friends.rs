@@ -14,6 +14,7 @@ use storage::Part;
 
 use super::answer::{self, Answer};
 use super::authorization::bearer;
+use super::costs::{ENTRY, NAMED, of_part};
 use super::error::Refusal;
 use super::listing::Stretch;
 use super::query::Query;
@@ -49,6 +50,7 @@ pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answ
     let state = query.state(FriendState::from_number)?;
     let asked = Stretch::asked(services, &query, format!("friend/{caller}?state={state:?}"), limit)?;
     let read = services.store.friends(caller, state, asked.after, asked.read_limit()).await?;
+    request.charge(services, of_part(&read, ENTRY));
     let items = read.items.into_iter().map(|(friend, place)| ((friend, place), place)).collect();
     let (friends, mut cursor) = asked.page(services, Part { items, stopped: read.stopped });
     let friends = friends.into_iter().map(|listed| (listed.0.user, listed)).collect();
@@ -140,6 +142,7 @@ async fn named(services: &Services, request: &ResourceRequest, caller: UserId) -
     if names.iter().any(|name| name.is_empty()) {
         return Err(Refusal::invalid("a username is empty"));
     }
+    request.charge(services, NAMED.times(users.len() + names.len()));
     // No user has a longer name, so the store is not asked.
     for name in names.iter().filter(|name| name.len() <= USERNAME_BYTES_MAX) {
         users.extend(services.store.user_by_username(name).await?.filter(|user| !users.contains(user)));

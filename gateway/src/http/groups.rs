@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::account::{AVATAR_URL_BYTES_MAX, LANG_TAG_BYTES_MAX, check_texts};
 use super::answer::{self, Answer};
 use super::authorization::bearer;
+use super::costs::{ENTRY, STOPPED};
 use super::error::Refusal;
 use super::group_body::{GroupBody, group_id};
 use super::listing::Stretch;
@@ -82,6 +83,10 @@ pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answ
     let limit = query.limit(LIMIT_DEFAULT, LIMIT_MAX)?;
     let asked = Stretch::asked(services, &query, format!("group?{filter:?}"), limit)?;
     let (groups, on) = services.store.groups(filter, asked.after.clone(), limit).await?;
+    request.charge(services, ENTRY.times(groups.len()));
+    if groups.len() < limit && on.is_some() {
+        request.charge(services, STOPPED);
+    }
     let cursor = on.map(|place| asked.cursor(services, &place));
     Ok(answer::json(&Groups { groups: groups.iter().map(GroupBody::from).collect(), cursor }))
 }

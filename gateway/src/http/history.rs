@@ -12,6 +12,7 @@ use storage::Part;
 
 use super::answer::{self, Answer};
 use super::authorization::bearer;
+use super::costs::{ROW, of_part};
 use super::cursor::Direction;
 use super::error::Refusal;
 use super::paging::{Listing, Page};
@@ -38,6 +39,7 @@ pub async fn list(services: &Services, request: &ResourceRequest, in_path: Optio
         return Ok(answer::json_bytes(page));
     }
     let found = services.store.messages(channel.clone(), listing.place(), listing.read_limit()).await?;
+    request.charge(services, of_part(&found, ROW));
     Ok(answer::json_bytes(written(services, &channel, &listing.page(found))))
 }
 

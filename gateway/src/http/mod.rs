@@ -12,6 +12,7 @@ mod bodies;
 mod body;
 mod body_terms;
 mod connections;
+mod costs;
 pub mod cursor;
 pub(crate) mod error;
 mod forgetting;

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::answer::{self, Answer};
 use super::authorization::bearer;
+use super::costs::{ROW, of_part};
 use super::error::Refusal;
 use super::query::Query;
 use super::resource_request::ResourceRequest;
@@ -27,7 +28,9 @@ pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answ
         Some(text) => place(services, caller, text)
             .ok_or_else(|| Refusal::invalid("this cursor is not of the caller's notifications"))?,
     };
-    let Part { items: notifications, stopped } = services.store.notifications(caller, after, limit).await?;
+    let read = services.store.notifications(caller, after, limit).await?;
+    request.charge(services, of_part(&read, ROW));
+    let Part { items: notifications, stopped } = read;
     let seen = stopped.or(notifications.last().map(|last| last.id)).or(after);
     let cursor = services.cursors.encode_place(&listing(caller), seen.as_ref().map_or(&[], |id| id.0.as_bytes()));
     Ok(answer::json(&List { notifications: &notifications, cacheable_cursor: cursor }))
@@ -40,6 +43,7 @@ pub async fn delete(services: &Services, request: &ResourceRequest) -> Result<An
     let id = |text| parse_uuid(text).map(NotificationId).ok_or_else(|| Refusal::invalid("ids has what is no UUID"));
     let ids = query.list("ids").map(id).collect::<Result<Vec<_>, _>>()?;
     if !ids.is_empty() {
+        request.charge(services, ROW.times(ids.len()));
         services.store.delete_notifications(caller, ids).await?;
     }
     Ok(answer::done())

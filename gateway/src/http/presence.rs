@@ -11,6 +11,7 @@ use serde::{Serialize, Serializer};
 
 use super::answer::{self, Answer};
 use super::authorization::bearer;
+use super::costs::ROW;
 use super::error::Refusal;
 use super::history::readable_channel;
 use super::query::Query;
@@ -35,6 +36,7 @@ pub async fn list(services: &Services, request: &ResourceRequest, channel: &str)
     };
     let question = PresenceQuery { after, limit };
     let PresencePage { presences, count } = services.channel_queries().ask(channel.clone(), question).await;
+    request.charge(services, ROW.times(presences.len()));
     let last = presences.last().filter(|_| presences.len() == limit);
     let cursor = last.map(|last| services.cursors.encode_presence(&channel, last.session));
     Ok(answer::json(&List { presences: &presences, presence_count: count, cursor }))

@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
+use engine::id::UserId;
 use glommio::timer::Timer;
 use hyper::body::{Body, Bytes};
 use hyper::header::{EXPECT, HOST};
@@ -21,6 +22,7 @@ use super::authorization::{basic, bearer};
 use super::bodies::Uncollected;
 use super::body::{RequestBody, encoding, too_large};
 use super::body_terms::{BodyTerms, Sender};
+use super::costs::price_of;
 use super::error::{Code, Refusal};
 use super::route::Route;
 use super::services::Services;
@@ -41,23 +43,43 @@ pub enum Ending {
     Close,
 }
 
-/// The body of a request, or its refusal, and how the connection ends.
+/// A request that was let in: its body, and the user who pays for what it costs.
+pub struct Received {
+    pub body: RequestBody,
+    pub payer: Option<UserId>,
+}
+
+/// The body of a request, or its refusal, and how the connection ends. The request is charged to its user's budget.
 pub async fn receive<B: Body<Data = Bytes> + Unpin>(
     services: &Services,
     from: ClientNetwork,
     head: &Parts,
     mut body: B,
+) -> (Result<Received, Refusal>, Ending) {
+    let (terms, payer) = match judge(services, head, &body) {
+        Ok((terms, payer)) => (Ok(terms), payer),
+        Err(refusal) => (Err(refusal), None),
+    };
+    let (body, ending) = receive_body(services, from, head, &mut body, terms).await;
+    (body.map(|body| Received { body, payer }), ending)
+}
+
+async fn receive_body<B: Body<Data = Bytes> + Unpin>(
+    services: &Services,
+    from: ClientNetwork,
+    head: &Parts,
+    body: &mut B,
+    terms: Result<Option<BodyTerms>, Refusal>,
 ) -> (Result<RequestBody, Refusal>, Ending) {
-    let terms = judge(services, head, &body);
     if body.is_end_stream() {
         return (terms.map(|_| RequestBody::default()), Ending::Keep);
     }
     let terms = match terms {
         Ok(Some(terms)) => terms,
-        Ok(None) => return unread(head, &mut body).await,
-        Err(refusal) => return (Err(refusal), discard(head, &mut body).await.unwrap_or(Ending::Close)),
+        Ok(None) => return unread(head, body).await,
+        Err(refusal) => return (Err(refusal), discard(head, body).await.unwrap_or(Ending::Close)),
     };
-    match services.bodies.collect(from, terms.bytes_max, &mut body).await {
+    match services.bodies.collect(from, terms.bytes_max, body).await {
         Ok(bytes) => (Ok(RequestBody::new(bytes, terms.bytes_max)), Ending::Keep),
         Err(Uncollected::Broken) => (Err(broken()), Ending::Close),
         Err(Uncollected::Displaced) => {
@@ -65,21 +87,41 @@ pub async fn receive<B: Body<Data = Bytes> + Unpin>(
             (Err(Refusal::new(Code::TooManyBodies, reason)), Ending::Close)
         }
         Err(Uncollected::TooLarge) => {
-            let ending = discard(head, &mut body).await.unwrap_or(Ending::Close);
+            let ending = discard(head, body).await.unwrap_or(Ending::Close);
             (Err(too_large(terms.bytes_max)), ending)
         }
     }
 }
 
-/// Decides by the head whether the body is read, and on which terms.
+/// Decides by the head whether the request is let in, whether its body is read and on which terms, and who pays.
 ///
 /// The resource checks the sender once more when the body is there: a token may expire or be logged out meanwhile.
-fn judge<B: Body>(services: &Services, head: &Parts, body: &B) -> Result<Option<BodyTerms>, Refusal> {
+fn judge<B: Body>(services: &Services, head: &Parts, body: &B) -> Result<(Option<BodyTerms>, Option<UserId>), Refusal> {
     addressed(head)?;
+    let route = Route::of(head.uri.path());
+    let payer = afford(services, head, &route)?;
+    Ok((body_terms(services, head, &route, body)?, payer))
+}
+
+/// Charges the request to the user whose token its head has. Without a good token there is no payer, and the resource
+/// refuses the request before it does any work.
+fn afford(services: &Services, head: &Parts, route: &Route) -> Result<Option<UserId>, Refusal> {
+    let Some((purse, work)) = price_of(route, &head.method) else { return Ok(None) };
+    let Ok(claims) = bearer(services, &head.headers) else { return Ok(None) };
+    services.afford(claims.user, purse, work)?;
+    Ok(Some(claims.user))
+}
+
+fn body_terms<B: Body>(
+    services: &Services,
+    head: &Parts,
+    route: &Route,
+    body: &B,
+) -> Result<Option<BodyTerms>, Refusal> {
     if body.is_end_stream() {
         return Ok(None);
     }
-    let Some(terms) = BodyTerms::of(&Route::of(head.uri.path()), &head.method) else { return Ok(None) };
+    let Some(terms) = BodyTerms::of(route, &head.method) else { return Ok(None) };
     match terms.sender {
         Sender::Program => basic(services, &head.headers)?,
         Sender::User => drop(bearer(services, &head.headers)?),

@@ -1,24 +1,38 @@
 //! A request as the resources see it.
 
+use engine::budget::Work;
+use engine::id::UserId;
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Uri};
 use serde::de::DeserializeOwned;
 
 use super::body::RequestBody;
 use super::error::Refusal;
+use super::receiving::Received;
+use super::services::Services;
 use crate::client_network::ClientNetwork;
 
 /// A request whose head and body have arrived.
 pub struct ResourceRequest {
     head: Parts,
     body: RequestBody,
+    /// The user whose budget pays for the request.
+    payer: Option<UserId>,
     from: ClientNetwork,
 }
 
 impl ResourceRequest {
-    /// The request with this head and body, which came from a client in this network.
-    pub fn new(head: Parts, body: RequestBody, from: ClientNetwork) -> Self {
-        Self { head, body, from }
+    /// The request with this head, which was let in, and came from a client in this network.
+    pub fn new(head: Parts, received: Received, from: ClientNetwork) -> Self {
+        let Received { body, payer } = received;
+        Self { head, body, payer, from }
+    }
+
+    /// Charges the request's user for work that is known only after it is done.
+    pub fn charge(&self, services: &Services, work: Work) {
+        if let Some(payer) = self.payer {
+            services.charge(payer, work);
+        }
     }
 
     /// The method, as the client sent it.

@@ -1,6 +1,8 @@
 //! Which resource answers which request, and the answers to all other requests (docs/protocol.md, sections 1.1 and
 //! 1.9).
 
+use engine::budget::Work;
+use hyper::body::Body;
 use hyper::header::ACCEPT;
 use hyper::{HeaderMap, Method, StatusCode};
 
@@ -22,7 +24,11 @@ pub async fn respond(services: &Services, request: ResourceRequest) -> Answer {
         return answer::preflight(request.headers());
     }
     match dispatch(services, &request).await {
-        Ok(answer) => answer,
+        Ok(answer) => {
+            let bytes = answer.body().size_hint().lower();
+            request.charge(services, Work::bytes(bytes as usize));
+            answer
+        }
         Err(refusal) => services.refuse(&refusal),
     }
 }

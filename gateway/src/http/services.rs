@@ -4,8 +4,10 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::budget::{Standing, Work};
 use engine::counters::{ANSWER_CLASSES, COSTLY_KINDS, SocketCounters};
-use engine::id::Timestamp;
+use engine::id::{Timestamp, UserId};
+use engine::session::user_budgets::{Purse, UserBudgets};
 use hyper::StatusCode;
 use storage::bridge::Client;
 
@@ -13,6 +15,7 @@ use super::account_deletions::queue::AccountDeletions;
 use super::answer::{self, Answer};
 use super::bodies::{BODIES_BYTES_MAX, Bodies};
 use super::connections::Connections;
+use super::costs;
 use super::cursor::CursorKey;
 use super::error::Refusal;
 use super::pages::NewestPages;
@@ -37,6 +40,7 @@ pub struct Services {
     /// How long a connection waits for its next request.
     pub(super) keep_alive: Duration,
     channel_queries: ChannelQueries,
+    user_budgets: UserBudgets,
     account_deletions: AccountDeletions,
     answered: Answered,
     clock: Box<dyn Fn() -> Timestamp>,
@@ -64,6 +68,7 @@ impl Services {
             newest_pages: NewestPages::default(),
             keep_alive: KEEP_ALIVE,
             channel_queries: ChannelQueries::default(),
+            user_budgets: UserBudgets::new(None),
             account_deletions: AccountDeletions::default(),
             answered: Answered::default(),
             clock: Box::new(clock),
@@ -78,6 +83,11 @@ impl Services {
     /// Sets how long a connection waits for its next request.
     pub fn keeping_connections(self, keep_alive: Duration) -> Self {
         Self { keep_alive, ..self }
+    }
+
+    /// Takes the budgets of the shard's users, which sessions share.
+    pub fn sharing_budgets(self, user_budgets: UserBudgets) -> Self {
+        Self { user_budgets, ..self }
     }
 
     /// Sets the bytes that the bodies which this shard is collecting may hold together.
@@ -114,6 +124,18 @@ impl Services {
     pub fn add_to(&self, counters: &mut SocketCounters) {
         self.answered.add_to(counters);
         counters.body_bytes += self.bodies.bytes() as u64;
+    }
+
+    /// Charges work to a purse of the user before it begins, or refuses it. A refusal is charged too, but less.
+    pub(super) fn afford(&self, user: UserId, purse: Purse, work: Work) -> Result<(), Refusal> {
+        let is_within = self.user_budgets.standing(user, purse) == Standing::Within;
+        self.user_budgets.charge(user, purse, if is_within { work } else { costs::REFUSAL });
+        if is_within { Ok(()) } else { Err(Refusal::over_budget(self.user_budgets.standing(user, purse).debt())) }
+    }
+
+    /// Charges work that is known only after it is done.
+    pub(super) fn charge(&self, user: UserId, work: Work) {
+        self.user_budgets.charge(user, Purse::Requests, work);
     }
 
     /// What makes and checks the tokens of this server.

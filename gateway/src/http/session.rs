@@ -2,12 +2,14 @@
 //! (docs/protocol.md, section 8.2).
 
 use engine::id::UserId;
+use engine::session::user_budgets::Purse;
 use serde::Deserialize;
 use storage::account::Revocation;
 
 use super::answer::{self, Answer};
 use super::authorization::{basic, bearer};
 use super::body::null_is_empty;
+use super::costs;
 use super::error::{Code, Refusal};
 use super::resource_request::ResourceRequest;
 use super::services::Services;
@@ -27,6 +29,7 @@ pub async fn refresh(services: &Services, request: &ResourceRequest) -> Result<A
         return Err(Refusal::invalid("token is missing"));
     }
     let claims = services.tokens.check_refresh(&body.token, services.now())?;
+    services.afford(claims.user, Purse::Tokens, costs::REFRESH)?;
     let vars = match checked_vars(body.vars)? {
         vars if vars.is_empty() => claims.vars.clone(),
         vars => vars,

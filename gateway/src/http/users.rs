@@ -8,6 +8,7 @@ use storage::account::Account;
 
 use super::answer::{self, Answer};
 use super::authorization::bearer;
+use super::costs::{ENTRY, NAMED};
 use super::error::Refusal;
 use super::query::Query;
 use super::resource_request::ResourceRequest;
@@ -24,6 +25,8 @@ pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answ
     bearer(services, request.headers())?;
     let query = Query::parse(request.uri().query())?;
     let mut ids = query.user_ids("ids")?;
+    let names = query.list("usernames").count();
+    request.charge(services, NAMED.times(names) + ENTRY.times(ids.len() + names));
     // No user has a longer name, so the store is not asked.
     for username in query.list("usernames").filter(|name| name.len() <= USERNAME_BYTES_MAX) {
         ids.extend(services.store.user_by_username(username).await?);

@@ -2,6 +2,7 @@
 
 mod account_deletions;
 mod accounts;
+mod budgets;
 mod connections;
 mod friends;
 mod groups;
@@ -28,6 +29,7 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use engine::id::{ChannelId, Timestamp, UserId, parse_uuid};
 use engine::parcel::Broadcast;
 use engine::query::{ChannelChange, ChannelQuery, QueryAnswer};
+use engine::session::user_budgets::UserBudgets;
 use engine::shard::Input;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -97,6 +99,11 @@ impl World {
     }
 
     pub fn on(store: Arc<dyn Store>) -> Self {
+        Self::under(UserBudgets::new(None), store)
+    }
+
+    /// A server whose users have these budgets.
+    pub fn under(user_budgets: UserBudgets, store: Arc<dyn Store>) -> Self {
         let (bridge, _) = Bridge::start(store.clone(), 0).unwrap();
         let now = Rc::new(Cell::new(Timestamp(START * 1_000_000_000 + 575_385_013)));
         let kept = store.revocations().unwrap_or_default();
@@ -110,7 +117,7 @@ impl World {
             bridge.client(),
             move || clock.get(),
         );
-        let services = Rc::new(services);
+        let services = Rc::new(services.sharing_budgets(user_budgets));
         Self {
             departing: RefCell::new(Some(Box::pin(super::run_account_deletions(services.clone())))),
             services,

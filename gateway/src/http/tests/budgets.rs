@@ -1,0 +1,109 @@
+//! A user who asks for too much is refused before the store is asked, for a moment, and for nobody else.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::budget::Work;
+use engine::id::Monotonic;
+use engine::limits::BUDGET_DEBT_MAX;
+use engine::session::user_budgets::{Purse, UserBudgets};
+use serde_json::json;
+use storage::memory::Memory;
+
+use super::{As, Heard, Session, World};
+
+/// Milliseconds of work a second. Two seconds of it pay for 133 requests that find nothing.
+const RATE: NonZeroU32 = NonZeroU32::new(10).unwrap();
+
+const PAGE: &str = "GET /v2/friend?limit=10";
+
+fn world() -> (World, UserBudgets) {
+    let budgets = UserBudgets::new(Some(RATE));
+    (World::under(budgets.clone(), Arc::new(Memory::new())), budgets)
+}
+
+/// Asks until the first refusal. Returns it, and how many requests were answered before.
+fn ask_until_refused(world: &World, target: &str, session: &Session) -> (usize, Heard) {
+    for asked in 0..1000 {
+        let heard = world.ask(target, As::User(&session.token), "");
+        if heard.status != 200 {
+            return (asked, heard);
+        }
+    }
+    panic!("{target} is never refused");
+}
+
+#[test]
+fn pages_beyond_the_budget_are_429_and_the_store_is_not_asked() {
+    let (world, budgets) = world();
+    let (ada, bob) = (world.sign_in("ada"), world.sign_in("bob"));
+    let (answered, refusal) = ask_until_refused(&world, PAGE, &ada);
+    assert!((120..=134).contains(&answered), "{answered} pages were answered");
+    refusal.expect_refusal(429, 8, "a page too much");
+    let wait: u64 = refusal.header("retry-after").parse().unwrap();
+    assert!((1..=3).contains(&wait), "{wait} s for a debt of less than a second");
+    let reads = world.services.store_reads();
+    for _ in 0..50 {
+        world.ask(PAGE, As::User(&ada.token), "").expect_refusal(429, 8, "still too much");
+    }
+    assert_eq!(world.services.store_reads(), reads, "the store was not asked");
+    let (answered, _) = ask_until_refused(&world, PAGE, &bob);
+    assert!(answered >= 120, "another user has a budget of the user's own, and {answered} pages of it");
+    budgets.begin_turn(Monotonic(0).plus(BUDGET_DEBT_MAX));
+    assert_eq!(world.ask(PAGE, As::User(&ada.token), "").status, 200, "the debt is paid");
+}
+
+#[test]
+fn what_a_page_holds_is_charged_after_it() {
+    let (world, budgets) = world();
+    let ada = world.sign_in("ada");
+    let others: Vec<String> =
+        (0..100).map(|number| world.sign_in(&format!("user-{number}")).user.to_string()).collect();
+    let target = format!("GET /v2/user?ids={}", others.join("&ids="));
+    let (answered, _) = ask_until_refused(&world, &target, &ada);
+    // Each costs 150 µs for the request, and 35 µs for each user: 3.7 ms of 20.
+    assert!((5..=6).contains(&answered), "{answered} lists of a hundred users were answered");
+    budgets.begin_turn(Monotonic(0).plus(Duration::from_secs(60)));
+    let (answered, _) = ask_until_refused(&world, "GET /v2/user", &ada);
+    assert!(answered > 100, "{answered} empty lists were answered");
+}
+
+#[test]
+fn a_flood_of_lists_keeps_no_user_from_logging_out() {
+    let (world, _) = world();
+    let ada = world.sign_in("ada");
+    ask_until_refused(&world, PAGE, &ada);
+    let refresh = json!({ "token": ada.refresh_token }).to_string();
+    assert_eq!(world.ask("POST /v2/account/session/refresh", As::Client, refresh).status, 200);
+    assert_eq!(world.ask("POST /v2/session/logout", As::User(&ada.token), "{}").status, 200);
+    world.ask(PAGE, As::User(&ada.token), "").expect_refusal(401, 16, "the token is logged out");
+}
+
+#[test]
+fn renewing_tokens_has_a_budget_too() {
+    let (world, _) = world();
+    let (ada, bob) = (world.sign_in("ada"), world.sign_in("bob"));
+    let refresh = |session: &Session| {
+        let body = json!({ "token": session.refresh_token }).to_string();
+        world.ask("POST /v2/account/session/refresh", As::Client, body)
+    };
+    let renewed = (0..1000).take_while(|_| refresh(&ada).status == 200).count();
+    assert!((100..=101).contains(&renewed), "{renewed} refreshes, at 200 µs of 20 ms");
+    refresh(&ada).expect_refusal(429, 8, "a refresh too much");
+    assert_eq!(refresh(&bob).status, 200);
+    assert_eq!(world.ask(PAGE, As::User(&ada.token), "").status, 200, "the other purse is full");
+}
+
+#[test]
+fn who_has_no_good_token_is_refused_for_that() {
+    let (world, budgets) = world();
+    let ada = world.sign_in("ada");
+    budgets.charge(ada.user, Purse::Requests, Work::micros(1_000_000));
+    world.ask(PAGE, As::User("no token"), "").expect_refusal(401, 16, "no token");
+    world.ask(PAGE, As::Nobody, "").expect_refusal(401, 16, "nobody");
+    assert_eq!(world.ask("GET /healthcheck", As::User(&ada.token), "").status, 200, "it is not charged");
+    // A body does not come before the budget.
+    let heard = world.ask("PUT /v2/account", As::User(&ada.token), "{\"display_name\":");
+    heard.expect_refusal(429, 8, "with a body that is no JSON");
+}
