@@ -123,6 +123,8 @@ fn serve(options: &Options) -> Result<(), String> {
     let rules = Rules {
         room_members_max: options.room_members_max,
         sends_per_second: options.sends_per_second,
+        work_per_session: options.work_per_session,
+        work_per_user: options.work_per_user,
         sessions_per_user_max: options.sessions_per_user,
         placement_key: placement_key()?,
         ..Rules::default()

@@ -7,8 +7,8 @@
 use std::fmt;
 
 use engine::counters::{
-    ANSWER_CLASSES, BUCKETS, COSTLY_KINDS, Histogram, OPENING_REFUSAL_KINDS, REFUSAL_KINDS, REQUEST_KINDS, Report,
-    STAGES,
+    ANSWER_CLASSES, BUCKETS, COSTLY_KINDS, Histogram, OPENING_REFUSAL_KINDS, RATE_LIMITS, REFUSAL_KINDS, REQUEST_KINDS,
+    Report, STAGES,
 };
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -57,6 +57,9 @@ const COUNTERS_BY_KIND: &[(&str, &str, &[&str], Several)] = &[
     }),
     ("requests", "Requests of WebSocket sessions", &REQUEST_KINDS, |r| r.home.requests.to_vec()),
     ("requests_refused", "Requests answered with an error, by its code", &REFUSAL_KINDS, |r| r.home.refused.to_vec()),
+    ("requests_too_fast", "Requests refused because they came too fast, by the limit", &RATE_LIMITS, |r| {
+        r.home.too_fast.to_vec()
+    }),
     ("socket_writes", "Writes to the sockets of sessions", &["pass", "private"], |r| {
         vec![r.fanout.pass_writes, r.home.private_writes]
     }),
@@ -72,6 +75,7 @@ const GAUGES: &[(&str, &str, One)] = &[
     ("members", "Memberships of connections in channels", |r| r.levels.members),
     ("subscriptions", "Places in the audiences that passes go through", |r| r.levels.subscriptions),
     ("readers_parked", "Places whose connection takes no more for now", |r| r.levels.parked),
+    ("sockets_resting", "Sockets read later because too much was asked over them", |r| r.levels.resting),
     ("store_queue", "Requests that the store has not answered", |r| r.levels.store_requests),
     ("parcels_waiting", "Parcels that found their ring full", |r| r.levels.parcels_waiting),
 ];

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
-use engine::limits::{ROOM_MEMBERS_MAX, SESSIONS_PER_USER_MAX};
+use engine::limits::{ROOM_MEMBERS_MAX, SESSIONS_PER_USER_MAX, WORK_PER_SESSION_MAX, WORK_PER_USER_MAX};
 use serde::Deserialize;
 use storage::embedded::EmbeddedOptions;
 
@@ -81,6 +81,9 @@ pub struct Options {
     pub room_members_max: usize,
     /// `None`: no limit.
     pub sends_per_second: Option<NonZeroU32>,
+    /// Milliseconds of work a second, of one session, and of one user on one shard. `None`: no limit.
+    pub work_per_session: Option<NonZeroU32>,
+    pub work_per_user: Option<NonZeroU32>,
     /// Sessions of one user on one shard. `None`: no limit.
     pub sessions_per_user: Option<NonZeroU32>,
     pub server_key: String,
@@ -230,10 +233,9 @@ impl Options {
             password_threads: checked_password_threads(settings.password_threads)?,
             room_members_max: checked_room_members(settings.room_members_max)?,
             sends_per_second: settings.sends_per_second.and_then(NonZeroU32::new),
-            sessions_per_user: match settings.sessions_per_user {
-                None => Some(SESSIONS_PER_USER_MAX),
-                Some(given) => NonZeroU32::new(given),
-            },
+            work_per_session: given_or(settings.work_per_session, WORK_PER_SESSION_MAX),
+            work_per_user: given_or(settings.work_per_user, WORK_PER_USER_MAX),
+            sessions_per_user: given_or(settings.sessions_per_user, SESSIONS_PER_USER_MAX),
             server_key: checked_server_key(settings.server_key)?,
             session_ttl: settings.session_ttl.map_or(Duration::from_secs(60), |ttl| ttl.0),
             refresh_ttl: settings.refresh_ttl.map_or(Duration::from_secs(3600), |ttl| ttl.0),
@@ -298,6 +300,11 @@ fn checked_command(name: Option<CommandName>, apply: bool, file: Option<PathBuf>
         (None, false, None) => Ok(Command::Serve),
         (_, false, Some(_)) => refused("a FILE is for `stentor export` and `stentor import`"),
     }
+}
+
+/// A limit that is on unless 0 is given.
+fn given_or(given: Option<u32>, default: NonZeroU32) -> Option<NonZeroU32> {
+    given.map_or(Some(default), NonZeroU32::new)
 }
 
 /// The port does not matter, so the names have none. An IP address is accepted without being named.
@@ -456,12 +463,14 @@ mod tests {
         assert_eq!(options.session_ttl, Duration::from_secs(60));
         assert_eq!(options.refresh_ttl, Duration::from_secs(3600));
         assert_eq!((options.sends_per_second, options.sessions_per_user), (None, Some(SESSIONS_PER_USER_MAX)));
+        let work = (options.work_per_session, options.work_per_user);
+        assert_eq!(work, (Some(WORK_PER_SESSION_MAX), Some(WORK_PER_USER_MAX)));
         assert_eq!((options.session_key, options.refresh_key), (None, None));
     }
 
     #[test]
     fn a_flag_wins_over_the_file() {
-        let file = "listen = '0.0.0.0:1'\nstore = 'memory'\nshards = 3\nsends_per_second = 7\nsessions_per_user = 0\nsession_ttl = 90\nrefresh_ttl = '2m'\n";
+        let file = "listen = '0.0.0.0:1'\nstore = 'memory'\nshards = 3\nsends_per_second = 7\nsessions_per_user = 0\nwork_per_session = 0\nwork_per_user = 7\nsession_ttl = 90\nrefresh_ttl = '2m'\n";
         let options =
             with_file(file, &["--listen", "[::1]:2", "--sends-per-second", "5", "--session-ttl", "1h"]).unwrap();
         assert_eq!(options.listen.to_string(), "[::1]:2");
@@ -469,6 +478,7 @@ mod tests {
         assert_eq!(options.shards.get(), 3);
         assert_eq!(options.sends_per_second, NonZeroU32::new(5));
         assert_eq!(options.sessions_per_user, None, "0 is no limit");
+        assert_eq!((options.work_per_session, options.work_per_user), (None, NonZeroU32::new(7)));
         assert_eq!(options.session_ttl, Duration::from_secs(3600));
         assert_eq!(options.refresh_ttl, Duration::from_secs(120));
     }
@@ -680,7 +690,7 @@ mod tests {
         let names =
             ["listen", "admin", "admin-host", "data", "store", "shards", "keep-alive", "server-key", "session-ttl"];
         let others = ["refresh-key-file", "config", "room-members-max", "sends-per-second", "trusted-proxies"];
-        for name in names.into_iter().chain(others) {
+        for name in names.into_iter().chain(others).chain(["work-per-session", "work-per-user"]) {
             assert!(help.contains(&format!("--{name} ")), "{name} is not in: {help}");
             let variable = format!("STENTOR_{}", name.to_uppercase().replace('-', "_"));
             assert!(help.contains(&variable), "{variable} is not in: {help}");

@@ -80,6 +80,14 @@ pub(super) struct Settings {
     #[arg(long, env = "STENTOR_SENDS_PER_SECOND", value_name = "N")]
     pub sends_per_second: Option<u32>,
 
+    /// Milliseconds of work a second that one session may ask for; 0 for no limit [default: 50]
+    #[arg(long, env = "STENTOR_WORK_PER_SESSION", value_name = "MS")]
+    pub work_per_session: Option<u32>,
+
+    /// Milliseconds of work a second that one user may ask each shard for; 0 for no limit [default: 100]
+    #[arg(long, env = "STENTOR_WORK_PER_USER", value_name = "MS")]
+    pub work_per_user: Option<u32>,
+
     /// Sessions that one user may have at a time on each shard; 0 for no limit [default: 1000]
     #[arg(long, env = "STENTOR_SESSIONS_PER_USER", value_name = "N")]
     pub sessions_per_user: Option<u32>,
