@@ -1,7 +1,7 @@
 //! A user who asks for far more than a person would, over sockets and over HTTP: refused after the user's budget, and
 //! nobody else notices.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use tests::harness::{Http, Launch, Socket};
@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use crate::stage::Stage;
 
-/// Milliseconds of work a second of one user, so that a flood needs few requests to exceed it.
-const RATE: u64 = 10;
+/// Milliseconds of work a second of one user: so little that few requests exceed it, and that the debt of a flood lasts.
+const RATE: u64 = 1;
 
 /// Milliseconds of work that come at once.
 const BURST: u64 = 2 * RATE;
@@ -19,7 +19,7 @@ const BURST: u64 = 2 * RATE;
 const REFUSALS: usize = 200;
 
 /// Messages on the page that the attacker reads.
-const PAGE: usize = 100;
+const PAGE: usize = 50;
 
 /// What a page costs at least, in microseconds: the request, and each message.
 const PAGE_COST: u64 = 150 + 5 * PAGE as u64;
@@ -172,10 +172,7 @@ fn a_flood_of_pings_is_read_later_and_every_ping_is_answered() {
     for _ in 0..100 {
         bystander.assert_open();
     }
-    let begun = Instant::now();
     for number in 0..PINGS / 4 {
         assert_eq!(flooder.receive(), json!({"cid": number.to_string(), "pong": {}}));
     }
-    // A hundred pings a second come back.
-    assert!(begun.elapsed() < Duration::from_secs(30), "{:?} for two seconds' pings", begun.elapsed());
 }
