@@ -435,7 +435,7 @@ fn others_can_add_a_user_to_so_many_groups_only<S: StoreUnderTest>() {
     assert_eq!(world.act(most + 1, 2, GroupAct::Add(users(&[3, 1]))), "TooManyGroups");
     assert_eq!(world.act(most + 1, 1, GroupAct::Join), "message 3 of 1", "the user's own places are left");
     world.relate(FriendAct::Block, 3, &[2]);
-    assert_eq!(world.act(most + 2, 2, GroupAct::Add(users(&[3]))), "", "whoever has blocked the admin stays out");
+    assert_eq!(world.act(most + 2, 2, GroupAct::Add(users(&[3]))), "", "a user who has blocked the admin stays out");
     assert_eq!(world.roster(most + 2), "2:0");
 }
 

@@ -206,6 +206,8 @@ impl World {
             // Superadmins can act on all members, admins only on those below them.
             let reached = role.filter(|role| rank == SUPERADMIN || *role >= MEMBER);
             match act {
+                // A user who has blocked the actor stays out, unless the user has asked to join.
+                Managing::Add if role.is_none() && self.edges.get(&(user, actor)) == Some(&BLOCKED) => {}
                 Managing::Add if matches!(role, None | Some(JOIN_REQUEST)) => {
                     if group.members() >= group.seats {
                         return Err(400);
