@@ -128,11 +128,15 @@ impl Life {
         format!("65aea872-a336-4029-90c9-6f507b7528{:02x}", self.number)
     }
 
-    /// After the restart: finds out whether the unanswered request was done, and checks that everything else is
+    /// After a restart: the server has forgotten who has asked whom to chat a moment ago.
+    fn forget_requests(&mut self) {
+        self.asked_to_chat.clear();
+    }
+
+    /// After the restart, if there was one: finds out whether the unanswered request was done, and checks that everything else is
     /// unchanged.
     fn awake(&mut self, server: &Server) {
         self.people = self.names.iter().zip(&self.people).map(|(_, person)| person.at(server)).collect();
-        self.asked_to_chat.clear();
         let unanswered = self.unanswered.take();
         let after = unanswered.as_ref().map(|step| {
             let mut after = self.world.clone();
@@ -315,6 +319,7 @@ fn all_that_was_acknowledged_is_there_and_agrees() {
             cut += lives.iter().filter(|life| life.unanswered.is_some()).count();
             server = launch().listen(address).start();
             for life in &mut lives {
+                life.forget_requests();
                 life.awake(&server);
             }
         }
