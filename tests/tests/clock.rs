@@ -119,7 +119,7 @@ fn a_clock_that_jumps_by_two_hours_and_comes_back_is_not_followed() {
         println!("{shards} shards");
         let (data, clock) = (data_dir(), SystemClock::new());
         let launch = clock.launch(data.path()).shards(shards).flag("--room-members-max", 2);
-        let server = launch.flag("--sends-per-second", RATE).start();
+        let server = launch.flag("--sends-per-second", RATE).without_budgets().start();
         let mut writer = server.connect("ada");
         let room = writer.join("lobby");
         let mut crowd: Vec<Socket> = (0..4).map(|number| server.connect(&format!("member-{number}"))).collect();

@@ -199,7 +199,7 @@ fn sends_beyond_the_rate_are_refused_and_the_session_goes_on() {
     for answer in refused {
         assert_eq!(answer["error"]["code"], 3);
         assert!(
-            answer["error"]["message"].as_str().is_some_and(|text| text.contains("5 messages a second")),
+            answer["error"]["message"].as_str().is_some_and(|text| text.contains("so many messages a second")),
             "{answer}"
         );
     }

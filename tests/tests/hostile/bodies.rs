@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use tests::harness::{RawSocket, SERVER_KEY, bearer};
+use tests::harness::{Launch, RawSocket, SERVER_KEY, bearer};
 
 use crate::stage::{ATTACKER, BYSTANDER, Stage, sign_in, sign_in_device};
 
@@ -67,7 +67,7 @@ fn half_body(stage: &Stage) -> String {
 #[test]
 fn half_bodies_hold_no_more_than_all_bodies_may() {
     for bystander in [BYSTANDER, ATTACKER] {
-        let stage = Stage::launch();
+        let stage = Stage::launch_with(Launch::without_budgets);
         let before = stage.server.resident_kib();
         let half = half_body(&stage);
         let (held, resident) = stage.beside(bystander, &sign_in_device("bystander"), || {
@@ -85,7 +85,7 @@ fn half_bodies_hold_no_more_than_all_bodies_may() {
 /// The attackers drop their oldest half bodies and send new ones for as long as the bystander asks.
 #[test]
 fn half_bodies_that_keep_coming_starve_nobody() {
-    let stage = Stage::launch();
+    let stage = Stage::launch_with(Launch::without_budgets);
     let half = half_body(&stage);
     stage.beside(ATTACKER, &sign_in_device("bystander"), || {
         let mut attackers = open(&stage, &half);

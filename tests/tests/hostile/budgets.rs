@@ -109,7 +109,7 @@ fn a_flood_of_one_user_is_refused_after_its_budget_and_its_pings_are_answered() 
     let users: Vec<String> = (0..FOLLOWED).map(|_| Uuid::new_v4().to_string()).collect();
     let rows = || stage.metric("stentor_store_rows_read_total");
 
-    let mut pages = Flooder::new(&stage, "flooder of pages");
+    let mut pages = Flooder::new(&stage, "flooder-of-pages");
     let (begun, before) = (Instant::now(), rows());
     let admitted = until_refused(|| pages.read_page(&hall));
     assert!((1..=allowed(begun, PAGE_COST)).contains(&admitted), "{admitted} pages were read");
@@ -120,7 +120,7 @@ fn a_flood_of_one_user_is_refused_after_its_budget_and_its_pings_are_answered() 
     pages.assert_pings_are_answered();
     say(&mut writer, &hall, PAGE);
 
-    let mut follows = Flooder::new(&stage, "flooder of follows");
+    let mut follows = Flooder::new(&stage, "flooder-of-follows");
     let begun = Instant::now();
     let admitted = until_refused(|| follows.follow(&users));
     assert!((1..=allowed(begun, 50 + 20 * FOLLOWED)).contains(&admitted), "{admitted} requests to follow were let in");
@@ -128,7 +128,7 @@ fn a_flood_of_one_user_is_refused_after_its_budget_and_its_pings_are_answered() 
     follows.assert_pings_are_answered();
     say(&mut writer, &hall, PAGE + 1);
 
-    let mut statuses = Flooder::new(&stage, "flooder of statuses");
+    let mut statuses = Flooder::new(&stage, "flooder-of-statuses");
     let (begun, mut status) = (Instant::now(), 0);
     let admitted = until_refused(|| {
         status += 1;
