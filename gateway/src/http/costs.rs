@@ -6,17 +6,13 @@
 //! own, and a token that is not good is refused before any work.
 
 use engine::budget::Work;
-use engine::session::user_budgets::Purse;
-use hyper::Method;
 use storage::Part;
 use storage::embedded::ROWS_EXAMINED_MAX;
 
-use super::route::Route;
-
 /// To take in a request, to check its token and to write an answer.
-const REQUEST: Work = Work::micros(150);
+pub const REQUEST: Work = Work::micros(150);
 /// A change, which the store syncs together with others.
-const CHANGE: Work = Work::micros(500);
+pub const CHANGE: Work = Work::micros(500);
 /// To renew tokens: the store is asked, and two tokens are signed.
 pub const REFRESH: Work = Work::micros(200);
 /// To refuse a request because its user is beyond the budget.
@@ -30,20 +26,6 @@ pub const ENTRY: Work = Work::micros(15);
 pub const NAMED: Work = Work::micros(20);
 /// A walk of the store that has examined as many rows as one request may.
 pub const STOPPED: Work = Work::micros(1).times(ROWS_EXAMINED_MAX);
-
-/// What is charged for a request before it is looked at, and to which purse; `None` if it is not charged by its head.
-pub fn price_of(route: &Route, method: &Method) -> Option<(Purse, Work)> {
-    match route {
-        // Its answer is the same for everybody.
-        _ if *method == Method::OPTIONS => None,
-        Route::Welcome | Route::Health | Route::Socket | Route::Unknown => None,
-        // The body names the user of a refresh.
-        Route::Authenticate(_) | Route::LackingSignIn | Route::Refresh => None,
-        Route::Logout => Some((Purse::Tokens, CHANGE)),
-        _ if *method == Method::GET || *method == Method::HEAD => Some((Purse::Requests, REQUEST)),
-        _ => Some((Purse::Requests, CHANGE)),
-    }
-}
 
 /// What it took to read a part of a list whose items cost `each`.
 pub fn of_part<T, P>(read: &Part<T, P>, each: Work) -> Work {

@@ -11,7 +11,9 @@ use std::pin::Pin;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
+use engine::budget::Work;
 use engine::id::UserId;
+use engine::session::user_budgets::Purse;
 use glommio::timer::Timer;
 use hyper::body::{Body, Bytes};
 use hyper::header::{EXPECT, HOST};
@@ -22,7 +24,7 @@ use super::authorization::{basic, bearer};
 use super::bodies::Uncollected;
 use super::body::{RequestBody, encoding, too_large};
 use super::body_terms::{BodyTerms, Sender};
-use super::costs::price_of;
+use super::costs::{CHANGE, REQUEST};
 use super::error::{Code, Refusal};
 use super::route::Route;
 use super::services::Services;
@@ -110,6 +112,20 @@ fn afford(services: &Services, head: &Parts, route: &Route) -> Result<Option<Use
     let Ok(claims) = bearer(services, &head.headers) else { return Ok(None) };
     services.afford(claims.user, purse, work)?;
     Ok(Some(claims.user))
+}
+
+/// What is charged for a request before it is looked at, and to which purse; `None` if it is not charged by its head.
+fn price_of(route: &Route, method: &Method) -> Option<(Purse, Work)> {
+    match route {
+        // Its answer is the same for everybody.
+        _ if *method == Method::OPTIONS => None,
+        Route::Welcome | Route::Health | Route::Socket | Route::Unknown => None,
+        // The body names the user of a refresh.
+        Route::Authenticate(_) | Route::LackingSignIn | Route::Refresh => None,
+        Route::Logout => Some((Purse::Tokens, CHANGE)),
+        _ if *method == Method::GET || *method == Method::HEAD => Some((Purse::Requests, REQUEST)),
+        _ => Some((Purse::Requests, CHANGE)),
+    }
 }
 
 fn body_terms<B: Body>(

@@ -8,7 +8,6 @@ use serde::de::DeserializeOwned;
 
 use super::body::RequestBody;
 use super::error::Refusal;
-use super::receiving::Received;
 use super::services::Services;
 use crate::client_network::ClientNetwork;
 
@@ -22,9 +21,9 @@ pub struct ResourceRequest {
 }
 
 impl ResourceRequest {
-    /// The request with this head, which was let in, and came from a client in this network.
-    pub fn new(head: Parts, received: Received, from: ClientNetwork) -> Self {
-        let Received { body, payer } = received;
+    /// The request with this head and body, which was let in. Its costs are charged to `payer`, and it came from a client
+    /// in this network.
+    pub fn new(head: Parts, body: RequestBody, payer: Option<UserId>, from: ClientNetwork) -> Self {
         Self { head, body, payer, from }
     }
 

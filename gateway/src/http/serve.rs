@@ -23,7 +23,7 @@ use super::answer::{self, Answer};
 use super::connections::Entered;
 use super::error::{Code, Refusal};
 use super::framing::{ESCAPED_HEAD_BYTES_MAX, Fault};
-use super::receiving::{Ending, receive};
+use super::receiving::{Ending, Received, receive};
 use super::resource_request::ResourceRequest;
 use super::returns::Returned;
 use super::router::respond;
@@ -132,7 +132,7 @@ async fn answer(
     let mut answer = match (fault, body) {
         (Some(fault), _) => answer::refused(&unanswerable(fault)),
         (None, Err(refusal)) => services.refuse(&refusal),
-        (None, Ok(body)) => respond(services, ResourceRequest::new(head, body, from)).await,
+        (None, Ok(Received { body, payer })) => respond(services, ResourceRequest::new(head, body, payer, from)).await,
     };
     services.answered().count(answer.status());
     if fault.is_some() || ending == Ending::Close || !services.connections.may_keep() {

@@ -40,7 +40,7 @@ use storage::memory::Memory;
 use storage::{Store, Write};
 
 use super::answer::{Answer, refused};
-use super::receiving::receive;
+use super::receiving::{Received, receive};
 use super::resource_request::ResourceRequest;
 use super::services::Services;
 use crate::client_network::ClientNetwork;
@@ -223,7 +223,7 @@ impl World {
 pub async fn answer(services: &Services, request: Request<Bytes>) -> Answer {
     let ((head, body), from) = (request.into_parts(), ClientNetwork::UNKNOWN);
     match receive(services, from, &head, Full::new(body)).await.0 {
-        Ok(body) => super::respond(services, ResourceRequest::new(head, body, from)).await,
+        Ok(Received { body, payer }) => super::respond(services, ResourceRequest::new(head, body, payer, from)).await,
         Err(refusal) => refused(&refusal),
     }
 }
