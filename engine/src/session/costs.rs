@@ -18,7 +18,7 @@ const MESSAGE: Work = Work::micros(20);
 /// To join a room: its owner tells the members.
 const JOIN: Work = Work::micros(50);
 /// To join a channel that the store decides about.
-const JOIN_BY_STORE: Work = Work::micros(200);
+const JOIN_BY_STORE: Work = Work::micros(80);
 /// To leave a channel.
 const LEAVE: Work = Work::micros(30);
 /// To show a status. The connections that are told are charged when they are told.
@@ -28,8 +28,11 @@ const FOLLOW: Work = Work::micros(50);
 const FOLLOWED: Work = Work::micros(20);
 /// For each user that is followed no more.
 const UNFOLLOWED: Work = Work::micros(1);
-/// For each connection that is told of a status.
+/// For each connection that is told of a status, up to `TOLD_MAX` of them.
 pub const TOLD: Work = Work::micros(7);
+/// Connections whose telling is charged to the user who shows a status. Others decide who follows a user, so they could
+/// use up the user's budget. What a turn tells is bounded in any case.
+pub const TOLD_MAX: usize = 256;
 
 /// Longer answers are charged by their length.
 pub const ANSWER_BYTES_FREE: usize = 1024;

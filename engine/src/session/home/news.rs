@@ -24,7 +24,7 @@ use crate::persist::{StoreFailure, StoreQuestion, StoreReceipt};
 use crate::query::Block;
 use crate::session::admission::Session;
 use crate::session::connection::Private;
-use crate::session::costs::TOLD;
+use crate::session::costs::{TOLD, TOLD_MAX};
 use crate::session::untold::{Change, Opened, Waiting};
 use crate::social::notification::{Notice, Notification};
 use crate::wire::websocket;
@@ -111,7 +111,7 @@ impl Home {
             told.add(self.push(&slots, &News::Status { joins, leaves }, outbox));
         }
         let asked_by: Vec<ConnectionId> = waiting.iter().map(|waiting| waiting.connection).collect();
-        self.charge_telling(user, &asked_by, TOLD.times(told.pushes) + Work::bytes(told.bytes));
+        self.charge_telling(user, &asked_by, TOLD.times(told.pushes.min(TOLD_MAX)) + Work::bytes(told.bytes));
         for Waiting { connection, number } in waiting {
             self.answer(connection, number, &Reply::Done, None, outbox);
         }
