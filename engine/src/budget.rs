@@ -39,6 +39,11 @@ impl Work {
         Self { nanos: self.nanos.saturating_mul(count as u64) }
     }
 
+    /// This work without some of it.
+    pub const fn without(self, some: Self) -> Self {
+        Self { nanos: self.nanos.saturating_sub(some.nanos) }
+    }
+
     /// An equal part of this work, if so many share it. At least one does.
     pub fn shared_by(self, count: usize) -> Self {
         Self { nanos: self.nanos / (count.max(1) as u64) }
@@ -103,6 +108,11 @@ impl Bucket {
         self.0 = self.0.spending(work.at(rate), now).given_back_in(most, now);
     }
 
+    /// Takes back a charge that was made for work that was not done. Time has given back a part of it since.
+    fn take_back(&mut self, work: Work, charged: Monotonic, rate: NonZeroU32, now: Monotonic) {
+        self.0 = self.0.without(work.at(rate).saturating_sub(now.since(charged)));
+    }
+
     /// Whether all work is given back. Then it is as good as a new one.
     pub fn is_full(self, now: Monotonic) -> bool {
         self.0.is_nothing(now)
@@ -145,6 +155,13 @@ impl<K: Copy + Eq + Hash> Budgets<K> {
                     self.buckets.remove(&oldest);
                 }
             }
+        }
+    }
+
+    /// Takes back what was charged at this time for work that was not done.
+    pub fn take_back(&mut self, key: &K, work: Work, charged: Monotonic, now: Monotonic) {
+        if let (Some(rate), Some(bucket)) = (self.rate, self.buckets.get_mut(key)) {
+            bucket.take_back(work, charged, rate, now);
         }
     }
 

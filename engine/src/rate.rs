@@ -23,6 +23,11 @@ impl Used {
         Self(self.0.max(now).plus(time))
     }
 
+    /// After uses that did not happen are taken back.
+    pub fn without(self, time: Duration) -> Self {
+        Self(self.0.minus(time))
+    }
+
     /// The same, but so that it is within the rate again after at most `recovery` without uses, however many there were.
     pub fn recovering_in(self, recovery: Duration, now: Monotonic) -> Self {
         self.given_back_in(WINDOW + recovery, now)

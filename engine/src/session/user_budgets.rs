@@ -19,6 +19,14 @@ pub enum Purse {
     Tokens,
 }
 
+/// Work of a user that is charged before it is known how much there is.
+#[must_use = "what was not done is taken back"]
+pub struct Reserved {
+    user: UserId,
+    most: Work,
+    charged: Monotonic,
+}
+
 /// The budgets of the users of one shard. A clone is the same table.
 #[derive(Clone)]
 pub struct UserBudgets(Rc<RefCell<Table>>);
@@ -69,10 +77,71 @@ impl UserBudgets {
         table.purse(purse).spend(user, work, now);
     }
 
+    /// Charges the most work that a request can cost. So requests that are under way at the same time share the budget.
+    pub fn reserve(&self, user: UserId, most: Work) -> Reserved {
+        self.charge(user, Purse::Requests, most);
+        Reserved { user, most, charged: self.0.borrow().now }
+    }
+
+    /// Takes in how much work there was.
+    pub fn settle(&self, reserved: Reserved, work: Work) {
+        let Reserved { user, most, charged } = reserved;
+        let table = &mut *self.0.borrow_mut();
+        let now = table.now;
+        table.requests.take_back(&user, most.without(work), charged, now);
+        table.requests.spend(user, work.without(most), now);
+    }
+
     /// Asserts what the tables promise.
     pub fn invariants(&self) {
         let table = self.0.borrow();
         table.requests.invariants();
         table.tokens.invariants();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use uuid::Uuid;
+
+    use super::*;
+
+    const ADA: UserId = UserId(Uuid::from_u128(1));
+    /// Less than the work that may come at once, at 100 milliseconds a second.
+    const MOST: Work = Work::micros(150_000);
+
+    fn budgets() -> UserBudgets {
+        UserBudgets::new(NonZeroU32::new(100))
+    }
+
+    fn is_within(budgets: &UserBudgets) -> bool {
+        budgets.standing(ADA, Purse::Requests) == Standing::Within
+    }
+
+    #[test]
+    fn requests_under_way_share_the_budget() {
+        let budgets = budgets();
+        let one = budgets.reserve(ADA, MOST);
+        assert!(is_within(&budgets));
+        let two = budgets.reserve(ADA, MOST);
+        assert!(!is_within(&budgets), "a third would not be let in");
+        budgets.settle(one, Work::micros(10));
+        assert!(is_within(&budgets), "the first was little work");
+        budgets.settle(two, MOST + Work::micros(100_000));
+        assert!(!is_within(&budgets), "the second was more than was reserved");
+    }
+
+    #[test]
+    fn what_time_has_given_back_is_not_taken_back_once_more() {
+        let budgets = budgets();
+        let reserved = budgets.reserve(ADA, MOST);
+        // At a hundred milliseconds a second, a second and a half gives it back.
+        budgets.begin_turn(Monotonic(0).plus(Duration::from_millis(1500)));
+        budgets.charge(ADA, Purse::Requests, Work::micros(250_000));
+        assert!(!is_within(&budgets));
+        budgets.settle(reserved, Work::default());
+        assert!(!is_within(&budgets));
     }
 }

@@ -27,6 +27,11 @@ pub const NAMED: Work = Work::micros(20);
 /// A walk of the store that has examined as many rows as one request may.
 pub const STOPPED: Work = Work::micros(1).times(ROWS_EXAMINED_MAX);
 
+/// The most that it can take to read a part of a list with at most `limit` items.
+pub fn of_limit(limit: usize, each: Work) -> Work {
+    each.times(limit) + STOPPED
+}
+
 /// What it took to read a part of a list whose items cost `each`.
 pub fn of_part<T, P>(read: &Part<T, P>, each: Work) -> Work {
     let examined = if read.stopped.is_some() { STOPPED } else { Work::default() };

@@ -14,7 +14,7 @@ use storage::Part;
 
 use super::answer::{self, Answer};
 use super::authorization::bearer;
-use super::costs::{ENTRY, NAMED, of_part};
+use super::costs::{ENTRY, NAMED, of_limit, of_part};
 use super::error::Refusal;
 use super::listing::Stretch;
 use super::query::Query;
@@ -49,8 +49,9 @@ pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answ
     let limit = query.limit(LIMIT_MAX, LIMIT_MAX)?;
     let state = query.state(FriendState::from_number)?;
     let asked = Stretch::asked(services, &query, format!("friend/{caller}?state={state:?}"), limit)?;
+    let reserved = request.reserve(services, of_limit(asked.limit, ENTRY));
     let read = services.store.friends(caller, state, asked.after, asked.read_limit()).await?;
-    request.charge(services, of_part(&read, ENTRY));
+    services.settle(reserved, of_part(&read, ENTRY));
     let items = read.items.into_iter().map(|(friend, place)| ((friend, place), place)).collect();
     let (friends, mut cursor) = asked.page(services, Part { items, stopped: read.stopped });
     let friends = friends.into_iter().map(|listed| (listed.0.user, listed)).collect();

@@ -4,6 +4,7 @@
 //! Creating and changing a group affects no channel, so it goes straight to the store. Deleting a group affects its
 //! channel.
 
+use engine::budget::Work;
 use engine::id::{GroupId, UserId};
 use engine::social::group::GroupAct;
 use engine::wire::json::Int32;
@@ -14,7 +15,7 @@ use uuid::Uuid;
 use super::account::{AVATAR_URL_BYTES_MAX, LANG_TAG_BYTES_MAX, check_texts};
 use super::answer::{self, Answer};
 use super::authorization::bearer;
-use super::costs::{ENTRY, STOPPED};
+use super::costs::{ENTRY, STOPPED, of_limit};
 use super::error::Refusal;
 use super::group_body::{GroupBody, group_id};
 use super::listing::Stretch;
@@ -82,11 +83,10 @@ pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answ
     let filter = filter(&query)?;
     let limit = query.limit(LIMIT_DEFAULT, LIMIT_MAX)?;
     let asked = Stretch::asked(services, &query, format!("group?{filter:?}"), limit)?;
+    let reserved = request.reserve(services, of_limit(limit, ENTRY));
     let (groups, on) = services.store.groups(filter, asked.after.clone(), limit).await?;
-    request.charge(services, ENTRY.times(groups.len()));
-    if groups.len() < limit && on.is_some() {
-        request.charge(services, STOPPED);
-    }
+    let stopped = groups.len() < limit && on.is_some();
+    services.settle(reserved, ENTRY.times(groups.len()) + if stopped { STOPPED } else { Work::default() });
     let cursor = on.map(|place| asked.cursor(services, &place));
     Ok(answer::json(&Groups { groups: groups.iter().map(GroupBody::from).collect(), cursor }))
 }

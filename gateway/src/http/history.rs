@@ -12,7 +12,7 @@ use storage::Part;
 
 use super::answer::{self, Answer};
 use super::authorization::bearer;
-use super::costs::{ROW, of_part};
+use super::costs::{ROW, of_limit, of_part};
 use super::cursor::Direction;
 use super::error::Refusal;
 use super::paging::{Listing, Page};
@@ -38,8 +38,9 @@ pub async fn list(services: &Services, request: &ResourceRequest, in_path: Optio
     {
         return Ok(answer::json_bytes(page));
     }
+    let reserved = request.reserve(services, of_limit(listing.limit, ROW));
     let found = services.store.messages(channel.clone(), listing.place(), listing.read_limit()).await?;
-    request.charge(services, of_part(&found, ROW));
+    services.settle(reserved, of_part(&found, ROW));
     Ok(answer::json_bytes(written(services, &channel, &listing.page(found))))
 }
 

@@ -12,7 +12,7 @@ use storage::group::RosterPlace;
 
 use super::answer::{self, Answer};
 use super::authorization::bearer;
-use super::costs::{ENTRY, NAMED, of_part};
+use super::costs::{ENTRY, NAMED, of_limit, of_part};
 use super::error::{Refusal, group_refused};
 use super::group_body::{GroupBody, group_id};
 use super::listing::Stretch;
@@ -108,8 +108,9 @@ pub async fn of_group(services: &Services, request: &ResourceRequest, id: &str) 
     bearer(services, request.headers())?;
     let group = group_id(id)?;
     let (asked, role) = asked(services, request, &format!("group/{group}/user"))?;
+    let reserved = request.reserve(services, of_limit(asked.limit, ENTRY));
     let read = services.store.group_members(group, role, asked.after, asked.read_limit()).await?;
-    request.charge(services, of_part(&read, ENTRY));
+    services.settle(reserved, of_part(&read, ENTRY));
     let (members, cursor) = asked.page(services, with_roles(read));
     let members = with_people(services, members).await?;
     let members = members.iter().map(|(person, role)| Member { user: UserBody::from(person), state: *role as u8 });
@@ -133,8 +134,9 @@ pub async fn of_user(services: &Services, request: &ResourceRequest, id: &str) -
     bearer(services, request.headers())?;
     let user = UserId(parse_uuid(id).ok_or_else(|| Refusal::invalid("the user's id is not a UUID"))?);
     let (asked, role) = asked(services, request, &format!("user/{user}/group"))?;
+    let reserved = request.reserve(services, of_limit(asked.limit, ENTRY));
     let read = services.store.user_groups(user, role, asked.after, asked.read_limit()).await?;
-    request.charge(services, of_part(&read, ENTRY));
+    services.settle(reserved, of_part(&read, ENTRY));
     let (groups, cursor) = asked.page(services, with_roles(read));
     let groups = groups.iter().map(|(group, role)| Membership { group: GroupBody::from(group), state: *role as u8 });
     Ok(answer::json(&Memberships { user_groups: groups.collect(), cursor }))

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::answer::{self, Answer};
 use super::authorization::bearer;
-use super::costs::{ROW, of_part};
+use super::costs::{ROW, of_limit, of_part};
 use super::error::Refusal;
 use super::query::Query;
 use super::resource_request::ResourceRequest;
@@ -28,8 +28,9 @@ pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answ
         Some(text) => place(services, caller, text)
             .ok_or_else(|| Refusal::invalid("this cursor is not of the caller's notifications"))?,
     };
+    let reserved = request.reserve(services, of_limit(limit, ROW));
     let read = services.store.notifications(caller, after, limit).await?;
-    request.charge(services, of_part(&read, ROW));
+    services.settle(reserved, of_part(&read, ROW));
     let Part { items: notifications, stopped } = read;
     let seen = stopped.or(notifications.last().map(|last| last.id)).or(after);
     let cursor = services.cursors.encode_place(&listing(caller), seen.as_ref().map_or(&[], |id| id.0.as_bytes()));

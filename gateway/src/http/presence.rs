@@ -35,8 +35,9 @@ pub async fn list(services: &Services, request: &ResourceRequest, channel: &str)
         }
     };
     let question = PresenceQuery { after, limit };
+    let reserved = request.reserve(services, ROW.times(limit));
     let PresencePage { presences, count } = services.channel_queries().ask(channel.clone(), question).await;
-    request.charge(services, ROW.times(presences.len()));
+    services.settle(reserved, ROW.times(presences.len()));
     let last = presences.last().filter(|_| presences.len() == limit);
     let cursor = last.map(|last| services.cursors.encode_presence(&channel, last.session));
     Ok(answer::json(&List { presences: &presences, presence_count: count, cursor }))

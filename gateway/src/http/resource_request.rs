@@ -2,6 +2,7 @@
 
 use engine::budget::Work;
 use engine::id::UserId;
+use engine::session::user_budgets::Reserved;
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Uri};
 use serde::de::DeserializeOwned;
@@ -25,6 +26,11 @@ impl ResourceRequest {
     /// in this network.
     pub fn new(head: Parts, body: RequestBody, payer: Option<UserId>, from: ClientNetwork) -> Self {
         Self { head, body, payer, from }
+    }
+
+    /// Charges the request's user for the most work that the request can cost, before it begins.
+    pub fn reserve(&self, services: &Services, most: Work) -> Option<Reserved> {
+        self.payer.map(|payer| services.reserve(payer, most))
     }
 
     /// Charges the request's user for work that is known only after it is done.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use engine::budget::{Standing, Work};
 use engine::counters::{ANSWER_CLASSES, COSTLY_KINDS, SocketCounters};
 use engine::id::{Timestamp, UserId};
-use engine::session::user_budgets::{Purse, UserBudgets};
+use engine::session::user_budgets::{Purse, Reserved, UserBudgets};
 use hyper::StatusCode;
 use storage::bridge::Client;
 
@@ -131,6 +131,18 @@ impl Services {
         let is_within = self.user_budgets.standing(user, purse) == Standing::Within;
         self.user_budgets.charge(user, purse, if is_within { work } else { costs::REFUSAL });
         if is_within { Ok(()) } else { Err(Refusal::over_budget(self.user_budgets.standing(user, purse).debt())) }
+    }
+
+    /// Charges the most work that a request can cost, before it begins.
+    pub(super) fn reserve(&self, user: UserId, most: Work) -> Reserved {
+        self.user_budgets.reserve(user, most)
+    }
+
+    /// Takes in how much work a request was, of that which was reserved.
+    pub(super) fn settle(&self, reserved: Option<Reserved>, work: Work) {
+        if let Some(reserved) = reserved {
+            self.user_budgets.settle(reserved, work);
+        }
     }
 
     /// Charges work that is known only after it is done.
