@@ -28,14 +28,19 @@ enum Decided {
     Unsettled(Failure, Whole),
 }
 
+/// Waits until the changes with a common subject that were taken before are done.
+async fn come_by(deadline: Instant, turn: &Turn) -> Result<(), Failure> {
+    let come = tokio::time::timeout_at(deadline.into(), turn.come()).await;
+    come.map_err(|_| Failure::Passing("the database has not answered in time".into()))
+}
+
 impl ClusterStore {
     /// Carries out a change that needs no channel's lane.
     pub fn begin_change(self: &Arc<Self>, write: Write, answer: Answer, deadline: Instant, turn: Turn) {
         let store = self.clone();
         self.database.runtime().spawn(async move {
-            let come = tokio::time::timeout_at(deadline.into(), turn.come()).await;
-            if come.is_err() {
-                answer(Err(Failure::Passing("the database has not answered in time".into())));
+            if let Err(failure) = come_by(deadline, &turn).await {
+                answer(Err(failure));
                 // The changes behind this one must still wait for those before it.
                 return turn.come().await;
             }
@@ -57,9 +62,8 @@ impl ClusterStore {
     ) {
         let store = self.clone();
         self.database.runtime().spawn(async move {
-            let come = tokio::time::timeout_at(deadline.into(), turn.come()).await;
-            if come.is_err() {
-                answer(Err(Failure::Passing("the database has not answered in time".into())));
+            if let Err(failure) = come_by(deadline, &turn).await {
+                answer(Err(failure));
                 return turn.come().await;
             }
             answer(store.look_up(question, deadline).await);
@@ -83,12 +87,9 @@ impl ClusterStore {
         deadline: Instant,
         turn: Turn,
     ) {
-        let come = tokio::time::timeout_at(deadline.into(), turn.come()).await;
-        let ready = in_time(deadline).and_then(|()| channel.check_settled());
-        if come.is_err() || ready.is_err() {
-            answer(Err(ready
-                .err()
-                .unwrap_or_else(|| Failure::Passing("the database has not answered in time".into()))));
+        let come = come_by(deadline, &turn).await;
+        if let Err(failure) = in_time(deadline).and_then(|()| channel.check_settled()).and(come) {
+            answer(Err(failure));
             self.database.runtime().spawn(async move { turn.come().await });
             return;
         }
