@@ -217,7 +217,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever asks at every chance is let in no more than the burst, the rate, and the end of one request.
+        /// A client that asks at every chance is let in no more than the burst, the rate, and the end of one request.
         #[test]
         fn no_more_is_let_in_than_burst_and_rate(
             steps in proptest::collection::vec((0..200_000_000_u64, 0..60_000_u64), 1..200)

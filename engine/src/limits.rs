@@ -158,8 +158,8 @@ pub const REST_DURATION: Duration = Duration::from_millis(250);
 /// Connections that are read again in one turn because their time of rest is over. The others wait for the next turns.
 pub const RESTED_TURN_MAX: usize = 256;
 
-/// Budgets of users that a shard keeps. A user has one for some seconds after the last request. Beyond it the one that
-/// was looked at longest ago is forgotten, and its user starts with a full budget.
+/// Budgets of users that a shard keeps. A user has one for some seconds after the last request. Beyond it the
+/// budget that was looked at longest ago is forgotten, and its user starts with a full one.
 pub const BUDGETS_MAX: usize = 64 * 1024;
 
 /// Budgets that a shard looks at in one turn, to forget those that are full again.

@@ -17,8 +17,8 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// `address` is the one that a proxy has given for the whole connection, or else the one that the kernel knows. The
-    /// kernel knows none if the connection is already dead.
+    /// `address` is the address that a proxy has given for the whole connection, or else the kernel's. The kernel knows no
+    /// address if the connection is already dead.
     pub fn new(address: Option<IpAddr>, proxies: Rc<TrustedProxies>) -> Self {
         Self { address, proxies }
     }

@@ -14,7 +14,7 @@ const LINE_BYTES_MAX: usize = 107;
 pub const PAYLOAD_BYTES_MAX: usize = 536;
 /// Signature, version and command, family, and length.
 const PREAMBLE_BYTES: usize = 16;
-/// Longest header, so also the most that is kept of one that is not whole.
+/// Longest header. Of an unfinished header no more is kept.
 pub const HEADER_BYTES_MAX: usize = PREAMBLE_BYTES + PAYLOAD_BYTES_MAX;
 
 const LINE_START: &[u8] = b"PROXY ";

@@ -11,7 +11,7 @@ use uuid::Uuid;
 pub const FRIENDS_MAX: u32 = 10_000;
 
 /// Friends and open invitations of a user beyond which others cannot invite the user. The user can still invite others,
-/// so nobody else can use up the user's places.
+/// so no other user can use up the user's places.
 pub const INVITABLE_MAX: u32 = FRIENDS_MAX / 2;
 
 /// One entry of a user's list.

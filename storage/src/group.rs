@@ -18,7 +18,7 @@ pub const GROUPS_EXAMINED_MAX: usize = 1000;
 pub const GROUPS_PER_USER_MAX: usize = 1000;
 
 /// Groups of a user beyond which others cannot add the user to further groups. The user can still make, join and ask to
-/// join groups, so nobody else can use up the user's places.
+/// join groups, so no other user can use up the user's places.
 pub const GROUPS_ADDED_MAX: usize = GROUPS_PER_USER_MAX / 2;
 
 /// Most admins who are notified of a request to join: those of the highest rank first, and within a rank the

@@ -117,7 +117,7 @@ fn afford(services: &Services, head: &Parts, route: &Route) -> Result<Option<Use
 /// What is charged for a request before it is looked at, and to which purse; `None` if it is not charged by its head.
 fn price_of(route: &Route, method: &Method) -> Option<(Purse, Work)> {
     match route {
-        // Its answer is the same for everybody.
+        // Its answer is the same for all clients.
         _ if *method == Method::OPTIONS => None,
         Route::Welcome | Route::Health | Route::Socket | Route::Unknown => None,
         // The body names the user of a refresh.

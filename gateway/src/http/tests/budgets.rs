@@ -1,4 +1,4 @@
-//! A user who asks for too much is refused before the store is asked, for a moment, and for nobody else.
+//! A user who asks for too much is refused before the store is asked, for a moment. No other user is refused.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
