@@ -116,10 +116,12 @@ fn what_comes_together_leaves_together() {
             }
             tested.scylla().requests() - before
         };
-        assert_eq!(requests_for(2..=2), 1);
-        assert_eq!(requests_for(3..=101), 1);
-        // A batch has 128 messages at most.
-        assert_eq!(requests_for(102..=401), 3);
+        // A batch has 128 messages at most. A burst may take one request more: if the lane still lingers behind the last
+        // batch, it takes the first few messages of the burst before the rest has come.
+        for (burst, full_batches) in [(2..=2, 1), (3..=101, 1), (102..=401, 3)] {
+            let requests = requests_for(burst.clone());
+            assert!((full_batches..=full_batches + 1).contains(&requests), "{requests} requests for {burst:?}");
+        }
         assert_eq!(walk(tested.store(), &lobby, 100, true), (1..=401).collect::<Vec<_>>());
     });
 }
