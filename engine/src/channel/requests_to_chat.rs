@@ -2,7 +2,7 @@
 //!
 //! A direct channel remembers the requests of its two users. When it is dropped, its owner keeps what it remembers.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 
 use crate::id::{ChannelId, Monotonic, UserId};
 use crate::limits::{REQUEST_TO_CHAT_INTERVAL, REQUESTS_TO_CHAT_KEPT_MAX};
@@ -80,37 +80,40 @@ impl RequestsToChat {
 #[derive(Default)]
 pub struct KeptRequests {
     channels: HashMap<ChannelId, RequestsToChat>,
-    /// The channels in the order in which they were dropped, and until when each is kept.
-    order: VecDeque<(Monotonic, ChannelId)>,
+    /// The same channels, each with the time until which it is kept. The first is forgotten first.
+    order: BTreeSet<(Monotonic, ChannelId)>,
 }
 
 impl KeptRequests {
-    /// Keeps the requests of a channel that is dropped. If too many are kept, those that were kept first are forgotten.
+    /// Keeps the requests of a channel that is dropped. If too many are kept, the oldest are forgotten.
     pub fn keep(&mut self, channel: ChannelId, requests: RequestsToChat, now: Monotonic) {
         let Some(until) = requests.until().filter(|until| *until > now) else { return };
         if self.order.len() >= REQUESTS_TO_CHAT_KEPT_MAX {
             self.forget_first();
         }
-        self.order.push_back((until, channel.clone()));
+        self.order.insert((until, channel.clone()));
         self.channels.insert(channel, requests);
+        debug_assert_eq!(self.order.len(), self.channels.len(), "a channel is dropped once");
     }
 
     /// Takes the requests of a channel that is made again.
     pub fn take(&mut self, channel: &ChannelId) -> RequestsToChat {
-        self.channels.remove(channel).unwrap_or_default()
+        let requests = self.channels.remove(channel).unwrap_or_default();
+        if let Some(until) = requests.until() {
+            self.order.remove(&(until, channel.clone()));
+        }
+        requests
     }
 
     /// Forgets the requests that are old. Must be called once a turn.
     pub fn forget_old(&mut self, now: Monotonic) {
-        while self.order.front().is_some_and(|(until, _)| *until <= now) {
+        while self.order.first().is_some_and(|(until, _)| *until <= now) {
             self.forget_first();
         }
     }
 
     fn forget_first(&mut self) {
-        let Some((until, channel)) = self.order.pop_front() else { return };
-        // The channel may have been made and dropped again since.
-        if self.channels.get(&channel).is_some_and(|requests| requests.until() == Some(until)) {
+        if let Some((_, channel)) = self.order.pop_first() {
             self.channels.remove(&channel);
         }
     }
@@ -157,6 +160,7 @@ mod tests {
         assert!(kept.order.is_empty(), "there is nothing to keep");
         kept.keep(channel(2), sent_at(now), now);
         let mut requests = kept.take(&channel(2));
+        assert!(kept.order.is_empty(), "what was taken takes no place");
         assert_eq!(requests.ask(user(1), now.plus(Duration::from_secs(1))), DirectRequest::NotNeeded);
         // The channel is dropped again with a newer request.
         let second = now.plus(Duration::from_secs(1));
