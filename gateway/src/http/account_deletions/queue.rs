@@ -19,6 +19,8 @@ pub struct AccountDeletions {
     pub bell: Bell,
     closing: Cell<bool>,
     queue: RefCell<VecDeque<AccountDeletion>>,
+    /// The user whose deletion the task works on.
+    stepping: Cell<Option<UserId>>,
     /// Whether the store is still to be asked for unfinished deletions.
     taking_up: Cell<bool>,
     pub left_over: RefCell<Vec<UserId>>,
@@ -55,9 +57,16 @@ impl AccountDeletions {
         if self.closing.get() || self.queue.borrow().len() >= UNDER_WAY_MAX {
             return Err(too_much());
         }
+        if self.is_under_way(user) {
+            return Err(Refusal::new(Code::Unavailable, "this account is being deleted"));
+        }
         let (asker, answer) = flume::bounded(1);
         self.put(AccountDeletion { user, stage: Stage::Leaving(None), asker: Some(asker) });
         answer.recv_async().await.unwrap_or_else(|_| Err(too_much()))
+    }
+
+    fn is_under_way(&self, user: UserId) -> bool {
+        self.stepping.get() == Some(user) || self.queue.borrow().iter().any(|deletion| deletion.user == user)
     }
 
     /// Continues deletions that an earlier run of the server left unfinished. Call it for one shard only.
@@ -87,6 +96,15 @@ impl AccountDeletions {
     /// deletion that is returned is no longer in the queue. After [`Self::close`], clients whose account is gone are
     /// answered.
     pub fn next(&self, now: Timestamp) -> Next {
+        let next = self.find_next(now);
+        self.stepping.set(match &next {
+            Next::Step(deletion) => Some(deletion.user),
+            Next::TakeUp | Next::Wait | Next::End => None,
+        });
+        next
+    }
+
+    fn find_next(&self, now: Timestamp) -> Next {
         let mut queue = self.queue.borrow_mut();
         if self.closing.get() {
             queue.iter_mut().for_each(AccountDeletion::answer_if_gone);

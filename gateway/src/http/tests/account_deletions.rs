@@ -224,6 +224,20 @@ fn a_departure_outlives_its_request() {
 }
 
 #[test]
+fn an_account_is_deleted_once_at_a_time() {
+    let world = World::new();
+    let alice = world.sign_in("alice");
+    fill(&world, &lobby(), &[&alice], 300);
+    let first = request("DELETE /v2/account", As::User(&alice.token)).body(Bytes::new()).unwrap();
+    let mut first = pin!(answer(&world.services, first));
+    assert!(first.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let second = request("DELETE /v2/account", As::User(&alice.token)).body(Bytes::new()).unwrap();
+    let second = block_on(answer(&world.services, second));
+    assert_eq!(second.status(), 503, "the first is under way");
+    until(&world, || under_way(&world).is_empty() && world.store.account(alice.user).unwrap().is_none());
+}
+
+#[test]
 fn a_stop_leaves_the_rest_to_the_next_start() {
     let world = World::new();
     let (alice, bob) = (world.sign_in("alice"), world.sign_in("bob"));
