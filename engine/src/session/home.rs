@@ -78,9 +78,12 @@ pub struct Home {
     /// Connections whose user's account is gone, each once. They are not read any more, and each is closed when its turn
     /// comes. Its close frame waits as its farewell.
     expelled: VecDeque<ConnectionId>,
+    /// Members that are too far behind. They are let go when their turn comes. What a pass finds while some wait here is
+    /// not added, because a later pass finds it again.
+    laggards: VecDeque<(ConnectionId, AudienceKey)>,
     /// Connections and memberships that have ended in this turn.
     ended: usize,
-    pub user_budgets: UserBudgets,
+    pub shared_budgets: SharedBudgets,
     /// Connections that are read later because of their budgets, and until when. The first ends its rest first, because
     /// all rests are equally long. There is one for each connection that is open, or was within that time.
     resting: VecDeque<(Monotonic, ConnectionId)>,
@@ -105,8 +108,9 @@ impl Home {
             catch_ups: CatchUps::default(),
             departures: VecDeque::new(),
             expelled: VecDeque::new(),
+            laggards: VecDeque::new(),
             ended: 0,
-            user_budgets: UserBudgets::new(rules.work_per_user),
+            shared_budgets: SharedBudgets::new(&rules),
             resting: VecDeque::new(),
             counters: HomeCounters::default(),
             monotonic: Monotonic::default(),
@@ -393,7 +397,8 @@ impl Home {
 
     /// Whether a pass is under way, or frames wait to be written.
     pub fn is_busy(&self) -> bool {
-        let waits = !self.departures.is_empty() || !self.expelled.is_empty() || self.has_rested();
+        let ends = !self.departures.is_empty() || !self.expelled.is_empty() || !self.laggards.is_empty();
+        let waits = ends || self.has_rested();
         self.subscribers.is_busy() || !self.dirty.is_empty() || !self.untold.is_empty() || waits
     }
 
@@ -469,10 +474,20 @@ impl Home {
         self.let_laggards_go(outbox);
     }
 
+    /// Closes members that are too far behind, or moves them on: as many as may end in this turn.
     fn let_laggards_go(&mut self, outbox: &mut Outbox) {
         let allowed = self.subscribers.lag_allowed(&self.rules);
-        for (slot, key) in std::mem::take(&mut self.report.lagging) {
-            let Some(connection) = self.connections.in_slot(slot).filter(|connection| !connection.closing) else {
+        let found = std::mem::take(&mut self.report.lagging);
+        if self.laggards.is_empty() {
+            self.laggards.extend(found.into_iter().filter_map(|(slot, key)| {
+                let generation = self.connections.in_slot(slot)?.generation;
+                Some((ConnectionId { slot, generation }, key))
+            }));
+        }
+        while !self.has_ended_enough()
+            && let Some((id, key)) = self.laggards.pop_front()
+        {
+            let Some(connection) = self.connections.get_mut(id).filter(|connection| !connection.closing) else {
                 continue;
             };
             match (connection.session.on_lag, connection.subscription(key)) {
