@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use httparse::Header;
 use hyper::HeaderMap;
 use hyper::header::{FORWARDED, HeaderName, HeaderValue};
 
@@ -22,19 +23,38 @@ pub const ELEMENTS_MAX: usize = 32;
 /// Longest address that is read, with its port and brackets.
 const NODE_BYTES_MAX: usize = 64;
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The values of the headers of a request in which proxies name its client, in their order.
+pub trait ForwardingHeaders {
+    fn values_of(&self, name: &HeaderName) -> impl DoubleEndedIterator<Item = &[u8]>;
+}
+
+impl ForwardingHeaders for HeaderMap {
+    fn values_of(&self, name: &HeaderName) -> impl DoubleEndedIterator<Item = &[u8]> {
+        self.get_all(name).iter().map(HeaderValue::as_bytes)
+    }
+}
+
+/// A head that hyper has not read.
+impl ForwardingHeaders for [Header<'_>] {
+    fn values_of(&self, name: &HeaderName) -> impl DoubleEndedIterator<Item = &[u8]> {
+        let of_name = self.iter().filter(move |header| header.name.eq_ignore_ascii_case(name.as_str()));
+        of_name.map(|header| header.value)
+    }
+}
 
 /// The address of the client that has sent a request with these headers over a connection of this peer. It is the last
 /// good address if an element cannot be read or hides its address, and the peer's if the peer is no trusted proxy.
-pub fn client(peer: IpAddr, headers: &HeaderMap, proxies: &TrustedProxies) -> IpAddr {
+pub fn client(peer: IpAddr, headers: &(impl ForwardingHeaders + ?Sized), proxies: &TrustedProxies) -> IpAddr {
     if !proxies.trust(peer) {
         return peer;
     }
-    let lines = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes).rev();
-    if headers.contains_key(X_FORWARDED_FOR) {
-        walk(peer, lines(X_FORWARDED_FOR).flat_map(addresses), proxies)
+    let mut lines = headers.values_of(&X_FORWARDED_FOR).rev().peekable();
+    if lines.peek().is_some() {
+        walk(peer, lines.flat_map(addresses), proxies)
     } else {
-        walk(peer, lines(FORWARDED).flat_map(elements), proxies)
+        walk(peer, headers.values_of(&FORWARDED).rev().flat_map(elements), proxies)
     }
 }
 

@@ -3,10 +3,8 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use hyper::HeaderMap;
-
 use crate::client_network::ClientNetwork;
-use crate::forwarded;
+use crate::forwarded::{self, ForwardingHeaders};
 use crate::trusted_proxies::TrustedProxies;
 
 /// The other end of a connection.
@@ -30,7 +28,7 @@ impl Peer {
 
     /// The network for which a request with these headers counts. If this is a proxy, each request of the connection may
     /// be of another client.
-    pub fn client(&self, headers: &HeaderMap) -> ClientNetwork {
+    pub fn client(&self, headers: &(impl ForwardingHeaders + ?Sized)) -> ClientNetwork {
         let client = self.address.map(|address| forwarded::client(address, headers, &self.proxies));
         client.map_or(ClientNetwork::UNKNOWN, ClientNetwork::of)
     }

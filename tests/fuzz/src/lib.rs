@@ -322,7 +322,7 @@ pub fn forwarded(bytes: &[u8]) {
         assert_eq!(forwarded::client(proxy, &headers, &proxies), client, "in a line of its own");
         let joined = [bytes, b", ", appended.as_bytes()].concat();
         let Ok(joined) = HeaderValue::from_bytes(&joined) else { continue };
-        let found = forwarded::client(proxy, &[(name, joined)].into_iter().collect(), &proxies);
+        let found = forwarded::client(proxy, &HeaderMap::from_iter([(name, joined)]), &proxies);
         assert!(found == client || found == proxy, "{found}");
     }
 }
