@@ -136,6 +136,11 @@ impl<K: Copy + Eq + Hash> Budgets<K> {
         Self { rate, buckets: HashMap::new(), order: VecDeque::new() }
     }
 
+    /// Whether there is a limit.
+    pub fn is_bounded(&self) -> bool {
+        self.rate.is_some()
+    }
+
     /// How the work under this key stands to its budget.
     pub fn standing(&self, key: &K, now: Monotonic) -> Standing {
         self.buckets.get(key).map_or(Standing::Within, |bucket| bucket.standing(now))

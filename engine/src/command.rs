@@ -146,6 +146,8 @@ pub enum RateLimit {
     WorkPerSession,
     /// The work of all sessions and HTTP requests of one user.
     WorkPerUser,
+    /// The work of all sessions and HTTP requests from one address.
+    WorkPerAddress,
 }
 
 impl RateLimit {
@@ -155,14 +157,17 @@ impl RateLimit {
             Self::SendsPerSecond => "sends_per_second",
             Self::WorkPerSession => "work_per_session",
             Self::WorkPerUser => "work_per_user",
+            Self::WorkPerAddress => "work_per_address",
         }
     }
 
-    fn text(self) -> &'static str {
+    /// The text of a refusal, for people.
+    pub const fn text(self) -> &'static str {
         match self {
             Self::SendsPerSecond => "too fast: one session may not send so many messages a second",
             Self::WorkPerSession => "too fast: this session asks for more than one session may, try again later",
             Self::WorkPerUser => "too fast: this user asks for more than one user may, try again later",
+            Self::WorkPerAddress => "too fast: this address asks for more than one address may, try again later",
         }
     }
 }

@@ -106,14 +106,18 @@ pub fn refusal_of(rejection: &Rejection) -> usize {
 }
 
 /// What bounds the requests of sessions in time, in the order of `HomeCounters::too_fast`.
-pub const RATE_LIMITS: [&str; 3] =
-    [RateLimit::SendsPerSecond.name(), RateLimit::WorkPerSession.name(), RateLimit::WorkPerUser.name()];
+pub const RATE_LIMITS: [&str; 4] = [
+    RateLimit::SendsPerSecond.name(),
+    RateLimit::WorkPerSession.name(),
+    RateLimit::WorkPerUser.name(),
+    RateLimit::WorkPerAddress.name(),
+];
 
 /// Stages of a connection, in the order of `SocketCounters::stages`.
 pub const STAGES: [&str; 6] = ["opening", "session", "closing", "hanging_up", "refusing", "http"];
 
 /// Why openings of WebSockets are refused, in the order of `SocketCounters::openings_refused`.
-pub const OPENING_REFUSAL_KINDS: [&str; 12] = [
+pub const OPENING_REFUSAL_KINDS: [&str; 13] = [
     "malformed",
     "head_too_large",
     "body",
@@ -126,6 +130,7 @@ pub const OPENING_REFUSAL_KINDS: [&str; 12] = [
     "handshake",
     "sessions_of_user",
     "proxy_header",
+    "over_budget",
 ];
 
 /// Classes of HTTP answers, in the order of `SocketCounters::http_answers`.

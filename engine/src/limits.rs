@@ -241,6 +241,8 @@ pub struct Rules {
     pub work_per_session: Option<NonZeroU32>,
     /// Milliseconds of work a second of one user on one shard; `None`: any number.
     pub work_per_user: Option<NonZeroU32>,
+    /// Milliseconds of work a second of one client address on one shard; `None`: any number.
+    pub work_per_address: Option<NonZeroU32>,
     /// Bytes that a subscriber may be behind in one channel.
     pub lag_bytes_max: u64,
     /// Bytes of all logs of one shard.
@@ -262,6 +264,8 @@ impl Default for Rules {
             sends_per_second: SENDS_PER_SECOND_MAX,
             work_per_session: Some(WORK_PER_SESSION_MAX),
             work_per_user: Some(WORK_PER_USER_MAX),
+            // One address may be a whole venue.
+            work_per_address: None,
             lag_bytes_max: SUBSCRIBER_LAG_BYTES_MAX,
             logs_bytes_max: LOGS_BYTES_MAX,
             pass_visits_max: PASS_VISITS_MAX,

@@ -4,9 +4,9 @@
 pub mod admission;
 pub(crate) mod connection;
 mod connections;
-mod costs;
+pub mod costs;
 pub mod home;
 pub(crate) mod sessions_by_user;
+pub mod shared_budgets;
 mod status;
 mod untold;
-pub mod user_budgets;

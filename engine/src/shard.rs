@@ -17,9 +17,9 @@ use crate::parcel::{Broadcast, ChannelRequest, Parcel};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
 use crate::query::{Block, ChannelQuery, OnlineQuery, QueryAnswer, Visitor};
 use crate::routing::{Route, Routing};
-use crate::session::admission::Session;
+use crate::session::admission::{OpeningRefusal, Session};
 use crate::session::home::{CloseMode, Home, Visibility};
-use crate::session::user_budgets::UserBudgets;
+use crate::session::shared_budgets::SharedBudgets;
 
 pub use crate::outbox::SocketEffect;
 
@@ -134,9 +134,9 @@ impl Shard {
         self.home.begin_turn(now, &mut self.outbox);
     }
 
-    /// The budgets of the users of this shard, which the gateway's HTTP handlers share.
-    pub fn user_budgets(&self) -> UserBudgets {
-        self.home.user_budgets.clone()
+    /// The budgets that the sessions of this shard share with the gateway's HTTP handlers.
+    pub fn shared_budgets(&self) -> SharedBudgets {
+        self.home.shared_budgets.clone()
     }
 
     /// Takes in one input, at the time `now`.
@@ -212,9 +212,14 @@ impl Shard {
         self.home.has_ended_enough()
     }
 
-    /// Whether the user may open one more session on this shard.
-    pub fn admits(&self, user: UserId) -> bool {
+    /// Whether the user may open one more session on this shard. The opening is charged, or its refusal.
+    pub fn admits(&self, user: UserId) -> Result<(), OpeningRefusal> {
         self.home.admits(user)
+    }
+
+    /// Charges bytes that a connection has sent, and frames of it that are no request.
+    pub fn charge_received(&mut self, connection: ConnectionId, bytes: usize, silent_frames: usize) {
+        self.home.charge_received(connection, bytes, silent_frames);
     }
 
     /// Whether the connection waits for answers, or has frames of its own that are not written.

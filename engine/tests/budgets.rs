@@ -10,12 +10,15 @@ use engine::command::{Command, Join};
 use engine::id::UserId;
 use engine::limits::{REST_DURATION, Rules};
 use engine::persist::StoreReceipt;
-use engine::session::user_budgets::Purse;
+use engine::session::shared_budgets::{Payer, Purse};
 use engine::shard::SocketEffect;
 use uuid::Uuid;
 use world::{MEMBER, World};
 
 const USER: UserId = UserId(Uuid::from_u128(1));
+
+/// The user alone, who has no network here.
+const PAYER: Payer = Payer { user: Some(USER), network: None };
 
 /// Joins of a room that one session may ask for at once: two seconds of its work, at 50 µs each, and one more.
 const JOINS_AT_ONCE: usize = 2001;
@@ -63,13 +66,13 @@ fn pings_and_leaves_are_answered_while_joins_are_refused() {
 #[test]
 fn a_user_pays_for_the_requests_of_all_sessions() {
     let mut world = World::new();
-    world.shard.user_budgets().charge(USER, Purse::Requests, Work::micros(201_000));
+    world.shard.shared_budgets().charge(PAYER, Purse::Requests, Work::micros(201_000));
     join(&mut world, "join");
     assert!(world.heard.text().contains("\"reason\":\"work_per_user\""), "{}", world.heard.text());
-    assert_eq!(world.shard.report().home.too_fast, [0, 0, 1]);
+    assert_eq!(world.shard.report().home.too_fast, [0, 0, 1, 0]);
     // What is charged to the other purse hinders no request.
     let mut world = World::new();
-    world.shard.user_budgets().charge(USER, Purse::Tokens, Work::micros(1_000_000));
+    world.shard.shared_budgets().charge(PAYER, Purse::Tokens, Work::micros(1_000_000));
     join(&mut world, "join");
     assert!(world.heard.text().contains("\"cid\":\"join\",\"channel\""), "{}", world.heard.text());
 }
@@ -86,7 +89,7 @@ fn a_flood_of_pings_is_read_later_and_each_rest_lets_one_through() {
     assert_eq!((pings, count(&world, "\"pong\":{}")), (15_001, 15_001), "all that were read are answered");
     assert_eq!(world.shard.report().levels.resting, 1);
     // Whatever the budget says, the session goes on after the time of rest.
-    world.shard.user_budgets().charge(USER, Purse::Requests, Work::micros(10_000_000));
+    world.shard.shared_budgets().charge(PAYER, Purse::Requests, Work::micros(10_000_000));
     for rest in 0..4 {
         assert!(!world.shard.accepts(MEMBER));
         world.begin_turn(REST_DURATION - Duration::from_millis(1));

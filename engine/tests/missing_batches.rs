@@ -58,7 +58,8 @@ impl World {
             let id = Uuid::from_u128(shard as u128 + 1);
             let (user, session) = (UserId(id), SessionId(id));
             let username = format!("user-{shard}").into();
-            let session = Session { user, session, username, format: Format::Json, on_lag: OnLag::Close };
+            let session =
+                Session { user, session, username, format: Format::Json, on_lag: OnLag::Close, network: None };
             let opened = Input::Opened { connection: CONNECTION, session, visibility: Visibility::Unseen };
             world.shards[shard].step(opened, NOW);
             world.join(shard, Batches::Arrive);

@@ -71,6 +71,7 @@ impl World {
                 username: "ada".into(),
                 format: Format::Json,
                 on_lag: OnLag::Close,
+                network: None,
             };
             let visibility = Visibility::Online;
             world.shard.step(Input::Opened { connection: connection(slot), session, visibility }, NOW);

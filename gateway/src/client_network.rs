@@ -5,6 +5,9 @@
 //! would find no place beside all of them, they count together.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU64;
+
+use engine::session::shared_budgets::NetworkKey;
 
 /// An IPv4 address, or the first 64 bits of an IPv6 address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -27,6 +30,18 @@ impl ClientNetwork {
             IpAddr::V4(address) => Self::V4(address),
             IpAddr::V6(address) => Self::V6((address.to_bits() >> 64) as u64),
         }
+    }
+
+    /// The key of the network's budget. Networks have equal keys only if they are equal.
+    pub fn key(self) -> NetworkKey {
+        /// No network of IPv6 begins with these bits (RFC 4291, section 4).
+        const V4: u64 = 1 << 32;
+        let key = match self {
+            Self::V4(address) => V4 | u64::from(address.to_bits()),
+            Self::V6(network) => network,
+        };
+        // The network of the loopback address is 0, and no other network of IPv6 is 1.
+        NetworkKey(NonZeroU64::new(key).unwrap_or(NonZeroU64::MIN))
     }
 
     /// The site that the network is a part of.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use engine::id::{Epoch, ShardId};
 use engine::limits::Rules;
 use engine::routing::PlacementKey;
-use engine::session::user_budgets::UserBudgets;
+use engine::session::shared_budgets::SharedBudgets;
 use gateway::admin::Admin;
 use gateway::http::{BODIES_BYTES_MAX, Services};
 use gateway::keys::SigningKeys;
@@ -98,11 +98,11 @@ fn serve(options: &Options) -> Result<(), String> {
             core: cores[number % cores.len()],
             store,
             seed: uuid::Uuid::new_v4().as_u64_pair().1,
-            sockets: move |shard: ShardId, user_budgets: UserBudgets| {
+            sockets: move |shard: ShardId, budgets: SharedBudgets| {
                 let (server_key, keys, tokens, passwords, client) = services;
                 let services = Services::new(&server_key, &keys, tokens, passwords, client, clock::wall)
                     .keeping_connections(keep_alive)
-                    .sharing_budgets(user_budgets)
+                    .sharing_budgets(budgets)
                     .collecting_bodies(BODIES_BYTES_MAX / shards);
                 if shard.0 == 0 {
                     services.take_up_departures();
@@ -125,6 +125,7 @@ fn serve(options: &Options) -> Result<(), String> {
         sends_per_second: options.sends_per_second,
         work_per_session: options.work_per_session,
         work_per_user: options.work_per_user,
+        work_per_address: options.work_per_address,
         sessions_per_user_max: options.sessions_per_user,
         placement_key: placement_key()?,
         ..Rules::default()

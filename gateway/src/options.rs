@@ -81,9 +81,10 @@ pub struct Options {
     pub room_members_max: usize,
     /// `None`: no limit.
     pub sends_per_second: Option<NonZeroU32>,
-    /// Milliseconds of work a second, of one session, and of one user on one shard. `None`: no limit.
+    /// Milliseconds of work a second, of one session, and of one user or one address on one shard. `None`: no limit.
     pub work_per_session: Option<NonZeroU32>,
     pub work_per_user: Option<NonZeroU32>,
+    pub work_per_address: Option<NonZeroU32>,
     /// Sessions of one user on one shard. `None`: no limit.
     pub sessions_per_user: Option<NonZeroU32>,
     pub server_key: String,
@@ -235,6 +236,7 @@ impl Options {
             sends_per_second: settings.sends_per_second.and_then(NonZeroU32::new),
             work_per_session: given_or(settings.work_per_session, WORK_PER_SESSION_MAX),
             work_per_user: given_or(settings.work_per_user, WORK_PER_USER_MAX),
+            work_per_address: settings.work_per_address.and_then(NonZeroU32::new),
             sessions_per_user: given_or(settings.sessions_per_user, SESSIONS_PER_USER_MAX),
             server_key: checked_server_key(settings.server_key)?,
             session_ttl: settings.session_ttl.map_or(Duration::from_secs(60), |ttl| ttl.0),

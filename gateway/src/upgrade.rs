@@ -66,8 +66,14 @@ pub struct Identity {
     pub visibility: Visibility,
 }
 
-/// Decides what the bytes read so far of a request are.
-pub fn judge(bytes: &[u8], tokens: &Tokens, now: Timestamp) -> Opening {
+/// Decides what the bytes read so far of a request are. When the head of an opening is whole, `let_in` may refuse it
+/// before its token is checked.
+pub fn judge(
+    bytes: &[u8],
+    tokens: &Tokens,
+    let_in: impl FnOnce(&[Header<'_>]) -> Result<(), Refusal>,
+    now: Timestamp,
+) -> Opening {
     // Bytes beyond the limit are ignored, so the verdict is the same when more bytes arrive at once.
     let head = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
     match asks_for_a_socket(head) {
@@ -79,7 +85,7 @@ pub fn judge(bytes: &[u8], tokens: &Tokens, now: Timestamp) -> Opening {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = Request::new(&mut headers);
     match request.parse(head) {
-        Ok(Status::Complete(consumed)) => match answer(&request, tokens, now) {
+        Ok(Status::Complete(consumed)) => match let_in(request.headers).and_then(|()| answer(&request, tokens, now)) {
             Ok((answer, identity)) => Opening::WebSocket { answer, identity, consumed },
             Err(refusal) => Opening::Refuse { refusal, next: may_go_on(&request).then_some(consumed) },
         },
@@ -140,6 +146,10 @@ pub enum Refusal {
     SessionsOfUser {
         retry_after_seconds: u64,
     },
+    /// The user or the network has asked for more than its budget allows.
+    OverBudget {
+        retry_after_seconds: u64,
+    },
     /// A trusted proxy has not said whose connection this is.
     ProxyHeader,
 }
@@ -160,6 +170,7 @@ impl Refusal {
             Self::Handshake(_) => 9,
             Self::SessionsOfUser { .. } => 10,
             Self::ProxyHeader => 11,
+            Self::OverBudget { .. } => 12,
         }
     }
 
@@ -176,10 +187,15 @@ impl Refusal {
             Self::ProxyHeader => {
                 (Self::BAD_REQUEST, "a proxy's connection begins with a header of the PROXY protocol here")
             }
-            Self::SessionsOfUser { .. } => ("429 Too Many Requests", "too many sessions of this user: close one first"),
+            Self::SessionsOfUser { .. } => (Self::TOO_MANY, "too many sessions of this user: close one first"),
+            Self::OverBudget { .. } => {
+                (Self::TOO_MANY, "too fast: this user or address asks for too much, try again later")
+            }
         };
         let retry = match self {
-            Self::SessionsOfUser { retry_after_seconds } => format!("Retry-After: {retry_after_seconds}\r\n"),
+            Self::SessionsOfUser { retry_after_seconds } | Self::OverBudget { retry_after_seconds } => {
+                format!("Retry-After: {retry_after_seconds}\r\n")
+            }
             _ => String::new(),
         };
         let length = line.len() + 1;
@@ -194,11 +210,12 @@ impl Refusal {
         .into_bytes()
     }
 
+    const TOO_MANY: &str = "429 Too Many Requests";
     // The header tells clients of another version which one the server supports (RFC 6455, section 4.4).
     const BAD_REQUEST: &str = "400 Bad Request\r\nSec-WebSocket-Version: 13";
 }
 
-const _: () = assert!(OPENING_REFUSAL_KINDS.len() == 12);
+const _: () = assert!(OPENING_REFUSAL_KINDS.len() == 13);
 
 /// The checks in their order: where the request ends, what it asks for, the token, and only then the handshake.
 fn answer(request: &Request<'_, '_>, tokens: &Tokens, now: Timestamp) -> Result<(Vec<u8>, Identity), Refusal> {
@@ -316,6 +333,11 @@ mod tests {
 
     const UPGRADE: &str = "Host: localhost:7350\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+    /// Judges by the bytes alone: no opening is refused before its token is checked.
+    fn judge(bytes: &[u8], tokens: &Tokens, now: Timestamp) -> Opening {
+        super::judge(bytes, tokens, |_| Ok(()), now)
+    }
 
     fn user() -> UserId {
         UserId(Uuid::from_u128(7))

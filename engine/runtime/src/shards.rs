@@ -13,7 +13,7 @@ use super::turn::{Order, Sockets, TICK, Turning};
 use engine::counters::TurnCounters;
 use engine::id::{Epoch, ShardId};
 use engine::limits::Rules;
-use engine::session::user_budgets::UserBudgets;
+use engine::session::shared_budgets::SharedBudgets;
 use engine::shard::Shard;
 use storage::bridge::StoreQueue;
 
@@ -72,7 +72,7 @@ impl Drop for Beginning {
 /// process.
 pub fn start<F, S>(epoch: Epoch, rules: Rules, parts: Vec<Part<F>>) -> Result<Running, String>
 where
-    F: FnOnce(ShardId, UserBudgets) -> S + Send + 'static,
+    F: FnOnce(ShardId, SharedBudgets) -> S + Send + 'static,
     S: Sockets + 'static,
 {
     assert!(!parts.is_empty(), "a server has at least one shard");
@@ -96,7 +96,7 @@ where
             let id = ShardId(number);
             let shard = Shard::new(id, count, epoch, rules, seed);
             let turning = Turning {
-                sockets: sockets(id, shard.user_budgets()),
+                sockets: sockets(id, shard.shared_budgets()),
                 shard,
                 rings,
                 persistence: Persistence::new(store, &bell),

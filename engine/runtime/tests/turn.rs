@@ -172,8 +172,14 @@ fn id(slot: u32) -> ConnectionId {
 fn open(shard: &mut Shard, slot: u32, now: Timestamp) {
     let user = uuid::Uuid::from_u128(u128::from(slot) + 1);
     let (user, session) = (UserId(user), SessionId(user));
-    let session =
-        Session { user, session, username: format!("user-{slot}").into(), format: Format::Json, on_lag: OnLag::Close };
+    let session = Session {
+        user,
+        session,
+        username: format!("user-{slot}").into(),
+        format: Format::Json,
+        on_lag: OnLag::Close,
+        network: None,
+    };
     shard.step(Input::Opened { connection: id(slot), session, visibility: Visibility::Unseen }, now);
 }
 

@@ -4,6 +4,7 @@
 //! client sees.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::command::{Command, Join, Rejection, RejectionCode};
 use crate::fanout::frames::Format;
@@ -11,6 +12,7 @@ use crate::id::{ChannelId, GroupId, MessageId, ROOM_NAME_BYTES_MAX, SessionId, U
 use crate::limits::{STATUS_BYTES_MAX, USERNAME_BYTES_MAX};
 use crate::message::Presence;
 use crate::parcel::{ChannelAction, MessageAction};
+use crate::session::shared_budgets::{NetworkKey, Payer};
 use crate::social::text::is_plain_text;
 use crate::wire::json::is_json_object;
 
@@ -22,6 +24,24 @@ pub struct Session {
     pub username: Arc<str>,
     pub format: Format,
     pub on_lag: OnLag,
+    /// The network that pays for the session beside its user.
+    pub network: Option<NetworkKey>,
+}
+
+impl Session {
+    /// To whose budgets the session's work is charged.
+    pub fn payer(&self) -> Payer {
+        Payer { user: Some(self.user), network: self.network }
+    }
+}
+
+/// Why a user may not open one more session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OpeningRefusal {
+    /// The user has as many sessions on this shard as one user may have.
+    TooManySessions,
+    /// The user's budget is used up, for this time at least.
+    OverBudget { retry_after: Duration },
 }
 
 /// What the server does with a session that reads too slowly.

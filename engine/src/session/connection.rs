@@ -43,7 +43,7 @@ pub struct Connection {
     pub traffic: Option<Box<Traffic>>,
 }
 
-const _: () = assert!(size_of::<Connection>() <= 120);
+const _: () = assert!(size_of::<Connection>() <= 128);
 
 /// Whether a connection is read later because of its budget.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -445,7 +445,14 @@ mod tests {
 
     fn connection() -> Connection {
         let (user, session) = (UserId(Uuid::nil()), SessionId(Uuid::nil()));
-        let session = Session { user, session, username: "alice".into(), format: Format::Json, on_lag: OnLag::Close };
+        let session = Session {
+            user,
+            session,
+            username: "alice".into(),
+            format: Format::Json,
+            on_lag: OnLag::Close,
+            network: None,
+        };
         Connection::of(0, session)
     }
 

@@ -13,6 +13,8 @@ pub const OPENING: Work = Work::micros(50);
 pub const REFUSAL: Work = Work::micros(5);
 /// A request that needs no other part of the server: its frame is read, and the answer is written.
 pub const PING: Work = Work::micros(10);
+/// A frame that is no request: a pong of WebSocket, or a part of a message.
+pub const SILENT_FRAME: Work = Work::micros(1);
 /// A message, an update or a removal: its way to the channel's owner, to the store and back.
 const MESSAGE: Work = Work::micros(20);
 /// To join a room: its owner tells the members.
@@ -34,6 +36,8 @@ pub const TOLD: Work = Work::micros(7);
 /// use up the user's budget. What a turn tells is bounded in any case.
 pub const TOLD_MAX: usize = 256;
 
+/// What a connection sends at once is charged by its length if it is longer: to unmask and read it.
+pub const RECEIVED_BYTES_FREE: usize = 4096;
 /// Longer answers are charged by their length.
 pub const ANSWER_BYTES_FREE: usize = 1024;
 

@@ -18,15 +18,15 @@ use crate::limits::{DEPARTURES_TURN_MAX, ENDS_TURN_MAX, Rules, SUBSCRIPTIONS_MAX
 use crate::message::Missed;
 use crate::outbox::{Outbox, SocketEffect};
 use crate::parcel::{ChannelAction, ChannelRequest};
-use crate::session::admission::{Admitted, OnLag, Session, admit};
+use crate::session::admission::{Admitted, OnLag, OpeningRefusal, Session, admit};
 use crate::session::connection::{Connection, OpenRequest, Private, RequestKind, Subscription};
 use crate::session::connections::Connections;
 use crate::session::costs::{OPENING, PING, REFUSAL};
 use crate::session::home::catching_up::{CatchUps, depart};
 use crate::session::sessions_by_user::SessionsByUser;
+use crate::session::shared_budgets::{Payer, Purse, SharedBudgets};
 use crate::session::status::Statuses;
 use crate::session::untold::Untold;
-use crate::session::user_budgets::{Purse, UserBudgets};
 use crate::wire::websocket;
 
 mod catching_up;
@@ -117,17 +117,23 @@ impl Home {
         }
     }
 
-    /// Whether the user may open one more session here.
-    pub fn admits(&self, user: UserId) -> bool {
+    /// Whether the user may open one more session here. The opening is charged to the user, and so is its refusal. The
+    /// network pays before the gateway reads the opening.
+    pub fn admits(&self, user: UserId) -> Result<(), OpeningRefusal> {
+        let payer = Payer { user: Some(user), network: None };
         let open = self.sessions_by_user.count(user);
-        self.rules.sessions_per_user_max.is_none_or(|most| open < most.get())
+        if self.rules.sessions_per_user_max.is_some_and(|most| open >= most.get()) {
+            self.shared_budgets.charge(payer, Purse::Requests, OPENING);
+            return Err(OpeningRefusal::TooManySessions);
+        }
+        let afforded = self.shared_budgets.afford(payer, Purse::Requests, OPENING, OPENING);
+        afforded.map_err(|(_, retry_after)| OpeningRefusal::OverBudget { retry_after })
     }
 
     /// Takes in a connection that has signed in. If it is visible, its own status is the first frame that it receives.
     pub fn open(&mut self, id: ConnectionId, session: Session, visibility: Visibility, outbox: &mut Outbox) {
         self.counters.sessions_opened += 1;
         self.sessions_by_user.enter(session.user, id.slot);
-        self.user_budgets.charge(session.user, Purse::Requests, OPENING);
         self.connections.insert(id.slot, Connection::of(id.generation, session));
         if visibility == Visibility::Online {
             self.show_opening(id, outbox);
@@ -439,7 +445,7 @@ impl Home {
     /// Asserts what the tables of connections and of subscribers promise. Looks at every member.
     pub fn invariants(&self) {
         self.subscribers.invariants();
-        self.user_budgets.invariants();
+        self.shared_budgets.invariants();
         for (id, connection) in self.connections.iter() {
             connection.invariants(id.slot, &self.subscribers);
         }
@@ -495,11 +501,7 @@ impl Home {
                     self.counters.gaps += 1;
                     skip(connection, subscription, &mut self.subscribers, allowed);
                 }
-                _ => {
-                    let id = ConnectionId { slot, generation: connection.generation };
-                    let reason = format!("too slow: more than {allowed} bytes behind");
-                    self.let_go(id, &reason, outbox);
-                }
+                _ => self.let_go(id, &format!("too slow: more than {allowed} bytes behind"), outbox),
             }
         }
     }

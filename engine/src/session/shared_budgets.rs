@@ -1,16 +1,20 @@
-//! The budgets of a shard's users. The sessions of a user and the user's HTTP requests on this shard share one budget, so
-//! the shard's home and the gateway's handlers of HTTP requests share this table. Both run on the shard's thread, in turn.
+//! The budgets that a shard's sessions and HTTP requests share: one for each user, and one for each network that clients
+//! come from. So the shard's home and the gateway's handlers of HTTP requests share this table. Both run on the shard's
+//! thread, in turn.
 //!
 //! Each shard counts for itself. A user whose connections are on several shards has a budget on each of them.
 
 use std::cell::RefCell;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::budget::{Budgets, Standing, Work};
+use crate::command::RateLimit;
 use crate::id::{Monotonic, UserId};
+use crate::limits::Rules;
 
-/// Which budget of a user a request is charged to.
+/// Which budget a request is charged to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purse {
     /// Everything that has no purse of its own.
@@ -19,28 +23,85 @@ pub enum Purse {
     Tokens,
 }
 
-/// Work of a user that is charged before it is known how much there is.
+/// A network that clients come from. The gateway makes the keys; the engine only compares them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct NetworkKey(pub NonZeroU64);
+
+/// To whose budgets work is charged: those of a user and of a network, as far as they are known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Payer {
+    pub user: Option<UserId>,
+    pub network: Option<NetworkKey>,
+}
+
+/// Work that is charged before it is known how much there is.
 #[must_use = "what was not done is taken back"]
 pub struct Reserved {
-    user: UserId,
+    payer: Payer,
     most: Work,
     charged: Monotonic,
 }
 
-/// The budgets of the users of one shard. A clone is the same table.
+/// The budgets of the users and networks of one shard. A clone is the same table.
 #[derive(Clone)]
-pub struct UserBudgets(Rc<RefCell<Table>>);
+pub struct SharedBudgets(Rc<RefCell<Table>>);
 
 struct Table {
     /// The monotonic clock's reading of this turn. Between turns it is some milliseconds old, which only makes a budget
     /// wait so much longer.
     now: Monotonic,
-    requests: Budgets<UserId>,
-    tokens: Budgets<UserId>,
+    requests: Purses,
+    tokens: Purses,
+}
+
+/// The budgets of all users and all networks for one kind of requests.
+struct Purses {
+    users: Budgets<UserId>,
+    networks: Budgets<NetworkKey>,
+}
+
+impl Purses {
+    fn new(per_user: Option<NonZeroU32>, per_network: Option<NonZeroU32>) -> Self {
+        Self { users: Budgets::new(per_user), networks: Budgets::new(per_network) }
+    }
+
+    fn standings(&self, payer: Payer, now: Monotonic) -> [(RateLimit, Standing); 2] {
+        let user = payer.user.map_or(Standing::Within, |user| self.users.standing(&user, now));
+        let network = payer.network.map_or(Standing::Within, |network| self.networks.standing(&network, now));
+        [(RateLimit::WorkPerUser, user), (RateLimit::WorkPerAddress, network)]
+    }
+
+    fn spend(&mut self, payer: Payer, work: Work, now: Monotonic) {
+        if let Some(user) = payer.user {
+            self.users.spend(user, work, now);
+        }
+        if let Some(network) = payer.network {
+            self.networks.spend(network, work, now);
+        }
+    }
+
+    fn take_back(&mut self, payer: Payer, work: Work, charged: Monotonic, now: Monotonic) {
+        if let Some(user) = payer.user {
+            self.users.take_back(&user, work, charged, now);
+        }
+        if let Some(network) = payer.network {
+            self.networks.take_back(&network, work, charged, now);
+        }
+    }
+
+    fn sweep(&mut self, now: Monotonic) {
+        self.users.sweep(now);
+        self.networks.sweep(now);
+    }
+
+    fn invariants(&self) {
+        self.users.invariants();
+        self.networks.invariants();
+    }
 }
 
 impl Table {
-    fn purse(&mut self, purse: Purse) -> &mut Budgets<UserId> {
+    fn purse(&mut self, purse: Purse) -> &mut Purses {
         match purse {
             Purse::Requests => &mut self.requests,
             Purse::Tokens => &mut self.tokens,
@@ -48,11 +109,17 @@ impl Table {
     }
 }
 
-impl UserBudgets {
-    /// Budgets of so many milliseconds of work a second, for each purse. `None`: no limit.
-    pub fn new(rate: Option<NonZeroU32>) -> Self {
-        let (requests, tokens) = (Budgets::new(rate), Budgets::new(rate));
+impl SharedBudgets {
+    /// Budgets of so many milliseconds of work a second as the rules give to a user and to a network, for each purse.
+    pub fn new(rules: &Rules) -> Self {
+        let purses = || Purses::new(rules.work_per_user, rules.work_per_address);
+        let (requests, tokens) = (purses(), purses());
         Self(Rc::new(RefCell::new(Table { now: Monotonic::default(), requests, tokens })))
+    }
+
+    /// Whether networks have budgets. Otherwise nobody needs to find out a network.
+    pub fn bounds_networks(&self) -> bool {
+        self.0.borrow().requests.networks.is_bounded()
     }
 
     /// Begins a turn at this reading of the monotonic clock. Forgets some budgets that are full again.
@@ -63,33 +130,46 @@ impl UserBudgets {
         table.tokens.sweep(now);
     }
 
-    /// How a purse of the user stands to its budget.
-    pub fn standing(&self, user: UserId, purse: Purse) -> Standing {
+    /// How the payer's purses stand to their budgets.
+    pub fn standings(&self, payer: Payer, purse: Purse) -> [(RateLimit, Standing); 2] {
         let table = &mut *self.0.borrow_mut();
         let now = table.now;
-        table.purse(purse).standing(&user, now)
+        table.purse(purse).standings(payer, now)
     }
 
-    /// Charges work to a purse of the user.
-    pub fn charge(&self, user: UserId, purse: Purse, work: Work) {
+    /// Charges work to the payer's purses.
+    pub fn charge(&self, payer: Payer, purse: Purse, work: Work) {
         let table = &mut *self.0.borrow_mut();
         let now = table.now;
-        table.purse(purse).spend(user, work, now);
+        table.purse(purse).spend(payer, work, now);
+    }
+
+    /// Charges work before it begins, unless one of the payer's budgets is used up. A refusal is charged too, as so much
+    /// work; then the result is the time after which the payer may try again.
+    pub fn afford(&self, payer: Payer, purse: Purse, work: Work, refusal: Work) -> Result<(), (RateLimit, Duration)> {
+        let exceeded = self.standings(payer, purse).into_iter().find(|(_, standing)| *standing != Standing::Within);
+        let Some((limit, _)) = exceeded else {
+            self.charge(payer, purse, work);
+            return Ok(());
+        };
+        self.charge(payer, purse, refusal);
+        let debts = self.standings(payer, purse).map(|(_, standing)| standing.debt());
+        Err((limit, debts.into_iter().max().unwrap_or_default()))
     }
 
     /// Charges the most work that a request can cost. So requests that are under way at the same time share the budget.
-    pub fn reserve(&self, user: UserId, most: Work) -> Reserved {
-        self.charge(user, Purse::Requests, most);
-        Reserved { user, most, charged: self.0.borrow().now }
+    pub fn reserve(&self, payer: Payer, most: Work) -> Reserved {
+        self.charge(payer, Purse::Requests, most);
+        Reserved { payer, most, charged: self.0.borrow().now }
     }
 
     /// Takes in how much work there was.
     pub fn settle(&self, reserved: Reserved, work: Work) {
-        let Reserved { user, most, charged } = reserved;
+        let Reserved { payer, most, charged } = reserved;
         let table = &mut *self.0.borrow_mut();
         let now = table.now;
-        table.requests.take_back(&user, most.without(work), charged, now);
-        table.requests.spend(user, work.without(most), now);
+        table.requests.take_back(payer, most.without(work), charged, now);
+        table.requests.spend(payer, work.without(most), now);
     }
 
     /// Asserts what the tables promise.
@@ -102,22 +182,22 @@ impl UserBudgets {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use uuid::Uuid;
 
     use super::*;
 
-    const ADA: UserId = UserId(Uuid::from_u128(1));
+    const ADA: Payer = Payer { user: Some(UserId(Uuid::from_u128(1))), network: Some(VENUE) };
+    const BOB: Payer = Payer { user: Some(UserId(Uuid::from_u128(2))), network: Some(VENUE) };
+    const VENUE: NetworkKey = NetworkKey(NonZeroU64::MIN);
     /// Less than the work that may come at once, at 100 milliseconds a second.
     const MOST: Work = Work::micros(150_000);
 
-    fn budgets() -> UserBudgets {
-        UserBudgets::new(NonZeroU32::new(100))
+    fn budgets() -> SharedBudgets {
+        SharedBudgets::new(&Rules { work_per_user: NonZeroU32::new(100), ..Rules::default() })
     }
 
-    fn is_within(budgets: &UserBudgets) -> bool {
-        budgets.standing(ADA, Purse::Requests) == Standing::Within
+    fn is_within(budgets: &SharedBudgets) -> bool {
+        budgets.standings(ADA, Purse::Requests).iter().all(|(_, standing)| *standing == Standing::Within)
     }
 
     #[test]
@@ -143,5 +223,33 @@ mod tests {
         assert!(!is_within(&budgets));
         budgets.settle(reserved, Work::default());
         assert!(!is_within(&budgets));
+    }
+
+    #[test]
+    fn users_of_one_network_share_its_budget_if_it_has_one() {
+        for (work_per_address, expected) in [(None, Ok(())), (NonZeroU32::new(100), Err(RateLimit::WorkPerAddress))] {
+            let rules = Rules { work_per_user: NonZeroU32::new(150), work_per_address, ..Rules::default() };
+            let budgets = SharedBudgets::new(&rules);
+            budgets.charge(ADA, Purse::Requests, Work::micros(201_000));
+            let afforded =
+                |payer, purse| budgets.afford(payer, purse, MOST, Work::micros(1)).map_err(|(limit, _)| limit);
+            assert_eq!(afforded(BOB, Purse::Requests), expected, "one pays for the other");
+            assert_eq!(afforded(BOB, Purse::Tokens), Ok(()), "tokens have a purse of their own");
+            let elsewhere = Payer { network: Some(NetworkKey(NonZeroU64::MAX)), ..BOB };
+            let (_, standing) = budgets.standings(elsewhere, Purse::Requests)[1];
+            assert_eq!(standing, Standing::Within, "another network has another budget");
+            budgets.invariants();
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_longest_wait() {
+        let rules =
+            Rules { work_per_user: NonZeroU32::new(100), work_per_address: NonZeroU32::new(50), ..Rules::default() };
+        let budgets = SharedBudgets::new(&rules);
+        budgets.charge(ADA, Purse::Requests, Work::micros(201_000));
+        let refused = budgets.afford(ADA, Purse::Requests, MOST, Work::micros(1_000));
+        // The user's two seconds have 200 ms of work, the network's have 100.
+        assert_eq!(refused, Err((RateLimit::WorkPerUser, Duration::from_millis(2040))));
     }
 }

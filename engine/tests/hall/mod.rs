@@ -72,6 +72,7 @@ impl Hall {
             username: "ada".into(),
             format: Format::Json,
             on_lag: OnLag::Close,
+            network: None,
         };
         let visibility = Visibility::Unseen;
         self.shard.step(Input::Opened { connection: connection(slot), session, visibility }, NOW);

@@ -87,6 +87,7 @@ impl World {
             username: username.into(),
             format: Format::Json,
             on_lag: OnLag::Close,
+            network: None,
         };
         self.shard.step(Input::Opened { connection, session, visibility }, NOW);
     }

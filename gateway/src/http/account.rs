@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use storage::account::{AccountChange, Changed};
 
 use super::answer::{self, Answer};
-use super::authorization::bearer;
 use super::error::Refusal;
 use super::resource_request::ResourceRequest;
 use super::services::Services;
@@ -26,14 +25,14 @@ pub const PROFILE_BYTES_MAX: usize =
 
 /// Answers `GET` with all that the caller may see of its account. Refuses a bad token, and a user without an account.
 pub async fn show(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
-    let user = bearer(services, request.headers())?.user;
+    let user = request.user(services)?;
     let person = people(services, &[user]).await?.pop().ok_or_else(|| Refusal::not_found("account not found"))?;
     Ok(answer::json(&AccountBody::from(&person)))
 }
 
 /// Answers `PUT`: changes the fields that the body has. Refuses a username that another account has.
 pub async fn change(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
-    let user = bearer(services, request.headers())?.user;
+    let user = request.user(services)?;
     let change = checked(request.read()?)?;
     match services.store.change_account(user, change, services.now()).await? {
         Changed::Done => Ok(answer::done()),
@@ -44,7 +43,7 @@ pub async fn change(services: &Services, request: &ResourceRequest) -> Result<An
 
 /// Deletes the account, with everything that the server keeps of its user.
 pub async fn delete(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
-    let user = bearer(services, request.headers())?.user;
+    let user = request.user(services)?;
     services.account_deletions().depart(user).await.map(|()| answer::done())
 }
 

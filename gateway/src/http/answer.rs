@@ -22,7 +22,7 @@ const PREFLIGHT_SECONDS: &str = "86400";
 const RETRY_AFTER_SECONDS_MAX: u64 = 5;
 
 /// Clients of one user that were refused for the user's budget are spread over so many seconds behind its end.
-const BUDGET_SPREAD_SECONDS: u64 = 2;
+pub const BUDGET_SPREAD_SECONDS: u64 = 2;
 
 /// A whole response, with its body in memory.
 pub type Answer = Response<Full<Bytes>>;

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use engine::command::RateLimit;
 use engine::counters::COSTLY_KINDS;
 use engine::query::Undone;
 use engine::social::group::{GroupAct, GroupRefusal};
@@ -121,16 +122,20 @@ impl Refusal {
         Self::new(Code::Unknown, "the outcome is unknown: the store failed while it wrote, and this may be done or not")
     }
 
-    /// The user has asked for too much, and is within the budget again after this time without requests.
-    pub fn over_budget(debt: Duration) -> Self {
-        let wait_seconds = debt.as_secs() + u64::from(debt.subsec_nanos() > 0);
-        Self::new(Code::OverBudget { wait_seconds }, "this user asks for more than one user may, try again later")
+    /// The user or the network has asked for too much, and is within the budget again after this time without requests.
+    pub fn over_budget(limit: RateLimit, debt: Duration) -> Self {
+        Self::new(Code::OverBudget { wait_seconds: seconds_rounded_up(debt) }, limit.text())
     }
 
     /// A refusal with the code `Unauthenticated`: no valid credential or token came with the request.
     pub fn unauthenticated(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::Unauthenticated, message)
     }
+}
+
+/// The least whole seconds in which this time has passed.
+pub fn seconds_rounded_up(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 /// A change of a group was refused. A user who may not delete a group is not told whether the group exists.

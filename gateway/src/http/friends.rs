@@ -13,7 +13,6 @@ use serde::Serialize;
 use storage::Part;
 
 use super::answer::{self, Answer};
-use super::authorization::bearer;
 use super::costs::{ENTRY, NAMED, of_limit, of_part};
 use super::error::Refusal;
 use super::listing::Stretch;
@@ -44,7 +43,7 @@ pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answ
         update_time: TimestampText,
         metadata: &'static str,
     }
-    let caller = bearer(services, request.headers())?.user;
+    let caller = request.user(services)?;
     let query = Query::parse(request.uri().query())?;
     let limit = query.limit(LIMIT_MAX, LIMIT_MAX)?;
     let state = query.state(FriendState::from_number)?;
@@ -82,14 +81,14 @@ fn fitting(lengths: impl Iterator<Item = usize>) -> usize {
 
 /// Invites these users to be friends, or accepts their invitations.
 pub async fn add(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
-    let caller = bearer(services, request.headers())?.user;
+    let caller = request.user(services)?;
     let others = named(services, request, caller).await?.or_refused()?;
     relate(services, FriendAct::Add, caller, others).await
 }
 
 /// Ends every relation of the caller to these users, including the caller's own blocks.
 pub async fn delete(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
-    let caller = bearer(services, request.headers())?.user;
+    let caller = request.user(services)?;
     let named = named(services, request, caller).await?;
     relate(services, FriendAct::Delete, caller, named.users).await
 }
@@ -97,7 +96,7 @@ pub async fn delete(services: &Services, request: &ResourceRequest) -> Result<An
 /// Answers `POST /v2/friend/block`. The users are blocked one after the other. If one fails, those before it stay
 /// blocked.
 pub async fn block(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
-    let caller = bearer(services, request.headers())?.user;
+    let caller = request.user(services)?;
     let others = named(services, request, caller).await?.or_refused()?;
     // A user that does not exist has no channel.
     for other in services.store.accounts(&others).await?.into_iter().map(|account| account.id) {

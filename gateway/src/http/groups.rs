@@ -14,7 +14,6 @@ use uuid::Uuid;
 
 use super::account::{AVATAR_URL_BYTES_MAX, LANG_TAG_BYTES_MAX, check_texts};
 use super::answer::{self, Answer};
-use super::authorization::bearer;
 use super::costs::{ENTRY, STOPPED, of_limit};
 use super::error::Refusal;
 use super::group_body::{GroupBody, group_id};
@@ -35,7 +34,7 @@ const LIMIT_MAX: i32 = 100;
 
 /// Creates a group. The caller becomes its superadmin.
 pub async fn create(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
-    let creator = bearer(services, request.headers())?.user;
+    let creator = request.user(services)?;
     let body: Body = request.read()?;
     let group = new_group(services, creator, body)?;
     match services.store.create_group(group.clone()).await? {
@@ -49,7 +48,7 @@ pub async fn create(services: &Services, request: &ResourceRequest) -> Result<An
 /// Answers `PUT`: changes the fields that the body has. Refuses callers that are no admin of the group, and a name that
 /// another group has.
 pub async fn edit(services: &Services, request: &ResourceRequest, id: &str) -> Result<Answer, Refusal> {
-    let caller = bearer(services, request.headers())?.user;
+    let caller = request.user(services)?;
     let group = group_id(id)?;
     let edit = checked(request.read()?)?;
     if edit == GroupEdit::default() {
@@ -64,7 +63,7 @@ pub async fn edit(services: &Services, request: &ResourceRequest, id: &str) -> R
 
 /// Answers `DELETE`. The store decides whether the caller may do it, when the owner of the group's channel asks.
 pub async fn delete(services: &Services, request: &ResourceRequest, id: &str) -> Result<Answer, Refusal> {
-    let caller = bearer(services, request.headers())?.user;
+    let caller = request.user(services)?;
     change(services, group_id(id)?, caller, GroupAct::Delete).await?;
     Ok(answer::done())
 }
@@ -78,7 +77,7 @@ pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answ
         #[serde(skip_serializing_if = "Option::is_none")]
         cursor: Option<String>,
     }
-    bearer(services, request.headers())?;
+    request.user(services)?;
     let query = Query::parse(request.uri().query())?;
     let filter = filter(&query)?;
     let limit = query.limit(LIMIT_DEFAULT, LIMIT_MAX)?;

@@ -11,7 +11,6 @@ use serde::{Serialize, Serializer};
 use storage::Part;
 
 use super::answer::{self, Answer};
-use super::authorization::bearer;
 use super::costs::{ROW, of_limit, of_part};
 use super::cursor::Direction;
 use super::error::Refusal;
@@ -25,7 +24,7 @@ const LIMIT_MAX: i32 = 100;
 
 /// Lists messages of the channel that the path names, already decoded, or else of the channel that the query names.
 pub async fn list(services: &Services, request: &ResourceRequest, in_path: Option<String>) -> Result<Answer, Refusal> {
-    let caller = bearer(services, request.headers())?.user;
+    let caller = request.user(services)?;
     let query = Query::parse(request.uri().query())?;
     let channel = match &in_path {
         Some(id) => readable_channel(services, id, caller).await?,

@@ -6,7 +6,6 @@ use storage::account::{Credential, CredentialKind, Linked, Unlinked};
 
 use super::answer::{self, Answer};
 use super::authenticate::{Body, checked_email, proof};
-use super::authorization::bearer;
 use super::error::{Code, Refusal};
 use super::resource_request::ResourceRequest;
 use super::services::Services;
@@ -14,7 +13,7 @@ use crate::client_network::ClientNetwork;
 
 /// Lets the caller sign in with this credential too, if no other account has it.
 pub async fn link(services: &Services, request: &ResourceRequest, kind: CredentialKind) -> Result<Answer, Refusal> {
-    let user = bearer(services, request.headers())?.user;
+    let user = request.user(services)?;
     let proof = proof(kind, request.read()?, request.from())?;
     let secret = match proof.password {
         Some(password) => services.passwords.hash(password).await?,
@@ -31,7 +30,7 @@ pub async fn link(services: &Services, request: &ResourceRequest, kind: Credenti
 /// Removes this credential from the caller's account, if another one is left. An account has at most one custom id and
 /// one email, so the client need not name these.
 pub async fn unlink(services: &Services, request: &ResourceRequest, kind: CredentialKind) -> Result<Answer, Refusal> {
-    let user = bearer(services, request.headers())?.user;
+    let user = request.user(services)?;
     let named = named(kind, request.read()?, request.from())?;
     let is_named = named.is_some();
     let credential = match named {

@@ -11,7 +11,6 @@ use storage::Part;
 use storage::group::RosterPlace;
 
 use super::answer::{self, Answer};
-use super::authorization::bearer;
 use super::costs::{ENTRY, NAMED, of_limit, of_part};
 use super::error::{Refusal, group_refused};
 use super::group_body::{GroupBody, group_id};
@@ -54,7 +53,7 @@ impl MemberAct {
 
 /// Carries out the act. The query names the users concerned; the body is ignored.
 pub async fn act(services: &Services, request: &ResourceRequest, id: &str, act: MemberAct) -> Result<Answer, Refusal> {
-    let caller = bearer(services, request.headers())?.user;
+    let caller = request.user(services)?;
     let group = group_id(id)?;
     let act = match act {
         MemberAct::Join => GroupAct::Join,
@@ -105,7 +104,7 @@ pub async fn of_group(services: &Services, request: &ResourceRequest, id: &str) 
         user: UserBody<'a>,
         state: u8,
     }
-    bearer(services, request.headers())?;
+    request.user(services)?;
     let group = group_id(id)?;
     let (asked, role) = asked(services, request, &format!("group/{group}/user"))?;
     let reserved = request.reserve(services, of_limit(asked.limit, ENTRY));
@@ -131,7 +130,7 @@ pub async fn of_user(services: &Services, request: &ResourceRequest, id: &str) -
         group: GroupBody<'a>,
         state: u8,
     }
-    bearer(services, request.headers())?;
+    request.user(services)?;
     let user = UserId(parse_uuid(id).ok_or_else(|| Refusal::invalid("the user's id is not a UUID"))?);
     let (asked, role) = asked(services, request, &format!("user/{user}/group"))?;
     let reserved = request.reserve(services, of_limit(asked.limit, ENTRY));

@@ -8,7 +8,6 @@ use storage::Part;
 use uuid::Uuid;
 
 use super::answer::{self, Answer};
-use super::authorization::bearer;
 use super::costs::{ROW, of_limit, of_part};
 use super::error::Refusal;
 use super::query::Query;
@@ -20,7 +19,7 @@ const LIMIT_MAX: i32 = 100;
 
 /// Lists them, oldest first. Every answer has the cursor, because a client uses it to ask for newer ones later.
 pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
-    let caller = bearer(services, request.headers())?.user;
+    let caller = request.user(services)?;
     let query = Query::parse(request.uri().query())?;
     let limit = query.limit(LIMIT_DEFAULT, LIMIT_MAX)?;
     let after = match query.text("cacheable_cursor")? {
@@ -39,7 +38,7 @@ pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answ
 
 /// Deletes the notifications with these ids, if they belong to the caller.
 pub async fn delete(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
-    let caller = bearer(services, request.headers())?.user;
+    let caller = request.user(services)?;
     let query = Query::parse(request.uri().query())?;
     let id = |text| parse_uuid(text).map(NotificationId).ok_or_else(|| Refusal::invalid("ids has what is no UUID"));
     let ids = query.list("ids").map(id).collect::<Result<Vec<_>, _>>()?;

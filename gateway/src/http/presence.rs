@@ -10,7 +10,6 @@ use engine::wire::json::channel_presence;
 use serde::{Serialize, Serializer};
 
 use super::answer::{self, Answer};
-use super::authorization::bearer;
 use super::costs::ROW;
 use super::error::Refusal;
 use super::history::readable_channel;
@@ -23,7 +22,7 @@ const LIMIT_MAX: i32 = PRESENCE_PAGE_MAX as i32;
 
 /// Lists visible members of a channel, in the order of their sessions. `channel` is the decoded id.
 pub async fn list(services: &Services, request: &ResourceRequest, channel: &str) -> Result<Answer, Refusal> {
-    let caller = bearer(services, request.headers())?.user;
+    let caller = request.user(services)?;
     let query = Query::parse(request.uri().query())?;
     let channel = readable_channel(services, channel, caller).await?;
     let limit = query.limit(LIMIT_DEFAULT, LIMIT_MAX)?;

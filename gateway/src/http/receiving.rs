@@ -8,14 +8,14 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use engine::budget::Work;
 use engine::id::UserId;
-use engine::session::user_budgets::Purse;
+use engine::session::shared_budgets::{Payer, Purse};
 use glommio::timer::Timer;
-use hyper::body::{Body, Bytes};
+use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper::header::{EXPECT, HOST};
 use hyper::http::request::Parts;
 use hyper::{Method, Version};
@@ -45,25 +45,34 @@ pub enum Ending {
     Close,
 }
 
-/// A request that was let in: its body, and the user who pays for what it costs.
+/// A request that was let in: its body, and the user whose token its head has.
 pub struct Received {
     pub body: RequestBody,
-    pub payer: Option<UserId>,
+    /// `None` if the head has no good session token.
+    pub user: Option<UserId>,
 }
 
-/// The body of a request, or its refusal, and how the connection ends. The request is charged to its user's budget.
+/// The body of a request, or its refusal, and how the connection ends. The request is charged to its network and its user.
 pub async fn receive<B: Body<Data = Bytes> + Unpin>(
     services: &Services,
     from: ClientNetwork,
     head: &Parts,
-    mut body: B,
+    body: B,
 ) -> (Result<Received, Refusal>, Ending) {
-    let (terms, payer) = match judge(services, head, &body) {
-        Ok((terms, payer)) => (Ok(terms), payer),
-        Err(refusal) => (Err(refusal), None),
-    };
-    let (body, ending) = receive_body(services, from, head, &mut body, terms).await;
-    (body.map(|body| Received { body, payer }), ending)
+    let mut payer = Payer { user: None, network: Some(from.key()) };
+    let terms = judge(services, head, &body, &mut payer);
+    let has_body = !body.is_end_stream();
+    let mut body = Metered { body, bytes: 0 };
+    let (received, ending) = receive_body(services, from, head, &mut body, terms).await;
+    services.charge(payer, Work::bytes(body.bytes));
+    let received = received.and_then(|body| {
+        if has_body && payer.user.is_some() {
+            // The token may have expired or been logged out while the body came.
+            bearer(services, &head.headers)?;
+        }
+        Ok(Received { body, user: payer.user })
+    });
+    (received, ending)
 }
 
 async fn receive_body<B: Body<Data = Bytes> + Unpin>(
@@ -95,23 +104,23 @@ async fn receive_body<B: Body<Data = Bytes> + Unpin>(
     }
 }
 
-/// Decides by the head whether the request is let in, whether its body is read and on which terms, and who pays.
-///
-/// The resource checks the sender once more when the body is there: a token may expire or be logged out meanwhile.
-fn judge<B: Body>(services: &Services, head: &Parts, body: &B) -> Result<(Option<BodyTerms>, Option<UserId>), Refusal> {
+/// Decides by the head whether the request is let in, whether its body is read and on which terms. Charges the request to
+/// the network of the payer, and then to its user, which is found here.
+fn judge<B: Body>(
+    services: &Services,
+    head: &Parts,
+    body: &B,
+    payer: &mut Payer,
+) -> Result<Option<BodyTerms>, Refusal> {
     addressed(head)?;
     let route = Route::of(head.uri.path());
-    let payer = afford(services, head, &route)?;
-    Ok((body_terms(services, head, &route, body)?, payer))
-}
-
-/// Charges the request to the user whose token its head has. Without a good token there is no payer, and the resource
-/// refuses the request before it does any work.
-fn afford(services: &Services, head: &Parts, route: &Route) -> Result<Option<UserId>, Refusal> {
-    let Some((purse, work)) = price_of(route, &head.method) else { return Ok(None) };
-    let Ok(claims) = bearer(services, &head.headers) else { return Ok(None) };
-    services.afford(claims.user, purse, work)?;
-    Ok(Some(claims.user))
+    if let Some((purse, work)) = price_of(&route, &head.method) {
+        services.afford(*payer, purse, work)?;
+        // Without a good token the resource refuses the request before it does any work.
+        payer.user = bearer(services, &head.headers).ok().map(|claims| claims.user);
+        services.afford(Payer { network: None, ..*payer }, purse, work)?;
+    }
+    body_terms(services, head, &route, body, payer.user)
 }
 
 /// What is charged for a request before it is looked at, and to which purse; `None` if it is not charged by its head.
@@ -120,8 +129,8 @@ fn price_of(route: &Route, method: &Method) -> Option<(Purse, Work)> {
         // Its answer is the same for all clients.
         _ if *method == Method::OPTIONS => None,
         Route::Welcome | Route::Health | Route::Socket | Route::Unknown => None,
-        // The body names the user of a refresh.
-        Route::Authenticate(_) | Route::LackingSignIn | Route::Refresh => None,
+        // The body names the user of a refresh, who pays for the rest.
+        Route::Refresh => Some((Purse::Tokens, REQUEST)),
         Route::Logout => Some((Purse::Tokens, CHANGE)),
         _ if *method == Method::GET || *method == Method::HEAD => Some((Purse::Requests, REQUEST)),
         _ => Some((Purse::Requests, CHANGE)),
@@ -133,6 +142,7 @@ fn body_terms<B: Body>(
     head: &Parts,
     route: &Route,
     body: &B,
+    user: Option<UserId>,
 ) -> Result<Option<BodyTerms>, Refusal> {
     if body.is_end_stream() {
         return Ok(None);
@@ -140,7 +150,8 @@ fn body_terms<B: Body>(
     let Some(terms) = BodyTerms::of(route, &head.method) else { return Ok(None) };
     match terms.sender {
         Sender::Program => basic(services, &head.headers)?,
-        Sender::User => drop(bearer(services, &head.headers)?),
+        Sender::User if user.is_none() => drop(bearer(services, &head.headers)?),
+        Sender::User => {}
     }
     encoding(&head.headers)?;
     Ok(Some(terms))
@@ -177,6 +188,36 @@ async fn unread<B: Body<Data = Bytes> + Unpin>(head: &Parts, body: &mut B) -> (R
 
 fn broken() -> Refusal {
     Refusal::invalid("the body cannot be read to its end")
+}
+
+/// Counts the bytes that come of a body, also of one that is thrown away.
+struct Metered<B> {
+    body: B,
+    bytes: usize,
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Metered<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            self.bytes += frame.data_ref().map_or(0, Bytes::len);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// A body that ended too early, or whose chunks cannot be read.

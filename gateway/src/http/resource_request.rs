@@ -2,13 +2,15 @@
 
 use engine::budget::Work;
 use engine::id::UserId;
-use engine::session::user_budgets::Reserved;
+use engine::session::shared_budgets::{Payer, Reserved};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Uri};
 use serde::de::DeserializeOwned;
 
+use super::authorization::bearer;
 use super::body::RequestBody;
 use super::error::Refusal;
+use super::receiving::Received;
 use super::services::Services;
 use crate::client_network::ClientNetwork;
 
@@ -16,28 +18,40 @@ use crate::client_network::ClientNetwork;
 pub struct ResourceRequest {
     head: Parts,
     body: RequestBody,
-    /// The user whose budget pays for the request.
-    payer: Option<UserId>,
+    /// The user whose good session token the head has.
+    user: Option<UserId>,
     from: ClientNetwork,
 }
 
 impl ResourceRequest {
-    /// The request with this head and body, which was let in. Its costs are charged to `payer`, and it came from a client
-    /// in this network.
-    pub fn new(head: Parts, body: RequestBody, payer: Option<UserId>, from: ClientNetwork) -> Self {
-        Self { head, body, payer, from }
+    /// The request with this head, which came from a client in this network and was let in. `received` is its body, and
+    /// the user whose token was good when the body was whole.
+    pub fn new(head: Parts, received: Received, from: ClientNetwork) -> Self {
+        Self { head, body: received.body, user: received.user, from }
     }
 
-    /// Charges the request's user for the most work that the request can cost, before it begins.
-    pub fn reserve(&self, services: &Services, most: Work) -> Option<Reserved> {
-        self.payer.map(|payer| services.reserve(payer, most))
-    }
-
-    /// Charges the request's user for work that is known only after it is done.
-    pub fn charge(&self, services: &Services, work: Work) {
-        if let Some(payer) = self.payer {
-            services.charge(payer, work);
+    /// The user who sends the request. Refuses a request without a session token that is valid now.
+    pub fn user(&self, services: &Services) -> Result<UserId, Refusal> {
+        match self.user {
+            Some(user) => Ok(user),
+            // Only the check knows why the token is not good.
+            None => Ok(bearer(services, self.headers())?.user),
         }
+    }
+
+    /// To whose budgets the request's work is charged.
+    pub fn payer(&self) -> Payer {
+        Payer { user: self.user, network: Some(self.from.key()) }
+    }
+
+    /// Charges the most work that the request can cost, before it begins.
+    pub fn reserve(&self, services: &Services, most: Work) -> Reserved {
+        services.reserve(self.payer(), most)
+    }
+
+    /// Charges work that is known only after it is done.
+    pub fn charge(&self, services: &Services, work: Work) {
+        services.charge(self.payer(), work);
     }
 
     /// The method, as the client sent it.

@@ -7,7 +7,6 @@ use hyper::header::ACCEPT;
 use hyper::{HeaderMap, Method, StatusCode};
 
 use super::answer::{self, Answer};
-use super::authorization::bearer;
 use super::error::{Code, Refusal};
 use super::resource_request::ResourceRequest;
 use super::route::Route;
@@ -73,7 +72,7 @@ async fn dispatch(services: &Services, request: &ResourceRequest) -> Result<Answ
         // A client has no session token before it signs in.
         (Route::LackingSignIn, _) => Err(Refusal::not_found("this server does not have this way to sign in")),
         (Route::Lacking, _) => {
-            bearer(services, request.headers())?;
+            request.user(services)?;
             Err(Refusal::not_found("this server does not have this feature"))
         }
         (Route::Unknown, _) => Err(Refusal::not_found("there is nothing at this path")),

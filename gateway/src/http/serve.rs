@@ -23,7 +23,7 @@ use super::answer::{self, Answer};
 use super::connections::Entered;
 use super::error::{Code, Refusal};
 use super::framing::{ESCAPED_HEAD_BYTES_MAX, Fault};
-use super::receiving::{Ending, Received, receive};
+use super::receiving::{Ending, receive};
 use super::resource_request::ResourceRequest;
 use super::returns::Returned;
 use super::router::respond;
@@ -127,12 +127,12 @@ async fn answer(
     let fault = pace.take_fault();
     let (head, body) = request.into_parts();
     let from = peer.client(&head.headers);
-    let (body, ending) = receive(services, from, &head, body).await;
+    let (received, ending) = receive(services, from, &head, body).await;
     pace.enter(Step::Answer, Instant::now());
-    let mut answer = match (fault, body) {
+    let mut answer = match (fault, received) {
         (Some(fault), _) => answer::refused(&unanswerable(fault)),
         (None, Err(refusal)) => services.refuse(&refusal),
-        (None, Ok(Received { body, payer })) => respond(services, ResourceRequest::new(head, body, payer, from)).await,
+        (None, Ok(received)) => respond(services, ResourceRequest::new(head, received, from)).await,
     };
     services.answered().count(answer.status());
     if fault.is_some() || ending == Ending::Close || !services.connections.may_keep() {

@@ -4,10 +4,12 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::budget::{Standing, Work};
+use engine::budget::Work;
 use engine::counters::{ANSWER_CLASSES, COSTLY_KINDS, SocketCounters};
-use engine::id::{Timestamp, UserId};
-use engine::session::user_budgets::{Purse, Reserved, UserBudgets};
+use engine::id::Timestamp;
+use engine::limits::Rules;
+use engine::session::costs::OPENING;
+use engine::session::shared_budgets::{NetworkKey, Payer, Purse, Reserved, SharedBudgets};
 use hyper::StatusCode;
 use storage::bridge::Client;
 
@@ -40,7 +42,7 @@ pub struct Services {
     /// How long a connection waits for its next request.
     pub(super) keep_alive: Duration,
     channel_queries: ChannelQueries,
-    user_budgets: UserBudgets,
+    budgets: SharedBudgets,
     account_deletions: AccountDeletions,
     answered: Answered,
     clock: Box<dyn Fn() -> Timestamp>,
@@ -68,7 +70,7 @@ impl Services {
             newest_pages: NewestPages::default(),
             keep_alive: KEEP_ALIVE,
             channel_queries: ChannelQueries::default(),
-            user_budgets: UserBudgets::new(None),
+            budgets: SharedBudgets::new(&Rules { work_per_user: None, ..Rules::default() }),
             account_deletions: AccountDeletions::default(),
             answered: Answered::default(),
             clock: Box::new(clock),
@@ -85,9 +87,9 @@ impl Services {
         Self { keep_alive, ..self }
     }
 
-    /// Takes the budgets of the shard's users, which sessions share.
-    pub fn sharing_budgets(self, user_budgets: UserBudgets) -> Self {
-        Self { user_budgets, ..self }
+    /// Takes the budgets that the shard's sessions share.
+    pub fn sharing_budgets(self, budgets: SharedBudgets) -> Self {
+        Self { budgets, ..self }
     }
 
     /// Sets the bytes that the bodies which this shard is collecting may hold together.
@@ -126,28 +128,36 @@ impl Services {
         counters.body_bytes += self.bodies.bytes() as u64;
     }
 
-    /// Charges work to a purse of the user before it begins, or refuses it. A refusal is charged too, but less.
-    pub(super) fn afford(&self, user: UserId, purse: Purse, work: Work) -> Result<(), Refusal> {
-        let is_within = self.user_budgets.standing(user, purse) == Standing::Within;
-        self.user_budgets.charge(user, purse, if is_within { work } else { costs::REFUSAL });
-        if is_within { Ok(()) } else { Err(Refusal::over_budget(self.user_budgets.standing(user, purse).debt())) }
+    /// Charges work to the payer's purses before it begins, or refuses it. A refusal is charged too, but less.
+    pub(super) fn afford(&self, payer: Payer, purse: Purse, work: Work) -> Result<(), Refusal> {
+        let afforded = self.budgets.afford(payer, purse, work, costs::REFUSAL);
+        afforded.map_err(|(limit, retry_after)| Refusal::over_budget(limit, retry_after))
+    }
+
+    /// Whether networks have budgets.
+    pub fn bounds_networks(&self) -> bool {
+        self.budgets.bounds_networks()
+    }
+
+    /// Charges the network for an opening before its token is checked, or returns the time after which it may try again.
+    pub fn afford_opening(&self, network: NetworkKey) -> Result<(), Duration> {
+        let payer = Payer { user: None, network: Some(network) };
+        self.budgets.afford(payer, Purse::Requests, OPENING, OPENING).map_err(|(_, retry_after)| retry_after)
     }
 
     /// Charges the most work that a request can cost, before it begins.
-    pub(super) fn reserve(&self, user: UserId, most: Work) -> Reserved {
-        self.user_budgets.reserve(user, most)
+    pub(super) fn reserve(&self, payer: Payer, most: Work) -> Reserved {
+        self.budgets.reserve(payer, most)
     }
 
     /// Takes in how much work a request was, of that which was reserved.
-    pub(super) fn settle(&self, reserved: Option<Reserved>, work: Work) {
-        if let Some(reserved) = reserved {
-            self.user_budgets.settle(reserved, work);
-        }
+    pub(super) fn settle(&self, reserved: Reserved, work: Work) {
+        self.budgets.settle(reserved, work);
     }
 
     /// Charges work that is known only after it is done.
-    pub(super) fn charge(&self, user: UserId, work: Work) {
-        self.user_budgets.charge(user, Purse::Requests, work);
+    pub(super) fn charge(&self, payer: Payer, work: Work) {
+        self.budgets.charge(payer, Purse::Requests, work);
     }
 
     /// What makes and checks the tokens of this server.

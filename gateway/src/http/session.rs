@@ -2,7 +2,7 @@
 //! (docs/protocol.md, section 8.2).
 
 use engine::id::UserId;
-use engine::session::user_budgets::Purse;
+use engine::session::shared_budgets::{Payer, Purse};
 use serde::Deserialize;
 use storage::account::Revocation;
 
@@ -29,7 +29,7 @@ pub async fn refresh(services: &Services, request: &ResourceRequest) -> Result<A
         return Err(Refusal::invalid("token is missing"));
     }
     let claims = services.tokens.check_refresh(&body.token, services.now())?;
-    services.afford(claims.user, Purse::Tokens, costs::REFRESH)?;
+    services.afford(Payer { user: Some(claims.user), ..request.payer() }, Purse::Tokens, costs::REFRESH)?;
     let vars = match checked_vars(body.vars)? {
         vars if vars.is_empty() => claims.vars.clone(),
         vars => vars,

@@ -7,7 +7,6 @@ use serde::Serialize;
 use storage::account::Account;
 
 use super::answer::{self, Answer};
-use super::authorization::bearer;
 use super::costs::{ENTRY, NAMED};
 use super::error::Refusal;
 use super::query::Query;
@@ -22,7 +21,7 @@ pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answ
         #[serde(skip_serializing_if = "Vec::is_empty")]
         users: Vec<UserBody<'a>>,
     }
-    bearer(services, request.headers())?;
+    request.user(services)?;
     let query = Query::parse(request.uri().query())?;
     let mut ids = query.user_ids("ids")?;
     let names = query.list("usernames").count();

@@ -88,6 +88,10 @@ pub(super) struct Settings {
     #[arg(long, env = "STENTOR_WORK_PER_USER", value_name = "MS")]
     pub work_per_user: Option<u32>,
 
+    /// Milliseconds of work a second that one client address may ask each shard for; 0 for no limit [default: 0]
+    #[arg(long, env = "STENTOR_WORK_PER_ADDRESS", value_name = "MS")]
+    pub work_per_address: Option<u32>,
+
     /// Sessions that one user may have at a time on each shard; 0 for no limit [default: 1000]
     #[arg(long, env = "STENTOR_SESSIONS_PER_USER", value_name = "N")]
     pub sessions_per_user: Option<u32>,

@@ -7,17 +7,22 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 use engine::id::{ConnectionId, SessionId, Timestamp};
-use engine::session::admission::Session;
+use engine::session::admission::{OpeningRefusal, Session};
+use engine::session::shared_budgets::NetworkKey;
 use engine::shard::Input;
 use engine::shard::Shard;
+use httparse::Header;
 use rustix::event::epoll;
 use rustix::net::{self, RecvFlags, Shutdown};
 
 use super::unfinished_heads::{UnfinishedHeads, is_unfinished};
 use super::{SocketTable, Stage, send_flags};
 use crate::client_network::ClientNetwork;
+use crate::http::answer::{BUDGET_SPREAD_SECONDS, retry_after_seconds};
+use crate::http::error::seconds_rounded_up;
 use crate::http::{self, Returned};
 use crate::peer::Peer;
 use crate::trusted_proxies::TrustedProxies;
@@ -92,20 +97,26 @@ impl SocketTable {
         if !upgrade::is_worth_parsing(bytes, judged) {
             return self.keep_head(id, bytes);
         }
-        match upgrade::judge(bytes, self.services.tokens(), now) {
+        let peer = self.services.bounds_networks().then(|| Peer::new(self.address(id), self.proxies.clone()));
+        let (services, mut network) = (self.services.clone(), None);
+        let let_in = |headers: &[Header<'_>]| {
+            let Some(peer) = peer else { return Ok(()) };
+            let key = *network.insert(peer.client(headers).key());
+            services.afford_opening(key).map_err(over_budget)
+        };
+        match upgrade::judge(bytes, services.tokens(), let_in, now) {
             Opening::NeedMore => self.keep_head(id, bytes),
             Opening::Http if is_unfinished(bytes) => self.keep_head(id, bytes),
-            Opening::WebSocket { identity, consumed, .. } if !shard.admits(identity.user) => {
-                let retry_after_seconds = http::answer::retry_after_seconds(SESSIONS_RETRY_SECONDS);
-                self.refuse(id, Refusal::SessionsOfUser { retry_after_seconds }, Some(&bytes[consumed..]));
-            }
             Opening::WebSocket { answer, identity, consumed } => {
+                if let Err(refused) = shard.admits(identity.user) {
+                    return self.refuse(id, refusal_of(refused), Some(&bytes[consumed..]));
+                }
                 let Some(socket) = self.socket(id) else { return };
                 // The socket's send buffer is nearly empty, so a short write means that the socket is dead.
                 if net::send(&socket.descriptor, &answer, send_flags()) != Ok(answer.len()) {
                     return self.drop_connection(id, shard, now);
                 }
-                self.begin_session(id, identity, shard, now);
+                self.begin_session(id, identity, network, shard, now);
                 self.hear(id, &mut bytes[consumed..], shard, now);
             }
             Opening::Refuse { refusal, next } => self.refuse(id, refusal, next.map(|next| &bytes[next..])),
@@ -113,7 +124,14 @@ impl SocketTable {
         }
     }
 
-    fn begin_session(&mut self, id: ConnectionId, identity: Identity, shard: &mut Shard, now: Timestamp) {
+    fn begin_session(
+        &mut self,
+        id: ConnectionId,
+        identity: Identity,
+        network: Option<NetworkKey>,
+        shard: &mut Shard,
+        now: Timestamp,
+    ) {
         self.heads.leave(id);
         self.addresses.remove(&id);
         let Some(socket) = self.socket(id) else { return };
@@ -128,6 +146,7 @@ impl SocketTable {
             username: identity.username,
             format: identity.format,
             on_lag: identity.on_lag,
+            network,
         };
         shard.step(Input::Opened { connection: id, session, visibility: identity.visibility }, now);
     }
@@ -156,6 +175,23 @@ impl SocketTable {
         let _ = epoll::delete(&self.epoll, &socket.descriptor);
         let stream = readiness::adopt(socket.descriptor);
         self.http.spawn(http::serve(stream, bytes, peer, self.services.clone()));
+    }
+}
+
+/// What the client of an opening is told that its user may not make now.
+fn refusal_of(refused: OpeningRefusal) -> Refusal {
+    match refused {
+        OpeningRefusal::TooManySessions => {
+            Refusal::SessionsOfUser { retry_after_seconds: retry_after_seconds(SESSIONS_RETRY_SECONDS) }
+        }
+        OpeningRefusal::OverBudget { retry_after } => over_budget(retry_after),
+    }
+}
+
+fn over_budget(retry_after: Duration) -> Refusal {
+    let wait_seconds = seconds_rounded_up(retry_after);
+    Refusal::OverBudget {
+        retry_after_seconds: retry_after_seconds(wait_seconds..=wait_seconds + BUDGET_SPREAD_SECONDS),
     }
 }
 

@@ -170,6 +170,7 @@ impl People {
             username: format!("user-{user}").into(),
             format,
             on_lag: OnLag::Close,
+            network: None,
         };
         self.wires[shard].slots.insert(connection.slot, Wire { room: 64, ..Wire::default() });
         let visibility = if lasting || self.random.one_in(2) { Visibility::Online } else { Visibility::Unseen };

@@ -238,7 +238,7 @@ impl World {
         let slow = !witness && self.plan.pace == Pace::Slow;
         let on_lag = if slow && self.random.one_in(2) { OnLag::Skip } else { OnLag::Close };
         let format = inbox::format_of(number);
-        let session = Session { user, session, username, format, on_lag };
+        let session = Session { user, session, username, format, on_lag, network: None };
         let now = self.wall(shard);
         let visibility = if hostile { Visibility::Online } else { Visibility::Unseen };
         self.shards[shard].step(Input::Opened { connection, session: session.clone(), visibility }, now);

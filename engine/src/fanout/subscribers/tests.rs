@@ -19,6 +19,7 @@ const ANY_LAG: Rules = Rules {
     sends_per_second: None,
     work_per_session: None,
     work_per_user: None,
+    work_per_address: None,
     lag_bytes_max: u64::MAX,
     logs_bytes_max: LOGS_BYTES_MAX,
     pass_visits_max: PASS_VISITS_MAX,

@@ -1,9 +1,9 @@
-//! Budgets: what requests cost is charged to the session and to its user, and a request beyond the budget of one of them
-//! is refused before its work begins.
+//! Budgets: what requests cost is charged to the session, its user and its network, and a request beyond the budget of
+//! one of them is refused before its work begins.
 //!
-//! Some requests are never refused (`costs.rs`). If a session or its user is far beyond the budget, its socket is read
-//! later: the connection rests for `REST_DURATION`. After that at least one request is read, so a ping waits for a short
-//! time only, whatever else the user's connections ask for.
+//! Some requests are never refused (`costs.rs`). If one of the three is far beyond the budget, the socket is read later:
+//! the connection rests for `REST_DURATION`. After that at least one request is read, so a ping waits for a short time
+//! only, whatever else the user's connections ask for.
 
 use super::Home;
 use crate::budget::{Standing, Work};
@@ -12,8 +12,8 @@ use crate::id::{ConnectionId, Monotonic, UserId};
 use crate::limits::{REST_DURATION, RESTED_TURN_MAX};
 use crate::outbox::{Outbox, SocketEffect};
 use crate::session::connection::Rest;
-use crate::session::costs::{ANSWER_BYTES_FREE, REFUSAL, cost_of, may_be_refused};
-use crate::session::user_budgets::Purse;
+use crate::session::costs::{ANSWER_BYTES_FREE, RECEIVED_BYTES_FREE, REFUSAL, SILENT_FRAME, cost_of, may_be_refused};
+use crate::session::shared_budgets::{Payer, Purse};
 
 impl Home {
     /// Whether the connection's next request may be read; if not, `SocketEffect::Resume` will say when.
@@ -36,7 +36,7 @@ impl Home {
     /// Begins a turn at this reading of the monotonic clock.
     pub fn begin_turn(&mut self, now: Monotonic, outbox: &mut Outbox) {
         self.monotonic = now;
-        self.user_budgets.begin_turn(now);
+        self.shared_budgets.begin_turn(now);
         self.end_rests(outbox);
     }
 
@@ -81,12 +81,12 @@ impl Home {
     }
 
     /// How a session and its user stand to their budgets. A connection that closes has no budget.
-    fn standings(&self, id: ConnectionId) -> [(RateLimit, Standing); 2] {
+    fn standings(&self, id: ConnectionId) -> [(RateLimit, Standing); 3] {
         let connection = self.connections.get(id).filter(|connection| !connection.closing);
-        let session = connection.map(|connection| connection.work.standing(self.monotonic));
-        let user = connection.map(|connection| self.user_budgets.standing(connection.session.user, Purse::Requests));
-        [(RateLimit::WorkPerSession, session), (RateLimit::WorkPerUser, user)]
-            .map(|(limit, standing)| (limit, standing.unwrap_or(Standing::Within)))
+        let session = connection.map_or(Standing::Within, |connection| connection.work.standing(self.monotonic));
+        let payer = connection.map_or(Payer::default(), |connection| connection.session.payer());
+        let [user, network] = self.shared_budgets.standings(payer, Purse::Requests);
+        [(RateLimit::WorkPerSession, session), user, network]
     }
 
     /// Charges what a connection has sent.
@@ -105,7 +105,15 @@ impl Home {
         if let Some(rate) = self.rules.work_per_session {
             connection.work.spend(work, rate, self.monotonic);
         }
-        self.user_budgets.charge(connection.session.user, Purse::Requests, work);
+        self.shared_budgets.charge(connection.session.payer(), Purse::Requests, work);
+    }
+
+    /// Charges bytes that a connection has sent, and frames of it that are no request: pongs, and parts of messages.
+    /// Every request has a price of its own, in which a short frame is contained.
+    pub fn charge_received(&mut self, id: ConnectionId, bytes: usize, silent_frames: usize) {
+        if bytes > RECEIVED_BYTES_FREE || silent_frames > 0 {
+            self.charge_request(id, Work::bytes(bytes) + SILENT_FRAME.times(silent_frames));
+        }
     }
 
     /// Charges an answer that is longer than answers usually are.
@@ -118,7 +126,7 @@ impl Home {
     /// Charges what it took to tell others of a user's statuses: to the user, and in equal parts to the sessions whose
     /// requests waited for it.
     pub(super) fn charge_telling(&mut self, user: UserId, asked_by: &[ConnectionId], work: Work) {
-        self.user_budgets.charge(user, Purse::Requests, work);
+        self.shared_budgets.charge(Payer { user: Some(user), network: None }, Purse::Requests, work);
         let Some(rate) = self.rules.work_per_session else { return };
         for &id in asked_by {
             if let Some(connection) = self.connections.get_mut(id) {

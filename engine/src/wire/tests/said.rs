@@ -105,7 +105,7 @@ fn rejection() -> impl Strategy<Value = Rejection> {
 
 fn rejection_context() -> impl Strategy<Value = RejectionContext> {
     use RateLimit::*;
-    let limits = [SendsPerSecond, WorkPerSession, WorkPerUser];
+    let limits = [SendsPerSecond, WorkPerSession, WorkPerUser, WorkPerAddress];
     prop_oneof![
         Just(RejectionContext::OutcomeUnknown),
         (prop::sample::select(limits.to_vec()), any::<Duration>())

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use engine::budget::Work;
 use engine::id::Monotonic;
-use engine::limits::BUDGET_DEBT_MAX;
-use engine::session::user_budgets::{Purse, UserBudgets};
+use engine::limits::{BUDGET_DEBT_MAX, Rules};
+use engine::session::shared_budgets::{Payer, Purse, SharedBudgets};
 use serde_json::json;
 use storage::memory::Memory;
 
@@ -18,8 +18,12 @@ const RATE: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
 const PAGE: &str = "GET /v2/friend?limit=10";
 
-fn world() -> (World, UserBudgets) {
-    let budgets = UserBudgets::new(Some(RATE));
+fn world() -> (World, SharedBudgets) {
+    world_under(&Rules { work_per_user: Some(RATE), ..Rules::default() })
+}
+
+fn world_under(rules: &Rules) -> (World, SharedBudgets) {
+    let budgets = SharedBudgets::new(rules);
     (World::under(budgets.clone(), Arc::new(Memory::new())), budgets)
 }
 
@@ -99,11 +103,48 @@ fn renewing_tokens_has_a_budget_too() {
 fn who_has_no_good_token_is_refused_for_that() {
     let (world, budgets) = world();
     let ada = world.sign_in("ada");
-    budgets.charge(ada.user, Purse::Requests, Work::micros(1_000_000));
+    let payer = Payer { user: Some(ada.user), network: None };
+    budgets.charge(payer, Purse::Requests, Work::micros(1_000_000));
     world.ask(PAGE, As::User("no token"), "").expect_refusal(401, 16, "no token");
     world.ask(PAGE, As::Nobody, "").expect_refusal(401, 16, "nobody");
     assert_eq!(world.ask("GET /healthcheck", As::User(&ada.token), "").status, 200, "it is not charged");
     // A body does not come before the budget.
     let heard = world.ask("PUT /v2/account", As::User(&ada.token), "{\"display_name\":");
     heard.expect_refusal(429, 8, "with a body that is no JSON");
+}
+
+#[test]
+fn users_at_one_address_share_its_budget() {
+    let rules = Rules { work_per_user: None, work_per_address: Some(RATE), ..Rules::default() };
+    let (world, budgets) = world_under(&rules);
+    let (ada, bob) = (world.sign_in("ada"), world.sign_in("bob"));
+    let (answered, refusal) = ask_until_refused(&world, PAGE, &ada);
+    // The two sign-ins were charged, too.
+    assert!((110..=134).contains(&answered), "{answered} pages were answered");
+    refusal.expect_refusal(429, 8, "a page too much");
+    let reads = world.services.store_reads();
+    world.ask(PAGE, As::User(&bob.token), "").expect_refusal(429, 8, "the other user has the same address");
+    world.ask(PAGE, As::User("no token"), "").expect_refusal(429, 8, "the token is not looked at");
+    let sign_in = json!({ "id": "carol-device-0000" }).to_string();
+    world.ask("POST /v2/account/authenticate/device", As::Client, sign_in).expect_refusal(429, 8, "a sign-in");
+    assert_eq!(world.services.store_reads(), reads, "the store was not asked");
+    assert_eq!(world.ask("GET /healthcheck", As::Nobody, "").status, 200, "it is not charged");
+    let refresh = json!({ "token": ada.refresh_token }).to_string();
+    assert_eq!(world.ask("POST /v2/account/session/refresh", As::Client, refresh).status, 200, "the other purse");
+    budgets.begin_turn(Monotonic(0).plus(BUDGET_DEBT_MAX));
+    assert_eq!(world.ask(PAGE, As::User(&bob.token), "").status, 200, "the debt is paid");
+}
+
+#[test]
+fn the_bytes_of_a_refused_body_are_charged() {
+    let (world, budgets) = world();
+    let ada = world.sign_in("ada");
+    let payer = Payer { user: Some(ada.user), network: None };
+    let debt = || budgets.standings(payer, Purse::Requests)[0].1.debt();
+    budgets.charge(payer, Purse::Requests, Work::micros(20_500));
+    let before = debt();
+    let body = "x".repeat(100_000);
+    world.ask("PUT /v2/account", As::User(&ada.token), body).expect_refusal(429, 8, "a body beyond the budget");
+    // 50 µs for the refusal, and 100 µs for the bytes, at ten milliseconds a second.
+    assert_eq!(debt() - before, Duration::from_millis(15));
 }

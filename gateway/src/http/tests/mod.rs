@@ -27,9 +27,10 @@ use std::thread::{self, Thread};
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use engine::id::{ChannelId, Timestamp, UserId, parse_uuid};
+use engine::limits::Rules;
 use engine::parcel::Broadcast;
 use engine::query::{ChannelChange, ChannelQuery, QueryAnswer};
-use engine::session::user_budgets::UserBudgets;
+use engine::session::shared_budgets::SharedBudgets;
 use engine::shard::Input;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -40,7 +41,7 @@ use storage::memory::Memory;
 use storage::{Store, Write};
 
 use super::answer::{Answer, refused};
-use super::receiving::{Received, receive};
+use super::receiving::receive;
 use super::resource_request::ResourceRequest;
 use super::services::Services;
 use crate::client_network::ClientNetwork;
@@ -99,11 +100,11 @@ impl World {
     }
 
     pub fn on(store: Arc<dyn Store>) -> Self {
-        Self::under(UserBudgets::new(None), store)
+        Self::under(SharedBudgets::new(&Rules { work_per_user: None, ..Rules::default() }), store)
     }
 
     /// A server whose users have these budgets.
-    pub fn under(user_budgets: UserBudgets, store: Arc<dyn Store>) -> Self {
+    pub fn under(budgets: SharedBudgets, store: Arc<dyn Store>) -> Self {
         let (bridge, _) = Bridge::start(store.clone(), 0).unwrap();
         let now = Rc::new(Cell::new(Timestamp(START * 1_000_000_000 + 575_385_013)));
         let kept = store.revocations().unwrap_or_default();
@@ -117,7 +118,7 @@ impl World {
             bridge.client(),
             move || clock.get(),
         );
-        let services = Rc::new(services.sharing_budgets(user_budgets));
+        let services = Rc::new(services.sharing_budgets(budgets));
         Self {
             departing: RefCell::new(Some(Box::pin(super::run_account_deletions(services.clone())))),
             services,
@@ -223,7 +224,7 @@ impl World {
 pub async fn answer(services: &Services, request: Request<Bytes>) -> Answer {
     let ((head, body), from) = (request.into_parts(), ClientNetwork::UNKNOWN);
     match receive(services, from, &head, Full::new(body)).await.0 {
-        Ok(Received { body, payer }) => super::respond(services, ResourceRequest::new(head, body, payer, from)).await,
+        Ok(received) => super::respond(services, ResourceRequest::new(head, received, from)).await,
         Err(refusal) => refused(&refusal),
     }
 }
