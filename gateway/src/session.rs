@@ -20,7 +20,8 @@ pub enum Progress {
     Over,
 }
 
-/// Reads the frames at the front of `bytes`. Returns how many bytes were taken, and how to go on.
+/// Reads the frames at the front of `bytes`, and charges the connection for them. Returns how many bytes were taken, and
+/// how to go on.
 ///
 /// The remaining bytes are an unfinished frame, or frames that must wait. The caller passes them again, in front of the
 /// next bytes.
@@ -32,26 +33,29 @@ pub fn take_in(
     shard: &mut Shard,
     now: Timestamp,
 ) -> (usize, Progress) {
-    let mut taken = 0;
-    loop {
+    let (mut taken, mut silent_frames) = (0, 0);
+    let progress = loop {
         if !shard.accepts(connection) {
-            return (taken, Progress::Full);
+            break Progress::Full;
         }
         match websocket::decode(&mut bytes[taken..], assembly, MESSAGE_BYTES_MAX) {
-            Ok(Decoded::Incomplete { .. }) => return (taken, Progress::Hungry),
+            Ok(Decoded::Incomplete { .. }) => break Progress::Hungry,
             Ok(Decoded::Frame { consumed, incoming }) => {
                 debug_assert!(consumed > 0, "a frame has a header");
                 taken += consumed;
-                if let Some(input) = input_of(incoming, connection, format, shard, now) {
-                    shard.step(input, now);
+                match input_of(incoming, connection, format, shard, now) {
+                    Some(input) => shard.step(input, now),
+                    None => silent_frames += 1,
                 }
             }
             Err(violation) => {
                 shard.step(violated(connection, violation), now);
-                return (taken, Progress::Over);
+                break Progress::Over;
             }
         }
-    }
+    };
+    shard.charge_received(connection, taken, silent_frames);
+    (taken, progress)
 }
 
 fn input_of(

@@ -4,10 +4,10 @@
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use tests::harness::{Http, Launch, Socket};
+use tests::harness::{Http, Launch, RawSocket, Socket, masked_frame};
 use uuid::Uuid;
 
-use crate::stage::Stage;
+use crate::stage::{ATTACKER, BYSTANDER, Stage};
 
 /// Milliseconds of work a second of one user: so little that few requests exceed it, and that the debt of a flood lasts.
 const RATE: u64 = 1;
@@ -118,6 +118,8 @@ fn a_flood_of_one_user_is_refused_after_its_budget_and_its_pings_are_answered() 
     assert!(read <= admitted * (PAGE as u64 + 8), "{read} rows were read for {admitted} pages");
     assert!(!pages.follow(&users), "sockets and HTTP share the budget");
     pages.assert_pings_are_answered();
+    let opening = Socket::try_connect(stage.server.address(), &format!("/ws?token={}", pages.token), &[]);
+    assert_eq!(opening.err(), Some(429), "a user beyond the budget opens no session");
     say(&mut writer, &hall, PAGE);
 
     let mut follows = Flooder::new(&stage, "flooder-of-follows");
@@ -175,4 +177,69 @@ fn a_flood_of_pings_is_read_later_and_every_ping_is_answered() {
     for number in 0..PINGS / 4 {
         assert_eq!(flooder.receive(), json!({"cid": number.to_string(), "pong": {}}));
     }
+}
+
+#[test]
+fn a_flood_of_frames_that_are_no_requests_is_read_later() {
+    /// A pong, and a part of a message that never ends.
+    const SILENT_FRAMES: [u8; 2] = [0x8a, 0x00];
+    const FRAMES: usize = 20_000;
+    for first in SILENT_FRAMES {
+        let stage =
+            Stage::launch_with(|launch: Launch| launch.flag("--work-per-session", 1).flag("--work-per-user", 0));
+        let mut bystander = stage.server.connect("bystander");
+        let mut flooder = RawSocket::upgraded(stage.server.address(), &stage.server.sign_in("flooder").token);
+        flooder.write(&masked_frame(0x01, b""));
+        // Three milliseconds of work are within the bounds, and each frame takes one microsecond.
+        flooder.write(&masked_frame(first, b"").repeat(FRAMES));
+        stage.await_metric("stentor_sockets_resting", 1);
+        for _ in 0..100 {
+            bystander.assert_open();
+        }
+    }
+}
+
+#[test]
+fn a_flood_of_one_address_is_refused_and_other_addresses_are_not() {
+    const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                           Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let stage = Stage::launch_with(|launch: Launch| launch.flag("--work-per-address", RATE).flag("--work-per-user", 0));
+    let token = stage.server.sign_in("flooder").token;
+    let head_of = |path: &str, headers: &str, from| {
+        let mut socket = stage.connect(from);
+        let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n{headers}\r\n");
+        socket.write(head.as_bytes());
+        socket.read_head()
+    };
+    let get = |path, from| head_of(path, "", from);
+    let open = |from| head_of("/ws", UPGRADE, from);
+    let is_ok = |head: &str| head.starts_with("HTTP/1.1 200 ");
+    let is_refused =
+        |head: &str| head.starts_with("HTTP/1.1 429 ") && head.to_lowercase().contains("\r\nretry-after: ");
+
+    let begun = Instant::now();
+    let admitted = until_refused(|| {
+        let head = get("/v2/account", ATTACKER);
+        assert!(is_ok(&head) || is_refused(&head), "{head}");
+        is_ok(&head)
+    });
+    assert!((1..=allowed(begun, 150)).contains(&admitted), "{admitted} requests were let in");
+    assert!(is_refused(&open(ATTACKER)), "an opening from the address of the flood");
+    assert!(open(BYSTANDER).starts_with("HTTP/1.1 101 "), "an opening from another address");
+    assert!(is_ok(&get("/v2/account", BYSTANDER)), "the same user at another address");
+    assert!(is_ok(&get("/healthcheck", ATTACKER)), "health checks are not charged");
+    assert!(stage.metric("stentor_openings_refused_total{kind=\"over_budget\"}") >= 1);
+
+    // The sessions of two users at one address share its budget.
+    let (mut one, mut other) = (stage.server.connect("one"), stage.server.connect("other"));
+    let reason = loop {
+        let answer = one.request(json!({"status_update": {"status": "here"}}));
+        if let Some(reason) = answer["error"]["context"]["reason"].as_str() {
+            break reason.to_owned();
+        }
+    };
+    assert_eq!(reason, "work_per_address");
+    let answer = other.request(json!({"status_update": {"status": "here"}}));
+    assert_eq!(answer["error"]["context"]["reason"], json!("work_per_address"), "{answer}");
+    other.assert_open();
 }
