@@ -108,7 +108,8 @@ fn command(kind: Kind, launch: &Launch, directory: Option<&Path>) -> io::Result<
     command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--store", &launch.store]);
     command.args(["--server-key", SERVER_KEY, "--shards", &launch.shards.to_string()]);
     // The members of a measured room are sessions of one user.
-    command.args(["--sessions-per-user", "0", "--work-per-session", "0", "--work-per-user", "0"]);
+    command.args(["--sessions-per-user", "0", "--memberships-per-user", "0"]);
+    command.args(["--work-per-session", "0", "--work-per-user", "0"]);
     command.arg("--data").arg(directory).args(&launch.more);
     Ok(command)
 }

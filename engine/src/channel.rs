@@ -20,7 +20,7 @@ use crate::channel::pending::{Pending, PendingPlace};
 use crate::channel::presence::{PresenceChanges, PresenceList, PresenceNews, Return, Telling};
 use crate::channel::recent::Recent;
 use crate::channel::requests_to_chat::{DirectRequest, RequestsToChat};
-use crate::command::{Event, Rejection, Reply};
+use crate::command::{Event, Rejection, RejectionCode, Reply};
 use crate::id::{
     ChannelId, ChannelKind, Epoch, GroupId, MessageId, Monotonic, Now, Sequence, SessionId, ShardId, UserId,
 };
@@ -493,6 +493,13 @@ impl Channel {
             }
             Work::Purge(visitor, ids) => self.release_purge(visitor, &ids, decision),
         }
+    }
+
+    /// Refuses a request because the shard has too many channels to begin another one.
+    pub fn refuse_to_begin(&mut self, home: ShardId, request: &ChannelRequest) {
+        const REASON: &str = "the server has as many channels as it can hold, try again later";
+        let requester = Requester { address: Address { home, connection: request.connection }, number: request.number };
+        self.refuse(requester, Rejection::new(RejectionCode::RuntimeException, REASON));
     }
 
     fn refuse(&mut self, Requester { address, number }: Requester, rejection: Rejection) {

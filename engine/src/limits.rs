@@ -165,6 +165,14 @@ pub const BUDGETS_MAX: usize = 64 * 1024;
 /// Budgets that a shard looks at in one turn, to forget those that are full again.
 pub const BUDGETS_SWEPT_MAX: usize = 64;
 
+/// Channels that one shard owns. With more, joins that would make one are refused. A channel with one member takes some
+/// 2.3 KiB, so these take 2.3 GiB.
+pub const CHANNELS_MAX: usize = 1 << 20;
+
+/// Memberships of all sessions of one user on one shard, unless configured otherwise. Beyond it joins are refused. If each
+/// is in a channel of its own, they take 150 MiB.
+pub const MEMBERSHIPS_PER_USER_MAX: NonZeroU32 = NonZeroU32::new(64 * 1024).expect("it is not zero");
+
 /// Channels that one connection may be in. Beyond it joins are refused.
 pub const SUBSCRIPTIONS_MAX: usize = 1024;
 
@@ -253,6 +261,10 @@ pub struct Rules {
     pub write_bytes_max: usize,
     /// Sessions of one user on one shard; `None`: any number.
     pub sessions_per_user_max: Option<NonZeroU32>,
+    /// Memberships of all sessions of one user on one shard; `None`: any number.
+    pub memberships_per_user_max: Option<NonZeroU32>,
+    /// Channels that a shard owns.
+    pub channels_max: usize,
     /// Where channels are placed: the same for all shards.
     pub placement_key: PlacementKey,
 }
@@ -271,6 +283,8 @@ impl Default for Rules {
             pass_visits_max: PASS_VISITS_MAX,
             write_bytes_max: WRITE_BYTES_MAX,
             sessions_per_user_max: Some(SESSIONS_PER_USER_MAX),
+            memberships_per_user_max: Some(MEMBERSHIPS_PER_USER_MAX),
+            channels_max: CHANNELS_MAX,
             placement_key: PlacementKey::default(),
         }
     }

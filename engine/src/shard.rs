@@ -115,7 +115,7 @@ impl Shard {
         Self {
             routing: Routing::new(id, shards, rules.placement_key),
             home: Home::new(rules),
-            owner: Owner::new(epoch, rules.room_members_max, seed),
+            owner: Owner::new(epoch, &rules, seed),
             now: Now::default(),
             outbox: Outbox::default(),
             effects: Effects::default(),

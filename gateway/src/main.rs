@@ -127,6 +127,7 @@ fn serve(options: &Options) -> Result<(), String> {
         work_per_user: options.work_per_user,
         work_per_address: options.work_per_address,
         sessions_per_user_max: options.sessions_per_user,
+        memberships_per_user_max: options.memberships_per_user,
         placement_key: placement_key()?,
         ..Rules::default()
     };

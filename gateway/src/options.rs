@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
-use engine::limits::{ROOM_MEMBERS_MAX, SESSIONS_PER_USER_MAX, WORK_PER_SESSION_MAX, WORK_PER_USER_MAX};
+use engine::limits::{
+    MEMBERSHIPS_PER_USER_MAX, ROOM_MEMBERS_MAX, SESSIONS_PER_USER_MAX, WORK_PER_SESSION_MAX, WORK_PER_USER_MAX,
+};
 use serde::Deserialize;
 use storage::embedded::EmbeddedOptions;
 
@@ -87,6 +89,8 @@ pub struct Options {
     pub work_per_address: Option<NonZeroU32>,
     /// Sessions of one user on one shard. `None`: no limit.
     pub sessions_per_user: Option<NonZeroU32>,
+    /// Memberships of all sessions of one user on one shard. `None`: no limit.
+    pub memberships_per_user: Option<NonZeroU32>,
     pub server_key: String,
     pub session_ttl: Duration,
     pub refresh_ttl: Duration,
@@ -238,6 +242,7 @@ impl Options {
             work_per_user: given_or(settings.work_per_user, WORK_PER_USER_MAX),
             work_per_address: settings.work_per_address.and_then(NonZeroU32::new),
             sessions_per_user: given_or(settings.sessions_per_user, SESSIONS_PER_USER_MAX),
+            memberships_per_user: given_or(settings.memberships_per_user, MEMBERSHIPS_PER_USER_MAX),
             server_key: checked_server_key(settings.server_key)?,
             session_ttl: settings.session_ttl.map_or(Duration::from_secs(60), |ttl| ttl.0),
             refresh_ttl: settings.refresh_ttl.map_or(Duration::from_secs(3600), |ttl| ttl.0),
@@ -480,6 +485,7 @@ mod tests {
         assert_eq!(options.shards.get(), 3);
         assert_eq!(options.sends_per_second, NonZeroU32::new(5));
         assert_eq!(options.sessions_per_user, None, "0 is no limit");
+        assert_eq!(options.memberships_per_user, Some(MEMBERSHIPS_PER_USER_MAX));
         assert_eq!((options.work_per_session, options.work_per_user), (None, NonZeroU32::new(7)));
         assert_eq!(options.session_ttl, Duration::from_secs(3600));
         assert_eq!(options.refresh_ttl, Duration::from_secs(120));

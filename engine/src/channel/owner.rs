@@ -12,9 +12,9 @@ use crate::channel::requests_to_chat::KeptRequests;
 use crate::channel::{Channel, StepContext};
 use crate::counters::OwnerCounters;
 use crate::id::{ChannelId, Epoch, Monotonic, Now, ShardId};
-use crate::limits::PRESENCE_PAGE_MAX;
+use crate::limits::{PRESENCE_PAGE_MAX, Rules};
 use crate::outbox::{Outbox, Purpose};
-use crate::parcel::{Backlog, BatchNumber, ChannelRequest, Reached};
+use crate::parcel::{Backlog, BatchNumber, ChannelAction, ChannelRequest, Reached};
 use crate::persist::{StoreFailure, StoreReceipt};
 use crate::query::{ChannelQuery, NewestQuery, PresencePage, PresenceQuery, QueryAnswer, Version, Visitor};
 use crate::table::give_back;
@@ -23,6 +23,7 @@ use crate::table::give_back;
 pub struct Owner {
     epoch: Epoch,
     room_max: usize,
+    channels_max: usize,
     /// Each channel has an allocation of its own, so that a table that grows or shrinks moves no channels.
     channels: HashMap<ChannelId, Box<Channel>>,
     /// Memberships in all channels. The changes of the current turn are not counted yet.
@@ -43,10 +44,11 @@ pub struct Owner {
 
 impl Owner {
     /// `seed` is the start of the random bits of message ids.
-    pub fn new(epoch: Epoch, room_max: usize, seed: u64) -> Self {
+    pub fn new(epoch: Epoch, rules: &Rules, seed: u64) -> Self {
         Self {
             epoch,
-            room_max,
+            room_max: rules.room_members_max,
+            channels_max: rules.channels_max,
             channels: HashMap::new(),
             members: 0,
             touched: Vec::new(),
@@ -60,9 +62,18 @@ impl Owner {
     }
 
     /// Puts a connection's request to a channel, which is made if it does not exist.
+    ///
+    /// If there are too many channels, a join that makes one is refused. Other requests make it for one turn, to answer.
     pub fn request(&mut self, home: ShardId, id: ChannelId, request: ChannelRequest, now: Now, outbox: &mut Outbox) {
         let context = self.context(now);
-        self.channel(&id).request(home, request, &context, outbox);
+        let is_join = matches!(request.action, ChannelAction::Join { .. });
+        let is_too_much = is_join && self.channels.len() >= self.channels_max && !self.channels.contains_key(&id);
+        let channel = self.channel(&id);
+        if is_too_much {
+            channel.refuse_to_begin(home, &request);
+        } else {
+            channel.request(home, request, &context, outbox);
+        }
         self.touched.push(id);
     }
 
@@ -204,7 +215,6 @@ mod tests {
     use super::*;
     use crate::fanout::frames::Format;
     use crate::id::{ConnectionId, SessionId, Timestamp, UserId};
-    use crate::limits::ROOM_MEMBERS_MAX;
     use crate::message::Presence;
     use crate::outbox::{Asker, Output};
     use crate::parcel::ChannelAction;
@@ -224,7 +234,7 @@ mod tests {
     fn sums_are_kept_and_the_table_is_given_back() {
         const CHANNELS: u32 = 20_000;
         let now = Now { wall: Timestamp(1), monotonic: Monotonic(1) };
-        let mut owner = Owner::new(Epoch(1), ROOM_MEMBERS_MAX, 7);
+        let mut owner = Owner::new(Epoch(1), &Rules::default(), 7);
         let mut outbox = Outbox::default();
         let walked = |owner: &mut Owner| owner.channels.values_mut().map(|channel| channel.count_members().1).sum();
         // Each channel has one to three members.

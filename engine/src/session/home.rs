@@ -167,7 +167,10 @@ impl Home {
     fn consider(&mut self, id: ConnectionId, cid: String, command: Command, outbox: &mut Outbox) {
         let (most, now) = (self.rules.sends_per_second, self.monotonic);
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let admitted = match judge(connection, command).and_then(|admitted| pace(connection, admitted, most, now)) {
+        let memberships = self.sessions_by_user.memberships(connection.session.user);
+        let may_join = self.rules.memberships_per_user_max.is_none_or(|most| memberships < most.get());
+        let judged = judge(connection, command, may_join);
+        let admitted = match judged.and_then(|admitted| pace(connection, admitted, most, now)) {
             Ok(Admitted::Nothing) => return,
             admitted => admitted,
         };
@@ -271,6 +274,7 @@ impl Home {
         let interrupted = connection.traffic.as_mut().and_then(|traffic| traffic.interrupted.take());
         let subscriptions = std::mem::take(&mut connection.subscriptions);
         self.ended += 1 + subscriptions.len();
+        self.sessions_by_user.end_memberships(connection.session.user, subscriptions.len());
         // The answer to a join may be lost, and then nothing else would tell the owner.
         for (_, request) in connection.traffic.iter().flat_map(|traffic| traffic.open_requests()) {
             if request.kind == RequestKind::Join {
@@ -324,6 +328,7 @@ impl Home {
             traffic.say(Private::of(self.subscribers.bytes(key, cursor, end).to_vec()));
         }
         connection.subscriptions.retain(|subscription| subscription.key != key);
+        self.sessions_by_user.end_memberships(connection.session.user, 1);
         self.take_out(subscription);
         self.mark(id.slot);
     }
@@ -643,8 +648,11 @@ fn skip(connection: &mut Connection, subscription: Subscription, subscribers: &m
 }
 
 /// Checks a command by itself, and whether the connection may join one more channel.
-fn judge(connection: &Connection, command: Command) -> Result<Admitted, Rejection> {
+fn judge(connection: &Connection, command: Command, may_join: bool) -> Result<Admitted, Rejection> {
     match command {
+        Command::Join(_) if !may_join => {
+            Err(Rejection::bad_input("leave a channel first: the sessions of one user may not be in more"))
+        }
         Command::Join(_) if connection.subscriptions.len() >= SUBSCRIPTIONS_MAX => {
             Err(Rejection::bad_input(format!("leave a channel first: {SUBSCRIPTIONS_MAX} are the most")))
         }

@@ -18,11 +18,12 @@ pub struct SessionsByUser {
     links: Vec<Link>,
 }
 
-/// The list of a user's connections, which are `count`.
+/// The list of a user's connections, which are `count`, and their memberships.
 #[derive(Clone, Copy)]
 struct Chain {
     first: u32,
     count: u32,
+    memberships: u32,
 }
 
 /// A connection's neighbours in its user's list.
@@ -39,7 +40,7 @@ impl SessionsByUser {
         if self.links.len() <= index {
             self.links.resize(index + 1, Link { previous: END, next: END });
         }
-        let chain = self.chains.entry(user).or_insert(Chain { first: END, count: 0 });
+        let chain = self.chains.entry(user).or_insert(Chain { first: END, count: 0, memberships: 0 });
         let next = std::mem::replace(&mut chain.first, slot);
         chain.count += 1;
         self.links[index] = Link { previous: END, next };
@@ -48,7 +49,7 @@ impl SessionsByUser {
         }
     }
 
-    /// Removes the connection in this slot from the user's.
+    /// Removes the connection in this slot from the user's. Its memberships have ended before.
     pub fn leave(&mut self, user: UserId, slot: u32) {
         let Link { previous, next } = self.links[slot as usize];
         if next != END {
@@ -63,6 +64,7 @@ impl SessionsByUser {
             chain.first = next;
         }
         if chain.count == 0 {
+            debug_assert_eq!(chain.memberships, 0, "memberships end with their connection");
             self.chains.remove(&user);
         }
     }
@@ -70,6 +72,26 @@ impl SessionsByUser {
     /// The number of the user's connections.
     pub fn count(&self, user: UserId) -> u32 {
         self.chains.get(&user).map_or(0, |chain| chain.count)
+    }
+
+    /// One of the user's connections has joined a channel.
+    pub fn join(&mut self, user: UserId) {
+        if let Some(chain) = self.chains.get_mut(&user) {
+            chain.memberships += 1;
+        }
+    }
+
+    /// So many memberships of one of the user's connections have ended.
+    pub fn end_memberships(&mut self, user: UserId, ended: usize) {
+        if let Some(chain) = self.chains.get_mut(&user) {
+            debug_assert!(chain.memberships as usize >= ended, "{} memberships, {ended} ended", chain.memberships);
+            chain.memberships -= ended as u32;
+        }
+    }
+
+    /// The memberships of all connections of the user.
+    pub fn memberships(&self, user: UserId) -> u32 {
+        self.chains.get(&user).map_or(0, |chain| chain.memberships)
     }
 
     /// The slots of the user's connections.

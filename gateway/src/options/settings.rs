@@ -96,6 +96,11 @@ pub(super) struct Settings {
     #[arg(long, env = "STENTOR_SESSIONS_PER_USER", value_name = "N")]
     pub sessions_per_user: Option<u32>,
 
+    /// Memberships of channels that all sessions of one user may have at a time on each shard; 0 for no limit
+    /// [default: 65536]
+    #[arg(long, env = "STENTOR_MEMBERSHIPS_PER_USER", value_name = "N")]
+    pub memberships_per_user: Option<u32>,
+
     /// Key that client programs show to sign users in; it is no secret [default: defaultkey]
     #[arg(long, env = "STENTOR_SERVER_KEY", value_name = "KEY")]
     pub server_key: Option<String>,

@@ -6,7 +6,7 @@ use super::*;
 use crate::command::Event;
 use crate::fanout::frames::Frames;
 use crate::id::{Epoch, Sequence, UserId};
-use crate::limits::{LOGS_BYTES_MAX, PASS_VISITS_MAX, ROOM_MEMBERS_MAX, WRITE_BYTES_MAX};
+use crate::limits::{CHANNELS_MAX, LOGS_BYTES_MAX, PASS_VISITS_MAX, ROOM_MEMBERS_MAX, WRITE_BYTES_MAX};
 use crate::message::{Message, MessageCode};
 use crate::routing::PlacementKey;
 
@@ -25,6 +25,8 @@ const ANY_LAG: Rules = Rules {
     pass_visits_max: PASS_VISITS_MAX,
     write_bytes_max: WRITE_BYTES_MAX,
     sessions_per_user_max: None,
+    memberships_per_user_max: None,
+    channels_max: CHANNELS_MAX,
     placement_key: PlacementKey([0; 16]),
 };
 

@@ -84,6 +84,7 @@ impl Home {
         // A batch that comes twice or late finds the request answered.
         if connection.traffic.as_ref().is_some_and(|traffic| traffic.cid(number).is_some()) {
             subscribe(id, connection, &mut self.subscribers, channel, reached);
+            self.sessions_by_user.join(connection.session.user);
             let place = self.place(id, channel);
             self.answer(id, number, reply, place, outbox);
         }
