@@ -57,6 +57,8 @@ pub type Decision = Result<StoreReceipt, StoreFailure>;
 pub struct Channel {
     id: ChannelId,
     members: Members,
+    /// Whether its owner knows that it may have something to announce.
+    touched: bool,
     /// The number of members when the owner last called `count_members`.
     members_counted: usize,
     presence_changes: PresenceChanges,
@@ -186,6 +188,7 @@ impl Channel {
         Self {
             id,
             members: Members::default(),
+            touched: false,
             members_counted: 0,
             presence_changes: PresenceChanges::default(),
             requests_to_chat,
@@ -213,6 +216,16 @@ impl Channel {
     pub fn count_members(&mut self) -> (usize, usize) {
         let members = self.members.len();
         (std::mem::replace(&mut self.members_counted, members), members)
+    }
+
+    /// Notes that the channel may have something to announce. Returns whether that was not noted yet.
+    pub fn touch(&mut self) -> bool {
+        !std::mem::replace(&mut self.touched, true)
+    }
+
+    /// Notes that the channel announces what it has.
+    pub fn untouch(&mut self) {
+        self.touched = false;
     }
 
     /// Carries out a connection's request at once, or accepts it to be carried out in order.

@@ -28,7 +28,7 @@ pub struct Owner {
     channels: HashMap<ChannelId, Box<Channel>>,
     /// Memberships in all channels. The changes of the current turn are not counted yet.
     members: usize,
-    /// Channels that may have something to announce at the end of this turn.
+    /// Channels that may have something to announce at the end of this turn, each once.
     touched: Vec<ChannelId>,
     /// Channels with a presence event that waits, and when it may be announced.
     due: BTreeMap<ChannelId, Monotonic>,
@@ -74,7 +74,8 @@ impl Owner {
         } else {
             channel.request(home, request, &context, outbox);
         }
-        self.touched.push(id);
+        let first = channel.touch();
+        self.touched.extend(first.then_some(id));
     }
 
     /// Answers a visitor's query, now or later.
@@ -83,15 +84,18 @@ impl Owner {
             ChannelQuery::Presence(query) => outbox.answer(visitor, QueryAnswer::Presence(self.presence(&id, &query))),
             ChannelQuery::Newest(NewestQuery { limit }) => {
                 let unused = self.unused_version();
-                let channel = self.channels.get_mut(&id);
-                let newest = channel.and_then(|channel| channel.newest(limit, unused, outbox));
+                let mut channel = self.channels.get_mut(&id);
+                let newest = channel.as_mut().and_then(|channel| channel.newest(limit, unused, outbox));
                 outbox.answer(visitor, QueryAnswer::Newest(newest));
-                self.touched.push(id);
+                let first = channel.is_some_and(|channel| channel.touch());
+                self.touched.extend(first.then_some(id));
             }
             ChannelQuery::Change(change) => {
                 let context = self.context(now);
-                self.channel(&id).change(visitor, change, &context, outbox);
-                self.touched.push(id);
+                let channel = self.channel(&id);
+                channel.change(visitor, change, &context, outbox);
+                let first = channel.touch();
+                self.touched.extend(first.then_some(id));
             }
         }
     }
@@ -106,8 +110,10 @@ impl Owner {
     /// A shard has missed a batch of a channel. It is answered at the end of a turn.
     pub fn catch_up(&mut self, home: ShardId, id: ChannelId, reached: Option<Reached>, outbox: &mut Outbox) {
         let unused = self.unused_version();
-        self.channel(&id).catch_up(home, reached, unused, outbox);
-        self.touched.push(id);
+        let channel = self.channel(&id);
+        channel.catch_up(home, reached, unused, outbox);
+        let first = channel.touch();
+        self.touched.extend(first.then_some(id));
     }
 
     /// A version for the next reading of newest messages.
@@ -133,7 +139,8 @@ impl Owner {
             Purpose::Head => channel.head(outcome, &context, outbox),
             Purpose::Newest(version) => channel.read(version, outcome),
         }
-        self.touched.push(id);
+        let first = channel.touch();
+        self.touched.extend(first.then_some(id));
     }
 
     /// The backlog of a shard in this channel has become too high, or low again.
@@ -144,22 +151,24 @@ impl Owner {
             Backlog::High => channel.hold(from),
             Backlog::Low => channel.release_hold(from, &context, outbox),
         }
-        self.touched.push(id);
+        let first = channel.touch();
+        self.touched.extend(first.then_some(id));
     }
 
     /// Puts into the outbox what the channels have to announce, and forgets channels of which nothing would be lost.
     pub fn announce(&mut self, now: Monotonic, outbox: &mut Outbox) {
         self.requests_to_chat.forget_old(now);
-        let touched = &mut self.touched;
+        let (touched, channels) = (&mut self.touched, &mut self.channels);
         self.due.retain(|id, due| {
             let waits = *due > now;
-            if !waits {
+            if !waits && channels.get_mut(id).is_some_and(|channel| channel.touch()) {
                 touched.push(id.clone());
             }
             waits
         });
         for id in std::mem::take(&mut self.touched) {
             let Some(channel) = self.channels.get_mut(&id) else { continue };
+            channel.untouch();
             for (home, batch) in channel.batches(self.epoch, now, &mut self.batch) {
                 outbox.batch(home, batch);
             }
