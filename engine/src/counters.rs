@@ -176,6 +176,8 @@ pub struct HomeCounters {
     pub private_writes: u64,
     /// Clients that were closed with code 1013 because they were too far behind.
     pub slow_readers: u64,
+    /// Notifications that were not pushed because too many waited. They are stored.
+    pub notices_untold: u64,
     /// Clients that were moved to the newest message instead, and told of the gap.
     pub gaps: u64,
     /// How often a batch of a channel was found to be missing.

@@ -93,8 +93,17 @@ pub const STATUS_TURN_BYTES_MAX: usize = NEWS_BYTES_MAX / 4;
 /// Beyond it further changes wait for the next turn.
 pub const STATUS_TURN_PUSHES_MAX: usize = 4096;
 
-/// Connections and their memberships that a shard ends in one turn: some milliseconds. Beyond it, the next connections to
-/// end wait for the next turn. The last one may exceed it by its own memberships.
+/// Connections to which a shard pushes notifications in one turn, each counted once for each push: some milliseconds. Beyond
+/// it further notifications wait for the next turn.
+pub const NOTICE_TURN_PUSHES_MAX: usize = 4096;
+
+/// Pushes of notifications that wait on one shard, each for all sessions of a user. Beyond it a notification is not pushed.
+/// Its user finds it in the list.
+pub const NOTICES_WAITING_MAX: usize = 16 * 1024;
+
+/// Connections and their memberships that a shard ends in one turn because their clients have gone, and as many that it
+/// closes itself: some milliseconds. Beyond it, the next connections to end wait for the next turn. The last one may
+/// exceed it by its own memberships.
 pub const ENDS_TURN_MAX: usize = 4096;
 
 /// Memberships of connections that are gone of which a shard tells the channels' owners in one turn. The others wait for
@@ -158,8 +167,9 @@ pub const REST_DURATION: Duration = Duration::from_millis(250);
 /// Connections that are read again in one turn because their time of rest is over. The others wait for the next turns.
 pub const RESTED_TURN_MAX: usize = 256;
 
-/// Budgets of users that a shard keeps. A user has one for some seconds after the last request. Beyond it the
-/// budget that was looked at longest ago is forgotten, and its user starts with a full one.
+/// Budgets of users that a shard keeps, and budgets of networks, each for both purses. A user has one for some seconds
+/// after the last request. Beyond the bound the budget that was looked at longest ago is forgotten, and its user starts
+/// with a full one.
 pub const BUDGETS_MAX: usize = 64 * 1024;
 
 /// Budgets that a shard looks at in one turn, to forget those that are full again.
@@ -170,8 +180,8 @@ pub const BUDGETS_SWEPT_MAX: usize = 64;
 pub const CHANNELS_MAX: usize = 1 << 20;
 
 /// Memberships of all sessions of one user on one shard, unless configured otherwise. Beyond it joins are refused. If each
-/// is in a channel of its own, they take 150 MiB.
-pub const MEMBERSHIPS_PER_USER_MAX: NonZeroU32 = NonZeroU32::new(64 * 1024).expect("it is not zero");
+/// is in a channel of its own, they take 19 MiB, and 128 users fill what a shard owns at most.
+pub const MEMBERSHIPS_PER_USER_MAX: NonZeroU32 = NonZeroU32::new(8 * 1024).expect("it is not zero");
 
 /// Channels that one connection may be in. Beyond it joins are refused.
 pub const SUBSCRIPTIONS_MAX: usize = 1024;

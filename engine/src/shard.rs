@@ -185,7 +185,7 @@ impl Shard {
             Parcel::Batch(batch) => self.tell_home(ToHome::Batch(batch)),
             Parcel::CaughtUp(answer) => self.tell_home(ToHome::CaughtUp(answer)),
             Parcel::QueryAnswer { number, answer } => self.effects.answers.push((number, answer)),
-            Parcel::Broadcast(broadcast) => self.home.hear(&broadcast, &mut self.outbox),
+            Parcel::Broadcast(broadcast) => self.home.hear(&broadcast),
             Parcel::Blocked { from, number, block } => {
                 self.home.end_following(block);
                 self.effects.parcels.push((from, Parcel::BlockHeard { number }));
@@ -204,6 +204,11 @@ impl Shard {
             }
             Asker::Follower(connection) => self.home.receipt(connection, outcome, &mut self.outbox),
         }
+    }
+
+    /// Whether the requests that were read in this turn are as much work as a turn may be.
+    pub fn has_worked_enough(&self) -> bool {
+        self.home.has_worked_enough()
     }
 
     /// Whether as many connections and memberships have ended in this turn as may. The caller lets further connections
@@ -318,7 +323,7 @@ impl Shard {
                 for shard in self.routing.others() {
                     self.effects.parcels.push((shard, Parcel::Broadcast(broadcast.clone())));
                 }
-                self.home.hear(&broadcast, &mut self.outbox);
+                self.home.hear(&broadcast);
             }
             ToEveryHome::Blocked(visitor, block) => self.tell_of_block(visitor, block),
         }
@@ -344,14 +349,16 @@ impl Shard {
     /// Ends the turn: what channels have announced is told to the homes on this shard and on others.
     pub fn finish_turn(&mut self, now: Timestamp, effects: &mut Effects) {
         self.begin(now);
-        self.home.judge_parked(&mut self.outbox);
-        self.home.close_expelled(&mut self.outbox);
+        self.home.judge_parked();
+        self.home.end_waiting(&mut self.outbox);
         self.home.tell_departures(&mut self.outbox);
         self.home.tell_statuses(&mut self.outbox);
+        self.home.tell_notices();
         // An announcement may release a request that waited for it, and that may be announced as well. It ends, because
         // nothing is read from sockets meanwhile.
         loop {
             self.owner.announce(self.now.monotonic, &mut self.outbox);
+            self.home.end_waiting(&mut self.outbox);
             if self.outbox.is_empty() {
                 break;
             }

@@ -37,6 +37,7 @@ const COUNTERS: &[(&str, &str, One)] = &[
     ("messages_published", "Messages shown to channels: sent, updated or removed", |r| r.owner.published),
     ("deliveries", "Messages handed to the kernel, each once for each member", |r| r.fanout.deliveries),
     ("delivery_bytes", "Bytes of channels' logs handed to the kernel", |r| r.fanout.delivery_bytes),
+    ("notifications_untold", "Notifications not pushed because too many waited", |r| r.home.notices_untold),
     ("gaps", "Readers that were moved to the newest message", |r| r.home.gaps),
     ("batch_gaps", "Missing batches of channels that a shard noticed", |r| r.home.batch_gaps),
     ("messages_lost", "Messages in missing batches that could not be told again", |r| r.home.lost),

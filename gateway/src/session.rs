@@ -39,7 +39,11 @@ pub fn take_in(
             break Progress::Full;
         }
         match websocket::decode(&mut bytes[taken..], assembly, MESSAGE_BYTES_MAX) {
-            Ok(Decoded::Incomplete { .. }) => break Progress::Hungry,
+            Ok(Decoded::Incomplete { .. }) => {
+                // Bytes that complete no frame are looked at again with the next ones.
+                silent_frames += usize::from(taken == 0);
+                break Progress::Hungry;
+            }
             Ok(Decoded::Frame { consumed, incoming }) => {
                 debug_assert!(consumed > 0, "a frame has a header");
                 taken += consumed;

@@ -276,8 +276,18 @@ impl SocketTable {
         Some(socket)
     }
 
-    /// Drops a connection that is dead or has passed its deadline.
+    /// Drops a connection that is dead or has passed its deadline, in one of the next turns if as many have ended in this
+    /// one as may.
     fn drop_connection(&mut self, id: ConnectionId, shard: &mut Shard, now: Timestamp) {
+        if shard.has_ended_enough()
+            && let Some(entry) = self.entries.get_mut(id.slot as usize)
+            && let Some(socket) = entry.socket.as_mut().filter(|_| entry.generation == id.generation)
+        {
+            // Its end would be reported again and again.
+            socket.reads = false;
+            let _ = epoll::delete(&self.epoll, &socket.descriptor);
+            return self.gone.put(id);
+        }
         if let Some(socket) = self.remove(id)
             && matches!(socket.stage, Stage::Session | Stage::Closing | Stage::HangingUp)
         {
@@ -524,11 +534,13 @@ impl Sockets for SocketTable {
         events.clear();
         // This fails only when a signal interrupts it, and then there are no events.
         let _ = epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&rustix::fs::Timespec::default()));
+        let mut looked_at = 0;
         for event in &events {
-            // Members of many channels hang up: what the other sockets have is reported again in the next turn.
-            if shard.has_ended_enough() {
+            // What the other sockets have is reported again in the next turn.
+            if shard.has_worked_enough() {
                 break;
             }
+            looked_at += 1;
             let (data, flags) = (event.data.u64(), event.flags);
             if data == LISTENER {
                 self.accept();
@@ -547,7 +559,7 @@ impl Sockets for SocketTable {
                 self.drop_connection(id, shard, now);
             }
         }
-        let more = events.len() == EVENTS_MAX || shard.has_ended_enough();
+        let more = events.len() == EVENTS_MAX || looked_at < events.len() || !self.gone.is_empty();
         self.events = events;
         more
     }

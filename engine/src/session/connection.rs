@@ -28,6 +28,10 @@ pub struct Connection {
     pub dirty: bool,
     /// The gateway has been told not to read it.
     pub paused: bool,
+    /// It waits to be closed, and its close frame is its farewell.
+    pub ending: bool,
+    /// Nothing of its own is sent to it any more but its close frame.
+    pub mute: bool,
     /// Its close frame is in the outbox: nothing is sent after it.
     pub closing: bool,
     /// How much of the allowed rate its sends so far use up.
@@ -187,6 +191,8 @@ impl Connection {
             parked: false,
             dirty: false,
             paused: false,
+            ending: false,
+            mute: false,
             closing: false,
             sends: Used::default(),
             work: Bucket::default(),
@@ -218,6 +224,11 @@ impl Connection {
         }
         self.sends = sends;
         Ok(())
+    }
+
+    /// Whether it is closed, or waits to be.
+    pub fn is_leaving(&self) -> bool {
+        self.ending || self.closing
     }
 
     /// The connection's subscription in this audience, or `None` if it has none.

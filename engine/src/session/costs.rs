@@ -38,6 +38,10 @@ pub const TOLD_MAX: usize = 256;
 
 /// What a connection sends at once is charged by its length if it is longer: to unmask and read it.
 pub const RECEIVED_BYTES_FREE: usize = 4096;
+/// The work of the requests that a shard reads in one turn, by what they are charged with. It takes a part of this time,
+/// because the requests of a turn share much of their work. Beyond it the other sockets are read in the next turn.
+pub const TURN_WORK_MAX: Work = Work::micros(40_000);
+
 /// Longer answers are charged by their length.
 pub const ANSWER_BYTES_FREE: usize = 1024;
 

@@ -8,6 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU32;
 
+use crate::budget::Work;
 use crate::command::{Command, RateLimit, Rejection, RejectionContext, Reply};
 use crate::counters::{HomeCounters, MALFORMED, refusal_of};
 use crate::fanout::frames;
@@ -27,6 +28,7 @@ use crate::session::sessions_by_user::SessionsByUser;
 use crate::session::shared_budgets::{Payer, Purse, SharedBudgets};
 use crate::session::status::Statuses;
 use crate::session::untold::Untold;
+use crate::social::notification::Notification;
 use crate::wire::websocket;
 
 mod catching_up;
@@ -75,14 +77,18 @@ pub struct Home {
     catch_ups: CatchUps,
     /// Memberships of connections that are gone or close: their channels' owners are not told yet.
     departures: VecDeque<(ConnectionId, ChannelId)>,
-    /// Connections whose user's account is gone, each once. They are not read any more, and each is closed when its turn
-    /// comes. Its close frame waits as its farewell.
-    expelled: VecDeque<ConnectionId>,
-    /// Members that are too far behind. They are let go when their turn comes. What a pass finds while some wait here is
-    /// not added, because a later pass finds it again.
-    laggards: VecDeque<(ConnectionId, AudienceKey)>,
-    /// Connections and memberships that have ended in this turn.
+    /// Connections that are to be closed, each once: their readers are too slow, their accounts are gone, or more have
+    /// ended in a turn than may. They are not read any more. The close frame of each waits as its farewell.
+    ending: VecDeque<ConnectionId>,
+    /// Connections and memberships that have ended in this turn: at once, and of those that had to wait.
     ended: usize,
+    ended_later: usize,
+    /// Notifications that are pushed in one of the next turns, each with its user.
+    notices: VecDeque<(UserId, Vec<Notification>)>,
+    /// Connections to which notifications were pushed in this turn.
+    notice_pushes: usize,
+    /// The work that the requests of this turn were charged with.
+    worked: Work,
     pub shared_budgets: SharedBudgets,
     /// Connections that are read later because of their budgets, and until when. The first ends its rest first, because
     /// all rests are equally long. There is one for each connection that is open, or was within that time.
@@ -107,9 +113,12 @@ impl Home {
             lookups: HashMap::new(),
             catch_ups: CatchUps::default(),
             departures: VecDeque::new(),
-            expelled: VecDeque::new(),
-            laggards: VecDeque::new(),
+            ending: VecDeque::new(),
             ended: 0,
+            ended_later: 0,
+            notices: VecDeque::new(),
+            notice_pushes: 0,
+            worked: Work::default(),
             shared_budgets: SharedBudgets::new(&rules),
             resting: VecDeque::new(),
             counters: HomeCounters::default(),
@@ -169,7 +178,14 @@ impl Home {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let memberships = self.sessions_by_user.memberships(connection.session.user);
         let may_join = self.rules.memberships_per_user_max.is_none_or(|most| memberships < most.get());
-        let judged = judge(connection, command, may_join);
+        let judged = admit(command, &connection.session).and_then(|admitted| match &admitted {
+            Admitted::ChannelRequest(channel, ChannelAction::Join { .. }) => {
+                let audience = self.subscribers.audience(channel, connection.session.format);
+                let is_member = audience.is_some_and(|key| connection.subscription(key).is_some());
+                if is_member { Ok(admitted) } else { has_room(connection, may_join).map(|()| admitted) }
+            }
+            _ => Ok(admitted),
+        });
         let admitted = match judged.and_then(|admitted| pace(connection, admitted, most, now)) {
             Ok(Admitted::Nothing) => return,
             admitted => admitted,
@@ -236,10 +252,29 @@ impl Home {
         if connection.closing {
             return;
         }
-        if close_mode == CloseMode::AfterAnswers && connection.traffic().is_unanswered() {
-            connection.traffic().farewell = Some(frame);
-            return;
+        let traffic = connection.traffic();
+        let waits = close_mode == CloseMode::AfterAnswers && traffic.is_unanswered();
+        if !waits && !self.has_ended_enough() {
+            return self.end(id, frame, outbox);
         }
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.traffic().farewell.get_or_insert(frame);
+        if !waits {
+            self.end_later(id);
+        }
+    }
+
+    /// Ends a connection whose close frame waits as its farewell, when its turn comes.
+    fn end_later(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if !std::mem::replace(&mut connection.ending, true) {
+            self.ending.push_back(id);
+        }
+    }
+
+    /// Ends a connection: the frame is the last that the client receives.
+    fn end(&mut self, id: ConnectionId, frame: Vec<u8>, outbox: &mut Outbox) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
         connection.closing = true;
         self.leave_all(id, outbox);
         let Some(connection) = self.connections.get_mut(id) else { return };
@@ -383,13 +418,17 @@ impl Home {
         traffic.exclusive = false;
         if let Some((cid, command)) = traffic.held.take() {
             self.consider(id, cid, command, outbox);
-        } else if let Some(frame) = traffic.farewell.take() {
-            self.close(id, frame, CloseMode::AtOnce, outbox);
+        } else if traffic.farewell.is_some() {
+            self.end_later(id);
         }
     }
 
     fn mark(&mut self, slot: u32) {
         let Some(connection) = self.connections.in_slot(slot) else { return };
+        if connection.mute && !connection.closing {
+            connection.traffic().forget_unsaid();
+            return;
+        }
         if !connection.dirty && !connection.parked {
             connection.dirty = true;
             self.dirty.push(slot);
@@ -408,8 +447,8 @@ impl Home {
 
     /// Whether a pass is under way, or frames wait to be written.
     pub fn is_busy(&self) -> bool {
-        let ends = !self.departures.is_empty() || !self.expelled.is_empty() || !self.laggards.is_empty();
-        let waits = ends || self.has_rested();
+        let waits =
+            !self.departures.is_empty() || !self.ending.is_empty() || !self.notices.is_empty() || self.has_rested();
         self.subscribers.is_busy() || !self.dirty.is_empty() || !self.untold.is_empty() || waits
     }
 
@@ -419,18 +458,18 @@ impl Home {
         self.ended >= ENDS_TURN_MAX
     }
 
-    /// Closes connections whose user's account is gone, as many as may end in this turn. Must be called once a turn,
-    /// before `tell_departures`.
-    pub fn close_expelled(&mut self, outbox: &mut Outbox) {
-        while !self.has_ended_enough()
-            && let Some(id) = self.expelled.pop_front()
+    /// Ends connections that wait for it: as many as may end in a turn, beside those whose clients have ended them.
+    pub fn end_waiting(&mut self, outbox: &mut Outbox) {
+        while self.ended_later < ENDS_TURN_MAX
+            && let Some(id) = self.ending.pop_front()
         {
             let traffic = self.connections.get_mut(id).and_then(|connection| connection.traffic.as_mut());
             if let Some(frame) = traffic.and_then(|traffic| traffic.farewell.take()) {
-                self.close(id, frame, CloseMode::AtOnce, outbox);
+                let before = self.ended;
+                self.end(id, frame, outbox);
+                self.ended_later += std::mem::replace(&mut self.ended, before) - before;
             }
         }
-        self.ended = 0;
     }
 
     /// Tells the owners of channels that members have departed: as many as one turn may cost. Must be called once a turn.
@@ -472,7 +511,7 @@ impl Home {
                 park(connection, &mut self.subscribers);
             }
         }
-        self.let_laggards_go(outbox);
+        self.let_laggards_go();
         for (channel, state) in std::mem::take(&mut self.report.backlogs) {
             outbox.backlog(channel, state);
         }
@@ -480,25 +519,16 @@ impl Home {
 
     /// Judges members whose sockets are full, if what they are owed fills much of the memory for logs. Must be called
     /// once a turn.
-    pub fn judge_parked(&mut self, outbox: &mut Outbox) {
+    pub fn judge_parked(&mut self) {
         self.subscribers.judge_parked(&self.rules, &mut self.report);
-        self.let_laggards_go(outbox);
+        self.let_laggards_go();
     }
 
-    /// Closes members that are too far behind, or moves them on: as many as may end in this turn.
-    fn let_laggards_go(&mut self, outbox: &mut Outbox) {
+    /// Moves members on that are too far behind, or closes them when their turn comes.
+    fn let_laggards_go(&mut self) {
         let allowed = self.subscribers.lag_allowed(&self.rules);
-        let found = std::mem::take(&mut self.report.lagging);
-        if self.laggards.is_empty() {
-            self.laggards.extend(found.into_iter().filter_map(|(slot, key)| {
-                let generation = self.connections.in_slot(slot)?.generation;
-                Some((ConnectionId { slot, generation }, key))
-            }));
-        }
-        while !self.has_ended_enough()
-            && let Some((id, key)) = self.laggards.pop_front()
-        {
-            let Some(connection) = self.connections.get_mut(id).filter(|connection| !connection.closing) else {
+        for (slot, key) in std::mem::take(&mut self.report.lagging) {
+            let Some(connection) = self.connections.in_slot(slot).filter(|connection| !connection.is_leaving()) else {
                 continue;
             };
             match (connection.session.on_lag, connection.subscription(key)) {
@@ -506,21 +536,29 @@ impl Home {
                     self.counters.gaps += 1;
                     skip(connection, subscription, &mut self.subscribers, allowed);
                 }
-                _ => self.let_go(id, &format!("too slow: more than {allowed} bytes behind"), outbox),
+                _ => {
+                    let id = ConnectionId { slot, generation: connection.generation };
+                    self.let_go(id, &format!("too slow: more than {allowed} bytes behind"));
+                }
             }
         }
     }
 
-    /// Closes a connection that is too far behind.
-    fn let_go(&mut self, id: ConnectionId, reason: &str, outbox: &mut Outbox) {
+    /// Closes a connection that is too far behind, when its turn comes.
+    fn let_go(&mut self, id: ConnectionId, reason: &str) {
+        let Some(connection) = self.connections.get_mut(id).filter(|connection| !connection.is_leaving()) else {
+            return;
+        };
         self.counters.slow_readers += 1;
-        if let Some(connection) = self.connections.get_mut(id) {
-            // The frames before these answers are dropped, so the answers must not be sent either.
-            connection.traffic().forget_unsaid();
-        }
+        // The frames before its answers are dropped, so the answers must not be sent either.
+        connection.mute = true;
+        let traffic = connection.traffic();
+        traffic.forget_unsaid();
         let mut frame = Vec::new();
         websocket::close_frame(&mut frame, Some(websocket::CloseCode::TRY_AGAIN_LATER), reason);
-        self.close(id, frame, CloseMode::AtOnce, outbox);
+        // It says more than a close frame that waits already.
+        traffic.farewell = Some(frame);
+        self.end_later(id);
     }
 
     /// Writes what a connection is owed outside of the pass: its private frames, each after the part of a log that it
@@ -647,17 +685,15 @@ fn skip(connection: &mut Connection, subscription: Subscription, subscribers: &m
     }
 }
 
-/// Checks a command by itself, and whether the connection may join one more channel.
-fn judge(connection: &Connection, command: Command, may_join: bool) -> Result<Admitted, Rejection> {
-    match command {
-        Command::Join(_) if !may_join => {
-            Err(Rejection::bad_input("leave a channel first: the sessions of one user may not be in more"))
-        }
-        Command::Join(_) if connection.subscriptions.len() >= SUBSCRIPTIONS_MAX => {
-            Err(Rejection::bad_input(format!("leave a channel first: {SUBSCRIPTIONS_MAX} are the most")))
-        }
-        command => admit(command, &connection.session),
+/// Whether a connection may join one more channel, and its user may.
+fn has_room(connection: &Connection, may_join: bool) -> Result<(), Rejection> {
+    if connection.subscriptions.len() >= SUBSCRIPTIONS_MAX {
+        return Err(Rejection::bad_input(format!("leave a channel first: {SUBSCRIPTIONS_MAX} are the most")));
     }
+    if !may_join {
+        return Err(Rejection::bad_input("leave a channel first: the sessions of one user may not be in more"));
+    }
+    Ok(())
 }
 
 /// Counts a send, and refuses it beyond `most` sends a second.

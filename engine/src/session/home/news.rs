@@ -14,8 +14,9 @@ use crate::command::{News, Rejection, Reply};
 use crate::fanout::frames::{self, Format};
 use crate::id::{ConnectionId, SessionId, UserId};
 use crate::limits::{
-    BLOCKS_AT_ONCE_MAX, FOLLOWS_MAX, NEWS_BYTES_MAX, STATUS_EVENT_BYTES_MAX, STATUS_PRESENCE_BYTES,
-    STATUS_TURN_BYTES_MAX, STATUS_TURN_PUSHES_MAX, STATUSES_BYTES_MAX, STATUSES_OF_USER_BYTES_MAX,
+    BLOCKS_AT_ONCE_MAX, FOLLOWS_MAX, NEWS_BYTES_MAX, NOTICE_TURN_PUSHES_MAX, NOTICES_WAITING_MAX,
+    STATUS_EVENT_BYTES_MAX, STATUS_PRESENCE_BYTES, STATUS_TURN_BYTES_MAX, STATUS_TURN_PUSHES_MAX, STATUSES_BYTES_MAX,
+    STATUSES_OF_USER_BYTES_MAX,
 };
 use crate::message::StatusPresence;
 use crate::outbox::{Asker, Outbox};
@@ -26,7 +27,7 @@ use crate::session::admission::Session;
 use crate::session::connection::Private;
 use crate::session::costs::{TOLD, TOLD_MAX};
 use crate::session::untold::{Change, Opened, Waiting};
-use crate::social::notification::{Notice, Notification};
+use crate::social::notification::Notification;
 use crate::wire::websocket;
 
 /// What telling news has cost.
@@ -47,11 +48,12 @@ impl Told {
 
 impl Home {
     /// Takes in a broadcast.
-    pub fn hear(&mut self, broadcast: &Broadcast, outbox: &mut Outbox) {
+    pub fn hear(&mut self, broadcast: &Broadcast) {
         match broadcast {
             Broadcast::Notices(notices) => {
                 for run in notices.chunk_by(|one, next| one.user == next.user) {
-                    self.notify(run, outbox);
+                    let notifications = run.iter().map(|notice| notice.notification.clone()).collect();
+                    self.notify_in_turn(run[0].user, notifications);
                 }
             }
             Broadcast::Status { before, after } => self.hear_status(before.as_ref(), after.as_ref()),
@@ -59,11 +61,36 @@ impl Home {
         }
     }
 
+    /// Pushes notifications to the user's sessions, in this turn if it has not pushed too much.
+    fn notify_in_turn(&mut self, user: UserId, notifications: Vec<Notification>) {
+        if self.sessions_by_user.count(user) == 0 {
+            return;
+        }
+        if self.notices.is_empty() && self.notice_pushes < NOTICE_TURN_PUSHES_MAX {
+            return self.notify(user, notifications);
+        }
+        if self.notices.len() >= NOTICES_WAITING_MAX {
+            // It is stored, so its user finds it in the list.
+            self.counters.notices_untold += 1;
+            return;
+        }
+        self.notices.push_back((user, notifications));
+    }
+
+    /// Pushes notifications that waited for this turn: as many as one turn may cost. Must be called once a turn.
+    pub fn tell_notices(&mut self) {
+        while self.notice_pushes < NOTICE_TURN_PUSHES_MAX
+            && let Some((user, notifications)) = self.notices.pop_front()
+        {
+            self.notify(user, notifications);
+        }
+    }
+
     /// Pushes notifications, all for the same user, to the user's sessions.
-    fn notify(&mut self, notices: &[Notice], outbox: &mut Outbox) {
-        let slots: Vec<u32> = self.sessions_by_user.of(notices[0].user).collect();
-        let notifications: Vec<Notification> = notices.iter().map(|notice| notice.notification.clone()).collect();
-        self.push(&slots, &News::Notifications(notifications), outbox);
+    fn notify(&mut self, user: UserId, notifications: Vec<Notification>) {
+        let slots: Vec<u32> = self.sessions_by_user.of(user).collect();
+        self.notice_pushes += slots.len();
+        self.push(&slots, &News::Notifications(notifications));
     }
 
     fn hear_status(&mut self, before: Option<&StatusPresence>, after: Option<&StatusPresence>) {
@@ -93,7 +120,7 @@ impl Home {
         let mut knows = None;
         for (session, change) in changes {
             if let Some(opened) = &change.opened {
-                told.add(self.tell_opened(opened, change.after.as_ref(), outbox));
+                told.add(self.tell_opened(opened, change.after.as_ref()));
                 knows = Some(opened.connection.slot).filter(|_| alone);
             }
             let before = self.statuses.of_session(user, session).cloned();
@@ -108,7 +135,7 @@ impl Home {
             let mut slots: Vec<u32> = self.sessions_by_user.of(user).collect();
             slots.retain(|&slot| Some(slot) != knows);
             slots.append(&mut self.statuses.followers(user));
-            told.add(self.push(&slots, &News::Status { joins, leaves }, outbox));
+            told.add(self.push(&slots, &News::Status { joins, leaves }));
         }
         let asked_by: Vec<ConnectionId> = waiting.iter().map(|waiting| waiting.connection).collect();
         self.charge_telling(user, &asked_by, TOLD.times(told.pushes.min(TOLD_MAX)) + Work::bytes(told.bytes));
@@ -119,12 +146,12 @@ impl Home {
     }
 
     /// Tells a session that has opened since the others were told, if it shows something else by now.
-    fn tell_opened(&mut self, opened: &Opened, after: Option<&StatusPresence>, outbox: &mut Outbox) -> Told {
+    fn tell_opened(&mut self, opened: &Opened, after: Option<&StatusPresence>) -> Told {
         if self.connections.get(opened.connection).is_none() || after == Some(&opened.shown) {
             return Told::default();
         }
         let news = News::Status { joins: after.cloned().into_iter().collect(), leaves: vec![opened.shown.clone()] };
-        self.push(&[opened.connection.slot], &news, outbox)
+        self.push(&[opened.connection.slot], &news)
     }
 
     /// Ends all sessions of a user. None of them is read any more. They are closed one after the other, because each may
@@ -143,7 +170,7 @@ impl Home {
             // A connection that has a farewell is closed when its requests are answered.
             if traffic.farewell.is_none() {
                 traffic.farewell = Some(frame);
-                self.expelled.push_back(id);
+                self.end_later(id);
             }
         }
     }
@@ -151,7 +178,7 @@ impl Home {
     /// Sends news to these connections, which share the bytes. Closes a connection that has too many unread bytes
     /// instead. Only a connection whose socket was found full has had its chance to read; to the others this turn may
     /// send more than that.
-    fn push(&mut self, slots: &[u32], news: &News, outbox: &mut Outbox) -> Told {
+    fn push(&mut self, slots: &[u32], news: &News) -> Told {
         let mut encoded: [Option<Arc<[u8]>>; Format::COUNT] = Default::default();
         for &slot in slots {
             let Some(connection) = self.connections.in_slot(slot).filter(|connection| !connection.closing) else {
@@ -161,7 +188,7 @@ impl Home {
             let frame = encoded[format as usize].get_or_insert_with(|| frames::news(format, news).into()).clone();
             if connection.parked && connection.traffic().outbox_bytes() + frame.len() > NEWS_BYTES_MAX {
                 let id = ConnectionId { slot, generation: connection.generation };
-                self.let_go(id, &format!("too slow: more than {NEWS_BYTES_MAX} bytes of news are unread"), outbox);
+                self.let_go(id, &format!("too slow: more than {NEWS_BYTES_MAX} bytes of news are unread"));
                 continue;
             }
             connection.traffic().say(Private::of(frame));
@@ -176,7 +203,7 @@ impl Home {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Session { user, session, ref username, .. } = connection.session;
         let shown = StatusPresence { user, session, username: username.clone(), status: "".into() };
-        self.push(&[id.slot], &News::Status { joins: vec![shown.clone()], leaves: Vec::new() }, outbox);
+        self.push(&[id.slot], &News::Status { joins: vec![shown.clone()], leaves: Vec::new() });
         outbox.broadcast(Broadcast::Status { before: None, after: Some(shown.clone()) });
         self.untold.open(Opened { connection: id, shown });
     }

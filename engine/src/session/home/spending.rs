@@ -12,7 +12,9 @@ use crate::id::{ConnectionId, Monotonic, UserId};
 use crate::limits::{REST_DURATION, RESTED_TURN_MAX};
 use crate::outbox::{Outbox, SocketEffect};
 use crate::session::connection::Rest;
-use crate::session::costs::{ANSWER_BYTES_FREE, RECEIVED_BYTES_FREE, REFUSAL, SILENT_FRAME, cost_of, may_be_refused};
+use crate::session::costs::{
+    ANSWER_BYTES_FREE, RECEIVED_BYTES_FREE, REFUSAL, SILENT_FRAME, TURN_WORK_MAX, cost_of, may_be_refused,
+};
 use crate::session::shared_budgets::{Payer, Purse};
 
 impl Home {
@@ -36,6 +38,8 @@ impl Home {
     /// Begins a turn at this reading of the monotonic clock.
     pub fn begin_turn(&mut self, now: Monotonic, outbox: &mut Outbox) {
         self.monotonic = now;
+        (self.ended, self.ended_later) = (0, 0);
+        (self.notice_pushes, self.worked) = (0, Work::default());
         self.shared_budgets.begin_turn(now);
         self.end_rests(outbox);
     }
@@ -80,7 +84,7 @@ impl Home {
         Ok(())
     }
 
-    /// How a session and its user stand to their budgets. A connection that closes has no budget.
+    /// How a session, its user and its network stand to their budgets. A connection that closes has no budget.
     fn standings(&self, id: ConnectionId) -> [(RateLimit, Standing); 3] {
         let connection = self.connections.get(id).filter(|connection| !connection.closing);
         let session = connection.map_or(Standing::Within, |connection| connection.work.standing(self.monotonic));
@@ -99,8 +103,15 @@ impl Home {
         self.charge(id, work);
     }
 
-    /// Charges work to a session and to its user.
+    /// Whether the requests that were read in this turn are as much work as a turn may be. The others are read in the next
+    /// turn.
+    pub fn has_worked_enough(&self) -> bool {
+        self.worked >= TURN_WORK_MAX
+    }
+
+    /// Charges work to a session, its user and its network.
     pub(super) fn charge(&mut self, id: ConnectionId, work: Work) {
+        self.worked = self.worked + work;
         let Some(connection) = self.connections.get_mut(id) else { return };
         if let Some(rate) = self.rules.work_per_session {
             connection.work.spend(work, rate, self.monotonic);
@@ -124,13 +135,16 @@ impl Home {
     }
 
     /// Charges what it took to tell others of a user's statuses: to the user, and in equal parts to the sessions whose
-    /// requests waited for it.
+    /// requests waited for it and to their networks.
     pub(super) fn charge_telling(&mut self, user: UserId, asked_by: &[ConnectionId], work: Work) {
         self.shared_budgets.charge(Payer { user: Some(user), network: None }, Purse::Requests, work);
-        let Some(rate) = self.rules.work_per_session else { return };
+        let part = work.shared_by(asked_by.len());
         for &id in asked_by {
-            if let Some(connection) = self.connections.get_mut(id) {
-                connection.work.spend(work.shared_by(asked_by.len()), rate, self.monotonic);
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            let payer = Payer { user: None, network: connection.session.network };
+            self.shared_budgets.charge(payer, Purse::Requests, part);
+            if let Some(rate) = self.rules.work_per_session {
+                connection.work.spend(part, rate, self.monotonic);
             }
         }
     }
