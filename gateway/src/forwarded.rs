@@ -27,6 +27,7 @@ static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The values of the headers of a request in which proxies name its client, in their order.
 pub trait ForwardingHeaders {
+    /// All values of this header.
     fn values_of(&self, name: &HeaderName) -> impl DoubleEndedIterator<Item = &[u8]>;
 }
 

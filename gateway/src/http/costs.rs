@@ -2,8 +2,8 @@
 //! sessions are (`engine/src/session/costs.rs`).
 //!
 //! The head of a request says what it costs at least, and that is charged before a body is read or the store is asked.
-//! The resource charges what it finds afterwards. Requests without a user are not charged: sign-ins have bounds of their
-//! own, and a token that is not good is refused before any work.
+//! The resource charges what it finds afterwards. Requests without a user are charged to their network alone, if networks
+//! have budgets: sign-ins have bounds of their own, and a token that is not good is refused before any work.
 
 use engine::budget::Work;
 use storage::Part;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use engine::budget::Work;
 use engine::id::UserId;
+use engine::limits::REST_DURATION;
 use engine::session::shared_budgets::{Payer, Purse};
 use glommio::timer::Timer;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
@@ -24,8 +25,9 @@ use super::authorization::{basic, bearer};
 use super::bodies::Uncollected;
 use super::body::{RequestBody, encoding, too_large};
 use super::body_terms::{BodyTerms, Sender};
-use super::costs::{CHANGE, REQUEST};
+use super::costs::{CHANGE, REFUSAL, REQUEST};
 use super::error::{Code, Refusal};
+use super::resource_request::Received;
 use super::route::Route;
 use super::services::Services;
 use crate::client_network::ClientNetwork;
@@ -45,13 +47,6 @@ pub enum Ending {
     Close,
 }
 
-/// A request that was let in: its body, and the user whose token its head has.
-pub struct Received {
-    pub body: RequestBody,
-    /// `None` if the head has no good session token.
-    pub user: Option<UserId>,
-}
-
 /// The body of a request, or its refusal, and how the connection ends. The request is charged to its network and its user.
 pub async fn receive<B: Body<Data = Bytes> + Unpin>(
     services: &Services,
@@ -60,7 +55,7 @@ pub async fn receive<B: Body<Data = Bytes> + Unpin>(
     body: B,
 ) -> (Result<Received, Refusal>, Ending) {
     let mut payer = Payer { user: None, network: Some(from.key()) };
-    let terms = judge(services, head, &body, &mut payer);
+    let terms = judge(services, head, &body, &mut payer).await;
     let has_body = !body.is_end_stream();
     let mut body = Metered { body, bytes: 0 };
     let (received, ending) = receive_body(services, from, head, &mut body, terms).await;
@@ -105,30 +100,36 @@ async fn receive_body<B: Body<Data = Bytes> + Unpin>(
 }
 
 /// Decides by the head whether the request is let in, whether its body is read and on which terms. Charges the request to
-/// the network of the payer, and then to its user, which is found here.
-fn judge<B: Body>(
+/// the network of the payer and to its user, who is found here.
+async fn judge<B: Body>(
     services: &Services,
     head: &Parts,
     body: &B,
     payer: &mut Payer,
 ) -> Result<Option<BodyTerms>, Refusal> {
-    addressed(head)?;
     let route = Route::of(head.uri.path());
     if let Some((purse, work)) = price_of(&route, &head.method) {
-        services.afford(*payer, purse, work)?;
         // Without a good token the resource refuses the request before it does any work.
         payer.user = bearer(services, &head.headers).ok().map(|claims| claims.user);
-        services.afford(Payer { network: None, ..*payer }, purse, work)?;
+        if let Err(refusal) = services.afford(*payer, purse, work) {
+            // As the socket of a session is read later, the next request of this connection is.
+            if services.is_far_beyond(*payer, purse) {
+                Timer::new(REST_DURATION).await;
+            }
+            return Err(refusal);
+        }
     }
+    addressed(head)?;
     body_terms(services, head, &route, body, payer.user)
 }
 
-/// What is charged for a request before it is looked at, and to which purse; `None` if it is not charged by its head.
+/// What is charged for a request before it is looked at, and to which purse; `None` if it is free.
 fn price_of(route: &Route, method: &Method) -> Option<(Purse, Work)> {
     match route {
-        // Its answer is the same for all clients.
-        _ if *method == Method::OPTIONS => None,
-        Route::Welcome | Route::Health | Route::Socket | Route::Unknown => None,
+        Route::Health | Route::Alive | Route::Ready => None,
+        // The answer is the same for all clients, or it is a refusal.
+        _ if *method == Method::OPTIONS => Some((Purse::Requests, REFUSAL)),
+        Route::Welcome | Route::Socket | Route::Unknown => Some((Purse::Requests, REFUSAL)),
         // The body names the user of a refresh, who pays for the rest.
         Route::Refresh => Some((Purse::Tokens, REQUEST)),
         Route::Logout => Some((Purse::Tokens, CHANGE)),

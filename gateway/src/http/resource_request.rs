@@ -10,9 +10,15 @@ use serde::de::DeserializeOwned;
 use super::authorization::bearer;
 use super::body::RequestBody;
 use super::error::Refusal;
-use super::receiving::Received;
 use super::services::Services;
 use crate::client_network::ClientNetwork;
+
+/// A request that was let in: its body, and the user whose token its head has.
+pub struct Received {
+    pub body: RequestBody,
+    /// `None` if the head has no good session token.
+    pub user: Option<UserId>,
+}
 
 /// A request whose head and body have arrived.
 pub struct ResourceRequest {

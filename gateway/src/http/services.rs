@@ -134,6 +134,11 @@ impl Services {
         afforded.map_err(|(limit, retry_after)| Refusal::over_budget(limit, retry_after))
     }
 
+    /// Whether the payer is so far beyond a budget that its connections are read later.
+    pub(super) fn is_far_beyond(&self, payer: Payer, purse: Purse) -> bool {
+        self.budgets.standings(payer, purse).into_iter().any(|(_, standing)| standing.is_far_beyond())
+    }
+
     /// Whether networks have budgets.
     pub fn bounds_networks(&self) -> bool {
         self.budgets.bounds_networks()
