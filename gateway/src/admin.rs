@@ -6,6 +6,7 @@ pub mod hosts;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -16,7 +17,9 @@ use runtime::Observer;
 use storage::bridge::Client;
 
 use self::hosts::{HostRefusal, Hosts};
+use crate::health::{ALIVE, Health, READY};
 use crate::http::answer::Answer;
+use crate::listeners;
 use crate::log_limit;
 use crate::metrics::{Overview, StoreState};
 use crate::threaded_http::ThreadedServer;
@@ -42,9 +45,10 @@ impl Admin {
     /// Fails with a line for the operator if the address cannot be taken.
     pub fn bind(address: SocketAddr, names: &[String]) -> Result<Self, String> {
         let listener = TcpListener::bind(address).map_err(|error| {
+            let advice = listeners::advice(&error);
             format!(
-                "cannot listen on {address} for operators: {error}; is another server there? Choose another address \
-                 with --admin, or say --admin off"
+                "cannot listen on {address} for operators: {error}; {advice}: choose another address with --admin, or say \
+                 --admin off"
             )
         })?;
         Ok(Self { listener, hosts: Hosts::of(address, names) })
@@ -56,23 +60,41 @@ impl Admin {
     }
 
     /// Starts to serve requests.
-    pub fn serve(self, observer: Observer, store: Client) -> io::Result<ThreadedServer> {
+    pub fn serve(self, observer: Observer, store: Client, health: Arc<Health>) -> io::Result<ThreadedServer> {
         self.listener.set_nonblocking(true)?;
         let (mut overview, hosts) = (Overview::default(), self.hosts);
         ThreadedServer::start("admin", vec![self.listener.into()], CLIENT_DURATION_MAX, move |request| {
-            respond(request, &hosts, &mut || page(&mut overview, &observer, &store))
+            let page = &mut || page(&mut overview, &observer, &store);
+            respond(request, &hosts, page, || health.unready(store.unready()))
         })
     }
 }
 
-fn respond<B>(request: &Request<B>, hosts: &Hosts, page: &mut dyn FnMut() -> Answer) -> Answer {
-    if let Err(refusal) = hosts.check(request) {
+/// `page` makes the page of numbers. `unready` says why new clients should go elsewhere.
+fn respond<B>(
+    request: &Request<B>,
+    hosts: &Hosts,
+    page: &mut dyn FnMut() -> Answer,
+    unready: impl FnOnce() -> Option<String>,
+) -> Answer {
+    let path = request.uri().path();
+    // Those who ask for health, such as a container's runtime, know the address alone.
+    if !matches!(path, "/healthz" | "/readyz")
+        && let Err(refusal) = hosts.check(request)
+    {
         return misdirected(refusal);
     }
-    match (request.method(), request.uri().path()) {
+    match (request.method(), path) {
         (&Method::GET, "/metrics") => page(),
-        (_, "/metrics") => answer(StatusCode::METHOD_NOT_ALLOWED, LINE, "only GET is answered here\n"),
-        _ => answer(StatusCode::NOT_FOUND, LINE, "the numbers are at /metrics\n"),
+        (&Method::GET, "/healthz") => answer(StatusCode::OK, LINE, ALIVE),
+        (&Method::GET, "/readyz") => match unready() {
+            None => answer(StatusCode::OK, LINE, READY),
+            Some(reason) => answer(StatusCode::SERVICE_UNAVAILABLE, LINE, format!("{reason}\n")),
+        },
+        (_, "/metrics" | "/healthz" | "/readyz") => {
+            answer(StatusCode::METHOD_NOT_ALLOWED, LINE, "only GET is answered here\n")
+        }
+        _ => answer(StatusCode::NOT_FOUND, LINE, "the numbers are at /metrics, and health at /healthz and /readyz\n"),
     }
 }
 
@@ -115,14 +137,19 @@ fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Ans
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[test]
     fn answers_get_metrics_and_explains_the_rest() {
         let hosts = Hosts::of("127.0.0.1:7351".parse().unwrap(), &[]);
+        let unready = Cell::new(None::<&str>);
         let check = |method: &str, path: &str, expected: u16| {
+            let unready = unready.get();
             let request = Request::builder().method(method).uri(path).header("Host", "localhost").body(()).unwrap();
-            let answer = respond(&request, &hosts, &mut || answer(StatusCode::OK, PAGE, "the page"));
+            let page = &mut || answer(StatusCode::OK, PAGE, "the page");
+            let answer = respond(&request, &hosts, page, || unready.map(str::to_owned));
             assert_eq!(answer.status(), expected, "{method} {path}");
             assert_eq!(answer.headers().get(X_CONTENT_TYPE_OPTIONS).unwrap(), "nosniff");
         };
@@ -131,5 +158,11 @@ mod tests {
         check("POST", "/metrics", 405);
         check("HEAD", "/metrics", 405);
         check("GET", "/", 404);
+        check("GET", "/healthz", 200);
+        check("POST", "/readyz", 405);
+        check("GET", "/readyz", 200);
+        unready.set(Some("no disk"));
+        check("GET", "/readyz", 503);
+        check("GET", "/healthz", 200);
     }
 }

@@ -9,6 +9,7 @@ use httparse::{Request, Status};
 use serde_json::json;
 
 use crate::heads::HEADERS_MAX;
+use crate::health::ALIVE;
 use crate::percent::{self, Part};
 use crate::target::Target;
 use crate::upgrade::HEAD_BYTES_MAX;
@@ -19,10 +20,12 @@ const RETRY_AFTER_SECONDS: u32 = 5;
 /// What a client asks for when the server is full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Asked {
-    /// Whether the server works.
+    /// Whether the store takes requests.
     Health(Method),
-    /// Whether the server exists.
-    Life(Method),
+    /// Whether the server exists: with this text as the answer.
+    Life(Method, &'static str),
+    /// Whether new clients should come.
+    Readiness(Method),
     /// Anything else, which is refused now.
     Service(Method),
 }
@@ -51,7 +54,9 @@ pub fn asked(bytes: &[u8]) -> Option<Asked> {
     let path = percent::decode(Target::of(request.path.unwrap_or_default()).path, Part::Path);
     Some(match path.as_deref() {
         Some("/healthcheck") => Asked::Health(method),
-        Some("/" | "") => Asked::Life(method),
+        Some("/" | "") => Asked::Life(method, ""),
+        Some("/healthz") => Asked::Life(method, ALIVE),
+        Some("/readyz") => Asked::Readiness(method),
         _ => Asked::Service(method),
     })
 }
@@ -64,11 +69,14 @@ impl Asked {
                 None => written("200 OK", JSON, "{}", method),
                 Some(reason) => unavailable(&reason, method),
             },
-            Self::Life(method) => written("200 OK", TEXT, "", method),
-            Self::Service(method) => unavailable("no more connections are taken now, try again", method),
+            Self::Life(method, text) => written("200 OK", TEXT, text, method),
+            Self::Readiness(method) => unavailable(&unready().unwrap_or_else(|| NO_ROOM.to_owned()), method),
+            Self::Service(method) => unavailable(NO_ROOM, method),
         }
     }
 }
+
+const NO_ROOM: &str = "no more connections are taken now, try again";
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -106,7 +114,9 @@ mod tests {
             ("GET /healthcheck HTTP/1.0\r\n\r\n", Asked::Health(Other)),
             ("\r\nGET http://a/health%63heck?x HTTP/1.1\r\n\r\n", Asked::Health(Other)),
             ("HEAD /healthcheck HTTP/1.1\r\n\r\n", Asked::Health(Head)),
-            ("GET / HTTP/1.0\r\n\r\n", Asked::Life(Other)),
+            ("GET / HTTP/1.0\r\n\r\n", Asked::Life(Other, "")),
+            ("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", Asked::Life(Other, ALIVE)),
+            ("GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n", Asked::Readiness(Other)),
             ("POST /healthcheck HTTP/1.1\r\n\r\n", Asked::Service(Other)),
             ("GET /ws?token=x HTTP/1.1\r\nUpgrade: websocket\r\n\r\n", Asked::Service(Other)),
             ("\u{16}\u{3}", Asked::Service(Other)),
@@ -137,6 +147,6 @@ mod tests {
         let unready = |asked: Asked| text(asked.answer(|| Some("no \"room\"".to_owned())));
         let ill = unready(Asked::Health(Method::Other));
         assert!(ill.starts_with("HTTP/1.1 503 ") && ill.ends_with(r#"{"code":14,"message":"no \"room\""}"#), "{ill}");
-        assert!(unready(Asked::Life(Method::Other)).starts_with("HTTP/1.1 200 "));
+        assert!(unready(Asked::Life(Method::Other, "")).starts_with("HTTP/1.1 200 "));
     }
 }

@@ -19,6 +19,8 @@ pub mod file_modes;
 pub mod forwarded;
 mod full;
 mod heads;
+pub mod health;
+pub mod health_check;
 pub mod http;
 mod http_tasks;
 pub mod keys;

@@ -19,6 +19,16 @@ pub fn listeners(address: SocketAddr, shards: usize) -> io::Result<(Vec<OwnedFd>
     Ok((listeners, address))
 }
 
+/// What an operator can know of the failure to take an address.
+pub fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "another server is listening there",
+        io::ErrorKind::AddrNotAvailable => "no interface of this machine has this address",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need root, or the capability CAP_NET_BIND_SERVICE",
+        _ => "the system refuses it",
+    }
+}
+
 /// Connections that may wait to be accepted. The kernel's own limit may be lower.
 const BACKLOG: i32 = 4096;
 

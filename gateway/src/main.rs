@@ -1,6 +1,8 @@
 //! The program: options, start, wait, stop.
 
+use std::ffi::c_int;
 use std::fmt;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,18 +13,19 @@ use engine::limits::Rules;
 use engine::routing::PlacementKey;
 use engine::session::shared_budgets::SharedBudgets;
 use gateway::admin::Admin;
+use gateway::health::{Health, HealthReporter};
 use gateway::http::{BODIES_BYTES_MAX, Services};
 use gateway::keys::SigningKeys;
-use gateway::listeners::listeners;
+use gateway::listeners::{self, listeners};
 use gateway::options::{Command, Options, StoreKind};
 use gateway::password::Passwords;
 use gateway::sockets::{HEADS_BYTES_MAX, SocketTable};
 use gateway::token::Tokens;
 use gateway::waiting::WaitingRoom;
-use gateway::{announcement, database, file_modes, machine, memory, transfer};
+use gateway::{announcement, database, file_modes, health_check, machine, memory, transfer};
 use runtime::clock;
 use runtime::shards::{Part, start};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use storage::account::Revocation;
 use storage::bridge::Bridge;
@@ -48,14 +51,28 @@ fn main() -> ExitCode {
     file_modes::warn_of_readable(&options.secret_files());
     let done = match &options.command {
         Command::Serve => serve(&options),
-        Command::Schema { apply: false } => database::tables(&options.database).map(|cql| print!("{cql}")),
-        Command::Schema { apply: true } => database::apply_schema(&options.database).map(|done| println!("{done}")),
-        Command::Export(file) => transfer::export(&options, file),
-        Command::Import(file) => transfer::import(&options, file.as_deref()),
+        Command::HealthCheck => health_check::ask(options.listen).and_then(|said| print(&format!("{said}\n"))),
+        Command::Schema { apply: false } => database::tables(&options.database).and_then(|cql| print(&cql)),
+        Command::Schema { apply: true } => {
+            database::apply_schema(&options.database).and_then(|done| print(&format!("{done}\n")))
+        }
+        Command::Export(file) => transfer::export(&options, file).and_then(|done| print(&done)),
+        Command::Import(file) => transfer::import(&options, file.as_deref()).and_then(|done| print(&done)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
+    }
+}
+
+/// Writes to standard output. A reader that has gone, such as `head`, wants no more, and that is no failure.
+fn print(text: &str) -> Result<(), String> {
+    let mut output = std::io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(format!("standard output cannot be written: {error}"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -68,10 +85,10 @@ fn failed(error: &str) -> ExitCode {
 fn serve(options: &Options) -> Result<(), String> {
     let shards = usize::from(options.shards.get());
     let capacity = machine::prepare(shards)?;
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(said)?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(said)?;
     let (listening, address) = listeners(options.listen, shards).map_err(|error| {
-        let advice = "is another server listening there? Choose another address with --listen";
-        format!("cannot listen on {}: {error}; {advice}", options.listen)
+        let advice = listeners::advice(&error);
+        format!("cannot listen on {}: {error}; {advice}: choose another address with --listen", options.listen)
     })?;
     let admin = options.admin.map(|address| Admin::bind(address, &options.admin_hosts)).transpose()?;
     gateway::clock::watch().map_err(said)?;
@@ -91,7 +108,9 @@ fn serve(options: &Options) -> Result<(), String> {
     let memory = memory::start().map_err(said)?;
 
     let cores = machine::cores();
+    let health = Health::new(shards, capacity);
     let parts = listening.into_iter().zip(ends).enumerate().map(|(number, (listener, store))| {
+        let health = HealthReporter::new(health.clone(), number);
         let (memory, proxies) = (memory.clone(), options.trusted_proxies.clone());
         let services = (options.server_key.clone(), keys.clone(), tokens.clone(), passwords.clone(), client.clone());
         Part {
@@ -103,6 +122,7 @@ fn serve(options: &Options) -> Result<(), String> {
                 let services = Services::new(&server_key, &keys, tokens, passwords, client, clock::wall)
                     .keeping_connections(keep_alive)
                     .sharing_budgets(budgets)
+                    .reporting_health(health)
                     .collecting_bodies(BODIES_BYTES_MAX / shards);
                 if shard.0 == 0 {
                     services.take_up_departures();
@@ -134,8 +154,13 @@ fn serve(options: &Options) -> Result<(), String> {
     drop(waiting_room);
     let running = start(epoch, rules, parts.collect())?;
     let admin_address = admin.as_ref().map(Admin::address).transpose().map_err(said)?;
-    let _admin = admin.map(|admin| admin.serve(running.observer(), bridge.client())).transpose().map_err(said)?;
-    announcement::print(options, address, admin_address, shards, capacity);
+    let _admin = admin
+        .map(|admin| admin.serve(running.observer(), bridge.client(), health.clone()))
+        .transpose()
+        .map_err(said)?;
+    if let Err(error) = print(&announcement::text(options, address, admin_address, shards, capacity)) {
+        tracing::warn!(error, "the server runs, but nobody can be told where");
+    }
 
     let ended = wait(signals, fatal);
     let shards_stopped = running.stop();
@@ -153,7 +178,7 @@ fn begin_life(store: &dyn Store, signals: &mut Signals) -> Result<Option<(Epoch,
     loop {
         match begin() {
             Ok(begun) => return Ok(Some(begun)),
-            Err(Failure::Passing(_)) if signals.pending().next().is_some() => return Ok(None),
+            Err(Failure::Passing(_)) if signals.pending().any(is_to_stop) => return Ok(None),
             Err(Failure::Passing(_)) => std::thread::sleep(STORE_RETRY),
             Err(failure) => return Err(said(failure)),
         }
@@ -175,7 +200,7 @@ fn wait(mut signals: Signals, fatal: flume::Receiver<storage::Failure>) -> Resul
     let (told, news) = flume::bounded(1);
     let signalled = told.clone();
     std::thread::spawn(move || {
-        if signals.forever().next().is_some() {
+        if signals.forever().any(is_to_stop) {
             tracing::info!("stopping: no new work, everything acknowledged is kept");
             let _ = signalled.try_send(Ok(()));
         }
@@ -186,6 +211,15 @@ fn wait(mut signals: Signals, fatal: flume::Receiver<storage::Failure>) -> Resul
         }
     });
     news.recv().unwrap_or(Ok(()))
+}
+
+/// Whether this signal ends the server. A terminal that closes sends SIGHUP, and so do tools that rotate logs: it must not
+/// end a server.
+fn is_to_stop(signal: c_int) -> bool {
+    if signal == SIGHUP {
+        tracing::info!("SIGHUP: nothing is read again; restart the server to change its configuration");
+    }
+    signal != SIGHUP
 }
 
 /// The database driver repeats the same message once a second while a node is away. The server logs that once itself,

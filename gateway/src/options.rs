@@ -122,6 +122,8 @@ pub enum Command {
     Schema {
         apply: bool,
     },
+    /// Ask the server on this machine whether it is ready.
+    HealthCheck,
     /// Write everything that the store has to this file.
     Export(PathBuf),
     /// Move everything from this file to the store; without a file, from the embedded store to the database.
@@ -134,6 +136,9 @@ enum CommandName {
     /// Print the database's tables as CQL; with --apply, make them or bring them up to date
     #[value(hide = cfg!(not(feature = "scylla")))]
     Schema,
+    /// Ask the server that listens on --listen whether it is ready: exit code 0 if it is
+    #[value(name = "healthcheck")]
+    HealthCheck,
     /// Write everything that the store has to FILE; begun again, it goes on where it was
     Export,
     /// Move everything from FILE, an export, to an empty store; without FILE, from the embedded store in --data to the
@@ -299,6 +304,7 @@ fn checked_command(name: Option<CommandName>, apply: bool, file: Option<PathBuf>
     match (name, apply, file) {
         (Some(CommandName::Schema), apply, None) => Ok(Command::Schema { apply }),
         (_, true, _) => refused("--apply is for `stentor schema`"),
+        (Some(CommandName::HealthCheck), false, None) => Ok(Command::HealthCheck),
         (Some(CommandName::Export), false, Some(file)) => Ok(Command::Export(file)),
         (Some(CommandName::Export), false, None) => {
             refused("name the file that is to be written: `stentor export FILE`")
@@ -497,6 +503,7 @@ mod tests {
         assert_eq!(command(&[]), Command::Serve);
         assert_eq!(command(&["schema"]), Command::Schema { apply: false });
         assert_eq!(command(&["schema", "--apply"]), Command::Schema { apply: true });
+        assert_eq!(command(&["healthcheck"]), Command::HealthCheck);
         assert_eq!(command(&["import", "--data", "x"]), Command::Import(None));
         assert_eq!(command(&["import", "all.export"]), Command::Import(Some("all.export".into())));
         assert_eq!(command(&["export", "all.export", "--store", "scylla"]), Command::Export("all.export".into()));

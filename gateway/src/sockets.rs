@@ -597,7 +597,9 @@ impl Sockets for SocketTable {
         if cfg!(debug_assertions) {
             self.invariants();
         }
-        self.services.be_crowded(self.open + self.http.len() > self.capacity / 10 * 9);
+        let connections = self.open + self.http.len();
+        self.services.tell_connections(connections);
+        self.services.be_crowded(connections > self.capacity / 10 * 9);
         self.resume_accepting();
         if let Some(high_water) = &mut self.high_water
             && self.ticks.is_multiple_of(TICKS_PER_LOOK)

@@ -20,34 +20,33 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How often progress is printed when there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Writes everything to a file.
-pub fn export(options: &Options, file: &Path) -> Result<(), String> {
+/// Writes everything to a file. Returns what was done, for the operator.
+pub fn export(options: &Options, file: &Path) -> Result<String, String> {
     let store = open_filled(options)?;
     let moved = carry(End::Store(&*store), End::File(file))?;
     store.close().map_err(said)?;
-    println!("{}: {}", file.display(), summary(moved));
-    Ok(())
+    Ok(format!("{}: {}\n", file.display(), summary(moved)))
 }
 
 /// Moves everything into an empty store: from a file, or from the embedded store to the database.
-pub fn import(options: &Options, file: Option<&Path>) -> Result<(), String> {
+/// Returns what was done, for the operator.
+pub fn import(options: &Options, file: Option<&Path>) -> Result<String, String> {
     let Some(file) = file else { return move_to_database(options) };
     let store = open(options, options.store)?;
     let moved = carry(End::File(file), End::Store(&*store))?;
     store.close().map_err(said)?;
-    println!("{}", summary(moved));
-    Ok(())
+    Ok(format!("{}\n", summary(moved)))
 }
 
-fn move_to_database(options: &Options) -> Result<(), String> {
+fn move_to_database(options: &Options) -> Result<String, String> {
     let embedded = Options { store: StoreKind::Embedded, ..options.clone() };
     let source = open_filled(&embedded)?;
     let target = open(options, StoreKind::Scylla)?;
     let moved = carry(End::Store(&*source), End::Store(&*target))?;
     source.close().map_err(said)?;
     target.close().map_err(said)?;
-    println!("{}. Start with --store scylla now, and keep {} as a backup", summary(moved), options.data.display());
-    Ok(())
+    let backup = options.data.display();
+    Ok(format!("{}. Start with --store scylla now, and keep {backup} as a backup\n", summary(moved)))
 }
 
 fn open(options: &Options, kind: StoreKind) -> Result<Arc<dyn Movable>, String> {

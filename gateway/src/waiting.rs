@@ -8,7 +8,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use hyper::header::{HeaderValue, RETRY_AFTER};
+use hyper::{Request, StatusCode};
 
+use crate::health::ALIVE;
 use crate::http::answer::{self, Answer};
 use crate::http::error::{Code, Refusal};
 use crate::threaded_http::ThreadedServer;
@@ -48,7 +50,7 @@ fn wait(listeners: Vec<OwnedFd>, over: &Receiver<()>) {
     if over.recv_timeout(SILENCE_MAX) != Err(RecvTimeoutError::Timeout) {
         return;
     }
-    match ThreadedServer::start("waiting", listeners, CLIENT_DURATION_MAX, |_| refusal()) {
+    match ThreadedServer::start("waiting", listeners, CLIENT_DURATION_MAX, respond) {
         Ok(server) => {
             let _ = over.recv();
             server.close();
@@ -56,6 +58,14 @@ fn wait(listeners: Vec<OwnedFd>, over: &Receiver<()>) {
         // The start goes on, and its clients wait.
         Err(error) => tracing::warn!(%error, "clients cannot be told that the start takes long"),
     }
+}
+
+fn respond<B>(request: &Request<B>) -> Answer {
+    // A supervisor must not end a server for a start that takes long.
+    if request.uri().path() == "/healthz" {
+        return answer::text(StatusCode::OK, ALIVE);
+    }
+    refusal()
 }
 
 fn refusal() -> Answer {
@@ -88,6 +98,11 @@ mod tests {
             assert!(answer.contains(&format!("content-length: {}\r\n", body.len())), "{answer}");
             assert!(body.contains("\"code\":14"), "{body}");
         }
+        let mut supervisor = TcpStream::connect(address).unwrap();
+        supervisor.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        supervisor.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         drop(room);
         assert_eq!(listening.len(), 2);
     }

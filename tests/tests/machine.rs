@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit, setrlimit};
-use tests::harness::{DEADLINE, Launch, RawSocket, Refusal, Server, data_dir, masked_frame};
+use tests::harness::{DEADLINE, Http, Launch, RawSocket, Refusal, Server, data_dir, masked_frame, run_program};
 
 /// Sets these limits, hard and soft, for a server.
 fn with_limit(launch: Launch, resource: Resource, limit: u64) -> Launch {
@@ -256,6 +256,46 @@ fn a_full_server_tells_a_balancer_with_the_proxy_protocol_that_it_is_well() {
     while ["/v2/account", "/healthcheck", "/v2/account"].map(status) != ["503", "200", "503"] {
         assert!(begun.elapsed() < DEADLINE, "the balancer is never answered while the server is full");
     }
+}
+
+fn status(http: &Http, path: &str) -> u16 {
+    http.request("GET", path, &[], "").status
+}
+
+/// Waits until the path answers with this status.
+fn await_status(http: &Http, path: &str, expected: u16) {
+    let begun = Instant::now();
+    while status(http, path) != expected {
+        assert!(begun.elapsed() < DEADLINE, "{path} is never {expected}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_server_is_not_ready_while_nearly_all_connections_are_in_use() {
+    const FIT: u64 = 50;
+    let data = data_dir();
+    let server = with_limit(Launch::on(data.path()).admin("127.0.0.1:0"), Resource::Nofile, 2 * FIT).start();
+    let (public, admin) = (server.http(), server.admin());
+    for http in [&public, &admin] {
+        assert_eq!((status(http, "/healthz"), status(http, "/readyz")), (200, 200));
+    }
+    let check = |expected| {
+        let checked = run_program(&["healthcheck", "--listen", &server.address().to_string()]);
+        let said = String::from_utf8_lossy(&checked.stdout).into_owned() + &String::from_utf8_lossy(&checked.stderr);
+        assert_eq!(checked.status.code(), Some(expected), "{said}");
+        said
+    };
+    assert_eq!(check(0), "ready\n");
+    let inside: Vec<_> = (0..2 * FIT).map(|_| TcpStream::connect(server.address()).expect("a place")).collect();
+    await_status(&admin, "/readyz", 503);
+    let reason = admin.request("GET", "/readyz", &[], "").body;
+    assert!(reason.contains("connections are in use"), "{reason}");
+    assert_eq!((status(&public, "/readyz"), status(&public, "/healthz")), (503, 200));
+    assert!(check(1).contains("is not ready (503)"));
+    drop(inside);
+    await_status(&admin, "/readyz", 200);
+    await_status(&public, "/readyz", 200);
 }
 
 /// How many descriptors a server has open.

@@ -34,6 +34,10 @@ const SEGMENTS_MAX: usize = 5;
 pub enum Route {
     Welcome,
     Health,
+    /// Whether the process works.
+    Alive,
+    /// Whether the process should get new clients.
+    Ready,
     Socket,
     Authenticate(CredentialKind),
     /// Signing in with a kind of credential that the server does not have.
@@ -86,6 +90,8 @@ impl Route {
         let id = |place: usize| decoded[place].clone();
         let route = match names.as_slice() {
             ["healthcheck"] => Some(Self::Health),
+            ["healthz"] => Some(Self::Alive),
+            ["readyz"] => Some(Self::Ready),
             ["ws"] => Some(Self::Socket),
             ["v2", "account", "session", "refresh"] => Some(Self::Refresh),
             ["v2", "session", "logout"] => Some(Self::Logout),

@@ -12,6 +12,7 @@ use super::resource_request::ResourceRequest;
 use super::route::Route;
 use super::services::Services;
 use super::{account, authenticate, friends, groups, history, links, members, notifications, presence, session, users};
+use crate::health::{ALIVE, READY};
 use crate::page;
 
 /// Only `HEAD /ws` gets this answer; `GET /ws` never reaches the router.
@@ -39,6 +40,11 @@ async fn dispatch(services: &Services, request: &ResourceRequest) -> Result<Answ
         (Route::Welcome, &Method::GET) => Ok(welcome(request.headers())),
         (Route::Health, &Method::GET) => match services.store.unready() {
             None => Ok(answer::done()),
+            Some(reason) => Err(Refusal::new(Code::Unavailable, reason)),
+        },
+        (Route::Alive, &Method::GET) => Ok(answer::text(StatusCode::OK, ALIVE)),
+        (Route::Ready, &Method::GET) => match services.unready_for_clients() {
+            None => Ok(answer::text(StatusCode::OK, READY)),
             Some(reason) => Err(Refusal::new(Code::Unavailable, reason)),
         },
         (Route::Socket, &Method::GET) => Ok(answer::text(StatusCode::BAD_REQUEST, NOT_A_SOCKET)),

@@ -23,6 +23,7 @@ use super::error::Refusal;
 use super::pages::NewestPages;
 use super::returns::Returns;
 use crate::channel_queries::ChannelQueries;
+use crate::health::{Health, HealthReporter};
 use crate::keys::SigningKeys;
 use crate::options::KEEP_ALIVE;
 use crate::password::Passwords;
@@ -45,6 +46,7 @@ pub struct Services {
     budgets: SharedBudgets,
     account_deletions: AccountDeletions,
     answered: Answered,
+    health: HealthReporter,
     clock: Box<dyn Fn() -> Timestamp>,
 }
 
@@ -73,6 +75,7 @@ impl Services {
             budgets: SharedBudgets::new(&Rules { work_per_user: None, ..Rules::default() }),
             account_deletions: AccountDeletions::default(),
             answered: Answered::default(),
+            health: HealthReporter::new(Health::new(1, usize::MAX), 0),
             clock: Box::new(clock),
         }
     }
@@ -90,6 +93,11 @@ impl Services {
     /// Takes the budgets that the shard's sessions share.
     pub fn sharing_budgets(self, budgets: SharedBudgets) -> Self {
         Self { budgets, ..self }
+    }
+
+    /// Tells of this shard's connections in the process's health.
+    pub fn reporting_health(self, health: HealthReporter) -> Self {
+        Self { health, ..self }
     }
 
     /// Sets the bytes that the bodies which this shard is collecting may hold together.
@@ -183,6 +191,16 @@ impl Services {
     /// Why the store takes no requests now, or `None` if it takes them.
     pub fn unready(&self) -> Option<String> {
         self.store.unready()
+    }
+
+    /// Why new clients should go elsewhere, or `None` if they may come.
+    pub fn unready_for_clients(&self) -> Option<String> {
+        self.health.unready(self.unready())
+    }
+
+    /// Takes in how many connections the shard has.
+    pub fn tell_connections(&self, connections: usize) {
+        self.health.tell(connections);
     }
 
     /// While `crowded`, connections close after their answer, because the shard has little room for others.

@@ -97,7 +97,7 @@ pub(super) struct Settings {
     pub sessions_per_user: Option<u32>,
 
     /// Memberships of channels that all sessions of one user may have at a time on each shard; 0 for no limit
-    /// [default: 65536]
+    /// [default: 8192]
     #[arg(long, env = "STENTOR_MEMBERSHIPS_PER_USER", value_name = "N")]
     pub memberships_per_user: Option<u32>,
 
