@@ -19,6 +19,8 @@ pub struct Figures {
     pub out_of_order: u64,
     /// Unreadable frames, wrong checksums, ids that differ between members, messages that are not in the schedule.
     pub corrupt: u64,
+    /// Refusals because a request came faster than the server lets its user ask.
+    pub refused_too_fast: u64,
     /// Answers to no request, and second answers to one publish.
     pub stray_answers: u64,
     /// Messages of other runs in the same room, and updates by others: not a fault.
@@ -136,6 +138,7 @@ impl Figures {
         self.duplicates += other.duplicates;
         self.out_of_order += other.out_of_order;
         self.corrupt += other.corrupt;
+        self.refused_too_fast += other.refused_too_fast;
         self.stray_answers += other.stray_answers;
         self.foreign += other.foreign;
         self.disconnected += other.disconnected;

@@ -138,7 +138,7 @@ pub async fn enter(
                 Heard::Joined { request: Some(Request::Join) | None, channel_id, .. } => {
                     answer = Some(Ok(channel_id.map(str::to_owned)));
                 }
-                Heard::Refused { request: Some(Request::Join), code, reason } => {
+                Heard::Refused { request: Some(Request::Join), code, reason, .. } => {
                     answer = Some(Err(ClientError::JoinRefused { code, reason: reason.to_owned() }));
                 }
                 _ => {}

@@ -231,11 +231,12 @@ impl Crowd {
                 self.end_stay(state, member_slot, End::Left { sent_ns });
                 return Some(RoomAnswer::Left);
             }
-            Heard::Refused { request: Some(Request::Join | Request::Leave), code, reason } => {
+            Heard::Refused { request: Some(Request::Join | Request::Leave), code, reason, .. } => {
                 return Some(RoomAnswer::Refused { code, reason: reason.to_owned() });
             }
-            Heard::Refused { request, code, reason } => {
+            Heard::Refused { request, code, reason, retry_after } => {
                 let user = state.member_slots[member_slot].user;
+                self.book().figures.refused_too_fast += u64::from(retry_after.is_some());
                 self.book().figures.samples.put(|| format!("user {user} was refused: code {code}, {reason}"));
                 self.hear_answer(state, member_slot, request, None, arrived_ns);
             }

@@ -120,6 +120,7 @@ fn messages(options: &RunOptions, outcome: &RoomOutcome, [accepted, refused, una
         .count("sent", outcome.progress.sent)
         .count("accepted", accepted)
         .count("refused", refused)
+        .count("refused as too fast", outcome.figures.refused_too_fast)
         .fault("unanswered", unanswered, "published without an answer")
         .fault("stray answers", outcome.figures.stray_answers, "answers to nothing")
 }

@@ -8,7 +8,7 @@ use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Entrance, Heard, Kind, Request, Scratch, Unreadable};
+use super::{Entrance, Heard, Kind, Request, Scratch, Unreadable, retry_after};
 
 /// A frame from the server.
 #[derive(Deserialize)]
@@ -75,6 +75,17 @@ struct Refusal<'a> {
     code: i32,
     #[serde(borrow, default)]
     message: Cow<'a, str>,
+    #[serde(borrow, default)]
+    context: RefusalContext<'a>,
+}
+
+/// What a server adds to a refusal for programs. Other members are not needed.
+#[derive(Deserialize, Default)]
+struct RefusalContext<'a> {
+    #[serde(borrow, default)]
+    reason: Cow<'a, str>,
+    #[serde(borrow, default)]
+    retry_after_ms: Cow<'a, str>,
 }
 
 /// The number of elements in a list, whatever they are: a crowded room sends a list of thousands of members to each new
@@ -118,8 +129,9 @@ pub fn read(text: &str, scratch: &mut Scratch, hear: impl FnOnce(Heard<'_>)) -> 
         Heard::Presences { joins: event.joins.0, leaves: event.leaves.0, present: event.presence_count }
     } else if let Some(ack) = &envelope.channel_message_ack {
         Heard::Accepted { request, id: ack.message_id }
-    } else if let Some(Refusal { code, message }) = &envelope.error {
-        Heard::Refused { request, code: *code, reason: message }
+    } else if let Some(Refusal { code, message, context }) = &envelope.error {
+        let retry_after = retry_after(&context.reason, &context.retry_after_ms);
+        Heard::Refused { request, code: *code, reason: message, retry_after }
     } else if let Some(ChannelAnswer { id, presences, presence_count }) = &envelope.channel {
         Heard::Joined { request, channel_id: Some(id), presences: presences.0, present: *presence_count }
     } else if let Some(gap) = &envelope.channel_gap {
@@ -203,6 +215,8 @@ fn text(request: Request, payload: Payload<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn check(frame: &str, expected: Heard<'_>) {
@@ -232,7 +246,20 @@ mod tests {
         );
         check(
             r#"{"cid":"other","error":{"message":"no \"way\""}}"#,
-            Heard::Refused { request: None, code: 0, reason: "no \"way\"" },
+            Heard::Refused { request: None, code: 0, reason: "no \"way\"", retry_after: None },
+        );
+        check(
+            r#"{"cid":"7","error":{"code":3,"message":"too fast","context":{"reason":"work_per_user","retry_after_ms":"35"}}}"#,
+            Heard::Refused {
+                request: Some(Request::Publish(7)),
+                code: 3,
+                reason: "too fast",
+                retry_after: Some(Duration::from_millis(35)),
+            },
+        );
+        check(
+            r#"{"cid":"7","error":{"code":3,"message":"no","context":{"outcome":"unknown"}}}"#,
+            Heard::Refused { request: Some(Request::Publish(7)), code: 3, reason: "no", retry_after: None },
         );
         check(
             r#"{"cid":"join","channel":{"id":"2...x","presences":[{},{"a":[1]}],"self":{}}}"#,

@@ -13,6 +13,7 @@ mod served;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
@@ -23,6 +24,10 @@ pub use plain::{Plain, Speaker};
 /// The names of a client's join and leave requests. A publish is named by its decimal number.
 const JOIN_CID: &str = "join";
 const LEAVE_CID: &str = "leave";
+
+/// The limits that a server may name when a request came too fast: sends a second, or the work of a session or a user.
+const SENDS_LIMIT: &str = "sends_per_second";
+const WORK_LIMITS: &str = "work_per_";
 
 /// A protocol that servers use.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -50,8 +55,8 @@ pub enum Heard<'a> {
     Message { id: &'a str, kind: Kind, content: &'a str },
     /// What this user published was accepted, under this id.
     Accepted { request: Option<Request>, id: &'a str },
-    /// A request was refused.
-    Refused { request: Option<Request>, code: i32, reason: &'a str },
+    /// A request was refused. `retry_after` is set if it came too fast: after this time the server takes it.
+    Refused { request: Option<Request>, code: i32, reason: &'a str, retry_after: Option<Duration> },
     /// The room was entered, with an id of its own where it has one. `presences` is how many members were listed, and
     /// `present` how many there are, where the server counts them.
     Joined { request: Option<Request>, channel_id: Option<&'a str>, presences: u64, present: Option<u32> },
@@ -257,7 +262,86 @@ impl Request {
         match cid {
             JOIN_CID => Some(Self::Join),
             LEAVE_CID => Some(Self::Leave),
-            number => number.parse().ok().map(Self::Publish),
+            number => {
+                // Only the form that `cid` writes: `+7` and `07` are names that this client gives to no request.
+                let is_plain = number == "0" || number.starts_with(|first| matches!(first, '1'..='9'));
+                number.parse().ok().filter(|_| is_plain).map(Self::Publish)
+            }
+        }
+    }
+}
+
+/// How long to wait after a refusal with this context: the limit that it names, and the milliseconds. `None` if the
+/// request was refused for another reason than its time.
+fn retry_after(limit: &str, milliseconds: &str) -> Option<Duration> {
+    let too_fast = limit == SENDS_LIMIT || limit.starts_with(WORK_LIMITS);
+    milliseconds.parse().ok().filter(|_| too_fast).map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_names_that_a_client_writes_are_its_requests() {
+        for number in [0, 1, 10, 4_294_967_295] {
+            let request = Request::Publish(number);
+            assert_eq!(Request::of_cid(&request.cid()), Some(request));
+        }
+        for request in [Request::Join, Request::Leave] {
+            assert_eq!(Request::of_cid(&request.cid()), Some(request));
+        }
+        for other in ["", "+7", "07", "00", "-1", " 7", "7 ", "4294967296", "Join", "x"] {
+            assert_eq!(Request::of_cid(other), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_when_to_come_again_only_if_it_is_about_time() {
+        for (limit, milliseconds, expected) in [
+            ("sends_per_second", "350", Some(350)),
+            ("work_per_session", "0", Some(0)),
+            ("work_per_user", "3000", Some(3_000)),
+            ("banned", "350", None),
+            ("", "350", None),
+            ("work_per_user", "", None),
+            ("work_per_user", "-1", None),
+            ("work_per_user", "soon", None),
+        ] {
+            assert_eq!(retry_after(limit, milliseconds), expected.map(Duration::from_millis), "{limit} {milliseconds}");
+        }
+    }
+
+    #[test]
+    fn a_frame_weighs_its_payload_and_its_header() {
+        for (payload, header) in [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10)] {
+            let frames = [Frame::Text("x".repeat(payload).into()), Frame::Binary(vec![b'x'; payload].into())];
+            for frame in frames {
+                assert_eq!(frame.wire_bytes(), (payload + header) as u64, "{payload} bytes");
+                assert_eq!(frame.shown().len(), payload);
+            }
+        }
+    }
+
+    #[test]
+    fn every_kind_has_a_code_of_its_own_that_is_read_as_this_kind() {
+        for kind in [Kind::New, Kind::Update, Kind::Removal, Kind::Event] {
+            assert_eq!(Kind::of_code(kind.code().into()), Some(kind));
+        }
+        assert_eq!([-1, 10, i32::MAX, i32::MIN].map(Kind::of_code), [None; 4]);
+    }
+
+    #[test]
+    fn a_dialect_reads_only_frames_of_its_own_kind() {
+        let [text, binary] = [Frame::Text("{}".into()), Frame::Binary(Bytes::new())];
+        for (dialect, frame, readable) in [
+            (Dialect::Json, &text, true),
+            (Dialect::Json, &binary, false),
+            (Dialect::Protobuf, &text, false),
+            (Dialect::Protobuf, &binary, true),
+        ] {
+            let read = dialect.read(frame, &mut Scratch::default(), |heard| assert_eq!(heard, Heard::Other));
+            assert_eq!(read.is_ok(), readable, "{dialect:?}, {frame:?}");
         }
     }
 }

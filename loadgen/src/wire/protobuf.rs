@@ -3,10 +3,12 @@
 //!
 //! What arrives is read into slices of the frame. Lists that are not needed are read into elements without size.
 
+use std::collections::BTreeMap;
+
 use prost::Message;
 use tokio_tungstenite::tungstenite::Bytes;
 
-use super::{Entrance, Heard, Kind, Request, Unreadable, asked};
+use super::{Entrance, Heard, Kind, Request, Unreadable, asked, retry_after};
 
 /// A frame from the server. Only the payloads that are needed here are declared; a frame has one of them.
 #[derive(Message)]
@@ -70,6 +72,8 @@ struct Error {
     code: i32,
     #[prost(bytes = "bytes", tag = "2")]
     message: Bytes,
+    #[prost(btree_map = "string, string", tag = "3")]
+    context: BTreeMap<String, String>,
 }
 
 #[derive(Message)]
@@ -97,7 +101,9 @@ pub fn read(frame: &Bytes, hear: impl FnOnce(Heard<'_>)) -> Result<(), Unreadabl
     } else if let Some(ack) = &envelope.channel_message_ack {
         Heard::Accepted { request, id: named(&ack.message_id)? }
     } else if let Some(error) = &envelope.error {
-        Heard::Refused { request, code: error.code, reason: text(&error.message)? }
+        let of = |name| error.context.get(name).map_or("", String::as_str);
+        let retry_after = retry_after(of("reason"), of("retry_after_ms"));
+        Heard::Refused { request, code: error.code, reason: text(&error.message)?, retry_after }
     } else if let Some(JoinedChannel { id, presences, presence_count }) = &envelope.channel {
         let presences = presences.len() as u64;
         Heard::Joined { request, channel_id: Some(named(id)?), presences, present: *presence_count }
@@ -257,6 +263,8 @@ fn shared(text: &str) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// A field of bytes, text or a message in wire format. All values here are shorter than 128 bytes.
@@ -312,7 +320,18 @@ mod tests {
         );
         check(
             named("other", field(11, &[number(1, 3), field(2, b"no")].concat())),
-            Heard::Refused { request: None, code: 3, reason: "no" },
+            Heard::Refused { request: None, code: 3, reason: "no", retry_after: None },
+        );
+        let entry = |name: &[u8], value: &[u8]| field(3, &[field(1, name), field(2, value)].concat());
+        let context = [entry(b"reason", b"sends_per_second"), entry(b"retry_after_ms", b"250")].concat();
+        check(
+            named("7", field(11, &[number(1, 3), field(2, b"too fast"), context].concat())),
+            Heard::Refused {
+                request: Some(Request::Publish(7)),
+                code: 3,
+                reason: "too fast",
+                retry_after: Some(Duration::from_millis(250)),
+            },
         );
         let presence = field(2, &field(3, b"alice"));
         let channel = [field(1, b"2...x"), presence.clone(), presence, number(1000, 7)].concat();
