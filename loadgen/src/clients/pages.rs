@@ -1,5 +1,7 @@
 //! Reads history page by page over HTTP.
 
+use std::time::Duration;
+
 use hyper::StatusCode;
 use thiserror::Error;
 
@@ -8,6 +10,11 @@ use crate::wire::history_page::{Item, Page};
 
 /// The most items that a server puts on one page.
 pub const PAGE_ITEMS_MAX: u32 = 100;
+
+/// How often in a row a page is asked for again because the server says that its user asks too much, and the longest
+/// wait before it. A server's budget of a user's work is full again after some seconds.
+const WAITS_MAX: u32 = 10;
+const WAIT_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Direction {
@@ -64,7 +71,24 @@ impl<'a> Reader<'a> {
         Ok(Self { door, account, token })
     }
 
+    /// Reads one page. Waits and asks again, a few times, when the server says that the user asks too much: the reader
+    /// is one user, and reads a history as fast as it can.
     pub async fn page(
+        &mut self,
+        channel_id: &str,
+        direction: Direction,
+        limit: u32,
+        cursor: &str,
+    ) -> Result<Page, SignInError> {
+        for _ in 0..WAITS_MAX {
+            let page = self.ask(channel_id, direction, limit, cursor).await;
+            let Some(wait) = page.as_ref().err().and_then(SignInError::retry_after) else { return page };
+            tokio::time::sleep(wait.min(WAIT_MAX)).await;
+        }
+        self.ask(channel_id, direction, limit, cursor).await
+    }
+
+    async fn ask(
         &mut self,
         channel_id: &str,
         direction: Direction,

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -34,8 +34,9 @@ pub enum SignInError {
     Request(#[from] hyper::http::Error),
     #[error("the sign-in answer broke off: {0}")]
     Answer(Box<dyn std::error::Error + Send + Sync>),
-    #[error("sign-in was refused with status {status}: {body}")]
-    Refused { status: StatusCode, body: String },
+    /// `retry_after` is what the server says in its `Retry-After`, if it does.
+    #[error("the server refused with status {status}: {body}")]
+    Refused { status: StatusCode, body: String, retry_after: Option<Duration> },
     #[error("the sign-in answer holds no token: {0}")]
     NoToken(#[from] serde_json::Error),
     #[error("the answer is no page of history: {0}")]
@@ -52,6 +53,19 @@ impl SignInError {
             _ => true,
         }
     }
+
+    /// How long to wait before the request is made again; `None` if the server did not refuse it as one of too many.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { status: StatusCode::TOO_MANY_REQUESTS, retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+/// The seconds in a `Retry-After`. Its other form, a date, is not read.
+fn seconds_in(header: Option<&HeaderValue>) -> Option<Duration> {
+    header?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// The HTTP library's error says where it failed; only its causes say why.
@@ -120,11 +134,51 @@ impl FrontDoor {
     async fn answer(&self, request: Request<Full<Bytes>>, bytes_max: usize) -> Result<Bytes, SignInError> {
         let answer = self.client.request(request).await?;
         let status = answer.status();
+        let retry_after = seconds_in(answer.headers().get(RETRY_AFTER));
         let body = Limited::new(answer.into_body(), bytes_max).collect().await.map_err(SignInError::Answer)?;
         let body = body.to_bytes();
         if status != StatusCode::OK {
-            return Err(SignInError::Refused { status, body: String::from_utf8_lossy(&body).into_owned() });
+            return Err(SignInError::Refused {
+                status,
+                body: String::from_utf8_lossy(&body).into_owned(),
+                retry_after,
+            });
         }
         Ok(body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_too_many_requests_are_made_again_after_the_time_that_the_server_names() {
+        let check = |status, header: &'static str, expected: Option<u64>| {
+            let retry_after = seconds_in(Some(&HeaderValue::from_static(header)));
+            let refusal = SignInError::Refused { status, body: String::new(), retry_after };
+            assert_eq!(refusal.retry_after(), expected.map(Duration::from_secs), "{status} {header}");
+        };
+        check(StatusCode::TOO_MANY_REQUESTS, "3", Some(3));
+        check(StatusCode::TOO_MANY_REQUESTS, "0", Some(0));
+        check(StatusCode::TOO_MANY_REQUESTS, "Wed, 21 Oct 2026 07:28:00 GMT", None);
+        check(StatusCode::TOO_MANY_REQUESTS, "-3", None);
+        check(StatusCode::SERVICE_UNAVAILABLE, "3", None);
+        assert_eq!(seconds_in(None), None);
+        assert_eq!(SignInError::TimedOut.retry_after(), None);
+    }
+
+    #[test]
+    fn a_refusal_for_good_is_not_tried_again() {
+        let refused = |status| SignInError::Refused { status, body: String::new(), retry_after: None };
+        for (error, expected) in [
+            (refused(StatusCode::UNAUTHORIZED), false),
+            (refused(StatusCode::FORBIDDEN), false),
+            (refused(StatusCode::TOO_MANY_REQUESTS), true),
+            (refused(StatusCode::SERVICE_UNAVAILABLE), true),
+            (SignInError::TimedOut, true),
+        ] {
+            assert_eq!(error.may_pass(), expected, "{error}");
+        }
     }
 }

@@ -28,7 +28,7 @@ use crate::team::machine::MachineFigures;
 use crate::team::process::{Sites, Team, TeamError};
 use crate::watch::{self, Stage, Watch};
 
-use fill::{FillError, Filler, Filling, PUBLISHER};
+use fill::{FillError, Filler, Filling, PUBLISHER, Said};
 use walk::{Walk, WalkError, WalkFigures};
 
 /// Workers receive the start this long before it, so that none is late for the first read.
@@ -99,7 +99,7 @@ pub async fn run(options: &HistoryOptions) -> Result<HistoryOutcome, HistoryErro
     Ok(HistoryOutcome { processes, machines, filling, walked, pages: pages.len(), fetched, server_cpu, course })
 }
 
-async fn fill(filler: &mut Filler, options: &HistoryOptions) -> Result<Vec<String>, FillError> {
+async fn fill(filler: &mut Filler, options: &HistoryOptions) -> Result<Vec<Said>, FillError> {
     let filling = Filling { run: options.run, messages: options.messages, payload_bytes: options.payload_bytes };
     let mut told = Instant::now();
     let tell = |answered| {

@@ -12,7 +12,7 @@ use std::sync::{Arc, mpsc as std_mpsc};
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{AUTHORIZATION, CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use hyper::header::{AUTHORIZATION, CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -69,6 +69,10 @@ pub enum Fault {
     ShortPage,
     /// Removed messages stay in the history.
     KeepRemoved,
+    /// Every fourth run of five messages is refused because it comes too fast, and so is the second page of history.
+    TooFast,
+    /// Every message is refused because it comes too fast.
+    AlwaysTooFast,
     /// The first token that a client presents is refused, as if it had expired.
     ExpiredToken,
 }
@@ -190,8 +194,13 @@ fn page(request: &Request<Incoming>, room: &Room) -> Response<Full<Bytes>> {
     let cursor = if more { (begin + limit).to_string() } else { String::new() };
     let back = if begin > 0 { begin.saturating_sub(limit).to_string() } else { String::new() };
     let mut items: Vec<Value> = history.into_iter().skip(begin).take(limit).collect();
-    if room.fault == Fault::ShortPage && room.pages.fetch_add(1, SeqCst) == SHORT_PAGE {
+    let page = room.pages.fetch_add(1, SeqCst);
+    if room.fault == Fault::ShortPage && page == SHORT_PAGE {
         items.pop();
+    }
+    if room.fault == Fault::TooFast && page == 1 {
+        let refusal = Response::builder().status(StatusCode::TOO_MANY_REQUESTS).header(RETRY_AFTER, "0");
+        return refusal.body(Full::default()).unwrap();
     }
     Response::new(Full::from(json!({"messages": items, "next_cursor": cursor, "prev_cursor": back}).to_string()))
 }
@@ -341,6 +350,15 @@ impl Room {
 
     fn send(&self, name: &str, cid: &Value, send: &Value, outgoing: &mpsc::UnboundedSender<Message>) {
         let number = self.messages.fetch_add(1, SeqCst);
+        let too_fast = match self.fault {
+            Fault::TooFast => number % 20 >= 15,
+            fault => fault == Fault::AlwaysTooFast,
+        };
+        if too_fast {
+            let context = json!({"reason": "work_per_session", "retry_after_ms": "1"});
+            let error = json!({"code": 3, "message": "too fast: come again", "context": context});
+            return deliver(outgoing, json!({"cid": cid, "error": error}).to_string());
+        }
         let fault = if number == FAULTY_MESSAGE { self.fault } else { Fault::None };
         let id = if fault == Fault::SameId { number - 1 } else { number };
         if matches!(fault, Fault::Refuse | Fault::RefuseButDeliver) {

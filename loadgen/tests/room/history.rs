@@ -70,3 +70,21 @@ fn a_room_that_is_named_is_read_as_it_is() {
     let (code, _, text) = run_scenario("history", &empty, &["--room", "talk"]);
     assert_eq!((code, text.contains("is empty")), (Some(1), true), "{text}");
 }
+
+#[test]
+fn a_server_that_bounds_what_a_user_asks_is_filled_and_read_at_its_pace() {
+    let (code, report, text) = run(&FakeNakama::start(Fault::TooFast), &[]);
+    assert_eq!(code, Some(0), "{text}");
+    let faultless = ["missing", "duplicates", "out_of_order", "corrupt", "directions_differ"];
+    let figures = faultless.map(|figure| format!("/history/{figure}"));
+    let faultless: Vec<(&str, u64)> = figures.iter().map(|figure| (figure.as_str(), 0)).collect();
+    check(&report, &text, &faultless);
+    check(&report, &text, &[("/history/items", MESSAGES), ("/history/expected", MESSAGES), ("/reads/wrong_pages", 0)]);
+}
+
+#[test]
+fn a_server_that_never_takes_a_message_is_given_up() {
+    let (code, _, text) = run(&FakeNakama::start(Fault::AlwaysTooFast), &[]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("message 0 was refused 10 times") && text.contains("too fast: come again"), "{text}");
+}

@@ -12,6 +12,8 @@ use crate::clients::pages::{Direction, Reader};
 use crate::clients::sign_in::SignInError;
 use crate::wire::history_page::{Item, Page};
 
+use super::fill::Said;
+
 /// A longer history is not read: the pages, and what they must hold, are kept in memory.
 pub const ITEMS_MAX: usize = 1_000_000;
 
@@ -101,9 +103,10 @@ pub struct WalkFigures {
     pub foreign: u64,
 }
 
-/// Compares a history with what one publisher sent, in this order. All other items are foreign.
-pub fn judge(walk: &Walk, run: u32, said: &[String]) -> WalkFigures {
-    let places: HashMap<&str, usize> = said.iter().enumerate().map(|(place, id)| (id.as_str(), place)).collect();
+/// Compares a history with what one publisher sent and the server accepted, in this order. All other items are foreign.
+pub fn judge(walk: &Walk, run: u32, said: &[Said]) -> WalkFigures {
+    let places: HashMap<&str, (usize, u32)> =
+        said.iter().enumerate().map(|(place, said)| (said.id.as_str(), (place, said.number))).collect();
     let mut figures =
         WalkFigures { items: walk.forward.len() as u64, expected: said.len() as u64, ..Default::default() };
     let (mut seen, mut furthest) = (HashSet::new(), None);
@@ -112,18 +115,18 @@ pub fn judge(walk: &Walk, run: u32, said: &[String]) -> WalkFigures {
             figures.duplicates += 1;
             continue;
         }
-        let Some(place) = places.get(item.message_id.as_str()).copied() else {
+        let Some((place, number)) = places.get(item.message_id.as_str()).copied() else {
             figures.foreign += 1;
             continue;
         };
         let stored = content::read_stored(&item.content, run).ok();
-        let as_said = stored.filter(|stored| stored.content.slot.number as usize == place);
+        let as_said = stored.filter(|stored| stored.content.slot.number == number);
         figures.corrupt += u64::from(as_said.is_none());
         figures.reworded += u64::from(as_said.is_some_and(|stored| stored.reworded));
         figures.out_of_order += u64::from(furthest.is_some_and(|furthest| place < furthest));
         furthest = furthest.max(Some(place));
     }
-    figures.missing = said.iter().filter(|id| !seen.contains(id.as_str())).count() as u64;
+    figures.missing = said.iter().filter(|said| !seen.contains(said.id.as_str())).count() as u64;
     let same = walk.forward.iter().zip(walk.backward.iter().rev()).filter(|(one, other)| one == other).count();
     figures.directions_differ = (walk.forward.len().max(walk.backward.len()) - same) as u64;
     figures
@@ -142,10 +145,14 @@ mod tests {
         Item { message_id: format!("id-{number}"), code: 0, content }
     }
 
+    fn said(number: u32) -> Said {
+        Said { id: format!("id-{number}"), number }
+    }
+
     fn check(numbers: &[u32], expected: WalkFigures) {
         let forward: Vec<Item> = numbers.iter().copied().map(item).collect();
         let backward = forward.iter().rev().cloned().collect();
-        let said: Vec<String> = (0..4).map(|number| format!("id-{number}")).collect();
+        let said: Vec<Said> = (0..4).map(said).collect();
         assert_eq!(judge(&Walk { forward, backward, pages: Vec::new() }, RUN, &said), expected, "{numbers:?}");
     }
 
@@ -171,8 +178,24 @@ mod tests {
     }
 
     #[test]
+    fn the_order_is_that_of_the_acceptances_and_a_content_belongs_to_its_id() {
+        let walk = |numbers: &[u32]| {
+            let forward: Vec<Item> = numbers.iter().copied().map(item).collect();
+            Walk { backward: forward.iter().rev().cloned().collect(), forward, pages: Vec::new() }
+        };
+        // Message 1 was refused at first, and accepted behind message 2.
+        let accepted = [0, 2, 1].map(said);
+        assert_eq!(judge(&walk(&[0, 2, 1]), RUN, &accepted), WalkFigures { items: 3, expected: 3, ..WHOLE });
+        let figures = judge(&walk(&[0, 1, 2]), RUN, &accepted);
+        assert_eq!(figures, WalkFigures { items: 3, expected: 3, out_of_order: 1, ..WHOLE });
+        let mut swapped = walk(&[0, 2, 1]);
+        swapped.forward[1].content = item(1).content;
+        assert_eq!(judge(&swapped, RUN, &accepted).corrupt, 1, "the content of another message");
+    }
+
+    #[test]
     fn a_changed_content_is_corrupt_and_directions_are_compared() {
-        let said: Vec<String> = (0..3).map(|number| format!("id-{number}")).collect();
+        let said: Vec<Said> = (0..3).map(said).collect();
         let mut forward: Vec<Item> = (0..3).map(item).collect();
         forward[1].content.push(' ');
         let mut backward: Vec<Item> = (0..3).rev().map(item).collect();
