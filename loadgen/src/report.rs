@@ -126,8 +126,22 @@ pub fn written(path: &Path, outcome: io::Result<()>) -> Result<(), String> {
     outcome.map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
 
+/// The settings that are set: an option without a value is left out.
+pub fn set_only(settings: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match settings {
+        Value::Object(members) => {
+            let members = members.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Object(members.map(|(name, value)| (name, set_only(value))).collect())
+        }
+        Value::Array(values) => Value::Array(values.into_iter().map(set_only).collect()),
+        other => other,
+    }
+}
+
 impl Report {
-    pub fn new(results: RunResults, conditions: &[Condition]) -> Self {
+    pub fn new(mut results: RunResults, conditions: &[Condition]) -> Self {
+        results.settings = set_only(results.settings);
         let timings = results.latencies.iter();
         let timings = timings.map(|(name, route, latency)| Timing::judged(*name, *route, latency, &results.generator));
         let timings = timings.collect();
@@ -331,6 +345,31 @@ pub mod tests {
         let lose =
             |results: &mut RunResults| results.sections[1] = Section::new("deliveries").fault("missing", 3, "missing");
         check(lose, &[], "FAILED: 3 missing.");
+    }
+
+    #[test]
+    fn settings_that_are_not_set_are_left_out() {
+        let mut results = results();
+        results.settings = serde_json::json!({
+            "pid": null, "plan": {"threads": null, "rooms": [{"users": 0, "conduct": null}], "seed": 0}, "name": "",
+        });
+        let json = serde_json::to_value(Report::new(results, &[])).expect("JSON");
+        let expected = serde_json::json!({"plan": {"rooms": [{"users": 0}], "seed": 0}, "name": ""});
+        assert_eq!(json["settings"], expected, "zero, an empty text and an empty list are settings");
+    }
+
+    #[test]
+    fn a_report_holds_every_section_once_and_every_row_under_its_own_name() {
+        let report = Report::new(results(), &[]);
+        let text = serde_json::to_string(&report).expect("JSON");
+        let json: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).expect("an object");
+        for section in &report.sections {
+            let rows = json[&section.key()].as_object().expect("a section is an object");
+            assert_eq!(rows.len(), section.rows.len(), "{}: no row hides another", section.title);
+        }
+        for member in ["scenario", "passed", "verdict", "faults", "environment", "settings", "latency", "series"] {
+            assert_eq!(text.matches(&format!("\"{member}\":")).count(), 1, "{member}");
+        }
     }
 
     #[test]

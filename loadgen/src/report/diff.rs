@@ -97,15 +97,22 @@ fn settings(before: &Read, after: &Read) -> Option<String> {
     let (mut one, mut other) = (Vec::new(), Vec::new());
     leaves("", &before.settings, &mut one);
     leaves("", &after.settings, &mut other);
-    for (name, value) in &one {
-        let found = other.iter().find(|(other, _)| other == name).map_or(&Value::Null, |(_, value)| *value);
-        if *value != found && !differs_by_nature(name) {
-            differences.push(format!("{name} {value} and {found}"));
+    // An option that is not set is left out of the report.
+    let shown = |value: Option<&Value>| value.map_or("not set".to_owned(), Value::to_string);
+    let only_there = other.iter().filter(|(name, _)| leaf(&one, name).is_none());
+    for (name, _) in one.iter().chain(only_there) {
+        let (before, after) = (leaf(&one, name), leaf(&other, name));
+        if before != after && !differs_by_nature(name) {
+            differences.push(format!("{name} {} and {}", shown(before), shown(after)));
         }
     }
     let (shown, more) = differences.split_at(differences.len().min(SETTINGS_MAX));
     let more = if more.is_empty() { String::new() } else { format!("; and {} more", more.len()) };
     (!shown.is_empty()).then(|| format!("Not the same run: {}{more}.", shown.join("; ")))
+}
+
+fn leaf<'a>(leaves: &[(String, &'a Value)], name: &str) -> Option<&'a Value> {
+    leaves.iter().find(|(found, _)| found == name).map(|(_, value)| *value)
 }
 
 /// How many differences are listed. More would only repeat that the runs are not the same.
@@ -175,6 +182,10 @@ mod tests {
                 .row("name", RowValue::Text("text".into()));
         });
         assert_eq!(settings(&one, &other).as_deref(), Some("Not the same run: users 5 and 7."));
+        // A setting that only one of the two runs has is a difference, whichever run has it.
+        let more = written(|results| results.settings = serde_json::json!({"users": 5, "threads": 2, "pid": 7}));
+        assert_eq!(settings(&one, &more).as_deref(), Some("Not the same run: threads not set and 2."));
+        assert_eq!(settings(&more, &one).as_deref(), Some("Not the same run: threads 2 and not set."));
         let counts = counts(&one, &other, &names).expect("a difference");
         assert!(counts.contains("messages: scheduled"), "{counts}");
     }
