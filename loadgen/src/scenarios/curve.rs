@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use comfy_table::Cell;
 use procfs::process::LimitValue;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use thiserror::Error;
 
 use crate::base::words;
@@ -48,6 +48,12 @@ const FILLED_PART: f64 = 0.97;
 pub enum CurveError {
     #[error("{users} users at {rate} messages/s: {source}")]
     Run { users: u32, rate: f64, source: RunError },
+    #[error(
+        "{users} users at {rate} messages/s: the server refused {refused} of {messages} messages because a user sent more \
+         than one user may. So this rate is the limit of a user and says nothing about the server: let more users publish \
+         (--publishers), or start the server with --work-per-session 0 --work-per-user 0 and without --sends-per-second"
+    )]
+    TooFast { users: u32, rate: f64, refused: u64, messages: u64 },
     #[error(transparent)]
     Options(#[from] OptionsError),
     #[error(transparent)]
@@ -66,12 +72,18 @@ pub struct Curve {
     passed: bool,
     environment: Environment,
     /// The options, without secrets.
+    #[serde(serialize_with = "settings_that_are_set")]
     settings: CurveOptions,
     points: Vec<Point>,
     /// Why the curve stopped early, if it did.
     failure: Option<String>,
     /// What the largest room implies for a room of a million; `None` if the server's process was not watched.
     projection: Option<Projection>,
+}
+
+fn settings_that_are_set<S: Serializer>(settings: &CurveOptions, serializer: S) -> Result<S::Ok, S::Error> {
+    let settings = serde_json::to_value(settings).map_err(serde::ser::Error::custom)?;
+    report::set_only(settings).serialize(serializer)
 }
 
 /// The results for one size.
@@ -100,6 +112,9 @@ struct Measured {
     /// The part of the deliveries due in the measured time that also came in the measured time.
     part: f64,
     last_member: Percentiles,
+    /// Messages that the server refused: they are not among the due deliveries that came.
+    refused: u64,
+    messages: u64,
     /// Why the times are the generator's own, if they are.
     generator_bound: Option<String>,
     faults: Vec<String>,
@@ -141,7 +156,7 @@ pub async fn run(options: &CurveOptions) -> Result<Curve, CurveError> {
     KEY_SHOWN.clone_into(&mut settings.target.server_key);
     Ok(Curve {
         scenario: "curve",
-        passed: failure.is_none() && points.iter().all(|point| point.quiet.faults.is_empty()),
+        passed: failure.is_none() && points.iter().all(|point| point.quiet.is_faultless()),
         environment: Environment::here(),
         settings,
         projection: points.last().and_then(|point| point.basis(descriptors)).map(Projection::of),
@@ -187,6 +202,10 @@ impl Course<'_> {
         let room = self.options.room(users, rate)?;
         self.until_everybody_has_left().await;
         let outcome = scenario::run(&room).await.map_err(|source| CurveError::Run { users, rate, source })?;
+        let (refused, messages) = (outcome.figures.refused_too_fast, room.plan.messages());
+        if refused > 0 {
+            return Err(CurveError::TooFast { users, rate, refused, messages });
+        }
         let measured = Measured::of(&room, rate, outcome, self.resident_before_bytes);
         let last = words::duration(measured.last_member.p99_us as f64);
         let bound = if measured.generator_bound.is_some() { " (generator-bound)" } else { "" };
@@ -239,12 +258,15 @@ impl Measured {
         let generator_bytes_per_user = outcome.course.generator().1 as f64 / users;
         let last_member = outcome.figures.last_member(&options.plan).percentiles();
         let costs = Costs::of(options, &outcome, resident_before_bytes);
+        let refused = outcome.answers.values().flat_map(|room| room.refused.values()).map(|of| of.len() as u64).sum();
         let report = Report::new(room_results::results(options, outcome), &[]);
         Self {
             rate,
             deliveries_per_second: delivered / options.secs,
             part: words::ratio(delivered, due),
             last_member,
+            refused,
+            messages: options.plan.messages(),
             generator_bound: report.generator_bound_of(LatencyName::LastMember).map(str::to_owned),
             faults: report.faults().to_vec(),
             costs,
@@ -263,13 +285,22 @@ impl Measured {
         if !self.faults.is_empty() {
             return self.faults.join("; ");
         }
+        if self.refused > 0 {
+            let [refused, messages] = [self.refused, self.messages].map(words::grouped);
+            return format!("{refused} of {messages} messages were refused");
+        }
         let (part, last) = (words::number(self.part * 100.0), words::duration(self.last_member.p99_us as f64));
         format!("{part} % came while it was measured, and the p99 to the last member was {last}")
     }
 
+    /// Whether everything was accepted, and delivered as promised.
+    fn is_faultless(&self) -> bool {
+        self.faults.is_empty() && self.refused == 0
+    }
+
     fn is_sustained(&self, options: &CurveOptions) -> bool {
         let in_time = u128::from(self.last_member.p99_us) <= options.limit.as_micros();
-        self.faults.is_empty() && in_time && self.part >= SUSTAINED_PART
+        self.is_faultless() && in_time && self.part >= SUSTAINED_PART
     }
 }
 
@@ -341,7 +372,7 @@ const HEADER: [&str; 11] = [
 ];
 
 const BOUND_NOTE: &str = "* generator-bound: the generator's own delays are a large part of this time.";
-const PROMISE: &str = "in the quiet room of every size, everything accepted was delivered to everybody";
+const PROMISE: &str = "in the quiet room of every size, everything was accepted and delivered to everybody";
 
 impl Curve {
     fn is_generator_bound(&self) -> bool {
@@ -378,7 +409,7 @@ impl Curve {
         match &self.failure {
             Some(failure) => format!("FAILED: {failure}."),
             None if self.passed => format!("PASSED: {PROMISE}."),
-            None => "FAILED: in a quiet room not everything accepted was delivered to everybody.".to_owned(),
+            None => "FAILED: in a quiet room not everything was accepted and delivered to everybody.".to_owned(),
         }
     }
 
@@ -394,7 +425,7 @@ impl Point {
 
     /// The faults at the quiet rate, and why a higher rate was not sustained.
     fn complaints(&self) -> impl Iterator<Item = String> {
-        let quiet = (!self.quiet.faults.is_empty()).then(|| (self.quiet.rate, self.quiet.complaint()));
+        let quiet = (!self.quiet.is_faultless()).then(|| (self.quiet.rate, self.quiet.complaint()));
         let beyond = self.beyond.as_ref().map(|beyond| (beyond.rate, beyond.why.clone()));
         let said = quiet.into_iter().chain(beyond);
         said.map(|(rate, why)| {

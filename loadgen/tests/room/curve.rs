@@ -1,6 +1,7 @@
 //! `loadgen curve` as a whole: each size once at the quiet rate, and what a million users would need.
 
 use scraper::Html;
+use serde_json::Value;
 
 use crate::fake_nakama::{FakeNakama, Fault};
 use crate::reports::{Directory, all, text};
@@ -23,7 +24,7 @@ fn every_size_has_its_point_and_the_last_is_projected() {
         let point = &report["points"][at];
         assert_eq!(point["users"], users, "{said}");
         assert_eq!(point["quiet"]["last_member"]["count"], 10, "{said}");
-        assert_eq!(point["best"], serde_json::Value::Null, "{said}");
+        assert_eq!(point["best"], Value::Null, "{said}");
         assert!(point["beyond"]["why"].as_str().is_some_and(|why| why.contains("last member")), "{said}");
     }
     assert_eq!(report["projection"]["basis"]["users"], 5, "{said}");
@@ -66,4 +67,15 @@ fn a_fault_in_a_quiet_room_fails_the_curve() {
     let faults: Vec<String> = all(&page, ".verdict.failed li").into_iter().map(text).collect();
     assert_eq!(faults, ["the quiet room of 5: 1 missing"]);
     assert_eq!(report["points"][0]["quiet"]["faults"][0], "1 missing", "{said}");
+}
+
+#[test]
+fn a_server_that_bounds_its_users_is_not_measured() {
+    let server = FakeNakama::start(Fault::TooFast);
+    let flags = ["--sizes", "2,5", "--secs", "0.5", "--limit", "0", "--quiet-rate", "20", "--settle", "1"];
+    let (code, report, said) = run_scenario("curve", &server, &flags);
+    assert_eq!((code, &report["passed"]), (Some(1), &Value::from(false)), "{said}");
+    let failure = report["failure"].as_str().unwrap_or_default();
+    assert!(failure.contains("one user may") && failure.contains("--publishers"), "{said}");
+    assert!(said.contains(&format!("FAILED: {failure}.")), "{said}");
 }

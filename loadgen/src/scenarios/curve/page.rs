@@ -2,7 +2,7 @@
 //! several tables.
 
 use crate::base::words;
-use crate::report::{Chart, Grid, Line, Scale, Sheet};
+use crate::report::{self, Chart, Grid, Line, Scale, Sheet};
 
 use super::{BOUND_NOTE, Costs, Curve, Measured, PROMISE, Point};
 
@@ -16,6 +16,7 @@ The first is what the tables above show or refute; the second leaves out what ma
 impl Curve {
     pub fn page(&self) -> Result<String, String> {
         let settings = serde_json::to_value(&self.settings).map_err(|error| error.to_string())?;
+        let settings = report::set_only(settings);
         let sheet = Sheet {
             title: "loadgen curve",
             heading: self.heading(),
@@ -43,8 +44,8 @@ impl Curve {
     }
 
     fn faults(&self) -> Vec<String> {
-        let in_quiet = self.points.iter().filter(|point| !point.quiet.faults.is_empty()).map(|point| {
-            format!("the quiet room of {}: {}", words::grouped(point.users.into()), point.quiet.faults.join("; "))
+        let in_quiet = self.points.iter().filter(|point| !point.quiet.is_faultless()).map(|point| {
+            format!("the quiet room of {}: {}", words::grouped(point.users.into()), point.quiet.complaint())
         });
         in_quiet.chain(self.failure.clone()).collect()
     }
