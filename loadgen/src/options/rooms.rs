@@ -81,9 +81,12 @@ fn schedule(
     Ok(Schedule::staggered(publishers, warmup, &[Stretch { length: warmup + secs, rate }], stagger)?)
 }
 
-/// Room sizes, and how often each size occurs.
+/// Room sizes and the weight of each: how often it occurs. There is at least one.
 #[derive(PartialEq, Debug)]
-struct Sizes(Vec<(u32, u32)>);
+struct Sizes {
+    before: Vec<(u32, u32)>,
+    last: (u32, u32),
+}
 
 impl Sizes {
     fn read(text: &str) -> Result<Self, OptionsError> {
@@ -92,20 +95,23 @@ impl Sizes {
             let (members, weight): (u32, u32) = (members.parse().ok()?, weight.parse().ok()?);
             (members > 0 && weight > 0).then_some((members, weight))
         };
-        let sizes: Option<Vec<_>> = text.split(',').map(size).collect();
-        sizes.map(Self).ok_or_else(|| OptionsError::Sizes(text.to_owned()))
+        let mut before: Vec<_> = text.split(',').map(size).collect::<Option<_>>().unwrap_or_default();
+        let last = before.pop().ok_or_else(|| OptionsError::Sizes(text.to_owned()))?;
+        Ok(Self { before, last })
     }
 
     fn draw(&self, draws: &mut Draws) -> u32 {
-        let total = self.0.iter().map(|(_, weight)| u64::from(*weight)).sum();
+        let total = self.before.iter().chain([&self.last]).map(|(_, weight)| u64::from(*weight)).sum();
         let mut left = draws.below(total);
-        for (members, weight) in &self.0 {
+        for (members, weight) in &self.before {
             match left.checked_sub((*weight).into()) {
                 Some(rest) => left = rest,
                 None => return *members,
             }
         }
-        unreachable!("what is drawn is below the sum of the weights")
+        let (members, weight) = self.last;
+        debug_assert!(left < weight.into(), "what the other sizes leave is the weight of the last one");
+        members
     }
 }
 
@@ -145,10 +151,47 @@ mod tests {
     }
 
     #[test]
+    fn every_size_of_the_list_is_drawn_by_its_weight_and_no_other() {
+        for (text, expected) in [
+            ("7", &[(7, 1.0)][..]),
+            ("2:1,3:1", &[(2, 0.5), (3, 0.5)]),
+            ("2:1,3:2,9:7", &[(2, 0.1), (3, 0.2), (9, 0.7)]),
+        ] {
+            let sizes = Sizes::read(text).expect("a list");
+            let drawn: Vec<u32> = (0..10_000).map(|number| sizes.draw(&mut Draws::new(3, SIZES, number))).collect();
+            let known = |members: &u32| expected.iter().any(|(size, _)| size == members);
+            assert!(drawn.iter().all(known), "{text}");
+            for (size, share) in expected {
+                let found = drawn.iter().filter(|members| *members == size).count() as f64 / drawn.len() as f64;
+                assert!((found - share).abs() < 0.02, "{text}: {found} of {size}");
+            }
+        }
+        // The sum of the weights may be larger than one weight can be.
+        let heavy = Sizes::read("2:4294967295,3:4294967295,4:4294967295").expect("a list");
+        let drawn: std::collections::HashSet<u32> =
+            (0..100).map(|number| heavy.draw(&mut Draws::new(1, SIZES, number))).collect();
+        assert_eq!(drawn, std::collections::HashSet::from([2, 3, 4]));
+    }
+
+    #[test]
+    fn users_are_numbered_through_the_rooms_without_a_gap() {
+        let plan = parse("loadgen rooms --rooms 50 --sizes 1:1,2:3,20:1 --publishers 3").expect("a valid line").plan;
+        let mut next = 0;
+        for (number, room) in plan.rooms.iter().enumerate() {
+            assert_eq!(room.users.start, next, "room {number}");
+            next = room.users.end;
+            assert_eq!(room.schedule.publishers(), room.members().min(3), "in smaller rooms all users publish");
+            assert!((room.users.clone()).all(|user| plan.room_of(user) == number), "room {number}");
+        }
+        assert_eq!(plan.users(), next);
+    }
+
+    #[test]
     fn a_list_of_sizes_is_read_or_refused() {
         let check = |text: &str, expected: Option<&[(u32, u32)]>| {
             let found = Sizes::read(text).ok();
-            assert_eq!(found, expected.map(|sizes| Sizes(sizes.to_vec())), "{text:?}");
+            let found = found.map(|Sizes { before, last }| [before, vec![last]].concat());
+            assert_eq!(found.as_deref(), expected, "{text:?}");
         };
         check("2:60,20:30", Some(&[(2, 60), (20, 30)]));
         check("7", Some(&[(7, 1)]));
