@@ -133,7 +133,7 @@ pub enum OptionsError {
     Metrics(String),
     #[error("--send must contain {{content}} or {{content_json}}")]
     Send,
-    #[error("{0} must be a number of seconds that is not negative")]
+    #[error("{0} must be a number of seconds that is not negative, and at most a year")]
     Seconds(&'static str),
     #[error("--publishers {publishers} is more than --users {users}")]
     Publishers { publishers: u32, users: u32 },

@@ -9,6 +9,7 @@ use clap::Args;
 use hyper::Uri;
 
 use super::{OptionsError, ROOM_NAME_BYTES_MAX, RunOptions};
+use crate::base::addresses;
 use crate::base::content::{CONTENT_BYTES_MAX, CONTENT_BYTES_MIN};
 use crate::plan::run_plan::{OrderDemand, Plan, RoomPlan};
 use crate::plan::schedule::Schedule;
@@ -17,8 +18,14 @@ use crate::report::Outputs;
 use crate::team::workforce::{Workforce, WorkforceArguments};
 use crate::wire::{Dialect, Entrance, Plain, Speaker};
 
+/// The longest time that a flag may name. No run lasts a year.
+const SECONDS_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
 /// The port for WebSockets when the address has none.
 const WS_PORT: u16 = 80;
+
+/// The port that a server listens on by default.
+const SERVER_PORT: u16 = 7350;
 
 /// The read buffer for answers to joins, and for slow readers of a room.
 pub const READ_BUFFER_BYTES: u32 = 8 * 1024;
@@ -394,7 +401,11 @@ pub fn first_room(wished: Option<String>) -> Result<(u32, String), OptionsError>
 }
 
 fn resolve(addr: &str) -> Result<SocketAddr, OptionsError> {
-    first_address(addr).map_err(|reason| OptionsError::Addr { addr: addr.to_owned(), reason })
+    let refuse = |reason| OptionsError::Addr { addr: addr.to_owned(), reason };
+    if let Some(reason) = addresses::missing_port(addr, SERVER_PORT) {
+        return Err(refuse(reason));
+    }
+    first_address(addr).map_err(refuse)
 }
 
 fn metrics(url: String) -> Result<Uri, OptionsError> {
@@ -407,8 +418,11 @@ fn first_address(host: impl ToSocketAddrs) -> Result<SocketAddr, String> {
     found.next().ok_or_else(|| "no such host".to_owned())
 }
 
+/// A time on the command line. Times are added to each other and to the clock, in nanoseconds of 64 bits, so none is
+/// longer than a year.
 pub fn seconds(value: f64, flag: &'static str) -> Result<Duration, OptionsError> {
-    Duration::try_from_secs_f64(value).map_err(|_| OptionsError::Seconds(flag))
+    let duration = Duration::try_from_secs_f64(value).ok().filter(|duration| *duration <= SECONDS_MAX);
+    duration.ok_or(OptionsError::Seconds(flag))
 }
 
 #[cfg(test)]
@@ -416,6 +430,29 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+
+    #[test]
+    fn a_time_is_not_negative_and_not_longer_than_a_year() {
+        for (value, expected) in [(0.0, Some(0)), (0.25, Some(250)), (86_400.0, Some(86_400_000))] {
+            assert_eq!(seconds(value, "--secs").ok(), expected.map(Duration::from_millis), "{value}");
+        }
+        for value in [-1.0, -1e-9, f64::NAN, f64::INFINITY, 1e9, 1e19, 1e300] {
+            let refusal = seconds(value, "--secs").expect_err("no time of a run").to_string();
+            assert!(refusal.contains("--secs") && refusal.contains("a year"), "{value}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn an_address_without_a_port_is_told_what_is_missing() {
+        for addr in ["127.0.0.1", "localhost", "::1", "[::1]", "127.0.0.1:"] {
+            let refusal = resolve(addr).expect_err("no port").to_string();
+            assert!(refusal.starts_with("--addr ") && refusal.contains("port is missing"), "{addr}: {refusal}");
+        }
+        assert_eq!(resolve("127.0.0.1:80").ok(), Some(([127, 0, 0, 1], 80).into()));
+        assert!(resolve("[::1]:80").is_ok_and(|found| found.port() == 80));
+        let refusal = resolve("127.0.0.1:70000").expect_err("no port").to_string();
+        assert!(!refusal.contains("missing"), "{refusal}");
+    }
 
     #[test]
     fn numbers_of_runs_differ_in_every_bit_whatever_the_time() {

@@ -7,10 +7,14 @@ use clap::Args;
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::base::addresses;
 use crate::team::introduction::Secret;
 
 /// The environment variable for the secret, so that no list of processes shows it.
 pub const SECRET_VARIABLE: &str = "LOADGEN_SECRET";
+
+/// A port to propose for workers that listen. They have no usual one.
+const WORKER_PORT: u16 = 7400;
 
 #[derive(Args, Clone)]
 pub struct WorkforceArguments {
@@ -86,6 +90,9 @@ impl Workforce {
 
 fn resolve(name: &str) -> Result<SocketAddr, WorkforceError> {
     let refuse = |reason: String| WorkforceError::NoAddress { name: name.to_owned(), reason };
+    if let Some(reason) = addresses::missing_port(name, WORKER_PORT) {
+        return Err(refuse(reason));
+    }
     let found = name.to_socket_addrs().map_err(|error| refuse(error.to_string()))?;
     // A name may have IPv4 and IPv6 addresses. Most workers listen on IPv4.
     let mut found: Vec<SocketAddr> = found.collect();
@@ -117,6 +124,8 @@ mod tests {
         assert!(parse("loadgen").is_ok_and(|workforce| workforce.machines.is_empty()));
         for (line, named) in [
             ("loadgen --workers nowhere", "nowhere"),
+            ("loadgen --workers 127.0.0.1", "the port is missing"),
+            ("loadgen --workers 127.0.0.1:1,192.0.2.1", "--workers 192.0.2.1: the port is missing"),
             ("loadgen --workers 127.0.0.1:1,127.0.0.1:1", "twice"),
             ("loadgen --processes 0", "--processes"),
         ] {
