@@ -188,8 +188,8 @@ impl Idlers {
         held.pings = self.hall.pings.get();
         held.frames = self.hall.frames.get();
         (held.lag, held.threads) = (figures.lag, figures.threads);
-        let (pid, before_bytes) = (std::process::id(), self.resident_before_bytes);
-        held.resident = vec![Resident { pid, before_bytes, held_bytes: resident_bytes()? }];
+        let (first_user, before_bytes) = (self.holding.users.start, self.resident_before_bytes);
+        held.resident = vec![Resident { first_user, before_bytes, held_bytes: resident_bytes()? }];
         Ok(Word::Held(Box::new(held)))
     }
 }

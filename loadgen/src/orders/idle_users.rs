@@ -55,7 +55,8 @@ pub struct Held {
 /// The memory of one process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Resident {
-    pub pid: u32,
+    /// The first user of the worker. Process ids do not tell workers apart: two machines may use the same ones.
+    pub first_user: u32,
     pub before_bytes: u64,
     pub held_bytes: u64,
 }
@@ -76,7 +77,7 @@ impl Held {
         self.lag.add(&other.lag);
         self.threads.extend(other.threads);
         for resident in other.resident {
-            match self.resident.iter_mut().find(|own| own.pid == resident.pid) {
+            match self.resident.iter_mut().find(|own| own.first_user == resident.first_user) {
                 None => self.resident.push(resident),
                 Some(own) => {
                     own.before_bytes = own.before_bytes.min(resident.before_bytes);
@@ -94,7 +95,7 @@ mod tests {
 
     #[test]
     fn threads_add_up_and_a_process_has_one_memory() {
-        let resident = |pid, before_bytes, held_bytes| Resident { pid, before_bytes, held_bytes };
+        let resident = |first_user, before_bytes, held_bytes| Resident { first_user, before_bytes, held_bytes };
         let held = |connected, resident: Resident| Held { connected, resident: vec![resident], ..Held::default() };
         let mut sum = held(3, resident(7, 100, 900));
         sum.add(held(4, resident(7, 90, 950)));
