@@ -98,8 +98,10 @@ impl Series {
         other.seconds.into_values().for_each(|second| self.add(second));
     }
 
+    /// Whether the run was longer than what `seconds` returns.
     pub fn is_cut(&self) -> bool {
-        self.cut
+        let ends = self.seconds.keys().next().zip(self.seconds.keys().next_back());
+        self.cut || ends.is_some_and(|(first, last)| last - first >= SECONDS_MAX as u64)
     }
 
     /// Every second from the first to the last. A second without a report is empty.
@@ -225,6 +227,19 @@ mod tests {
         assert!(series.is_cut());
         assert_eq!(series.seconds().len(), SECONDS_MAX);
         assert_eq!(series.seconds()[0].progress.delivered, 2);
+    }
+
+    #[test]
+    fn seconds_without_a_report_count_for_the_length_too() {
+        let mut series = Series::default();
+        [0, SECONDS_MAX as u64 - 1].into_iter().for_each(|at| series.add(part(at, 1, 0)));
+        assert!(!series.is_cut());
+        series.add(part(SECONDS_MAX as u64, 1, 0));
+        assert!(series.is_cut(), "the last second is not returned");
+        assert_eq!(series.seconds().len(), SECONDS_MAX);
+        let mut other = Series::default();
+        other.merge(series);
+        assert!(other.is_cut());
     }
 
     #[test]
