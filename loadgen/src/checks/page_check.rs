@@ -23,7 +23,8 @@ pub fn judge(items: &[Item], room: Room<'_>, limit: u32, known: Option<u32>) -> 
     if items.len() > limit as usize {
         return Err(format!("{} items, {limit} were asked for", items.len()));
     }
-    let mut newer: Option<(MessageId, Option<u32>)> = None;
+    // The id of the item before, and the place of the last item whose place is known.
+    let (mut newer_id, mut newer_place): (Option<MessageId>, Option<u32>) = (None, None);
     let (mut has_known, mut foreign) = (false, false);
     for item in items {
         let content = match content::read_stored(&item.content, room.run) {
@@ -38,13 +39,11 @@ pub fn judge(items: &[Item], room: Room<'_>, limit: u32, known: Option<u32>) -> 
         has_known |= Some(index) == known;
         let place = room.checker.place(index);
         let id = MessageId::read(&item.message_id);
-        if let Some((newer_id, newer_place)) = newer {
-            let falls = newer_place.zip(place).is_none_or(|(newer, place)| place < newer);
-            if newer_id == id || !falls {
-                return Err(format!("not newest first at {}", item.message_id));
-            }
+        let falls = newer_place.zip(place).is_none_or(|(newer, place)| place < newer);
+        if newer_id == Some(id) || !falls {
+            return Err(format!("not newest first at {}", item.message_id));
         }
-        newer = Some((id, place));
+        (newer_id, newer_place) = (Some(id), place.or(newer_place));
     }
     let full = items.len() == limit as usize;
     match known.filter(|_| !has_known && !full && !foreign) {
@@ -149,6 +148,11 @@ mod tests {
         check(&newest, 2, Some(5), Err("were asked for"));
         check(&[(4, "id-4"), (5, "id-5")], 10, None, Err("not newest first"));
         check(&[(5, "id-5"), (5, "id-5")], 10, None, Err("not newest first"));
+        // An item that the crowd has not heard yet does not hide the disorder around it.
+        check(&[(4, "id-4"), (7, "id-7"), (5, "id-5")], 10, None, Err("not newest first"));
+        check(&[(5, "id-5"), (7, "id-7"), (5, "id-5")], 10, None, Err("not newest first"));
+        check(&[(7, "id-7"), (5, "id-5"), (4, "id-4")], 10, Some(5), Ok(()));
+        check(&[(7, "id-7"), (7, "id-7")], 10, None, Err("not newest first"));
         check(&[(5, "id-4")], 10, None, Err("another id"));
         check(&[(50, "id-50")], 10, None, Err("nobody scheduled"));
     }
