@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::base::content::{self, ContentFault, ScheduleSlot, Stored};
 use crate::checks::acceptances::{Acceptance, MessageId};
 use crate::checks::check::Sightings;
+use crate::plan::actions::Actions;
 use crate::plan::run_plan::RoomPlan;
 use crate::wire::Kind;
 use crate::wire::history_page::Item;
@@ -69,6 +70,8 @@ struct Expected {
     index: u32,
     /// The slot whose content the message has: its own, or that of its update.
     said: ScheduleSlot,
+    /// Whether a removal of it got no answer: then the message may be there or not.
+    perhaps_removed: bool,
 }
 
 impl<'a> Expectation<'a> {
@@ -79,10 +82,19 @@ impl<'a> Expectation<'a> {
         unanswered: &HashMap<u32, Vec<u32>>,
         views: &[&Sightings],
     ) -> Self {
-        let schedule = &room.schedule;
+        let pairs = |(publisher, numbers): (&u32, &Vec<u32>)| {
+            let publisher = *publisher;
+            numbers.iter().map(move |number| (publisher, *number)).collect::<Vec<_>>()
+        };
+        let unanswered: HashSet<(u32, u32)> = unanswered.iter().flat_map(pairs).collect();
+        let (schedule, actions) = (&room.schedule, Actions::new(room.actions));
         let of_kind = |kind| acceptances.iter().filter(move |acceptance| acceptance.kind == kind);
-        let new =
-            |Acceptance { index, id, .. }: &Acceptance| (*id, Expected { index: *index, said: schedule.slot(*index) });
+        let new = |Acceptance { index, id, .. }: &Acceptance| {
+            let said = schedule.slot(*index);
+            let removal = actions.removal_of(said.number).map(|number| (said.publisher, number));
+            let perhaps_removed = removal.is_some_and(|removal| unanswered.contains(&removal));
+            (*id, Expected { index: *index, said, perhaps_removed })
+        };
         let mut messages: HashMap<_, _> = of_kind(Kind::New).map(new).collect();
         for update in of_kind(Kind::Update) {
             // No message is updated twice.
@@ -91,11 +103,6 @@ impl<'a> Expectation<'a> {
         let removed: HashSet<_> = of_kind(Kind::Removal).map(|removal| removal.id).collect();
         let order = views.iter().map(|view| &view.order).max_by_key(|order| order.len());
         let places = order.map(|order| order.iter().enumerate().map(|(place, index)| (*index, place)).collect());
-        let pairs = |(publisher, numbers): (&u32, &Vec<u32>)| {
-            let publisher = *publisher;
-            numbers.iter().map(move |number| (publisher, *number)).collect::<Vec<_>>()
-        };
-        let unanswered = unanswered.iter().flat_map(pairs).collect();
         Self { run, room, messages, removed, unanswered, places: places.unwrap_or_default() }
     }
 
@@ -110,8 +117,7 @@ impl<'a> Expectation<'a> {
     }
 
     fn judge_items(&self, items: &[Item]) -> HistoryFigures {
-        let still_there = self.messages.keys().filter(|id| !self.removed.contains(id)).count() as u64;
-        let mut figures = HistoryFigures { expected: still_there, ..HistoryFigures::default() };
+        let mut figures = HistoryFigures::default();
         let (mut seen, mut furthest) = (HashSet::new(), None);
         for item in items {
             let Stored { content, reworded } = match content::read_stored(&item.content, self.run) {
@@ -126,14 +132,14 @@ impl<'a> Expectation<'a> {
                 }
             };
             let id = MessageId::read(&item.message_id);
-            let Some(expected) = self.messages.get(&id) else {
-                figures.unknown += u64::from(!self.is_unanswered(content.slot));
-                continue;
-            };
             if !seen.insert(id) {
                 figures.duplicates += 1;
                 continue;
             }
+            let Some(expected) = self.messages.get(&id) else {
+                figures.unknown += u64::from(!self.is_unanswered(content.slot));
+                continue;
+            };
             if self.removed.contains(&id) {
                 figures.removed_but_there += 1;
                 continue;
@@ -148,7 +154,11 @@ impl<'a> Expectation<'a> {
             figures.out_of_order += u64::from(place.is_some() && place < furthest);
             furthest = furthest.max(place);
         }
-        figures.missing = still_there - figures.found;
+        let absent = self.messages.iter().filter(|(id, _)| !seen.contains(id));
+        let missing = absent.filter(|(id, message)| !self.removed.contains(id) && !message.perhaps_removed);
+        figures.missing = missing.count() as u64;
+        figures.expected = figures.found + figures.missing;
+        assert!(figures.found <= self.messages.len() as u64, "what is found was accepted");
         figures
     }
 
@@ -257,6 +267,59 @@ mod tests {
         let mut broken = items(&[0, 2, 1]);
         broken[1].content.push('x');
         check(&broken, HistoryFigures { corrupt: 1, missing: 1, found: 2, ..WHOLE });
+    }
+
+    #[test]
+    fn an_item_twice_is_a_duplicate_whether_its_publish_was_answered_or_not() {
+        check(&items(&[0, 2, 4, 1, 4]), HistoryFigures { duplicates: 1, ..WHOLE });
+        check(&items(&[0, 2, 1, 5, 5]), HistoryFigures { unknown: 1, duplicates: 1, ..WHOLE });
+    }
+
+    #[test]
+    fn another_run_is_foreign_and_its_value_in_other_bytes_is_no_fault() {
+        let mut other = item(9, 0);
+        other.content.clear();
+        let slot = ScheduleSlot { publisher: FIRST, number: 0 };
+        content::write(&mut other.content, RUN + 1, Content { slot, intended_ns: 1 }, 100);
+        let mut all = items(&[0, 2, 1]);
+        all.push(other);
+        check(&all, HistoryFigures { foreign: 1, ..WHOLE });
+        let mut reworded = items(&[0, 2, 1]);
+        reworded[0].content = reworded[0].content.replace(',', ", ");
+        check(&reworded, HistoryFigures { reworded: 1, ..WHOLE });
+    }
+
+    /// A message whose removal got no answer may be there or not; the run has told that an answer is missing.
+    #[test]
+    fn a_removal_without_an_answer_may_have_been_carried_out() {
+        let mut room = room();
+        room.actions = ActionShares { updates: 0, removals: 50 };
+        room.schedule = Schedule::steady(8.0, 1, Duration::ZERO, Duration::from_secs(1)).expect("valid");
+        let actions = Actions::new(room.actions);
+        let (target, removal) =
+            (0..8).find_map(|number| Some((number, actions.removal_of(number)?))).expect("half of the numbers");
+        let kept = (0..8).find(|number| actions.removal_of(*number).is_none() && *number != removal);
+        let kept = kept.expect("the removals themselves");
+        let accepted =
+            |index: u32| Acceptance { index, kind: Kind::New, at_ns: 0, id: MessageId::read(&format!("id-{index}")) };
+        let item = |index: u32| {
+            let mut content = String::new();
+            let slot = ScheduleSlot { publisher: FIRST, number: index };
+            content::write(&mut content, RUN, Content { slot, intended_ns: 1 }, 100);
+            Item { message_id: format!("id-{index}"), code: 0, content }
+        };
+        let judge = |unanswered: &[u32], there: &[u32]| {
+            let unanswered = HashMap::from([(0, unanswered.to_vec())]);
+            let expectation = Expectation::new(RUN, &room, &[accepted(target), accepted(kept)], &unanswered, &[]);
+            let items: Vec<Item> = there.iter().copied().map(item).collect();
+            let found = expectation.judge_items(&items);
+            (found.expected, found.found, found.missing, found.removed_but_there)
+        };
+        assert_eq!(judge(&[], &[target, kept]), (2, 2, 0, 0));
+        assert_eq!(judge(&[], &[kept]), (2, 1, 1, 0), "nothing removes it");
+        assert_eq!(judge(&[removal], &[target, kept]), (2, 2, 0, 0));
+        assert_eq!(judge(&[removal], &[kept]), (1, 1, 0, 0));
+        assert_eq!(judge(&[removal], &[target]), (2, 1, 1, 0), "the other message is missing all the same");
     }
 
     #[test]
