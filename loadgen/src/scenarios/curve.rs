@@ -51,7 +51,8 @@ pub enum CurveError {
     #[error(
         "{users} users at {rate} messages/s: the server refused {refused} of {messages} messages because a user sent more \
          than one user may. So this rate is the limit of a user and says nothing about the server: let more users publish \
-         (--publishers), or start the server with --work-per-session 0 --work-per-user 0 and without --sends-per-second"
+         (--publishers, in rooms of as many), or start the server with --work-per-session 0 --work-per-user 0 and \
+         without --sends-per-second"
     )]
     TooFast { users: u32, rate: f64, refused: u64, messages: u64 },
     #[error(transparent)]
