@@ -80,7 +80,7 @@ fn figures(before: &Read, after: &Read, names: &(String, String)) -> String {
             Cell::new(figure.name),
             number((figure.shown)(change.before)),
             number((figure.shown)(change.after)),
-            number(format!("{:+.1} %", change.part() * 100.0)),
+            number(change.text()),
             number(by_chance),
             Cell::new(change.verdict()),
         ]);

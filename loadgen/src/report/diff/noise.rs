@@ -159,7 +159,8 @@ impl Change {
     pub fn between(figure: &Figure, before: &Sample, after: &Sample) -> Option<Self> {
         let (one, other) = ((figure.of)(&before.whole)?, (figure.of)(&after.whole)?);
         let drawn = |sample: &Sample| sample.draws.iter().map(|block| (figure.of)(block)).collect::<Option<Vec<f64>>>();
-        let (draws_before, draws_after) = (drawn(before)?, drawn(after)?);
+        // If even one draw of a run lacks the figure, as it has too few deliveries, chance is not known.
+        let (draws_before, draws_after) = drawn(before).zip(drawn(after)).unwrap_or_default();
         let mut differences: Vec<f64> =
             draws_before.iter().zip(&draws_after).map(|(before, after)| after - before).collect();
         differences.sort_by(f64::total_cmp);
@@ -171,9 +172,18 @@ impl Change {
         Some(change)
     }
 
-    /// The change as a part of the value before.
+    /// The change as a part of the value before; infinite if that was zero and this is not.
     pub fn part(&self) -> f64 {
-        ratio(self.after - self.before, self.before.abs())
+        match self.after - self.before {
+            change if self.before == 0.0 && change != 0.0 => f64::INFINITY.copysign(change),
+            change => ratio(change, self.before.abs()),
+        }
+    }
+
+    /// The change for people.
+    pub fn text(&self) -> String {
+        let part = self.part();
+        if part.is_finite() { format!("{:+.1} %", part * 100.0) } else { "from zero".to_owned() }
     }
 
     pub fn verdict(&self) -> &'static str {
@@ -242,6 +252,57 @@ mod tests {
         let long = sample(30, 1, &[50], 9_000);
         assert!(verdicts(&short, &long).iter().all(|(_, verdict)| *verdict == "too short to tell"));
         assert_eq!(verdicts(&short, &long).len(), FIGURES.len());
+    }
+
+    #[test]
+    fn a_figure_that_was_zero_has_changed_when_it_is_not() {
+        let silent = {
+            let mut series = Series::default();
+            (0..30).for_each(|at| series.add(Second::new(at)));
+            let course = Course { series, window: 0..30 * SECOND_NS, ..Course::default() };
+            Sample::of(&course.timeline(true), 1)
+        };
+        let busy = sample(30, 2, &[5], 9_000);
+        let change = Change::between(&FIGURES[0], &silent, &busy).expect("deliveries a second");
+        assert_eq!((change.text().as_str(), change.verdict()), ("from zero", "better"));
+        let back = Change::between(&FIGURES[0], &busy, &silent).expect("deliveries a second");
+        assert_eq!((back.text().as_str(), back.verdict()), ("-100.0 %", "worse"));
+        let same = Change::between(&FIGURES[0], &silent, &silent).expect("deliveries a second");
+        assert_eq!((same.text().as_str(), same.verdict()), ("+0.0 %", "no change"));
+    }
+
+    /// With a delivery in few seconds only, some draws have none, and a latency of nothing is no figure.
+    #[test]
+    fn a_run_with_too_few_deliveries_cannot_tell_its_latencies() {
+        let sparse = |side| {
+            let mut series = Series::default();
+            for at in 0..30 {
+                let mut second = Second::new(at);
+                if at == 7 {
+                    second.progress.delivered = 1;
+                    second.delivery.record_ns(5_000_000);
+                }
+                series.add(second);
+            }
+            let course = Course { series, window: 0..30 * SECOND_NS, ..Course::default() };
+            Sample::of(&course.timeline(true), side)
+        };
+        let change = Change::between(&FIGURES[1], &sparse(1), &sparse(2)).expect("both have a latency");
+        assert_eq!((change.by_chance, change.verdict()), (None, "too short to tell"));
+    }
+
+    #[test]
+    fn the_middle_leaves_out_as_many_on_both_sides() {
+        let numbers = |count: u32| (0..count).map(f64::from).collect::<Vec<f64>>();
+        for (count, expected) in [
+            (0, None),
+            (1, Some((0.0, 0.0))),
+            (2, Some((0.0, 1.0))),
+            (40, Some((1.0, 38.0))),
+            (400, Some((10.0, 389.0))),
+        ] {
+            assert_eq!(middle(&numbers(count)), expected, "{count} draws");
+        }
     }
 
     #[test]
