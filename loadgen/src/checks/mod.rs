@@ -13,3 +13,6 @@ pub mod record;
 pub mod samples;
 pub mod stays;
 pub mod whole_history;
+
+#[cfg(test)]
+pub mod tests;

@@ -218,26 +218,4 @@ impl<'de> Deserialize<'de> for Sightings {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sightings_travel_unchanged() {
-        let sightings = Sightings { members: 7, order: vec![3, 1, u32::MAX], ids: vec![(3, 5), (u32::MAX, u64::MAX)] };
-        let line = serde_json::to_string(&sightings).expect("text");
-        assert_eq!(serde_json::from_str::<Sightings>(&line).expect("what was written"), sightings);
-        for broken in [r#"{"members":1,"order":"AAA=","ids":""}"#, r#"{"members":1,"order":"","ids":"AAAA"}"#] {
-            assert!(serde_json::from_str::<Sightings>(broken).is_err(), "{broken}");
-        }
-    }
-
-    #[test]
-    fn answers_travel_unchanged() {
-        let refused = HashMap::from([(3, vec![1, 2]), (0, Vec::new())]);
-        let answers = Answers { refused: refused.clone(), ..Answers::default() };
-        let order = Order::Tally { answers: HashMap::from([(5, answers)]), clock_margin_ns: 7 };
-        let line = serde_json::to_string(&order).expect("text");
-        let Ok(Order::Tally { answers, clock_margin_ns }) = serde_json::from_str(&line) else { panic!("{line}") };
-        assert_eq!((&answers[&5].refused, clock_margin_ns), (&refused, 7));
-    }
-}
+mod tests;

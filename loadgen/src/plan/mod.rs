@@ -9,3 +9,6 @@ pub mod schedule;
 pub mod sources;
 pub mod target;
 pub mod timetable;
+
+#[cfg(test)]
+mod tests;
