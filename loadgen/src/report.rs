@@ -30,7 +30,9 @@ pub use page::{Chart, Grid, Line, Scale, Sheet};
 pub use section::{Row, Section, Value};
 pub use text::{number, table};
 
-use condition::Condition;
+pub use condition::Condition;
+#[cfg(test)]
+pub use condition::names as condition_names;
 use course::Timeline;
 
 /// A finished run of any scenario, before it is judged.

@@ -255,6 +255,12 @@ impl Figure {
     }
 }
 
+/// The names of all figures that are no latency.
+#[cfg(test)]
+pub fn names() -> impl Iterator<Item = &'static str> {
+    ROWS.into_iter().map(|(name, ..)| name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -202,48 +202,4 @@ fn whole_history(history: &HistoryFigures) -> Section {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-    use crate::checks::latency::Latency;
-    use crate::options::{Arguments, Command};
-    use crate::report::Report;
-
-    fn constant(us: u64) -> Latency {
-        let mut latency = Latency::default();
-        (0..100).for_each(|_| latency.record_ns(us * 1_000));
-        latency
-    }
-
-    fn outcome(figures: Figures) -> RoomOutcome {
-        RoomOutcome {
-            processes: 1,
-            machines: Vec::new(),
-            clock_margin_ns: 0,
-            figures,
-            answers: HashMap::new(),
-            disagreement: Disagreement::default(),
-            progress: Progress::default(),
-            costs: Costs::default(),
-            last_delivery_late_ns: 0,
-            history: None,
-            course: Course::default(),
-        }
-    }
-
-    #[test]
-    fn history_that_was_read_late_is_not_the_servers_latency() {
-        let line = "loadgen event --users 5 --secs 1 --addr 127.0.0.1:1";
-        let Ok(Arguments { command: Command::Event(event) }) = Arguments::try_parse_from(line.split(' ')) else {
-            panic!("{line} is no event")
-        };
-        let options = RunOptions::try_from(event).expect("valid");
-        for (late_us, bound) in [(100, false), (5_000, true)] {
-            let (history, history_lateness) = (constant(8_000), constant(late_us));
-            let figures = Figures { history, history_lateness, ..Figures::default() };
-            let report = Report::new(results(&options, outcome(figures)), &[]);
-            assert_eq!(report.generator_bound_of(LatencyName::History).is_some(), bound, "{late_us} µs late");
-        }
-    }
-}
+mod tests;
