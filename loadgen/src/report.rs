@@ -148,6 +148,8 @@ impl Report {
         let timings = timings.map(|(name, route, latency)| Timing::judged(*name, *route, latency, &results.generator));
         let timings = timings.collect();
         let sections: Vec<Section> = results.sections.iter().cloned().chain([results.generator.section()]).collect();
+        let keys: std::collections::HashSet<String> = sections.iter().map(Section::key).collect();
+        assert_eq!(keys.len(), sections.len(), "no section hides another in the JSON");
         let counted = sections.iter().flat_map(Section::faults);
         let faults = counted.chain(results.faults.iter().cloned()).collect();
         let mut report = Self { timings, faults, environment: Environment::here(), sections, results };

@@ -75,6 +75,7 @@ pub fn write(out: &mut String, run: u32, content: Content, payload_bytes: usize)
     let checksum = crc32fast::hash(&out.as_bytes()[begin..]);
     let _ = write!(out, "{CHECKSUM_MEMBER}{checksum}}}");
     debug_assert_eq!(read(&out[begin..], run), Ok(content), "what is written can be read");
+    debug_assert!(out.len() - begin <= payload_bytes.max(CONTENT_BYTES_MIN), "a content is not longer than asked for");
 }
 
 /// Appends everything before the padding.

@@ -76,6 +76,7 @@ impl Serialize for Acceptances {
             bytes.extend(id.0.to_le_bytes());
             bytes.push(kind.code());
         }
+        debug_assert_eq!(bytes.len(), self.0.len() * ACCEPTANCE_BYTES, "all acceptances have one size");
         serializer.serialize_str(&STANDARD.encode(bytes))
     }
 }

@@ -261,6 +261,9 @@ impl Checker {
             *next += 1;
             count += 1;
         }
+        debug_assert!(
+            count == 0 || self.place(messages[count - 1].said.index).is_some() || self.demand != OrderDemand::Room
+        );
         if let Some(Entry { said: Said { index, .. }, .. }) = messages[..count].last() {
             member.last_heard = Some(*index);
             if self.demand == OrderDemand::Room {
@@ -272,6 +275,7 @@ impl Checker {
 
     /// The member receives nothing more, or its next message need not follow its latest one.
     pub fn let_go(&mut self, member: &mut Member) {
+        assert!(self.anchored >= u32::from(member.anchored), "an anchored member is counted");
         self.anchored -= u32::from(member.anchored);
         member.anchored = false;
     }
@@ -322,6 +326,7 @@ impl Checker {
                 return true;
             }
             let place = self.order.len() as u32;
+            debug_assert!(place < self.schedule.messages(), "each message has one place");
             self.order.push(index);
             self.seen[index as usize].iter_mut().for_each(|sighting| sighting.place = Some(place));
         }
@@ -389,6 +394,7 @@ fn numbers_of(numbers: &HashMap<u32, Vec<u32>>, publisher: u32) -> &[u32] {
 
 /// How many of the sorted numbers lie in the range.
 fn count(sorted: &[u32], range: Range<u32>) -> u64 {
+    debug_assert!(sorted.is_sorted() && range.start <= range.end, "sorted numbers and a range");
     let before = |end| sorted.partition_point(|number| *number < end) as u64;
     before(range.end) - before(range.start)
 }

@@ -41,7 +41,9 @@ impl Latency {
     }
 
     pub fn add(&mut self, other: &Latency) {
+        let together = self.0.len() + other.0.len();
         self.0.add(&other.0).expect("within the same bounds, or within what the histogram grows to");
+        debug_assert_eq!(self.0.len(), together, "no sample is lost");
     }
 
     pub fn is_empty(&self) -> bool {

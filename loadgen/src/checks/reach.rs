@@ -42,6 +42,7 @@ impl Reach {
 
     /// Records the measured messages that any member received.
     pub fn measure(&self, schedule: &Schedule, latency: &mut Latency) {
+        assert!(self.0.len() <= schedule.messages() as usize, "a message is of the schedule");
         let measured = (0..).zip(&self.0).filter(|(index, last_us)| **last_us > 0 && schedule.is_measured(*index));
         measured.for_each(|(_, last_us)| latency.record_ns(u64::from(*last_us) * 1_000));
     }

@@ -113,6 +113,7 @@ impl Record {
             self.places.remove(&entry.said.index);
         }
         self.forgotten += count as u32;
+        debug_assert_eq!(self.places.len(), self.entries.len(), "each frame that is kept has a place");
     }
 
     /// The place of a message that is kept.
@@ -142,6 +143,7 @@ impl Record {
             frame.end <= common && (same || bytes[frame.clone()] == kept[frame])
         };
         let count = entries.iter().take_while(|entry| is_known(entry)).count();
+        debug_assert!(entries[..count].iter().all(|entry| entry.end <= self.forgotten_bytes + self.bytes.len() as u64));
         &entries[..count]
     }
 }

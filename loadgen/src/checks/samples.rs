@@ -20,6 +20,7 @@ impl Samples {
 
     pub fn add(&mut self, other: Samples) {
         other.0.into_iter().for_each(|text| self.put(|| text));
+        debug_assert!(self.0.len() <= SAMPLES_MAX, "{} descriptions are kept", self.0.len());
     }
 
     pub fn into_texts(self) -> Vec<String> {

@@ -154,6 +154,8 @@ impl Stay {
         let seen = self.member.count() + removed.len() as u64;
         let MemberTally { expected, delivered, skipped, announced, missing, .. } = tally;
         assert_eq!(expected, delivered + skipped + announced + missing, "each due message has one outcome");
+        let accounted = delivered + tally.refused_but_delivered + tally.unanswered_but_delivered;
+        assert!(accounted <= seen, "{accounted} of {seen} messages that were heard are accounted for");
         tally.beyond = seen - tally.delivered - tally.refused_but_delivered - tally.unanswered_but_delivered;
         tally
     }

@@ -136,7 +136,9 @@ pub async fn admit<E>(
         {
             under_way.push(attempt(number, attempts, &work));
         }
+        debug_assert!(under_way.len() <= window_max.max(1), "{} connects are under way", under_way.len());
         let Some((number, attempts, outcome)) = under_way.next().await else { break };
+        assert!((1..=ATTEMPTS_MAX).contains(&attempts), "user {number} has tried {attempts} times");
         match outcome {
             Ok(took_ns) => {
                 in_a_row = 0;

@@ -57,7 +57,8 @@ impl AsyncRead for HeadOnly {
         let wanted = buffer.remaining().min(PIECE_BYTES);
         let mut seen = ReadBuf::new(&mut bytes[..wanted]);
         ready!(self.stream.poll_peek(context, &mut seen))?;
-        let (part, _) = self.part_of_head(seen.filled());
+        let (part, matched) = self.part_of_head(seen.filled());
+        assert!(part <= seen.filled().len() && matched <= END.len(), "a part of what came");
         if part == 0 && !seen.filled().is_empty() {
             return Poll::Ready(Err(io::Error::other("the head has ended")));
         }

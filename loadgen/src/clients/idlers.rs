@@ -188,6 +188,7 @@ impl Idlers {
         held.pings = self.hall.pings.get();
         held.frames = self.hall.frames.get();
         (held.lag, held.threads) = (figures.lag, figures.threads);
+        assert!(held.connected + held.shut_out <= self.users.len() as u64, "each user is let in or shut out");
         let (first_user, before_bytes) = (self.holding.users.start, self.resident_before_bytes);
         held.resident = vec![Resident { first_user, before_bytes, held_bytes: resident_bytes()? }];
         Ok(Word::Held(Box::new(held)))

@@ -96,6 +96,8 @@ impl Readers {
         for (at, page) in reading.pages.iter().enumerate() {
             by_kind.entry(page.kind).or_default().push(at);
         }
+        // The coordinator has read the newest page, empty or not, before it orders reads.
+        assert!(by_kind.contains_key(&PageKind::Newest), "the newest page is known");
         let target = &reading.target;
         Self {
             door: FrontDoor::new(target.server, target.sign_in, &target.server_key),
@@ -254,6 +256,7 @@ impl Readers {
 /// Queues each read at its time.
 fn keep_time(reading: &Reading, users: &[u32], start_ns: u64, due: &mpsc::Sender<Due>) {
     let total = u64::from(reading.readers_total);
+    assert!(users.iter().all(|user| (1..=total).contains(&u64::from(*user))), "readers are numbered from 1");
     for round in 0..reading.timetable.reads().div_ceil(total) {
         for (reader, user) in users.iter().enumerate() {
             let read = round * total + u64::from(*user - 1);

@@ -434,6 +434,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Followed<S> {
                 let part = &rest[..rest.len().min(buffer.remaining())];
                 buffer.put_slice(part);
                 given.taken += part.len();
+                assert!(given.taken <= given.bytes.len(), "the library takes what it was given");
                 if given.taken == given.bytes.len() {
                     // A user seldom reads a frame through the library, so the buffer is freed.
                     (given.bytes, given.taken) = (Vec::new(), 0);
@@ -494,6 +495,7 @@ impl Frames {
 
     fn follow(&mut self, mut bytes: &[u8]) {
         loop {
+            debug_assert!(self.payload_left == 0 || self.header_bytes == 0, "a payload follows its whole header");
             let payload = self.payload_left.min(bytes.len() as u64);
             self.payload_left -= payload;
             bytes = &bytes[payload as usize..];

@@ -22,6 +22,7 @@ pub struct Share {
 impl Share {
     /// This thread's part of what the worker may do at once.
     pub fn part_of(&self, in_flight: u32) -> usize {
+        assert!(self.threads > 0, "a share is a thread's");
         (in_flight as usize).div_ceil(self.threads)
     }
 }

@@ -78,6 +78,7 @@ impl Closed {
             Some(last) if full => last.add(&second),
             _ => seconds.push(second),
         }
+        debug_assert!(seconds.len() <= CLOSED_MAX, "{} seconds wait", seconds.len());
     }
 
     pub fn take(&self) -> Vec<Second> {

@@ -56,6 +56,7 @@ pub async fn watch(stamps: UnixStream, recorder: Rc<Recorder>) -> io::Result<()>
             return Ok(());
         }
         filled += read;
+        assert!(filled <= buffer.len(), "{filled} bytes are read");
         let now_ns = clock::now_ns();
         let (whole, rest) = buffer[..filled].as_chunks::<STAMP_BYTES>();
         let rest = rest.len();

@@ -132,6 +132,7 @@ impl Recorder {
         figures.lag.add(&state.lag);
         if let Some(began) = state.window_began {
             let ended = state.window_ended.unwrap_or_else(|| Account::now(now_ns));
+            assert!(ended.cpu_ns >= began.cpu_ns, "a thread's CPU time does not fall");
             figures.threads.push(ThreadFigures::between(
                 ended.at_ns.saturating_sub(began.at_ns),
                 ended.cpu_ns.saturating_sub(began.cpu_ns),

@@ -91,6 +91,7 @@ impl Series {
         } else {
             self.cut = true;
         }
+        debug_assert!(self.seconds.len() <= SECONDS_MAX, "{} seconds are kept", self.seconds.len());
     }
 
     pub fn merge(&mut self, other: Series) {
@@ -140,7 +141,8 @@ impl Expenses {
     /// The seconds that have ended since the last call. When there are several, each gets an equal part of the costs.
     pub fn since_last(&mut self) -> impl Iterator<Item = Second> + use<> {
         let now = clock::now_ns() / SECOND_NS;
-        let over = self.at..now.max(self.at);
+        assert!(now >= self.at, "the clock does not go back");
+        let over = self.at..now;
         let (mut generator_cpu_us, mut generator_resident_bytes) = (0, 0);
         if !over.is_empty() {
             let cpu_ns = clock::process_cpu_ns();

@@ -37,6 +37,7 @@ impl CpuTime {
         if finer_secs <= self.secs() {
             return self;
         }
+        debug_assert!(finer_secs.is_finite(), "a time of threads");
         let system_part = if self.secs() > 0.0 { self.system_secs / self.secs() } else { 0.5 };
         Self { user_secs: finer_secs * (1.0 - system_part), system_secs: finer_secs * system_part }
     }

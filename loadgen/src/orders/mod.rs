@@ -82,6 +82,8 @@ pub enum Word {
 impl Word {
     /// The same word of two threads as one.
     pub fn and(self, other: Word) -> Word {
+        let same_kind = std::mem::discriminant(&self) == std::mem::discriminant(&other);
+        assert!(same_kind, "all threads answer one order");
         match (self, other) {
             (Word::Answers(mut sum), Word::Answers(other)) => {
                 sum.add(other);
@@ -136,6 +138,8 @@ pub struct PublishAnswers {
 impl PublishAnswers {
     /// Adds the answers of other publishers.
     pub fn add(&mut self, other: PublishAnswers) {
+        let twice = other.answers.refused.keys().any(|publisher| self.answers.refused.contains_key(publisher));
+        assert!(!twice, "a publisher is on one thread");
         self.answers.refused.extend(other.answers.refused);
         self.answers.unanswered.extend(other.answers.unanswered);
         self.answers.acceptances.0.extend(other.answers.acceptances.0);

@@ -83,11 +83,15 @@ impl Actions {
     pub fn of(&self, number: u32) -> Action {
         let (cycle, position) = (number / self.cycle(), number % self.cycle());
         let target = |target| cycle.checked_sub(1).map(|before| before * self.cycle() + target);
-        match self.roles[position as usize] {
+        let action = match self.roles[position as usize] {
             Role::Update(position) => target(position).map_or(Action::Say, |target| Action::Update { target }),
             Role::Remove(position) => target(position).map_or(Action::Say, |target| Action::Remove { target }),
             Role::Say { .. } => Action::Say,
+        };
+        if let Action::Update { target } | Action::Remove { target } = action {
+            debug_assert!(target < number && self.is_target(target), "{number} changes {target}, said before");
         }
+        action
     }
 
     /// The number that removes the message with this number, if any does.

@@ -23,6 +23,7 @@ impl Draws {
 
     /// Evenly from 0 up to, but not including, the bound. The bound is not 0.
     pub fn below(&mut self, bound: u64) -> u64 {
+        debug_assert!(bound > 0, "no number is below 0");
         // The high half of the product. Its unevenness is one part in 2^64 / bound.
         ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }

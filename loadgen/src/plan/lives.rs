@@ -77,6 +77,7 @@ impl Conduct {
     /// The member's life. It is the `nth` of `members` to come. A slow member only joins and reads.
     pub fn life(&self, seed: u64, user: u32, nth: u32, members: u32) -> Vec<Act> {
         let come_ns = (u128::from(self.ramp_ns) * u128::from(nth) / u128::from(members.max(1))) as u64;
+        debug_assert!(come_ns <= self.ramp_ns, "member {nth} of {members} comes within the ramp");
         let mut acts = vec![Act { at_ns: come_ns, step: Step::Join }];
         if self.reading_mode(seed, user) != ReadingMode::Prompt {
             return acts;

@@ -121,6 +121,7 @@ impl RoomPlan {
             return Vec::new();
         }
         let publishers = self.schedule.publishers();
+        debug_assert!(self.users.contains(&user), "user {user} is a member");
         conduct.life(seed, user, user - self.users.start - publishers, self.members() - publishers)
     }
 

@@ -112,7 +112,9 @@ impl Schedule {
         }
         debug_assert!(phases.is_sorted_by_key(|phase| (phase.begin_ns, phase.first)), "phases follow each other");
         let (warmup_ns, messages) = (nanoseconds(warmup), messages as u32);
-        Ok(Self { publishers, phases, warmup_ns, end_ns: begin_ns, messages, stagger_milli })
+        let schedule = Self { publishers, phases, warmup_ns, end_ns: begin_ns, messages, stagger_milli };
+        assert!(schedule.due_ns(messages - 1) < schedule.end_ns, "the last message is due before the end");
+        Ok(schedule)
     }
 
     pub fn messages(&self) -> u32 {
@@ -160,6 +162,7 @@ impl Schedule {
             let middle = low + (high - low) / 2;
             if self.due_ns(middle) < offset_ns { low = middle + 1 } else { high = middle }
         }
+        debug_assert!(low == self.messages || self.due_ns(low) >= offset_ns, "message {low} is not due before");
         low
     }
 
@@ -179,7 +182,9 @@ impl Schedule {
             return None;
         }
         let index = u64::from(slot.number) * u64::from(self.publishers) + u64::from(slot.publisher);
-        (index < u64::from(self.messages)).then_some(index as u32)
+        let index = (index < u64::from(self.messages)).then_some(index as u32)?;
+        debug_assert_eq!(self.slot(index), slot, "a slot has one index");
+        Some(index)
     }
 }
 

@@ -54,12 +54,16 @@ impl Sources {
         let first = Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 0, 0, 0)) + place);
         // All addresses get nearly the same number of users.
         let addresses = users.div_ceil(easy);
-        Some(Self { first, users_each: users.div_ceil(addresses) })
+        let users_each = users.div_ceil(addresses);
+        assert!((1..=easy).contains(&users_each), "{users_each} users of one address find a port among {easy}");
+        Some(Self { first, users_each })
     }
 
     /// The address from which a user connects.
     pub fn of(&self, user: u32) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.first) + user / self.users_each)
+        let address = Ipv4Addr::from(u32::from(self.first) + user / self.users_each);
+        debug_assert!(address.is_loopback(), "user {user} connects from {address}");
+        address
     }
 }
 

@@ -78,6 +78,7 @@ impl Course {
 
     /// The course as a timeline; without the latencies if these are the generator's own.
     pub fn timeline(&self, with_latencies: bool) -> Timeline {
+        assert!(self.window.start <= self.window.end, "the measured time begins before it ends");
         let zero = self.window.start / SECOND_NS;
         let zero_ns = zero * SECOND_NS;
         let secs = |at_ns: u64| (at_ns as f64 - zero_ns as f64) / SECOND_NS as f64;

@@ -42,9 +42,8 @@ impl Section {
         Self { title, rows: Vec::new() }
     }
 
-    pub fn row(mut self, name: impl Into<Cow<'static, str>>, value: Value) -> Self {
-        self.rows.push(Row { name: name.into(), value, fault: None });
-        self
+    pub fn row(self, name: impl Into<Cow<'static, str>>, value: Value) -> Self {
+        self.push(Row { name: name.into(), value, fault: None })
     }
 
     pub fn count(self, name: &'static str, count: u64) -> Self {
@@ -52,8 +51,18 @@ impl Section {
     }
 
     /// A count that fails the run when it is not zero.
-    pub fn fault(mut self, name: &'static str, count: u64, what: &'static str) -> Self {
-        self.rows.push(Row { name: name.into(), value: Value::Count(count), fault: Some(what) });
+    pub fn fault(self, name: &'static str, count: u64, what: &'static str) -> Self {
+        self.push(Row { name: name.into(), value: Value::Count(count), fault: Some(what) })
+    }
+
+    fn push(mut self, row: Row) -> Self {
+        debug_assert!(
+            self.rows.iter().all(|other| other.key() != row.key()),
+            "two rows of {} are {}",
+            self.title,
+            row.name
+        );
+        self.rows.push(row);
         self
     }
 

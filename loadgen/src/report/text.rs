@@ -45,6 +45,7 @@ fn add_latency(table: &mut Table, name: &str, latency: &Latency) {
 
 /// One section, or two side by side, as one table.
 fn side_by_side(sections: &[Section]) -> Table {
+    assert!(sections.len() <= 2, "a terminal has room for two sections");
     let header: Vec<&str> = sections.iter().flat_map(|section| [section.title, ""]).collect();
     let mut table = table(&header);
     let height = sections.iter().map(|section| section.rows.len()).max().unwrap_or_default();

@@ -45,6 +45,7 @@ pub fn results(options: &RunOptions, outcome: RoomOutcome) -> RunResults {
         outcome.answers.values().flat_map(|room| numbers(room).values()).map(|of| of.len() as u64).sum()
     };
     let (refused, unanswered) = (total(|room| &room.refused), total(|room| &room.unanswered));
+    assert!(refused + unanswered <= options.plan.messages(), "each message has one answer at most");
     let accepted = options.plan.messages() - refused - unanswered;
     let mut sections = vec![
         messages(options, &outcome, [accepted, refused, unanswered]),

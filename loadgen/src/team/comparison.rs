@@ -28,6 +28,7 @@ impl Comparison {
         let there_ns = stamps.answered_ns.checked_sub(stamps.received_ns)?;
         let travelling_ns = heard_ns.checked_sub(asked_ns)?.checked_sub(there_ns)?;
         let arrived_ns = asked_ns + travelling_ns / 2;
+        debug_assert!((asked_ns..=heard_ns).contains(&arrived_ns), "the question arrived in between");
         let offset_ns = i64::try_from(i128::from(arrived_ns) - i128::from(stamps.received_ns)).ok()?;
         Some(Self { offset_ns, uncertainty_ns: travelling_ns.div_ceil(2), at_ns: heard_ns })
     }

@@ -84,6 +84,7 @@ pub fn prepare(stream: &TcpStream, silence_max: Duration) -> io::Result<()> {
 /// Writes one whole line.
 pub async fn write<W: AsyncWrite + Unpin>(writer: &mut W, line: &impl serde::Serialize) -> io::Result<()> {
     let mut bytes = serde_json::to_vec(line)?;
+    debug_assert!(!bytes.contains(&b'\n'), "a message is one line");
     bytes.push(b'\n');
     writer.write_all(&bytes).await?;
     writer.flush().await

@@ -73,7 +73,9 @@ pub fn processes_needed(users: u32, descriptors: u64) -> Result<u32, TeamError> 
 /// Splits users into consecutive parts of nearly the same size.
 fn split(users: u32, parts: u32) -> Vec<Range<u32>> {
     let edge = |part: u32| (u64::from(users) * u64::from(part) / u64::from(parts)) as u32;
-    (0..parts).map(|part| edge(part)..edge(part + 1)).collect()
+    let split: Vec<Range<u32>> = (0..parts).map(|part| edge(part)..edge(part + 1)).collect();
+    assert!(split.last().is_none_or(|last| last.end == users), "all users are in a part");
+    split
 }
 
 /// Where the workers of a run are: the machines taken for the run, and one part of the users for each process.
@@ -133,6 +135,7 @@ fn on_each(descriptors: &[u64], processes: Option<u32>, users: u32) -> Result<Ve
         let of_machine = split(own, processes).into_iter();
         parts.extend(of_machine.map(|part| (machine, share.start + part.start..share.start + part.end)));
     }
+    assert_eq!(parts.last().map_or(0, |(_, part)| part.end), users, "each user is in one process");
     Ok(parts)
 }
 
@@ -174,6 +177,7 @@ impl Team {
     pub async fn start(sites: Sites, orders: Vec<Order>) -> Result<Self, TeamError> {
         let (words_in, words) = mpsc::channel(WORDS_MAX);
         let Sites { machines, parts } = sites;
+        assert_eq!(orders.len(), parts.len(), "each worker has one first order");
         let mut team = Self { workers: Vec::new(), machines, words, series: Series::default() };
         for (number, (machine, users)) in parts.into_iter().enumerate() {
             let worker = match machine {

@@ -39,10 +39,12 @@ pub struct Frames {
 impl Whole {
     /// The message as one frame of a server.
     pub fn written(&self) -> Vec<u8> {
+        debug_assert!(self.payload.len() <= MESSAGE_BYTES_MAX, "a message that was read is not longer");
         let header = FrameHeader { opcode: self.opcode, ..FrameHeader::default() };
         let mut bytes = Vec::with_capacity(self.payload.len() + 10);
         header.format(self.payload.len() as u64, &mut bytes).expect("writing to memory does not fail");
         bytes.extend_from_slice(&self.payload);
+        debug_assert!(bytes.len() - self.payload.len() <= 10, "a server's header has ten bytes at most");
         bytes
     }
 }

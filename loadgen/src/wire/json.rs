@@ -162,6 +162,7 @@ fn unescape<'a>(raw: &RawValue, unescaped: &'a mut String) -> Option<&'a str> {
         rest = &rest[at + 2..];
     }
     unescaped.push_str(rest);
+    debug_assert!(unescaped.len() <= inner.len(), "no escape is shorter than what it stands for");
     Some(unescaped)
 }
 

@@ -250,11 +250,13 @@ impl Kind {
 
 impl Request {
     fn cid(self) -> Cow<'static, str> {
-        match self {
+        let cid = match self {
             Self::Join => Cow::Borrowed(JOIN_CID),
             Self::Leave => Cow::Borrowed(LEAVE_CID),
             Self::Publish(number) => Cow::Owned(number.to_string()),
-        }
+        };
+        debug_assert_eq!(Self::of_cid(&cid), Some(self), "the answer finds its request");
+        cid
     }
 
     /// The request with this name, or `None` if this client sends no request with that name.

@@ -64,6 +64,7 @@ impl Plain {
         while let Some(begin) = next {
             next = beginning(frame, begin.quote.end);
             let until = next.as_ref().map_or(frame.len(), |next| next.at);
+            debug_assert!(begin.at < begin.quote.start && begin.quote.end <= until, "contents do not overlap");
             let quote = &frame[begin.quote.clone()];
             let end = end(&frame[begin.at..until], quote).map_or(until, |length| begin.at + length);
             unescape(&frame[begin.at..end], quote, unescaped);

@@ -96,10 +96,10 @@ fn json_asked(text: &str) -> Option<Asked> {
 /// The output of `write` with as much padding as it needs to have this many bytes.
 fn padded(bytes: usize, write: impl Fn(usize) -> Vec<u8>) -> Vec<u8> {
     let least = write(0);
-    match bytes.saturating_sub(least.len()) {
-        0 => least,
-        padding => write(padding),
-    }
+    let (shortest, padding) = (least.len(), bytes.saturating_sub(least.len()));
+    let written = if padding == 0 { least } else { write(padding) };
+    debug_assert!(written.len() >= shortest + padding, "the padding is in the message");
+    written
 }
 
 #[cfg(test)]

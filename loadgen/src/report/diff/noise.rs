@@ -199,6 +199,7 @@ impl Change {
 
 /// The lowest and the highest value of the middle part of the sorted values.
 fn middle(sorted: &[f64]) -> Option<(f64, f64)> {
+    debug_assert!(sorted.is_sorted_by(|one, next| one <= next), "the draws are sorted");
     let outside = ((1.0 - CONFIDENCE) / 2.0 * sorted.len() as f64) as usize;
     Some((*sorted.get(outside)?, *sorted.get(sorted.len().checked_sub(1 + outside)?)?))
 }

@@ -54,7 +54,7 @@ impl Scale {
     pub fn axis(self, places: impl Iterator<Item = f64>, ticks: usize) -> Axis {
         let (least, most) = places.fold((f64::MAX, f64::MIN), |(least, most), at| (least.min(at), most.max(at)));
         let (least, most) = if least <= most { (least, most) } else { (0.0, 0.0) };
-        match self {
+        let axis = match self {
             Self::Seconds => seconds(least, most, ticks),
             Self::Nines => nines(most, ticks),
             Self::Duration => powers(least, most, ticks, 1, round_duration),
@@ -65,7 +65,9 @@ impl Scale {
             }
             Self::Number => linear(most, ticks, 10.0, round_number),
             Self::Bytes => linear(most, ticks, 1024.0, |bytes, _| round_bytes(bytes)),
-        }
+        };
+        debug_assert!(axis.from < axis.to && axis.ticks.is_sorted_by(|one, next| one.0 < next.0), "{axis:?}");
+        axis
     }
 }
 

@@ -39,6 +39,10 @@ impl Climb {
 
     /// Records whether a rate was sustained.
     pub fn tell(&mut self, rate: f64, sustained: bool) {
+        assert!(
+            self.tries < TRIES_MAX && (self.least..=RATE_MAX.max(self.least)).contains(&rate),
+            "{rate} was to be tried"
+        );
         self.tries += 1;
         match sustained {
             true => self.sustained = Some(self.sustained.map_or(rate, |best| best.max(rate))),

@@ -51,6 +51,7 @@ pub struct Projection {
 
 impl Projection {
     pub fn of(basis: Basis) -> Self {
+        assert!(basis.users > 0, "the costs are those of a room with members");
         let users = f64::from(USERS);
         let quiet_secs = users * basis.cpu_us_per_delivery_quiet / 1e6;
         let busy_secs = users * basis.cpu_us_per_delivery_busy / 1e6;

@@ -127,6 +127,7 @@ pub fn judge(walk: &Walk, run: u32, said: &[Said]) -> WalkFigures {
         furthest = furthest.max(Some(place));
     }
     figures.missing = said.iter().filter(|said| !seen.contains(said.id.as_str())).count() as u64;
+    assert!(figures.missing <= figures.expected && figures.duplicates + figures.foreign <= figures.items);
     let same = walk.forward.iter().zip(walk.backward.iter().rev()).filter(|(one, other)| one == other).count();
     figures.directions_differ = (walk.forward.len().max(walk.backward.len()) - same) as u64;
     figures
