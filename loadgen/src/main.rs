@@ -69,6 +69,9 @@ fn main() -> ExitCode {
 }
 
 fn run<O>(options: Result<O, OptionsError>, scenario: impl Fn(&O) -> Result<bool, String>) -> ExitCode {
+    if let Err(error) = base::interrupt::watch() {
+        watch::note(&format!("loadgen: Ctrl-C will end the run without a word: {error}"));
+    }
     match options {
         Ok(options) => finish(scenario(&options)),
         Err(error) => refuse(&error),

@@ -4,5 +4,6 @@
 pub mod addresses;
 pub mod clock;
 pub mod content;
+pub mod interrupt;
 pub mod notes;
 pub mod words;

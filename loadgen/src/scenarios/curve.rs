@@ -16,7 +16,7 @@ use procfs::process::LimitValue;
 use serde::{Serialize, Serializer};
 use thiserror::Error;
 
-use crate::base::words;
+use crate::base::{interrupt, words};
 use crate::checks::latency::Percentiles;
 use crate::checks::latency_name::LatencyName;
 use crate::costs::listening;
@@ -225,7 +225,8 @@ impl Course<'_> {
     async fn until_everybody_has_left(&self) {
         let Some((pid, before)) = self.pid.zip(self.files_before) else { return };
         let deadline = Instant::now() + LEAVING_MAX;
-        while open_files(pid).is_some_and(|files| files > before + FILES_LEFT_MAX) && Instant::now() < deadline {
+        let too_many = || open_files(pid).is_some_and(|files| files > before + FILES_LEFT_MAX);
+        while too_many() && Instant::now() < deadline && !interrupt::is_asked() {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }

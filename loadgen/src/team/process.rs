@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 
-use crate::base::clock;
+use crate::base::{clock, interrupt};
 use crate::costs::progress::Progress;
 use crate::costs::series::{Series, ServerWatch};
 use crate::orders::{Assignment, Order, Word};
@@ -51,6 +51,12 @@ pub enum TeamError {
     Failed { worker: String, what: String },
     #[error("{worker} died: {status}")]
     Died { worker: String, status: String },
+    #[error(
+        "stopped by Ctrl-C. Until then {} messages or reads were sent, {} accepted and {} refused, {} were delivered with \
+         {} faults, and {} users were disconnected. There is no report: what is missing is known at the end of a run",
+        .0.sent, .0.accepted, .0.refused, .0.delivered, .0.faults, .0.disconnected
+    )]
+    Stopped(Progress),
 }
 
 /// Raises the soft descriptor limit to the hard one, for this process and its workers. Returns the limit.
@@ -272,8 +278,12 @@ impl Team {
         series
     }
 
-    /// The next word of any worker that is not progress; `None` when the deadline passed or only progress came.
+    /// The next word of any worker that is not progress; `None` when the deadline passed or only progress came. Fails
+    /// when Ctrl-C was pressed.
     pub async fn next_word(&mut self, deadline: Instant) -> Result<Option<Word>, TeamError> {
+        if interrupt::is_asked() {
+            return Err(TeamError::Stopped(self.progress()));
+        }
         let Ok(heard) = tokio::time::timeout_at(deadline.into(), self.words.recv()).await else { return Ok(None) };
         let Some((number, word)) = heard else { return Err(self.gone(0).await) };
         let worker = &mut self.workers[number];
@@ -391,6 +401,8 @@ pub fn spawn(clock_offset_ns: i64) -> io::Result<Spawned> {
         .arg(format!("--clock-offset-ns={clock_offset_ns}"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        // A group of its own: a terminal sends Ctrl-C to a whole group, and a worker that it ended would be a failure.
+        .process_group(0)
         // When the coordinator fails, its workers are killed. When it dies, their standard input ends, and so do they.
         .kill_on_drop(true)
         .spawn()?;

@@ -346,6 +346,19 @@ fn a_worker_that_dies_fails_the_run_by_name() {
 }
 
 #[test]
+fn ctrl_c_ends_a_run_and_says_how_far_it_was() {
+    let server = FakeNakama::start(Fault::None);
+    let (mut coordinator, mut lines, workers) = in_the_middle(&server);
+    kill_process(Pid::from_child(&coordinator), Signal::INT).unwrap();
+    assert_eq!(coordinator.wait().unwrap().code(), Some(1));
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut lines, &mut said).unwrap();
+    assert!(said.contains("stopped by Ctrl-C") && said.contains("There is no report"), "{said}");
+    assert!(!said.contains("died"), "the workers are not hit: {said}");
+    assert_gone(&workers);
+}
+
+#[test]
 fn a_server_that_goes_away_ends_the_run_early() {
     let server = FakeNakama::start(Fault::None);
     let mut command = loadgen(&server, &["--secs", "600"]);

@@ -11,8 +11,8 @@ use futures_util::SinkExt;
 use thiserror::Error;
 use tokio::task::JoinHandle;
 
-use crate::base::clock;
 use crate::base::content::{self, Content, ScheduleSlot};
+use crate::base::{clock, interrupt};
 use crate::clients::client::{self, Way};
 use crate::clients::client_error::ClientError;
 use crate::clients::socket::{self, Socket};
@@ -43,6 +43,8 @@ pub enum FillError {
          server had named: {reason}"
     )]
     AlwaysTooFast { number: u32, reason: String },
+    #[error("stopped by Ctrl-C after {answered} messages were accepted")]
+    Stopped { answered: u32 },
     #[error("the room cannot be filled: the server answered message {number}, whose answer was not the next one")]
     OtherAnswer { number: u32 },
     #[error("the room cannot be filled: the server sends what cannot be read")]
@@ -109,6 +111,9 @@ impl Filler {
             let hearing = tokio::time::timeout(PATIENCE, self.hear(target, &mut queue)).await;
             hearing.unwrap_or(Err(FillError::Silent { answered }))?;
             tell(queue.said.len() as u32);
+            if interrupt::is_asked() {
+                return Err(FillError::Stopped { answered: queue.said.len() as u32 });
+            }
             if let Some(wait) = queue.take_wait() {
                 tokio::time::sleep(wait).await;
             }

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::base::content;
+use crate::base::{content, interrupt};
 use crate::checks::known_pages::{KnownPage, PageKind, digest};
 use crate::clients::pages::{Direction, Reader};
 use crate::clients::sign_in::SignInError;
@@ -23,6 +23,8 @@ pub enum WalkError {
     Exchange(#[from] SignInError),
     #[error("the history has more than {ITEMS_MAX} items, or its cursors lead nowhere")]
     Endless,
+    #[error("stopped by Ctrl-C while the history was read for the first time")]
+    Stopped,
     #[error("the history of this room is empty: there is nothing to read")]
     Empty,
 }
@@ -77,6 +79,9 @@ async fn walk(
         items.extend(messages);
         if next_cursor.is_empty() {
             return Ok(items);
+        }
+        if interrupt::is_asked() {
+            return Err(WalkError::Stopped);
         }
         if stuck || items.len() > ITEMS_MAX {
             return Err(WalkError::Endless);
