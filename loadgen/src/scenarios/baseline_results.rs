@@ -103,3 +103,68 @@ fn share(real: &Value, bare: &Value) -> Value {
         _ => Value::Text("nothing to compare with".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checks::latency::Latency;
+    use crate::report::tests::results;
+
+    /// A run with this many deliveries a second, at this latency.
+    fn run(per_second: f64, ms: u64) -> RunResults {
+        let mut results = results();
+        let mut latency = Latency::default();
+        (0..100).for_each(|_| latency.record_ns(ms * 1_000_000));
+        results.latencies.iter_mut().for_each(|(.., of)| *of = latency.clone());
+        results.sections[1] = Section::new("deliveries")
+            .fault("missing", 0, "missing")
+            .row("per second", Value::Number(per_second))
+            .row("last after end", Value::Milliseconds(0.0));
+        results
+    }
+
+    fn value(section: &Section, name: &str) -> Value {
+        section.rows.iter().find(|row| row.name == name).unwrap_or_else(|| panic!("no {name}")).value.clone()
+    }
+
+    #[test]
+    fn a_share_is_the_real_servers_part_of_the_bare_ones() {
+        let [values, shares] = &sections(&run(500.0, 30), &run(1_000.0, 20))[..] else { panic!("two sections") };
+        assert_eq!(value(values, "the bare run was"), Value::Text("faultless".to_owned()));
+        assert_eq!(value(values, "deliveries, per second"), Value::Number(1_000.0));
+        assert_eq!(value(shares, "deliveries, per second"), Value::Share(0.5));
+        assert_eq!(value(shares, "deliveries, last after end"), Value::Text("nothing to compare with".to_owned()));
+        let Value::Share(p50) = value(shares, "delivery p50") else { panic!("a share") };
+        assert!((p50 - 1.5).abs() < 0.01, "{p50}");
+    }
+
+    #[test]
+    fn a_bare_run_with_faults_is_no_limit() {
+        let mut bare = run(1_000.0, 20);
+        bare.sections[1] =
+            Section::new("deliveries").fault("missing", 3, "missing").row("per second", Value::Number(1.0));
+        bare.faults.push("odd".to_owned());
+        let [values] = &sections(&run(500.0, 30), &bare)[..] else { panic!("no shares") };
+        assert_eq!(value(values, "the bare run was"), Value::Text("not faultless: 3 missing; odd".to_owned()));
+    }
+
+    #[test]
+    fn a_latency_of_the_generator_itself_has_no_share() {
+        let mut bare = run(1_000.0, 20);
+        (0..100).for_each(|_| bare.generator.lag.record_ns(30_000_000));
+        let [values, shares] = &sections(&run(500.0, 30), &bare)[..] else { panic!("two sections") };
+        let bound = Value::Text("generator-bound".to_owned());
+        assert_eq!((value(values, "delivery p99"), value(shares, "delivery p99")), (bound.clone(), bound));
+    }
+
+    #[test]
+    fn a_figure_that_one_run_lacks_is_left_out() {
+        let mut real = run(500.0, 30);
+        real.latencies.truncate(1);
+        real.sections.truncate(1);
+        let [values, shares] = &sections(&real, &run(1_000.0, 20))[..] else { panic!("two sections") };
+        for section in [values, shares] {
+            assert!(section.rows.iter().all(|row| !row.name.starts_with("ack") && !row.name.contains("per second")));
+        }
+    }
+}

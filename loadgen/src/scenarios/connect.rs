@@ -205,3 +205,101 @@ fn server(options: &ConnectOptions, outcome: &ConnectOutcome, costs: ServerCosts
         .row("CPU per connect", Value::Microseconds(ratio(costs.connecting.secs() * 1e6, connected)))
         .row("cores busy, idle", Value::Number(ratio(costs.idle.secs(), options.secs)))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::options::{Arguments, Command};
+    use crate::report::Report;
+
+    fn options(more: &str) -> ConnectOptions {
+        let line = format!("loadgen connect --users 10 --secs 2 --addr 127.0.0.1:1{more}");
+        let Ok(Arguments { command: Command::Connect(connect) }) = Arguments::try_parse_from(line.split(' ')) else {
+            panic!("{line} is no connect")
+        };
+        ConnectOptions::try_from(connect).expect("valid")
+    }
+
+    fn outcome(held: Held) -> ConnectOutcome {
+        ConnectOutcome {
+            processes: 1,
+            machines: Vec::new(),
+            held,
+            connecting: Duration::from_millis(500),
+            server: None,
+            kernel_bytes: None,
+            course: Course::default(),
+        }
+    }
+
+    fn report(held: Held) -> serde_json::Value {
+        serde_json::to_value(Report::new(results(&options(""), outcome(held)), &[])).expect("JSON")
+    }
+
+    #[test]
+    fn a_user_that_never_came_or_did_not_stay_fails_the_run() {
+        let check = |held: Held, expected: &[&str]| {
+            let report = Report::new(results(&options(""), outcome(held)), &[]);
+            assert_eq!(report.faults(), expected);
+        };
+        let all = || Held { connected: 10, ..Held::default() };
+        check(all(), &[]);
+        check(Held { pings: 5, frames: 9, retries: 3, window_most: 8, ..all() }, &[]);
+        check(Held { connected: 8, shut_out: 2, not_tried: 1, ..all() }, &["2 users never got in"]);
+        check(Held { disconnected: 1, ..all() }, &["1 users disconnected"]);
+    }
+
+    #[test]
+    fn nobody_who_connected_has_no_cost_and_no_rate() {
+        let json = report(Held { shut_out: 10, ..Held::default() });
+        assert_eq!(json["connections"]["connections_per_second"], 0.0);
+        assert_eq!(json["memory"]["generator_per_user_bytes"], 0);
+        assert_eq!(json["latency"]["connect"]["count"], 0);
+    }
+
+    #[test]
+    fn memory_is_shared_out_over_those_who_connected() {
+        let resident = |first_user, before_bytes, held_bytes| Resident { first_user, before_bytes, held_bytes };
+        let resident = vec![resident(0, 1_000, 5_000), resident(5, 1_000, 7_000)];
+        let json = report(Held { connected: 10, resident, ..Held::default() });
+        assert_eq!(json["memory"]["generator_per_user_bytes"], 1_000, "ten users need ten thousand bytes");
+        assert_eq!(json["connections"]["connections_per_second"], 20.0);
+        // A process that shrank has no cost for a user.
+        let json = report(Held { connected: 10, resident: vec![self::resident_that_shrank()], ..Held::default() });
+        assert_eq!(json["memory"]["generator_per_user_bytes"], 0);
+        assert_eq!(json["memory"]["generator_in_all_bytes"], -900);
+    }
+
+    fn resident_that_shrank() -> Resident {
+        Resident { first_user: 0, before_bytes: 1_000, held_bytes: 100 }
+    }
+
+    #[test]
+    fn a_servers_costs_are_those_of_its_stages() {
+        let time = |user_secs, system_secs| CpuTime { user_secs, system_secs };
+        let mut outcome = outcome(Held { connected: 10, ..Held::default() });
+        outcome.server = Some(ServerCosts {
+            resident_before_bytes: 10_000,
+            resident_held_bytes: 30_000,
+            connecting: time(0.5, 0.5),
+            idle: time(0.1, 0.1),
+        });
+        outcome.kernel_bytes = Some(5_000.0);
+        let json = serde_json::to_value(Report::new(results(&options(""), outcome), &[])).expect("JSON");
+        assert_eq!(json["server"]["resident_per_connection_bytes"], 2_000);
+        assert_eq!(json["server"]["cpu_per_connect_us"], 100_000.0);
+        assert_eq!(json["server"]["cores_busy_idle"], 0.1, "0.2 s in 2 s");
+        assert_eq!(json["memory"]["kernel_of_this_machine_per_user_bytes"], 500);
+    }
+
+    #[test]
+    fn the_time_to_join_is_measured_only_where_users_join() {
+        for (more, joins) in [("", false), (" --join", true)] {
+            let options = options(more);
+            let json = serde_json::to_value(Report::new(results(&options, outcome(Held::default())), &[]));
+            assert_eq!(json.expect("JSON")["latency"].get("join").is_some(), joins, "{more}");
+        }
+    }
+}

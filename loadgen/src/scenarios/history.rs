@@ -272,3 +272,90 @@ fn server(options: &HistoryOptions, fetched: &Fetched, cpu: CpuTime) -> Section 
         .row("cores busy", Value::Number(ratio(cpu.secs(), options.secs)))
         .row("CPU per read", Value::Microseconds(ratio(cpu.secs() * 1e6, fetched.answered_in_window as f64)))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::checks::latency::Latency;
+    use crate::options::{Arguments, Command};
+    use crate::report::Report;
+
+    /// A hundred reads in a second.
+    fn options() -> HistoryOptions {
+        let line = "loadgen history --rate 100 --secs 1 --server-key hush --addr 127.0.0.1:1";
+        let Ok(Arguments { command: Command::History(history) }) = Arguments::try_parse_from(line.split(' ')) else {
+            panic!("{line} is no history")
+        };
+        HistoryOptions::try_from(history).expect("valid")
+    }
+
+    fn outcome() -> HistoryOutcome {
+        let mut latency = Latency::default();
+        (0..100).for_each(|_| latency.record_ns(5_000_000));
+        let latencies = [(PageKind::Newest, latency)].into();
+        let fetched = Fetched { asked: 100, answered: 100, answered_in_window: 100, latencies, ..Fetched::default() };
+        HistoryOutcome {
+            processes: 1,
+            machines: Vec::new(),
+            filling: Some(Duration::from_secs(2)),
+            walked: WalkFigures { items: 50, expected: 50, ..WalkFigures::default() },
+            pages: 3,
+            fetched,
+            server_cpu: None,
+            course: Course::default(),
+        }
+    }
+
+    fn report(change: impl FnOnce(&mut HistoryOutcome)) -> Report {
+        let mut outcome = outcome();
+        change(&mut outcome);
+        Report::new(results(&options(), outcome), &[])
+    }
+
+    #[test]
+    fn every_fault_of_a_history_fails_the_run_by_its_name() {
+        assert_eq!(report(|_| {}).faults(), [""; 0]);
+        let check = |change: fn(&mut HistoryOutcome), expected: &[&str]| assert_eq!(report(change).faults(), expected);
+        check(|outcome| outcome.walked.missing = 1, &["1 missing in the history"]);
+        check(|outcome| outcome.walked.duplicates = 1, &["1 twice in the history"]);
+        check(|outcome| outcome.walked.out_of_order = 1, &["1 out of order in the history"]);
+        check(|outcome| outcome.walked.corrupt = 1, &["1 corrupt in the history"]);
+        check(|outcome| outcome.walked.directions_differ = 1, &["1 not the same in both directions"]);
+        check(|outcome| outcome.fetched.refused = 2, &["2 reads were refused"]);
+        check(|outcome| outcome.fetched.failed = 2, &["2 reads failed"]);
+        check(|outcome| outcome.fetched.wrong = 2, &["2 pages were not what they had been"]);
+        check(|outcome| outcome.fetched.asked = 98, &["2 reads never had their turn"]);
+        let nothing = |outcome: &mut HistoryOutcome| outcome.fetched = Fetched { asked: 100, ..Fetched::default() };
+        check(nothing, &["no page was read, so nothing was shown"]);
+        check(|outcome| (outcome.walked.reworded, outcome.walked.foreign) = (9, 9), &[]);
+    }
+
+    #[test]
+    fn the_latency_is_that_of_each_kind_of_page_and_no_key_is_shown() {
+        let json = serde_json::to_value(report(|_| {})).expect("JSON");
+        assert_eq!(json["latency"]["newest_page"]["count"], 100);
+        assert_eq!(json["latency"].get("deep_back"), None, "no such page was read");
+        assert_eq!(json["history"]["filled_per_second"], 25.0);
+        assert!(!json["settings"].to_string().contains("hush"), "{}", json["settings"]);
+        assert_eq!(json["settings"]["target"]["server_key"], KEY_SHOWN);
+    }
+
+    #[test]
+    fn the_servers_time_is_shared_out_over_the_reads() {
+        let json = serde_json::to_value(report(|outcome| {
+            outcome.server_cpu = Some(CpuTime { user_secs: 0.25, system_secs: 0.25 });
+        }));
+        let json = json.expect("JSON");
+        assert_eq!(
+            (json["server"]["cpu_per_read_us"].as_f64(), json["server"]["cores_busy"].as_f64()),
+            (Some(5_000.0), Some(0.5))
+        );
+        let unread = report(|outcome| {
+            outcome.server_cpu = Some(CpuTime { user_secs: 0.25, system_secs: 0.25 });
+            outcome.fetched.answered_in_window = 0;
+        });
+        assert_eq!(serde_json::to_value(unread).expect("JSON")["server"]["cpu_per_read_us"], 0.0);
+    }
+}

@@ -76,6 +76,26 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        /// However a server behaves: no rate is tried twice, none beyond the bounds, and the search ends.
+        #[test]
+        fn the_search_ends_within_its_bounds(
+            least in 0.01_f64..100.0,
+            first in 0.0_f64..100_000.0,
+            behaviour in proptest::collection::vec(proptest::prelude::any::<bool>(), 16),
+        ) {
+            let mut climb = Climb::new(least, first);
+            let mut tried = Vec::new();
+            while let Some(rate) = climb.next() {
+                assert!((least..=RATE_MAX).contains(&rate), "{rate} from {first}, at least {least}");
+                assert!(!tried.contains(&rate), "{rate} is tried twice: {tried:?}");
+                climb.tell(rate, behaviour[tried.len()]);
+                tried.push(rate);
+            }
+            assert!(!tried.is_empty() && tried.len() <= TRIES_MAX as usize);
+        }
+    }
+
     #[test]
     fn a_server_that_sustains_nothing_or_everything_ends_the_search() {
         assert_eq!(climb(10.0, 0.0).0, None);

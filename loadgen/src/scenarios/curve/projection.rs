@@ -110,6 +110,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn costs_of_nothing_are_finite_and_said_in_words() {
+        let projection = Projection::of(Basis {
+            users: 1,
+            server_bytes_per_connection: 0.0,
+            kernel_bytes_per_connection: 0.0,
+            generator_bytes_per_user: 0.0,
+            cpu_us_per_delivery_quiet: 0.0,
+            cpu_us_per_delivery_busy: 0.0,
+            descriptors: 0,
+        });
+        assert_eq!(projection.processes, 1_000_000, "at least one descriptor is taken to be there");
+        assert!(projection.by_cores.iter().all(|(_, secs, rate)| *secs == 0.0 && *rate == 0.0));
+        assert!(!serde_json::to_string(&projection).expect("text").contains("null"));
+        assert!(projection.rows().iter().all(|(name, value)| !name.is_empty() && !value.contains("none")));
+        assert!(projection.title().contains("1,000,000") && projection.note().contains("not a measurement"));
+    }
+
+    #[test]
     fn a_million_costs_what_the_measured_ones_did() {
         let projection = Projection::of(Basis {
             users: 10_000,
