@@ -151,6 +151,35 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_content_comes_back_and_its_value_in_other_bytes_too(
+            run: u32,
+            publisher: u32,
+            number: u32,
+            intended_ns: u64,
+            payload_bytes in 0_usize..=CONTENT_BYTES_MAX,
+        ) {
+            let content = Content { slot: ScheduleSlot { publisher, number }, intended_ns };
+            let mut text = "before".to_owned();
+            write(&mut text, run, content, payload_bytes);
+            let text = text.strip_prefix("before").expect("a content is appended");
+            assert_eq!(read(text, run), Ok(content));
+            assert_eq!(read(text, run.wrapping_add(1)), Err(ContentFault::Foreign));
+            assert_eq!(read_stored(text, run), Ok(Stored { content, reworded: false }));
+            let other_bytes = text.replace(':', ": ");
+            assert_eq!(read_stored(&other_bytes, run), Ok(Stored { content, reworded: true }));
+            assert_eq!(read(&other_bytes, run), Err(ContentFault::Corrupt));
+        }
+
+        #[test]
+        fn no_text_ends_the_program(text in ".{0,200}", run: u32) {
+            // Nobody writes a content with its right checksum by chance.
+            assert_eq!(read(&text, run), Err(ContentFault::Corrupt));
+            assert_eq!(read_stored(&text, run), Err(ContentFault::Corrupt));
+        }
+    }
+
     #[test]
     fn every_changed_byte_is_noticed() {
         let text = written(CONTENT, 120);

@@ -79,6 +79,61 @@ mod tests {
         assert_eq!(milliseconds(7), "0.007");
     }
 
+    /// The number that a text shows, without its unit.
+    fn shown(text: &str) -> f64 {
+        text.split(' ')
+            .next()
+            .expect("a word")
+            .replace(',', "")
+            .parse()
+            .unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_reader_gets_the_number_to_three_digits(number in 0.001_f64..1e15, negative: bool) {
+            let value = if negative { -number } else { number };
+            let text = super::number(value);
+            let found = shown(&text);
+            assert!((found - value).abs() <= number * 0.005, "{value} is shown as {text}");
+        }
+
+        #[test]
+        fn a_unit_changes_the_number_by_no_more_than_rounding(number in 0.01_f64..1e14) {
+            let text = bytes(number);
+            let scale = ["B", "KiB", "MiB", "GiB", "TiB"].iter().position(|unit| text.ends_with(&format!(" {unit}")));
+            let found = shown(&text) * 1024_f64.powi(scale.expect("a unit") as i32);
+            assert!((found - number).abs() <= number * 0.005, "{number} bytes are shown as {text}");
+            let text = duration(number);
+            let us = [("µs", 1.0), ("ms", 1e3), ("s", 1e6)].iter().find(|(unit, _)| text.ends_with(&format!(" {unit}")));
+            let found = shown(&text) * us.expect("a unit").1;
+            assert!((found - number).abs() <= number * 0.005, "{number} µs are shown as {text}");
+        }
+
+        #[test]
+        fn groups_lose_no_digit(number: u64) {
+            let text = grouped(number);
+            assert_eq!(text.replace(',', ""), number.to_string());
+            assert!(text.split(',').skip(1).all(|group| group.len() == 3) && !text.starts_with(','), "{text}");
+            let us = number % 1_000_000_000;
+            assert_eq!(milliseconds(us).replace([',', '.'], "").parse(), Ok(us));
+        }
+    }
+
+    #[test]
+    fn a_ratio_of_nothing_is_zero() {
+        for (of, by, expected) in [
+            (0.0, 0.0, 0.0),
+            (5.0, 0.0, 0.0),
+            (5.0, -1.0, 0.0),
+            (5.0, f64::NAN, 0.0),
+            (1.0, 4.0, 0.25),
+            (-1.0, 4.0, -0.25),
+        ] {
+            assert_eq!(ratio(of, by), expected, "{of} by {by}");
+        }
+    }
+
     #[test]
     fn numbers_keep_what_matters() {
         for (value, expected) in [

@@ -118,3 +118,86 @@ impl Book {
         heard.message_bytes += entries.iter().map(|entry| u64::from(entry.payload_bytes)).sum::<u64>();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::SECOND_NS;
+    use crate::plan::actions::ActionShares;
+    use crate::plan::run_plan::{OrderDemand, RoomPlan};
+    use crate::plan::schedule::Schedule;
+    use crate::plan::target::{SignInKind, Target};
+    use crate::wire::{Dialect, Entrance};
+    use std::time::Duration;
+
+    /// A ledger of a run that is measured from its second 1 to its second 3, begun at this time.
+    fn ledger(start_ns: u64) -> Ledger {
+        let second = Duration::from_secs(1);
+        let schedule = Schedule::steady(1.0, 1, second, 2 * second).expect("valid");
+        let entrance = Entrance { room: "r".to_owned(), hidden: true, persistence: false };
+        let target = Target {
+            server: ([127, 0, 0, 1], 1).into(),
+            dialect: Dialect::Json,
+            server_key: String::new(),
+            sign_in: SignInKind::Custom,
+            account_prefix: String::new(),
+            read_buffer_bytes: 1024,
+        };
+        let plan = Plan {
+            run: 1,
+            seed: 1,
+            target,
+            rooms: vec![RoomPlan {
+                users: 0..2,
+                entrance,
+                schedule,
+                payload_bytes: 100,
+                actions: ActionShares::default(),
+            }],
+            order: OrderDemand::Room,
+            threads: None,
+            conduct: None,
+            in_flight: 1,
+            reads_only: false,
+        };
+        let ledger = Ledger::new(Arc::new(plan), Rc::new(Recorder::new(Arc::default())));
+        ledger.begin(start_ns);
+        ledger
+    }
+
+    #[test]
+    fn a_delivery_counts_where_it_arrived_and_its_latency_where_it_was_intended() {
+        let ledger = ledger(10 * SECOND_NS);
+        let window = 11 * SECOND_NS..13 * SECOND_NS;
+        for (intended_ns, arrived_ns, prompt) in [
+            (window.start - 5, window.start - 1, true),
+            (window.start - 5, window.start, true),
+            (window.start, window.start + 7_000, true),
+            (window.end - 1, window.end - 1, true),
+            (window.end - 1, window.end, true),
+            // A slow reader says nothing about the server.
+            (window.start, window.start + 9_000_000, false),
+        ] {
+            ledger.delivered(arrived_ns, std::iter::once(intended_ns), prompt);
+        }
+        let figures = ledger.figures();
+        assert_eq!(figures.delivered_in_window, 4, "they arrived in the measured time");
+        assert_eq!(figures.delivery.percentiles().count, 3, "they were intended in it, for prompt readers");
+        assert_eq!(figures.last_delivery_ns, window.end);
+        assert_eq!(ledger.gauges().progress().delivered, 6);
+    }
+
+    #[test]
+    fn frames_are_weighed_in_the_measured_time_only() {
+        let ledger = ledger(10 * SECOND_NS);
+        let frame = Frame::Text("x".repeat(200).into());
+        for at_ns in [11 * SECOND_NS - 1, 11 * SECOND_NS, 13 * SECOND_NS - 1, 13 * SECOND_NS] {
+            ledger.book().weigh(&frame, 1, at_ns);
+            ledger.book().weigh(&frame, 0, at_ns);
+            ledger.book().weigh_unread(1_000, at_ns);
+        }
+        let heard = ledger.figures().heard;
+        assert_eq!((heard.frames, heard.messages), (4, 2));
+        assert_eq!((heard.bytes, heard.message_bytes), (4 * 204 + 2 * 1_000, 2 * 200));
+    }
+}

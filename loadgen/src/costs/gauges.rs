@@ -85,3 +85,59 @@ impl Closed {
         std::mem::take(&mut self.0.lock())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_gauge_is_in_the_progress() {
+        let gauges = Gauges::default();
+        let all = [
+            &gauges.signed_in,
+            &gauges.joined,
+            &gauges.sent,
+            &gauges.accepted,
+            &gauges.refused,
+            &gauges.delivered,
+            &gauges.faults,
+            &gauges.disconnected,
+            &gauges.left,
+            &gauges.presence_frames,
+        ];
+        (1..).zip(all).for_each(|(count, gauge)| gauge.add(count));
+        gauges.signed_in.bump();
+        let expected = Progress {
+            signed_in: 2,
+            joined: 2,
+            sent: 3,
+            accepted: 4,
+            refused: 5,
+            delivered: 6,
+            faults: 7,
+            disconnected: 8,
+            left: 9,
+            presence_frames: 10,
+        };
+        assert_eq!(gauges.progress(), expected);
+    }
+
+    #[test]
+    fn seconds_that_nobody_takes_are_added_up_and_none_is_lost() {
+        let closed = Closed::default();
+        let second = |at: u64| {
+            let mut second = Second::new(at);
+            second.progress.delivered = 1;
+            second
+        };
+        let beyond = 7;
+        (0..CLOSED_MAX as u64 + beyond).for_each(|at| closed.put(second(at)));
+        let seconds = closed.take();
+        assert_eq!(seconds.len(), CLOSED_MAX);
+        let delivered: u64 = seconds.iter().map(|second| second.progress.delivered).sum();
+        assert_eq!(delivered, CLOSED_MAX as u64 + beyond);
+        assert!(closed.take().is_empty());
+        closed.put(second(9));
+        assert_eq!(closed.take().len(), 1, "there is room again");
+    }
+}

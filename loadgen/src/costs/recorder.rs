@@ -146,3 +146,70 @@ impl Recorder {
 fn waited_for_a_core_ns() -> Option<u64> {
     Schedstat::from_file("/proc/thread-self/schedstat").ok().map(|schedstat| schedstat.run_delay)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn recorder() -> (Recorder, u64) {
+        let recorder = Recorder::new(Arc::default());
+        // The first second after the one in which the recorder was made.
+        let start_ns = (clock::now_ns() / SECOND_NS + 1) * SECOND_NS;
+        (recorder, start_ns)
+    }
+
+    fn closed(recorder: &Recorder) -> Vec<(u64, u64, u64, u64)> {
+        let seconds = recorder.gauges().closed.take();
+        let of = |second: &Second| {
+            (second.progress.delivered, second.delivery.percentiles().count, second.lateness_max_us, second.lag_max_us)
+        };
+        seconds.iter().map(of).collect()
+    }
+
+    #[test]
+    fn a_second_holds_what_happened_in_it_and_the_longest_delays() {
+        let (recorder, start_ns) = recorder();
+        recorder.turn(start_ns);
+        recorder.gauges().delivered.add(3);
+        recorder.delivered([1, 2, 3].map(|ms| ms * MS).into_iter());
+        [5, 9, 7].map(|ms| ms * MS).into_iter().for_each(|late_ns| recorder.sent_late_by(late_ns));
+        recorder.stamped(start_ns + 10 * MS, start_ns + 14 * MS);
+        recorder.stamped(start_ns + 20 * MS, start_ns + 21 * MS);
+        recorder.turn(start_ns + SECOND_NS / 2);
+        closed(&recorder);
+        recorder.turn(start_ns + SECOND_NS);
+        assert_eq!(closed(&recorder), [(3, 3, 9_000, 4_000)]);
+        // A silent second leaves nothing behind, and what comes next is not counted twice.
+        recorder.gauges().delivered.add(2);
+        recorder.turn(start_ns + 5 * SECOND_NS);
+        assert_eq!(closed(&recorder), [(2, 0, 0, 0)]);
+    }
+
+    #[test]
+    fn the_lag_is_that_of_the_measured_time() {
+        let recorder = Recorder::new(Arc::default());
+        // All of it is over, as the account closes the second of now.
+        let start_ns = clock::now_ns() - 400 * MS;
+        let stamped =
+            |written_ms: u64, read_ms: u64| recorder.stamped(start_ns + written_ms * MS, start_ns + read_ms * MS);
+        stamped(1, 90);
+        recorder.begin(start_ns + 100 * MS..start_ns + 200 * MS);
+        stamped(10, 99);
+        // Written before the measured time and read in it: it held up frames of the measured time.
+        stamped(95, 102);
+        stamped(110, 113);
+        stamped(199, 205);
+        stamped(200, 290);
+        let mut figures = Figures::default();
+        recorder.account(&mut figures);
+        let lag = figures.lag.percentiles();
+        assert_eq!((lag.count, lag.max_us.abs_diff(7_000) < 10), (3, true), "{lag:?}");
+        assert_eq!(figures.threads.len(), 1, "the thread was watched in the measured time");
+        let before_anything = Recorder::new(Arc::default());
+        let mut figures = Figures::default();
+        before_anything.account(&mut figures);
+        assert_eq!((figures.threads.len(), figures.lag.is_empty()), (0, true), "nothing was measured");
+    }
+}

@@ -103,6 +103,25 @@ mod tests {
         check(u64::MAX, 0, 0, u64::MAX, None);
     }
 
+    proptest::proptest! {
+        /// Whatever the two ways and the answer take, the true offset lies within what the comparison claims.
+        #[test]
+        fn the_true_offset_is_within_the_uncertainty(
+            asked_ns in 0_u64..1 << 50,
+            offset in -(1_i64 << 40)..1 << 40,
+            ways in (0_u64..1 << 32, 0_u64..1 << 20, 0_u64..1 << 32),
+        ) {
+            let (there_ns, answering_ns, back_ns) = ways;
+            let arrived_ns = asked_ns + there_ns;
+            let Some(received_ns) = arrived_ns.checked_add_signed(-offset) else { return Ok(()) };
+            let stamps = Stamps { received_ns, answered_ns: received_ns + answering_ns };
+            let found = Comparison::of(asked_ns, stamps, arrived_ns + answering_ns + back_ns).expect("time goes on");
+            assert!(found.offset_ns.abs_diff(offset) <= found.uncertainty_ns, "{offset}: {found:?}");
+            let line = serde_json::to_string(&stamps).expect("text");
+            assert_eq!(serde_json::from_str::<Stamps>(&line).expect("what was written"), stamps);
+        }
+    }
+
     #[test]
     fn the_shortest_travel_wins() {
         let comparison = |uncertainty_ns| Comparison { offset_ns: uncertainty_ns as i64, uncertainty_ns, at_ns: 0 };

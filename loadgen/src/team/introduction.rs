@@ -233,6 +233,19 @@ mod tests {
         assert!(!secret.is_proven("", Side::Coordinator, ["a", "b"], ERRAND));
     }
 
+    #[test]
+    fn another_version_is_refused_by_both_numbers() {
+        assert_eq!(same_version(env!("CARGO_PKG_VERSION")), Ok(()));
+        let refusal = same_version("9.9.9").expect_err("another version");
+        assert!(refusal.contains("9.9.9") && refusal.contains(env!("CARGO_PKG_VERSION")), "{refusal}");
+    }
+
+    #[test]
+    fn two_meetings_have_two_numbers() {
+        let nonces: std::collections::HashSet<String> = (0..64).map(|_| nonce().expect("randomness")).collect();
+        assert_eq!(nonces.len(), 64, "a proof is good for one meeting only if its number is");
+    }
+
     #[tokio::test]
     async fn what_is_no_request_is_refused() {
         for said in ["\n", "{}\n", "GET / HTTP/1.1\r\n\r\n", "half", &"x".repeat(LINE_BYTES_BEFORE + 1)] {

@@ -122,6 +122,35 @@ mod tests {
         check("endless", 3, &[], Some(io::ErrorKind::InvalidData));
     }
 
+    proptest::proptest! {
+        /// What is written line by line comes back, in whatever pieces a pipe hands it over.
+        #[test]
+        fn lines_come_back_in_pieces_of_any_size(
+            texts in proptest::collection::vec(".{0,60}", 0..12),
+            capacity in 1_usize..40,
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            let found: Vec<String> = runtime.block_on(async {
+                let (mut near, far) = tokio::io::duplex(capacity);
+                let writing = async {
+                    for text in &texts {
+                        write(&mut near, text).await.expect("an open pipe");
+                    }
+                    near.shutdown().await.expect("an open pipe");
+                };
+                let reading = async {
+                    let (mut lines, mut found) = (Lines::new(far, 4_096, None), Vec::new());
+                    while let Some(line) = lines.next().await.expect("lines within the bound") {
+                        found.push(serde_json::from_slice(line).expect("what was written"));
+                    }
+                    found
+                };
+                tokio::join!(writing, reading).1
+            });
+            assert_eq!(found, texts);
+        }
+    }
+
     #[tokio::test]
     async fn silence_ends_it() {
         let (_peer, silent) = tokio::io::duplex(64);

@@ -460,6 +460,31 @@ mod tests {
         assert!(on_each(&[20_000, 100], None, 10).is_err());
     }
 
+    proptest::proptest! {
+        #[test]
+        fn each_user_is_in_one_process_that_has_room_for_it(
+            limits in proptest::collection::vec(DESCRIPTORS_APART + 1..30_000, 1..5),
+            processes in proptest::option::of(1_u32..20),
+            users in 1_u32..50_000,
+        ) {
+            let parts = on_each(&limits, processes, users).expect("limits high enough");
+            let mut next = 0;
+            for (machine, part) in &parts {
+                assert_eq!(part.start, next, "{parts:?}");
+                next = part.end;
+                let room = limits[*machine] - DESCRIPTORS_APART;
+                assert!((part.len() as u64) <= room, "{} users on machine {machine}", part.len());
+            }
+            assert_eq!(next, users);
+            let on = |machine: usize| {
+                let parts = parts.iter().filter(|(of, _)| *of == machine);
+                parts.map(|(_, part)| part.len() as u64).sum::<u64>()
+            };
+            let shares: Vec<u64> = (0..limits.len()).map(on).collect();
+            assert!(shares.iter().max() <= shares.iter().min().map(|least| least + 1).as_ref(), "{shares:?}");
+        }
+    }
+
     #[test]
     fn processes_stay_below_their_limit() {
         for (users, descriptors, expected) in

@@ -175,6 +175,31 @@ const BINARY_STEPS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 25
 mod tests {
     use super::*;
 
+    proptest::proptest! {
+        #[test]
+        fn an_axis_holds_all_values_and_has_a_bounded_number_of_ticks(
+            values in proptest::collection::vec(0.0_f64..1e12, 0..20),
+            ticks in 3_usize..13,
+        ) {
+            for scale in [Scale::Seconds, Scale::Duration, Scale::Number, Scale::Count, Scale::Bytes, Scale::Nines] {
+                let of = |value: &f64| match scale {
+                    // Two hours at most, and quantiles.
+                    Scale::Seconds => value % 7_200.0,
+                    Scale::Nines => (value / 1e12).min(0.999_999),
+                    _ => *value,
+                };
+                let places: Vec<f64> = values.iter().map(|value| scale.place(of(value))).collect();
+                let axis = scale.axis(places.iter().copied(), ticks);
+                assert!(places.iter().all(|at| axis.from <= *at && *at <= axis.to), "{scale:?}: {axis:?}");
+                assert!((1..=3 * ticks + 3).contains(&axis.ticks.len()), "{scale:?}: {} ticks", axis.ticks.len());
+                let inside = axis.ticks.iter().all(|(at, _)| axis.from - 1e-9 <= *at && *at <= axis.to + 1e-9);
+                assert!(inside, "{scale:?}: {axis:?}");
+                let labels: std::collections::HashSet<&str> = axis.ticks.iter().map(|(_, text)| text.as_str()).collect();
+                assert_eq!(labels.len(), axis.ticks.len(), "{scale:?}: two ticks have one label: {axis:?}");
+            }
+        }
+    }
+
     #[test]
     fn ticks_are_round_and_hold_everything() {
         let check = |scale: Scale, values: &[f64], ticks, expected: &[&str]| {
