@@ -53,3 +53,18 @@ impl fmt::Display for LatencyName {
         f.write_str(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_latency_has_a_name_of_its_own_in_words_and_in_the_json() {
+        let names: std::collections::HashSet<String> = LatencyName::all().iter().map(ToString::to_string).collect();
+        assert_eq!(names.len(), LatencyName::all().len());
+        let keys: std::collections::HashSet<String> = names.iter().map(|name| name.replace(' ', "_")).collect();
+        assert_eq!(keys.len(), names.len());
+        let plain = |name: &String| name.chars().all(|c| c.is_ascii_lowercase() || c == ' ') && name.trim() == name;
+        assert!(names.iter().all(plain), "--fail-if reads them in lower case: {names:?}");
+    }
+}

@@ -58,10 +58,23 @@ fn latency(value: &Value) -> Option<Latency> {
 /// Every number and the count of every latency, by its path.
 pub fn numbers<T: Serialize>(figures: &T) -> Vec<(String, u64)> {
     let value = serde_json::to_value(figures).expect("figures travel as JSON");
-    let mut leaves = Vec::new();
-    crate::report::diff::leaves("", &value, &mut leaves);
-    let number = |leaf: &Value| leaf.as_u64().or_else(|| Some(latency(leaf)?.percentiles().count));
-    leaves.iter().filter_map(|(path, leaf)| Some((path.clone(), number(leaf)?))).collect()
+    let mut found = Vec::new();
+    collect("", &value, &mut found);
+    found
+}
+
+fn collect(path: &str, value: &Value, found: &mut Vec<(String, u64)>) {
+    let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    match value {
+        Value::Object(members) => members.iter().for_each(|(name, value)| collect(&below(name), value, found)),
+        Value::Array(values) => {
+            values.iter().enumerate().for_each(|(at, value)| collect(&below(&at.to_string()), value, found));
+        }
+        leaf => {
+            let number = leaf.as_u64().or_else(|| Some(latency(leaf)?.percentiles().count));
+            found.extend(number.map(|number| (path.to_owned(), number)));
+        }
+    }
 }
 
 /// Checks that `add` forgets no field: with nothing it is the same, and twice it is the double, except in these fields,

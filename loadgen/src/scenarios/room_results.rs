@@ -203,4 +203,4 @@ fn whole_history(history: &HistoryFigures) -> Section {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -301,3 +301,62 @@ impl<T: PartialEq + Clone> Quiet<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::options::{Arguments, Command};
+
+    fn plan(line: &str) -> Plan {
+        let Ok(Arguments { command }) = Arguments::try_parse_from(line.split(' ')) else { panic!("{line} is refused") };
+        let options = match command {
+            Command::Room(room) => RunOptions::try_from(room),
+            Command::Event(event) => RunOptions::try_from(event),
+            _ => panic!("{line} is no run of rooms"),
+        };
+        options.unwrap_or_else(|error| panic!("{line}: {error}")).plan
+    }
+
+    fn marks(line: &str) -> Vec<(u64, String)> {
+        moments(&plan(line), 0).into_iter().map(|mark| (mark.at_ns / 1_000_000, mark.what)).collect()
+    }
+
+    #[test]
+    fn the_moments_of_a_run_come_in_the_order_of_time() {
+        let said = |moments: &[(u64, &str)]| -> Vec<(u64, String)> {
+            moments.iter().map(|(at, what)| (*at, (*what).to_owned())).collect()
+        };
+        let room = "loadgen room --addr 127.0.0.1:1 --secs 2";
+        assert_eq!(marks(room), said(&[(0, "measured"), (2_000, "last deliveries")]));
+        let expected = said(&[(0, "warm-up"), (1_000, "measured"), (3_000, "last deliveries")]);
+        assert_eq!(marks(&format!("{room} --warmup 1")), expected);
+        let event = "loadgen event --addr 127.0.0.1:1 --ramp 2 --secs 6 --burst 1 --burst-every 3";
+        let expected = said(&[
+            (0, "ramp"),
+            (2_000, "measured"),
+            (4_000, "burst"),
+            (6_000, "reconnect"),
+            (7_000, "burst"),
+            (8_000, "last deliveries"),
+        ]);
+        assert_eq!(marks(event), expected);
+        let many = marks("loadgen event --addr 127.0.0.1:1 --secs 100 --burst 1 --burst-every 2 --reconnect 0");
+        assert_eq!(many.iter().filter(|(_, what)| what == "burst").count(), BURSTS_MARKED_MAX);
+        assert!(many.is_sorted() && !many.iter().any(|(_, what)| what == "reconnect"));
+    }
+
+    #[test]
+    fn quiet_is_a_value_that_has_not_changed_for_long_enough() {
+        let never = Duration::from_secs(3_600);
+        let mut quiet = Quiet::new(Duration::ZERO, never);
+        assert!(!quiet.reached(&1), "nothing is known of the time before");
+        assert!(quiet.reached(&1), "it has not changed, and no time is long enough");
+        assert!(!quiet.reached(&2), "it has changed");
+        let mut patient = Quiet::new(never, never);
+        assert!((0..100).all(|_| !patient.reached(&1)), "an hour has not passed");
+        let mut hurried = Quiet::new(never, Duration::ZERO);
+        assert!((0..3).all(|value| hurried.reached(&value)), "a value that goes on changing is waited for no longer");
+    }
+}

@@ -212,6 +212,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_count_of_a_fault_is_found_in_an_outcome() {
+        let check = |change: fn(&mut RoomOutcome), expected: Found| {
+            let mut outcome = crate::scenarios::room_results::tests::outcome(Figures::default());
+            change(&mut outcome);
+            assert_eq!(Found::in_outcome(&outcome), expected);
+        };
+        let none = Found::default();
+        check(|_| {}, none);
+        check(|outcome| outcome.figures.tally.missing = 2, Found { missing: 2, ..none });
+        check(|outcome| outcome.figures.duplicates = 2, Found { duplicates: 2, ..none });
+        check(|outcome| outcome.disagreement.shared_ids = 2, Found { duplicates: 2, ..none });
+        check(|outcome| outcome.figures.out_of_order = 2, Found { out_of_order: 2, ..none });
+        check(|outcome| outcome.figures.tally.out_of_order = 2, Found { out_of_order: 2, ..none });
+        check(|outcome| outcome.disagreement.out_of_order = 2, Found { out_of_order: 2, ..none });
+        check(|outcome| outcome.figures.corrupt = 2, Found { corrupt: 2, ..none });
+        check(|outcome| outcome.disagreement.other_ids = 2, Found { corrupt: 2, ..none });
+        check(|outcome| outcome.figures.stray_answers = 2, Found { other: 2, ..none });
+        check(|outcome| outcome.figures.disconnected = 2, Found { other: 2, ..none });
+        check(|outcome| outcome.figures.tally.refused_but_delivered = 2, Found { other: 2, ..none });
+        let unanswered = |outcome: &mut RoomOutcome| {
+            outcome.answers.entry(0).or_default().unanswered.insert(0, vec![1, 2]);
+        };
+        check(unanswered, Found { other: 2, ..none });
+        check(|outcome| outcome.figures.delivery.record_ns(LATEST.as_nanos() as u64 / 2), none);
+        let late = |outcome: &mut RoomOutcome| outcome.figures.delivery.record_ns(LATEST.as_nanos() as u64 * 2);
+        check(late, Found { late: true, ..none });
+    }
+
+    #[test]
     fn only_what_is_counted_right_and_under_its_own_name_passes() {
         let none = Found::default();
         let check = |fault, committed, found, expected: bool| {

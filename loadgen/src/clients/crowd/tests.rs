@@ -255,3 +255,108 @@ fn one_member_among_many_who_got_it_right_is_found() {
         }
     }
 }
+
+/// One user of a room with a listener beside it; what the user hears is given as whole frames of JSON.
+fn heard(frames: &[String], sent: u32) -> Figures {
+    let plan = plan(Dialect::Json, OrderDemand::Room, ActionShares::default());
+    let listeners = Listeners::new(&plan, false);
+    for number in 0..sent {
+        listeners.crowd.sending(0, Due { number, intended_ns: 0 });
+    }
+    for frame in frames {
+        listeners.crowd.hear(0, &Frame::Text(frame.clone().into()));
+    }
+    let mut figures = listeners.ledger.figures();
+    listeners.crowd.settle(&Answers::default(), 0, &mut figures);
+    figures
+}
+
+fn refusal(cid: &str, context: &str) -> String {
+    format!(r#"{{"cid":"{cid}","error":{{"code":3,"message":"no"{context}}}}}"#)
+}
+
+#[test]
+fn a_refusal_for_its_speed_is_told_from_others() {
+    let too_fast = r#","context":{"reason":"work_per_user","retry_after_ms":"5"}"#;
+    let frames = [refusal("0", too_fast), refusal("1", ""), refusal("2", r#","context":{"outcome":"unknown"}"#)];
+    let figures = heard(&frames, 3);
+    assert_eq!((figures.refused_too_fast, figures.stray_answers), (1, 0));
+    assert!(figures.samples.into_texts().iter().all(|text| text.contains("was refused: code 3, no")));
+}
+
+#[test]
+fn an_answer_that_nobody_awaits_is_a_stray_one() {
+    let ack = |cid: &str| format!(r#"{{"cid":"{cid}","channel_message_ack":{{"message_id":"id-9"}}}}"#);
+    for (frames, sent, stray) in [
+        (vec![ack("0")], 1, 0),
+        (vec![ack("0"), ack("0")], 1, 1),
+        (vec![ack("0")], 0, 1),
+        (vec![ack("+0")], 1, 1),
+        (vec![ack("join")], 1, 1),
+        (vec![ack("999999")], 1, 1),
+        (vec![refusal("7", "")], 1, 1),
+        (vec![refusal("0", ""), ack("0")], 1, 1),
+    ] {
+        assert_eq!(heard(&frames, sent).stray_answers, stray, "{frames:?} after {sent}");
+    }
+}
+
+#[test]
+fn what_is_no_message_of_the_run_is_foreign_or_corrupt() {
+    let push = |id: &str, code: u32, content: &str| {
+        let members = serde_json::json!({"message_id": id, "code": code, "content": content});
+        serde_json::json!({ "channel_message": members }).to_string()
+    };
+    let written = |run: u32, publisher: u32, number: u32| {
+        let mut text = String::new();
+        let slot = ScheduleSlot { publisher, number };
+        content::write(&mut text, run, Content { slot, intended_ns: 0 }, 100);
+        text
+    };
+    let faults = |frame: String| {
+        let figures = heard(&[frame], 0);
+        (figures.foreign, figures.corrupt)
+    };
+    assert_eq!(faults(push("a", 0, &written(RUN, 0, 0))), (0, 0));
+    assert_eq!(faults(push("a", 0, &written(RUN + 1, 0, 0))), (1, 0), "another run");
+    assert_eq!(faults(push("a", 3, "{}")), (1, 0), "the server's own event");
+    assert_eq!(faults(push("a", 0, "{}")), (0, 1), "somebody else's talk");
+    assert_eq!(faults(push("a", 0, &written(RUN, MEMBERS, 0))), (0, 1), "a user of another room");
+    assert_eq!(faults(push("a", 0, &written(RUN, PUBLISHERS, 0))), (0, 1), "a member that publishes nothing");
+    assert_eq!(faults(push("a", 0, &written(RUN, 0, 50))), (0, 1), "more than was planned");
+    assert_eq!(faults(push("a", 1, &written(RUN, 0, 0))), (0, 1), "an update that nobody planned");
+    assert_eq!(faults("{\"channel_message\":".to_owned()), (0, 1), "half a frame");
+    assert_eq!(faults(r#"{"channel_gap":{"channel_id":"c"}}"#.to_owned()), (0, 1), "a gap without having asked");
+}
+
+#[test]
+fn a_member_of_a_visible_room_must_hear_of_every_member() {
+    let mut visible = plan(Dialect::Json, OrderDemand::Room, ActionShares::default());
+    visible.rooms[0].entrance.hidden = false;
+    let presences = |count: usize| vec!["{}"; count].join(",");
+    for (listed, announced, incomplete) in [(2, 4, 5), (6, 0, 5), (2, 3, 6), (0, 0, 6)] {
+        let listeners = Listeners::new(&visible, false);
+        let joined = format!(r#"{{"cid":"join","channel":{{"id":"2...r","presences":[{}]}}}}"#, presences(listed));
+        assert!(listeners.crowd.hear(0, &Frame::Text(joined.into())).is_some(), "the answer is handed on");
+        let event = format!(r#"{{"channel_presence_event":{{"joins":[{}],"leaves":[{{}}]}}}}"#, presences(announced));
+        listeners.crowd.hear(0, &Frame::Text(event.into()));
+        let mut figures = listeners.ledger.figures();
+        listeners.crowd.settle(&Answers::default(), 0, &mut figures);
+        let found = figures.presence;
+        assert_eq!((found.frames, found.joins, found.leaves), (1, announced as u64, 1));
+        assert_eq!(found.incomplete_members, incomplete, "{listed} listed and {announced} announced");
+    }
+}
+
+#[test]
+fn a_connection_that_ends_is_counted_once_and_described() {
+    let plan = plan(Dialect::Json, OrderDemand::Room, ActionShares::default());
+    let listeners = Listeners::new(&plan, false);
+    let closed = Lost::Closed { code: 1013, reason: "too slow".to_owned() };
+    assert!(!listeners.crowd.lost(3, &closed), "no member of such a room may be closed");
+    assert!(!listeners.crowd.lost(4, &Lost::Ended));
+    let figures = listeners.ledger.figures();
+    assert_eq!((figures.disconnected, listeners.ledger.gauges().progress().disconnected), (2, 2));
+    let texts = figures.samples.into_texts();
+    assert!(texts[0].starts_with("user 3 was disconnected") && texts[0].contains("too slow"), "{texts:?}");
+}
