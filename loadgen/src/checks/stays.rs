@@ -414,6 +414,64 @@ mod tests {
         check(350, End::Open, &[Hear(&[4, 5, 7, 8, 10, 11])], (7, 6, 0, 0, 1, 0));
     }
 
+    proptest::proptest! {
+        /// Whatever a stay hears, in any order, with gaps and removals that are not understood: each due message has one
+        /// outcome, and what was heard beside them is beyond what was due.
+        #[test]
+        fn each_message_that_is_due_has_one_outcome(
+            joined_ms in 0_u64..1_300,
+            end in (0_u8..5, 0_u64..1_500),
+            margin_ms in 0_u64..150,
+            events in proptest::collection::vec((0_u8..6, 0_u32..12, 0_u32..12), 0..24),
+        ) {
+            let mut checker = Checker::new(schedule(), OrderDemand::Room);
+            let mut always = Stay::new(0, &schedule());
+            let hear = |checker: &mut Checker, stay: &mut Stay, index: u32| {
+                let id = fingerprint(Kind::New, &index.to_string());
+                checker.observe(&mut stay.member, schedule().slot(index), id);
+                stay.heard(index);
+            };
+            (0..12).filter(|index| *index != 6).for_each(|index| hear(&mut checker, &mut always, index));
+            let mut stay = Stay::new(at(joined_ms), &schedule());
+            let mut heard = HashSet::new();
+            for (kind, one, other) in events {
+                match kind {
+                    0 => {
+                        stay.gap((one > 0).then(|| id(one)), (other > 0).then(|| id(other)), at(u64::from(one) * 100));
+                        checker.let_go(&mut stay.member);
+                    }
+                    1 => {
+                        stay.unknown_removal(id(one));
+                        heard.extend((id(one) == id(9)).then_some(9));
+                    }
+                    _ => {
+                        hear(&mut checker, &mut stay, one);
+                        heard.insert(one);
+                    }
+                }
+            }
+            let (kind, end_ms) = end;
+            stay.end = match kind {
+                0 => End::Open,
+                1 => End::Left { sent_ns: at(end_ms) },
+                2 => End::Dropped,
+                3 => End::Closed { heard_ns: at(end_ms) },
+                _ => End::Lost { heard_ns: at(end_ms) },
+            };
+            let tally = stay.tally(&checker, &answers(), &outcomes(margin_ms));
+            assert_eq!(tally.expected, tally.delivered + tally.skipped + tally.announced + tally.missing);
+            assert!(tally.expected <= 11, "index 6 was never accepted");
+            assert!(tally.delivered <= heard.len() as u64, "{tally:?} of {heard:?}");
+            assert_eq!(tally.refused_but_delivered, u64::from(heard.contains(&6)), "number 3 of publisher 0");
+            let once = tally.delivered + tally.beyond + tally.refused_but_delivered;
+            // A removal that was heard twice, once understood and once not, may be counted beyond what was due.
+            assert!((heard.len() as u64..=heard.len() as u64 + 1).contains(&once), "{tally:?} of {heard:?}");
+            if !matches!(stay.end, End::Closed { .. }) {
+                assert_eq!(tally.announced, 0, "only a reader that was closed is owed something");
+            }
+        }
+    }
+
     #[test]
     fn gaps_and_unknown_removals_have_bounds() {
         let mut stay = Stay::new(0, &schedule());

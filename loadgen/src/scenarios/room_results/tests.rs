@@ -102,7 +102,8 @@ fn every_fault_of_an_event_fails_it_by_its_name() {
         change(&mut history);
         history
     }
-    let kinds: [(fn(&mut HistoryFigures), &str); 8] = [
+    type Change = fn(&mut HistoryFigures);
+    let kinds: [(Change, &str); 8] = [
         (|history| history.unread = 1, "1 rooms whose history could not be read"),
         (|history| history.missing = 1, "1 missing in history"),
         (|history| history.duplicates = 1, "1 twice in history"),
