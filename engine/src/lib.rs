@@ -8,6 +8,7 @@ pub mod budget;
 pub mod channel;
 pub mod command;
 pub mod counters;
+pub mod fair_queue;
 pub mod fanout;
 pub mod footprint;
 pub mod id;

@@ -14,7 +14,6 @@ pub mod database;
 #[cfg(not(feature = "scylla"))]
 #[path = "no_database.rs"]
 pub mod database;
-pub mod fair_queue;
 pub mod file_modes;
 pub mod forwarded;
 mod full;

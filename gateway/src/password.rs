@@ -14,10 +14,10 @@ use std::thread;
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use engine::fair_queue::{FairQueue, Turns};
 use parking_lot::{Condvar, Mutex};
 
 use crate::client_network::{ClientNetwork, ClientSite};
-use crate::fair_queue::{FairQueue, Turns};
 
 /// Clients give up after 7 s. At 25 ms a hash, one thread works through so many in less than half of that.
 const QUEUE_PER_THREAD_MAX: usize = 128;
