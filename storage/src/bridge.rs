@@ -3,7 +3,7 @@
 //! One committer takes all waiting writes from every shard and from the HTTP handlers, and commits them as one group.
 //! While it syncs, the next group gathers, so groups grow under load, and a single write does not wait. A few readers
 //! answer pages and look-ups meanwhile. No caller waits for room in a queue: a full queue refuses at once. No caller
-//! waits for a reader longer than `ANSWER_DURATION_MAX`.
+//! waits for a reader longer than `ANSWER_DURATION_MAX`. The users that ask share the readers' queue (`reads.rs`).
 //!
 //! A store that fails for good is never called again: every request is answered with its failure, and `Bridge::fatal`
 //! tells the process, which should stop.
@@ -11,6 +11,7 @@
 mod client;
 mod committer;
 mod ends;
+mod reads;
 mod waiting;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +28,7 @@ pub use ends::{NotTaken, StoreQueue, StoreQueueServer, store_queue};
 
 use crate::{ANSWER_DURATION_MAX, Failure, Store};
 use committer::Committer;
+use reads::ReadQueue;
 use waiting::{Desk, Waiting};
 
 /// Writes in one group, so that no write waits more than a few milliseconds for the others.
@@ -38,8 +40,6 @@ const GROUP_BYTES_MAX: usize = 1 << 20;
 const IN_FLIGHT_PER_SHARD_MAX: usize = STORE_REQUESTS_MAX;
 /// Writes of HTTP handlers that may wait: one group.
 const CLIENT_WRITES_MAX: usize = GROUP_WRITES_MAX;
-/// Reads that may wait. At some 100 µs a page this is a twentieth of a second for two readers.
-const READS_MAX: usize = 1024;
 
 /// A query to the store; it sends its own answer.
 type Read = Box<dyn FnOnce(&dyn Store) + Send>;
@@ -50,8 +50,7 @@ pub struct Bridge {
     line: Arc<Line>,
     bell: flume::Sender<()>,
     writes: flume::Sender<client::ClientWrite>,
-    /// `None` ends the reader that takes it.
-    reads: flume::Sender<Option<Read>>,
+    reads: Arc<ReadQueue>,
     desk: Desk,
     waiting: Arc<Waiting>,
     fatal: flume::Receiver<Failure>,
@@ -74,7 +73,7 @@ impl Bridge {
     ) -> Result<(Self, Vec<StoreQueue>), Failure> {
         let (bell, bell_heard) = flume::bounded(1);
         let (writes, writes_out) = flume::bounded(CLIENT_WRITES_MAX);
-        let (reads, reads_out) = flume::bounded(READS_MAX);
+        let reads = Arc::new(ReadQueue::new(shards * IN_FLIGHT_PER_SHARD_MAX));
         let (fatal_in, fatal) = flume::bounded(1);
         let line = Arc::new(Line::new(fatal_in));
         let (near, far) = (0..shards).map(|_| store_queue(IN_FLIGHT_PER_SHARD_MAX, bell.clone())).unzip();
@@ -89,7 +88,7 @@ impl Bridge {
             waiting.watch();
         })?);
         for number in 0..bridge.store.readers() {
-            let (store, line, reads) = (bridge.store.clone(), bridge.line.clone(), reads_out.clone());
+            let (store, line, reads) = (bridge.store.clone(), bridge.line.clone(), bridge.reads.clone());
             let reader = spawn(&format!("store-read-{number}"), move || answer_reads(&*store, &line, &reads))?;
             bridge.readers.push(reader);
         }
@@ -126,13 +125,12 @@ impl Bridge {
         if let Some(committer) = self.committer.take() {
             let _ = committer.join();
         }
-        // The end marks are behind all queries in the queue, including those that the committer passed on.
-        for _ in &self.readers {
-            let _ = self.reads.send(None);
-        }
+        // The readers answer what waits before they end, including what the committer passed on.
+        self.reads.end();
         for reader in self.readers.drain(..) {
             let _ = reader.join();
         }
+        self.reads.clear();
         self.waiting.end();
         if let Some(watcher) = self.watcher.take() {
             let _ = watcher.join();
@@ -146,9 +144,9 @@ impl Drop for Bridge {
     }
 }
 
-fn answer_reads(store: &dyn Store, line: &Arc<Line>, reads: &flume::Receiver<Option<Read>>) {
+fn answer_reads(store: &dyn Store, line: &Arc<Line>, reads: &ReadQueue) {
     let _watch = Watch(line.clone());
-    while let Ok(Some(read)) = reads.recv() {
+    while let Some(read) = reads.take() {
         read(store);
     }
 }

@@ -425,6 +425,33 @@ fn full_queues_refuse_at_once() {
 }
 
 #[test]
+fn who_asks_most_gives_way_to_others_when_the_readers_are_busy() {
+    let (let_go, stuck) = flume::bounded(0);
+    let store = Arc::new(Staged { stuck, ..Arc::into_inner(stage().store).unwrap() });
+    let (bridge, _ends) = Bridge::start(store, 1).unwrap();
+    let ask = |number| {
+        let client = bridge.client().of(user(number));
+        let mut future = Box::pin(async move { client.account(user(number)).await });
+        let first = future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+        (future, first)
+    };
+    let many: Vec<_> = (0..1100).map(|_| ask(1)).collect();
+    let other = ask(2);
+    assert!(other.1.is_pending(), "another user has a place");
+    let (waiting, refused): (Vec<_>, Vec<_>) = many.into_iter().partition(|(_, first)| first.is_pending());
+    assert!((1024..=1026).contains(&waiting.len()), "{}: two may be with the readers", waiting.len());
+    for (_, first) in &refused {
+        let text = format!("{first:?}");
+        assert!(text.contains("requests of one user wait"), "{text}");
+    }
+    drop(let_go);
+    assert_eq!(wait(other.0), Ok(None));
+    let displaced = waiting.into_iter().map(|(future, _)| wait(future)).filter(Result::is_err).count();
+    assert!(displaced <= 1, "{displaced} gave way to one");
+    bridge.stop().unwrap();
+}
+
+#[test]
 fn nobody_waits_too_long_for_a_store_that_is_stuck() {
     let (let_go, stuck) = flume::bounded(0);
     let store = Arc::new(Staged { stuck, ..Arc::into_inner(stage().store).unwrap() });

@@ -26,7 +26,7 @@ pub const PROFILE_BYTES_MAX: usize =
 /// Answers `GET` with all that the caller may see of its account. Refuses a bad token, and a user without an account.
 pub async fn show(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     let user = request.user(services)?;
-    let person = people(services, &[user]).await?.pop().ok_or_else(|| Refusal::not_found("account not found"))?;
+    let person = people(services, user, &[user]).await?.pop().ok_or_else(|| Refusal::not_found("account not found"))?;
     Ok(answer::json(&AccountBody::from(&person)))
 }
 

@@ -95,7 +95,7 @@ async fn step(services: &Services, mut account_deletion: AccountDeletion) {
 
 /// Leaves some of the groups. When no group is left, deletes the account, refuses its tokens and ends its sessions.
 async fn leave(services: &Services, user: UserId, after: Option<RosterPlace>) -> Result<Stage, Refusal> {
-    let groups = services.store.user_groups(user, None, after, GROUPS_AT_ONCE).await?;
+    let groups = services.store.of(user).user_groups(user, None, after, GROUPS_AT_ONCE).await?;
     let Some(last) = groups.stopped.or(groups.items.last().map(|(_, place)| *place)) else {
         end(services, user).await?;
         return Ok(Stage::Sweeping(Sweep::begin(services.now())));
@@ -138,7 +138,7 @@ enum Swept {
 impl Sweep {
     /// Deletes some of the user's messages. Repeating that is harmless.
     async fn go_on(&mut self, services: &Services, user: UserId) -> Result<Swept, Failure> {
-        let part = services.store.written(user, self.floor, self.place.clone(), MESSAGES_AT_ONCE).await?;
+        let part = services.store.of(user).written(user, self.floor, self.place.clone(), MESSAGES_AT_ONCE).await?;
         if let Some((channel, _)) = part.items.first() {
             purge(services, channel, user, part.items.iter().map(|(_, id)| *id).collect()).await?;
         }

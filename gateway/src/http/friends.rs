@@ -49,12 +49,12 @@ pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answ
     let state = query.state(FriendState::from_number)?;
     let asked = Stretch::asked(services, &query, format!("friend/{caller}?state={state:?}"), limit)?;
     let reserved = request.reserve(services, of_limit(asked.limit, ENTRY));
-    let read = services.store.friends(caller, state, asked.after, asked.read_limit()).await?;
+    let read = services.store.of(caller).friends(caller, state, asked.after, asked.read_limit()).await?;
     services.settle(reserved, of_part(&read, ENTRY));
     let items = read.items.into_iter().map(|(friend, place)| ((friend, place), place)).collect();
     let (friends, mut cursor) = asked.page(services, Part { items, stopped: read.stopped });
     let friends = friends.into_iter().map(|listed| (listed.0.user, listed)).collect();
-    let mut friends = with_people(services, friends).await?;
+    let mut friends = with_people(services, caller, friends).await?;
     let fitting = fitting(friends.iter().map(|(person, _)| person.text_bytes()));
     if fitting < friends.len() {
         friends.truncate(fitting);
@@ -145,7 +145,7 @@ async fn named(services: &Services, request: &ResourceRequest, caller: UserId) -
     request.charge(services, NAMED.times(users.len() + names.len()));
     // No user has a longer name, so the store is not asked.
     for name in names.iter().filter(|name| name.len() <= USERNAME_BYTES_MAX) {
-        users.extend(services.store.user_by_username(name).await?.filter(|user| !users.contains(user)));
+        users.extend(services.store.of(caller).user_by_username(name).await?.filter(|user| !users.contains(user)));
     }
     if users.contains(&caller) {
         return Err(Refusal::invalid("one cannot be one's own friend"));

@@ -77,13 +77,13 @@ pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answ
         #[serde(skip_serializing_if = "Option::is_none")]
         cursor: Option<String>,
     }
-    request.user(services)?;
+    let caller = request.user(services)?;
     let query = Query::parse(request.uri().query())?;
     let filter = filter(&query)?;
     let limit = query.limit(LIMIT_DEFAULT, LIMIT_MAX)?;
     let asked = Stretch::asked(services, &query, format!("group?{filter:?}"), limit)?;
     let reserved = request.reserve(services, of_limit(limit, ENTRY));
-    let (groups, on) = services.store.groups(filter, asked.after.clone(), limit).await?;
+    let (groups, on) = services.store.of(caller).groups(filter, asked.after.clone(), limit).await?;
     let stopped = groups.len() < limit && on.is_some();
     services.settle(reserved, ENTRY.times(groups.len()) + if stopped { STOPPED } else { Work::default() });
     let cursor = on.map(|place| asked.cursor(services, &place));

@@ -64,6 +64,7 @@ fn named(kind: CredentialKind, body: Body, from: ClientNetwork) -> Result<Option
 
 /// The user's only credential of this kind, if there is one.
 async fn own(services: &Services, user: UserId, kind: CredentialKind) -> Result<Option<Credential>, Refusal> {
-    let account = services.store.account(user).await?.ok_or_else(|| Refusal::not_found("account not found"))?;
+    let account =
+        services.store.of(user).account(user).await?.ok_or_else(|| Refusal::not_found("account not found"))?;
     Ok(account.credentials().into_iter().find(|credential| credential.kind == kind))
 }

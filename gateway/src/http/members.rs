@@ -81,7 +81,7 @@ pub async fn act(services: &Services, request: &ResourceRequest, id: &str, act: 
 /// role permits nothing is answered before.
 pub async fn change(services: &Services, group: GroupId, actor: UserId, act: GroupAct) -> Result<(), Refusal> {
     if act.may_be_decided_by_role()
-        && let Some(decided) = act.decided_by(services.store.group_role(group, actor).await?)
+        && let Some(decided) = act.decided_by(services.store.of(actor).group_role(group, actor).await?)
     {
         return decided.map_err(|refusal| group_refused(&act, refusal));
     }
@@ -104,14 +104,14 @@ pub async fn of_group(services: &Services, request: &ResourceRequest, id: &str) 
         user: UserBody<'a>,
         state: u8,
     }
-    request.user(services)?;
+    let caller = request.user(services)?;
     let group = group_id(id)?;
     let (asked, role) = asked(services, request, &format!("group/{group}/user"))?;
     let reserved = request.reserve(services, of_limit(asked.limit, ENTRY));
-    let read = services.store.group_members(group, role, asked.after, asked.read_limit()).await?;
+    let read = services.store.of(caller).group_members(group, role, asked.after, asked.read_limit()).await?;
     services.settle(reserved, of_part(&read, ENTRY));
     let (members, cursor) = asked.page(services, with_roles(read));
-    let members = with_people(services, members).await?;
+    let members = with_people(services, caller, members).await?;
     let members = members.iter().map(|(person, role)| Member { user: UserBody::from(person), state: *role as u8 });
     Ok(answer::json(&Members { group_users: members.collect(), cursor }))
 }
@@ -130,11 +130,11 @@ pub async fn of_user(services: &Services, request: &ResourceRequest, id: &str) -
         group: GroupBody<'a>,
         state: u8,
     }
-    request.user(services)?;
+    let caller = request.user(services)?;
     let user = UserId(parse_uuid(id).ok_or_else(|| Refusal::invalid("the user's id is not a UUID"))?);
     let (asked, role) = asked(services, request, &format!("user/{user}/group"))?;
     let reserved = request.reserve(services, of_limit(asked.limit, ENTRY));
-    let read = services.store.user_groups(user, role, asked.after, asked.read_limit()).await?;
+    let read = services.store.of(caller).user_groups(user, role, asked.after, asked.read_limit()).await?;
     services.settle(reserved, of_part(&read, ENTRY));
     let (groups, cursor) = asked.page(services, with_roles(read));
     let groups = groups.iter().map(|(group, role)| Membership { group: GroupBody::from(group), state: *role as u8 });

@@ -28,7 +28,7 @@ pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answ
             .ok_or_else(|| Refusal::invalid("this cursor is not of the caller's notifications"))?,
     };
     let reserved = request.reserve(services, of_limit(limit, ROW));
-    let read = services.store.notifications(caller, after, limit).await?;
+    let read = services.store.of(caller).notifications(caller, after, limit).await?;
     services.settle(reserved, of_part(&read, ROW));
     let Part { items: notifications, stopped } = read;
     let seen = stopped.or(notifications.last().map(|last| last.id)).or(after);

@@ -34,7 +34,7 @@ pub async fn refresh(services: &Services, request: &ResourceRequest) -> Result<A
         vars if vars.is_empty() => claims.vars.clone(),
         vars => vars,
     };
-    let account = services.store.account(claims.user).await?;
+    let account = services.store.of(claims.user).account(claims.user).await?;
     let account = account.ok_or_else(|| Refusal::unauthenticated("the account of this token is gone"))?;
     if account.disable_time.is_some() {
         return Err(banned());

@@ -21,18 +21,18 @@ pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answ
         #[serde(skip_serializing_if = "Vec::is_empty")]
         users: Vec<UserBody<'a>>,
     }
-    request.user(services)?;
+    let caller = request.user(services)?;
     let query = Query::parse(request.uri().query())?;
     let mut ids = query.user_ids("ids")?;
     let names = query.list("usernames").count();
     request.charge(services, NAMED.times(names) + ENTRY.times(ids.len() + names));
     // No user has a longer name, so the store is not asked.
     for username in query.list("usernames").filter(|name| name.len() <= USERNAME_BYTES_MAX) {
-        ids.extend(services.store.user_by_username(username).await?);
+        ids.extend(services.store.of(caller).user_by_username(username).await?);
     }
     ids.sort_unstable();
     ids.dedup();
-    let people = people(services, &ids).await?;
+    let people = people(services, caller, &ids).await?;
     Ok(answer::json(&Users { users: people.iter().map(UserBody::from).collect() }))
 }
 
@@ -52,12 +52,12 @@ impl Person {
     }
 }
 
-/// The users that exist among these, in the given order.
-pub async fn people(services: &Services, ids: &[UserId]) -> Result<Vec<Person>, Refusal> {
+/// The users that exist among these, in the given order, as `caller` asks for them.
+pub async fn people(services: &Services, caller: UserId, ids: &[UserId]) -> Result<Vec<Person>, Refusal> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let found = services.store.people(ids).await?;
+    let found = services.store.of(caller).people(ids).await?;
     let ids: Vec<UserId> = found.iter().map(|(account, _)| account.id).collect();
     let online = services.channel_queries().online(&ids).await;
     let people = found.into_iter().zip(online);
@@ -65,9 +65,13 @@ pub async fn people(services: &Services, ids: &[UserId]) -> Result<Vec<Person>, 
 }
 
 /// The people of a listing, each with its listed item. Users that were deleted meanwhile are left out.
-pub async fn with_people<T>(services: &Services, listed: Vec<(UserId, T)>) -> Result<Vec<(Person, T)>, Refusal> {
+pub async fn with_people<T>(
+    services: &Services,
+    caller: UserId,
+    listed: Vec<(UserId, T)>,
+) -> Result<Vec<(Person, T)>, Refusal> {
     let ids: Vec<UserId> = listed.iter().map(|(id, _)| *id).collect();
-    let mut people = people(services, &ids).await?.into_iter().peekable();
+    let mut people = people(services, caller, &ids).await?.into_iter().peekable();
     let beside = |(id, of): (UserId, T)| Some((people.next_if(|person| person.account.id == id)?, of));
     Ok(listed.into_iter().filter_map(beside).collect())
 }

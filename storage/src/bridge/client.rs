@@ -1,6 +1,6 @@
 //! The bridge's end for HTTP handlers: each call is a future that any executor may run.
 
-use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Timestamp, UserId};
@@ -10,6 +10,7 @@ use engine::social::group::Role;
 use engine::social::notification::Notification;
 
 use super::Line;
+use super::reads::Asker;
 use super::waiting::Desk;
 use crate::account::{
     Account, AccountChange, Changed, Credential, CredentialOwner, Expiry, Linked, Registered, Registration, Revocation,
@@ -32,19 +33,21 @@ pub(super) struct ClientWrite {
 ///
 /// Dropping a future early discards the answer; the work is still done.
 ///
-/// Each clone has its own count of reads, starting at 0.
+/// Each clone has its own count of reads, starting at 0. Those that [`Client::of`] makes share it.
 pub struct Client {
+    asker: Asker,
     line: Arc<Line>,
     bell: flume::Sender<()>,
     writes: flume::Sender<ClientWrite>,
     desk: Desk,
-    reads_asked: Cell<u64>,
+    reads_asked: Arc<AtomicU64>,
     store: Weak<dyn Store>,
 }
 
 impl Clone for Client {
     fn clone(&self) -> Self {
-        Self::new(self.line.clone(), self.bell.clone(), self.writes.clone(), self.desk.clone(), self.store.clone())
+        let reads_asked = Arc::default();
+        Self { reads_asked, ..self.asking_for(self.asker) }
     }
 }
 
@@ -56,7 +59,19 @@ impl Client {
         desk: Desk,
         store: Weak<dyn Store>,
     ) -> Self {
-        Self { line, bell, writes, desk, reads_asked: Cell::new(0), store }
+        Self { asker: None, line, bell, writes, desk, reads_asked: Arc::default(), store }
+    }
+
+    /// The same client, whose reads are asked for this user: they wait in the user's share of the readers' queue. The
+    /// reads of a client that has no user count as the server's own.
+    pub fn of(&self, user: UserId) -> Self {
+        self.asking_for(Some(user))
+    }
+
+    fn asking_for(&self, asker: Asker) -> Self {
+        let (line, bell, writes) = (self.line.clone(), self.bell.clone(), self.writes.clone());
+        let (desk, reads_asked, store) = (self.desk.clone(), self.reads_asked.clone(), self.store.clone());
+        Self { asker, line, bell, writes, desk, reads_asked, store }
     }
 
     /// Why a request made now must fail; `None` if it need not.
@@ -82,7 +97,7 @@ impl Client {
 
     /// How many reads this client has sent to the store.
     pub fn reads(&self) -> u64 {
-        self.reads_asked.get()
+        self.reads_asked.load(Ordering::Relaxed)
     }
 
     /// Makes an account with its first credential. That a name or a credential is taken is an answer, not a failure.
@@ -336,10 +351,13 @@ impl Client {
         &self,
         question: impl FnOnce(&dyn Store) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        self.reads_asked.set(self.reads_asked.get() + 1);
+        self.reads_asked.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = flume::bounded(1);
         let answer = move |found| drop(answer.try_send(found));
-        self.line.while_open(|| self.desk.ask(question, answer).map_err(not_taken))?;
+        self.line.while_open(|| {
+            self.desk.ask(self.asker, question, answer);
+            Ok(())
+        })?;
         answered.recv_async().await.unwrap_or_else(|_| Err(unanswered()))
     }
 }

@@ -15,6 +15,7 @@ use engine::social::group::Role;
 
 use super::StoreQueueServer;
 use super::client::ClientWrite;
+use super::reads::asker_of;
 use super::waiting::Desk;
 use super::{GROUP_BYTES_MAX, GROUP_WRITES_MAX, Line, Watch};
 use crate::change::may_chat;
@@ -203,13 +204,10 @@ impl Committer {
         }
     }
 
-    /// Lets a reader answer a shard's question. When the readers' queue is full, this thread answers it, so that it is
-    /// never refused.
+    /// Lets a reader answer a shard's question.
     fn pass_on(&self, asker: ShardAsker, question: StoreQuestion) {
         let answer = move |found| asker.answer(found);
-        if let Err(refused) = self.desk.ask(move |store| look_up(store, &question), answer) {
-            refused.into_inner().ask(&*self.store);
-        }
+        self.desk.ask_for_shard(asker_of(&question), move |store| look_up(store, &question), answer);
     }
 }
 

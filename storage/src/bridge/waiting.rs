@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Line, Read};
+use super::Line;
+use super::reads::{Asker, QueryKey, ReadQueue, WaitingRead};
 use crate::{Failure, Store};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -14,7 +15,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 #[derive(Clone)]
 pub(super) struct Desk {
     line: Arc<Line>,
-    reads: flume::Sender<Option<Read>>,
+    reads: Arc<ReadQueue>,
     waiting: Arc<Waiting>,
     patience: Duration,
 }
@@ -34,22 +35,43 @@ struct State {
     ended: bool,
 }
 
-/// The deadline of a query, and a number that no other query has.
-type QueryKey = (Instant, u64);
 type Refuse = Box<dyn FnOnce(Failure) + Send>;
 
 impl Desk {
     /// A desk whose queries are refused when they have waited for longer than `patience`.
-    pub fn new(line: Arc<Line>, reads: flume::Sender<Option<Read>>, waiting: Arc<Waiting>, patience: Duration) -> Self {
+    pub fn new(line: Arc<Line>, reads: Arc<ReadQueue>, waiting: Arc<Waiting>, patience: Duration) -> Self {
         Self { line, reads, waiting, patience }
     }
 
-    /// Lets a reader answer a query. If the queue has no room, the query is returned to the caller.
+    /// Lets a reader answer a client's query. If the queue is full, the newest query of the user that has most waiting
+    /// is refused.
     pub fn ask<T: 'static>(
+        &self,
+        asker: Asker,
+        question: impl FnOnce(&dyn Store) -> Result<T, Failure> + Send + 'static,
+        answer: impl Fn(Result<T, Failure>) + Clone + Send + 'static,
+    ) {
+        if let Some(displaced) = self.reads.put(asker, self.query(question, answer)) {
+            let reason = "too many requests of one user wait for the store";
+            self.waiting.refuse(displaced.key, Failure::Passing(reason.into()));
+        }
+    }
+
+    /// Lets a reader answer a shard's question, which is never refused.
+    pub fn ask_for_shard<T: 'static>(
+        &self,
+        asker: Asker,
+        question: impl FnOnce(&dyn Store) -> Result<T, Failure> + Send + 'static,
+        answer: impl Fn(Result<T, Failure>) + Clone + Send + 'static,
+    ) {
+        self.reads.put_question(asker, self.query(question, answer));
+    }
+
+    fn query<T: 'static>(
         &self,
         question: impl FnOnce(&dyn Store) -> Result<T, Failure> + Send + 'static,
         answer: impl Fn(Result<T, Failure>) + Clone + Send + 'static,
-    ) -> Result<(), flume::TrySendError<Unasked>> {
+    ) -> WaitingRead {
         let deadline = Instant::now() + self.patience;
         let refuse = answer.clone();
         let key = self.waiting.enter(deadline, Box::new(move |failure| refuse(Err(failure))));
@@ -67,36 +89,7 @@ impl Desk {
                 answer(found);
             }
         };
-        self.reads.try_send(Some(Box::new(read))).map_err(|error| match error {
-            flume::TrySendError::Full(read) => flume::TrySendError::Full(self.unasked(key, read)),
-            flume::TrySendError::Disconnected(read) => flume::TrySendError::Disconnected(self.unasked(key, read)),
-        })
-    }
-
-    fn unasked(&self, key: QueryKey, read: Option<Read>) -> Unasked {
-        Unasked { waiting: self.waiting.clone(), key, read }
-    }
-}
-
-/// A query for which the queue had no room. The caller may run it itself with `ask`, or drop it.
-pub(super) struct Unasked {
-    waiting: Arc<Waiting>,
-    key: QueryKey,
-    read: Option<Read>,
-}
-
-impl Unasked {
-    /// Runs the query on the calling thread.
-    pub fn ask(mut self, store: &dyn Store) {
-        if let Some(read) = self.read.take() {
-            read(store);
-        }
-    }
-}
-
-impl Drop for Unasked {
-    fn drop(&mut self) {
-        self.waiting.leave(self.key);
+        WaitingRead { key, read: Box::new(read) }
     }
 }
 
@@ -124,6 +117,14 @@ impl Waiting {
     /// Returns false if the query has already been refused.
     fn leave(&self, key: QueryKey) -> bool {
         self.lock().all.remove(&key).is_some()
+    }
+
+    /// Refuses a query, unless it is answered or refused already.
+    fn refuse(&self, key: QueryKey, failure: Failure) {
+        let refuse = self.lock().all.remove(&key);
+        if let Some(refuse) = refuse {
+            refuse(failure);
+        }
     }
 
     /// Refuses queries whose deadline has passed, until `end` is called.

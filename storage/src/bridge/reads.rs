@@ -1,0 +1,208 @@
+//! The queue of queries that wait for a reader.
+//!
+//! The users that ask share it: their queries take turns, whatever a user has waiting. Nothing is refused while there is
+//! room. When there is none, the user that has most waiting gives way, so one user fills no more than its share. Queries
+//! of the server itself, which no user has asked for, count as those of one more user.
+//!
+//! The questions of shards have places of their own, as many as the shards may have in flight, so none of them is
+//! refused. They and the queries of clients take turns, too.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use engine::fair_queue::{FairQueue, Turns};
+use engine::id::UserId;
+use engine::persist::StoreQuestion;
+use parking_lot::{Condvar, Mutex};
+
+use super::Read;
+
+/// Queries of clients that may wait. At some 100 µs a page this is a twentieth of a second for two readers.
+pub const READS_MAX: usize = 1024;
+
+/// The user for whom a query is asked; `None` for the server itself.
+pub type Asker = Option<UserId>;
+
+/// The deadline of a query, and a number that no other query has.
+pub type QueryKey = (Instant, u64);
+
+/// A query that waits.
+pub struct WaitingRead {
+    pub key: QueryKey,
+    pub read: Read,
+}
+
+type Queries = FairQueue<Turns<Asker, VecDeque<WaitingRead>>>;
+
+/// See the file's head.
+pub struct ReadQueue {
+    state: Mutex<State>,
+    /// Wakes a reader.
+    changed: Condvar,
+}
+
+struct State {
+    clients: Queries,
+    shards: Queries,
+    /// Whether it is the shards' turn.
+    shards_turn: bool,
+    ended: bool,
+}
+
+impl ReadQueue {
+    /// An empty queue, in which so many questions of shards may wait.
+    pub fn new(questions_max: usize) -> Self {
+        let [clients, shards] = [READS_MAX, questions_max.max(1)].map(Queries::new);
+        Self { state: Mutex::new(State { clients, shards, shards_turn: false, ended: false }), changed: Condvar::new() }
+    }
+
+    /// Puts a client's query behind those of the same user. Returns the query that finds no place, if the queue is full:
+    /// this one, or the newest of the user that has most waiting.
+    #[must_use]
+    pub fn put(&self, asker: Asker, read: WaitingRead) -> Option<WaitingRead> {
+        let displaced = self.state.lock().clients.put((asker, ()), read);
+        self.changed.notify_one();
+        displaced
+    }
+
+    /// Puts a shard's question behind those for the same user.
+    pub fn put_question(&self, asker: Asker, read: WaitingRead) {
+        let displaced = self.state.lock().shards.put((asker, ()), read);
+        assert!(displaced.is_none(), "a shard has more questions under way than it may");
+        self.changed.notify_one();
+    }
+
+    /// Waits for the query whose turn it is. Returns `None` when the queue is ended and empty.
+    pub fn take(&self) -> Option<Read> {
+        let mut state = self.state.lock();
+        loop {
+            if let Some(waiting) = state.take() {
+                return Some(waiting.read);
+            }
+            if state.ended {
+                return None;
+            }
+            self.changed.wait(&mut state);
+        }
+    }
+
+    /// Lets the readers end when they have answered what waits.
+    pub fn end(&self) {
+        self.state.lock().ended = true;
+        self.changed.notify_all();
+    }
+
+    /// Drops what waits, when no reader is left.
+    pub fn clear(&self) {
+        let mut state = self.state.lock();
+        while state.take().is_some() {}
+    }
+}
+
+impl State {
+    fn take(&mut self) -> Option<WaitingRead> {
+        self.shards_turn = !self.shards_turn;
+        let (first, second) = if self.shards_turn {
+            (&mut self.shards, &mut self.clients)
+        } else {
+            (&mut self.clients, &mut self.shards)
+        };
+        first.take().or_else(|| second.take())
+    }
+}
+
+/// The user for whom a shard asks a question; `None` for what concerns a channel.
+pub fn asker_of(question: &StoreQuestion) -> Asker {
+    match question {
+        StoreQuestion::Head { .. } | StoreQuestion::Newest { .. } => None,
+        StoreQuestion::MayJoinGroup { user, .. } | StoreQuestion::MayJoinDirect { user, .. } => Some(*user),
+        StoreQuestion::Users { follower, .. } => Some(*follower),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::memory::Memory;
+
+    /// Puts queries that tell their names, takes them all, and returns the names in the order of their turns.
+    struct Told {
+        queue: ReadQueue,
+        names: flume::Sender<String>,
+        told: flume::Receiver<String>,
+    }
+
+    impl Told {
+        fn new(questions_max: usize) -> Self {
+            let (names, told) = flume::unbounded();
+            Self { queue: ReadQueue::new(questions_max), names, told }
+        }
+
+        fn read(&self, name: String) -> WaitingRead {
+            let names = self.names.clone();
+            WaitingRead { key: (Instant::now(), 0), read: Box::new(move |_| names.send(name).unwrap()) }
+        }
+
+        /// The name of the query that found no place.
+        fn put(&self, user: u128, number: usize) -> Option<String> {
+            let displaced =
+                self.queue.put(Some(UserId(Uuid::from_u128(user))), self.read(format!("{user}.{number}")))?;
+            (displaced.read)(&Memory::new());
+            Some(self.told.recv().unwrap())
+        }
+
+        fn taken(&self) -> Vec<String> {
+            self.queue.end();
+            while let Some(read) = self.queue.take() {
+                read(&Memory::new());
+            }
+            self.told.try_iter().collect()
+        }
+    }
+
+    #[test]
+    fn who_fills_the_queue_gives_way_to_others() {
+        let told = Told::new(0);
+        for number in 0..READS_MAX {
+            assert_eq!(told.put(1, number), None, "there is room");
+        }
+        assert_eq!(told.put(1, READS_MAX), Some(format!("1.{READS_MAX}")), "its own share is all there is");
+        for number in 0..3 {
+            assert_eq!(told.put(2, number), Some(format!("1.{}", READS_MAX - 1 - number)));
+        }
+        let taken = told.taken();
+        assert_eq!(taken.len(), READS_MAX);
+        assert_eq!(taken[..7], ["1.0", "2.0", "1.1", "2.1", "1.2", "2.2", "1.3"]);
+    }
+
+    #[test]
+    fn questions_of_shards_have_places_of_their_own() {
+        let told = Told::new(2);
+        for number in 0..READS_MAX {
+            assert_eq!(told.put(1, number), None);
+        }
+        for number in 0..2 {
+            told.queue.put_question(None, told.read(format!("shard.{number}")));
+        }
+        let taken = told.taken();
+        assert_eq!(taken[..4], ["shard.0", "1.0", "shard.1", "1.1"]);
+        assert_eq!(taken.len(), READS_MAX + 2);
+    }
+
+    #[test]
+    fn a_reader_that_waits_is_woken() {
+        let queue = Arc::new(ReadQueue::new(1));
+        let reader = std::thread::spawn({
+            let queue = queue.clone();
+            move || queue.take().is_some()
+        });
+        assert!(queue.put(None, WaitingRead { key: (Instant::now(), 0), read: Box::new(|_| ()) }).is_none());
+        assert!(reader.join().unwrap());
+        queue.end();
+        assert!(queue.take().is_none());
+    }
+}
