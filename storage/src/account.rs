@@ -27,6 +27,41 @@ pub struct Account {
     pub disable_time: Option<Timestamp>,
 }
 
+/// What other users see of an account. Absent texts are empty.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Profile {
+    pub id: UserId,
+    pub username: String,
+    pub display_name: String,
+    pub avatar_url: String,
+    pub lang_tag: String,
+    pub location: String,
+    pub timezone: String,
+    /// A JSON object.
+    pub metadata: String,
+    pub create_time: Timestamp,
+    pub update_time: Timestamp,
+}
+
+impl From<Account> for Profile {
+    fn from(account: Account) -> Self {
+        let Account { id, username, display_name, avatar_url, lang_tag, location, timezone, metadata, .. } = account;
+        let (create_time, update_time) = (account.create_time, account.update_time);
+        Self {
+            id,
+            username,
+            display_name,
+            avatar_url,
+            lang_tag,
+            location,
+            timezone,
+            metadata,
+            create_time,
+            update_time,
+        }
+    }
+}
+
 impl Account {
     /// All credentials that open it.
     pub fn credentials(&self) -> Vec<Credential> {

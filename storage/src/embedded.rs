@@ -41,9 +41,9 @@ use engine::social::notification::Notification;
 use fjall::PersistMode;
 use parking_lot::Mutex;
 
-use crate::account::{Account, Credential, CredentialOwner, Expiry, Revocation, RevocationPlace};
+use crate::account::{Account, Credential, CredentialOwner, Expiry, Profile, Revocation, RevocationPlace};
 use crate::friend::{Friend, FriendPlace};
-use crate::group::{Group, GroupFilter, GroupPlace, RosterPlace};
+use crate::group::{Group, GroupFilter, GroupPage, GroupPlace, RosterPlace};
 use crate::keys::{self, Table};
 use crate::record::{self, StoreMeta};
 use crate::{DiskRoom, Failure, PageStart, Part, Store, Write, Written, WrittenPlace};
@@ -216,6 +216,14 @@ impl Store for Embedded {
         self.tables()?.read(Table::Accounts, &keys::account(id), record::decode_account)
     }
 
+    fn profile(&self, id: UserId) -> Result<Option<Profile>, Failure> {
+        self.tables()?.read(Table::Accounts, &keys::account(id), record::decode_profile)
+    }
+
+    fn has_account(&self, id: UserId) -> Result<bool, Failure> {
+        self.tables()?.view().contains(Table::Accounts, &keys::account(id))
+    }
+
     fn user_by_username(&self, username: &str) -> Result<Option<UserId>, Failure> {
         self.tables()?.read(Table::Usernames, &keys::username(username), record::decode_username)
     }
@@ -224,12 +232,7 @@ impl Store for Embedded {
         self.tables()?.read(Table::Groups, &keys::group(id), |bytes| record::decode_group(id, bytes))
     }
 
-    fn groups(
-        &self,
-        filter: &GroupFilter,
-        after: Option<&GroupPlace>,
-        limit: usize,
-    ) -> Result<(Vec<Group>, Option<GroupPlace>), Failure> {
+    fn group_page(&self, filter: &GroupFilter, after: Option<&GroupPlace>, limit: usize) -> Result<GroupPage, Failure> {
         self.tables()?.view().groups(filter, after, limit)
     }
 

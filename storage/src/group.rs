@@ -182,13 +182,22 @@ impl Membership {
     }
 }
 
-/// A page of groups from rows in browsing order: the matching groups, and the place to continue from if there may be
-/// more.
+/// A page of groups.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupPage {
+    pub groups: Vec<Group>,
+    /// The place to continue from, if there may be more.
+    pub next: Option<GroupPlace>,
+    /// How many rows of the list the store has looked at, and groups for them.
+    pub examined: usize,
+}
+
+/// A page of groups from rows in browsing order: those that match.
 pub fn browse(
     rows: impl Iterator<Item = Result<(GroupPlace, Group), Failure>>,
     filter: &GroupFilter,
     limit: usize,
-) -> Result<(Vec<Group>, Option<GroupPlace>), Failure> {
+) -> Result<GroupPage, Failure> {
     let pattern = filter.name.as_deref().map(Pattern::new);
     let fits = |group: &Group| {
         pattern.as_ref().is_none_or(|pattern| pattern.fits(&group.name))
@@ -196,21 +205,21 @@ pub fn browse(
             && filter.open.is_none_or(|open| open == group.open)
             && filter.members_max.is_none_or(|most| group.edge_count <= most)
     };
-    let (mut found, mut last) = (Vec::new(), None);
-    for (examined, row) in rows.enumerate() {
+    let (mut groups, mut last, mut examined) = (Vec::new(), None, 0);
+    for row in rows {
         let (place, group) = row?;
         debug_assert!(last.as_ref().is_none_or(|last| *last < place), "groups come in the order of their places");
         let fits = fits(&group);
-        if examined == GROUPS_EXAMINED_MAX || (fits && found.len() == limit) {
-            return Ok((found, last));
+        if examined == GROUPS_EXAMINED_MAX || (fits && groups.len() == limit) {
+            return Ok(GroupPage { groups, next: last, examined: 2 * (examined + 1) });
         }
         if fits {
-            found.push(group);
+            groups.push(group);
         }
-        last = Some(place);
+        (last, examined) = (Some(place), examined + 1);
     }
-    debug_assert!(found.len() <= limit, "a page has as many groups as were asked for, or fewer");
-    Ok((found, None))
+    debug_assert!(groups.len() <= limit, "a page has as many groups as were asked for, or fewer");
+    Ok(GroupPage { groups, next: None, examined: 2 * examined })
 }
 
 /// The common prefix of the places of all groups that can match the filter.
@@ -326,8 +335,8 @@ mod tests {
             let pattern: String = letters[..cut.index(letters.len())].iter().chain(&['%']).collect();
             let filter = GroupFilter { name: Some(pattern + &rest), ..GroupFilter::default() };
             let group = group(&name, 1);
-            let (found, _) = browse([Ok((GroupPlace::of(&group), group.clone()))].into_iter(), &filter, 1).unwrap();
-            if !found.is_empty() {
+            let page = browse([Ok((GroupPlace::of(&group), group.clone()))].into_iter(), &filter, 1).unwrap();
+            if !page.groups.is_empty() {
                 prop_assert!(GroupPlace::of(&group).as_bytes().starts_with(&common_beginning(&filter)));
             }
         }

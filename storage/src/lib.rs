@@ -56,9 +56,11 @@ use engine::social::friend::{FriendAct, FriendState, Sides};
 use engine::social::group::Role;
 use engine::social::notification::Notification;
 
-use account::{Account, AccountChange, Credential, CredentialOwner, Expiry, Registration, Revocation, RevocationPlace};
+use account::{
+    Account, AccountChange, Credential, CredentialOwner, Expiry, Profile, Registration, Revocation, RevocationPlace,
+};
 use friend::{Friend, FriendPlace};
-use group::{Group, GroupEdit, GroupFilter, GroupPlace, RosterPlace};
+use group::{Group, GroupEdit, GroupFilter, GroupPage, GroupPlace, RosterPlace};
 
 use part::read_on;
 pub use part::{Part, WrittenPlace};
@@ -132,6 +134,11 @@ pub trait Store: Send + Sync + 'static {
     fn credential(&self, credential: &Credential) -> Result<Option<CredentialOwner>, Failure>;
     /// The account with this id, or `None`.
     fn account(&self, id: UserId) -> Result<Option<Account>, Failure>;
+    /// What others see of the account with this id, or `None`. Does not read the account's credentials, which may be much
+    /// more.
+    fn profile(&self, id: UserId) -> Result<Option<Profile>, Failure>;
+    /// Whether there is an account with this id. Reads nothing else of it.
+    fn has_account(&self, id: UserId) -> Result<bool, Failure>;
     /// The user with exactly this username, or `None`.
     fn user_by_username(&self, username: &str) -> Result<Option<UserId>, Failure>;
 
@@ -140,12 +147,17 @@ pub trait Store: Send + Sync + 'static {
 
     /// Groups by name without regard to case, then by id; and the place to continue from, if there may be more.
     /// Examines no more than `GROUPS_EXAMINED_MAX` groups, so a page may be short, or empty, and yet not be the last.
+    fn group_page(&self, filter: &GroupFilter, after: Option<&GroupPlace>, limit: usize) -> Result<GroupPage, Failure>;
+
+    /// The groups of [`Self::group_page`], and the place to continue from.
     fn groups(
         &self,
         filter: &GroupFilter,
         after: Option<&GroupPlace>,
         limit: usize,
-    ) -> Result<(Vec<Group>, Option<GroupPlace>), Failure>;
+    ) -> Result<(Vec<Group>, Option<GroupPlace>), Failure> {
+        self.group_page(filter, after, limit).map(|page| (page.groups, page.next))
+    }
 
     /// The user's role in the group, which may be [`Role::Banned`], or `None` if it has none or there is no such group.
     fn group_role(&self, group: GroupId, user: UserId) -> Result<Option<Role>, Failure>;

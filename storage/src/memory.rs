@@ -15,9 +15,9 @@ use engine::social::notification::Notification;
 use parking_lot::{Mutex, MutexGuard};
 use uuid::Uuid;
 
-use crate::account::{Account, Credential, CredentialOwner, Expiry, Revocation, RevocationPlace};
+use crate::account::{Account, Credential, CredentialOwner, Expiry, Profile, Revocation, RevocationPlace};
 use crate::friend::{Edge, Friend, FriendCounts, FriendPlace};
-use crate::group::{Group, GroupFilter, GroupPlace, Membership, RosterPlace, browse, common_beginning};
+use crate::group::{Group, GroupFilter, GroupPage, GroupPlace, Membership, RosterPlace, browse, common_beginning};
 use crate::inbox::Inbox;
 use crate::{Failure, PageStart, Part, Store, Write, Written, change, keys, span};
 
@@ -116,6 +116,14 @@ impl Store for Memory {
         Ok(self.open()?.accounts.get(&id).cloned())
     }
 
+    fn profile(&self, id: UserId) -> Result<Option<Profile>, Failure> {
+        Ok(self.account(id)?.map(Profile::from))
+    }
+
+    fn has_account(&self, id: UserId) -> Result<bool, Failure> {
+        Ok(self.open()?.accounts.contains_key(&id))
+    }
+
     fn user_by_username(&self, username: &str) -> Result<Option<UserId>, Failure> {
         Ok(self.open()?.usernames.get(username).copied())
     }
@@ -124,12 +132,7 @@ impl Store for Memory {
         Ok(self.open()?.groups.get(&id).cloned())
     }
 
-    fn groups(
-        &self,
-        filter: &GroupFilter,
-        after: Option<&GroupPlace>,
-        limit: usize,
-    ) -> Result<(Vec<Group>, Option<GroupPlace>), Failure> {
+    fn group_page(&self, filter: &GroupFilter, after: Option<&GroupPlace>, limit: usize) -> Result<GroupPage, Failure> {
         let state = self.open()?;
         let beginning = common_beginning(filter);
         let first = GroupPlace::from(beginning.clone());

@@ -28,7 +28,7 @@ use rkyv::{Archive, Deserialize, Portable, Serialize, rancor};
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::account::{Account, CredentialOwner, Revocation};
+use crate::account::{Account, CredentialOwner, Profile, Revocation};
 
 pub(crate) use friends::{decode_edge, decode_friend_counts, encode_edge, encode_friend_counts};
 pub(crate) use groups::{
@@ -253,6 +253,28 @@ pub(crate) fn decode_account(bytes: &[u8]) -> Result<Account, Damage> {
         update_time: Timestamp(record.update_time),
         disable_time: record.disable_time.map(Timestamp),
     })
+}
+
+/// What others see of an account. Makes nothing of its credentials.
+pub(crate) fn decode_profile(bytes: &[u8]) -> Result<Profile, Damage> {
+    let record = access::<ArchivedAccountV1>(Kind::Account, bytes)?;
+    Ok(Profile {
+        id: UserId(Uuid::from_bytes(record.id)),
+        username: record.username.as_str().into(),
+        display_name: record.display_name.as_str().into(),
+        avatar_url: record.avatar_url.as_str().into(),
+        lang_tag: record.lang_tag.as_str().into(),
+        location: record.location.as_str().into(),
+        timezone: record.timezone.as_str().into(),
+        metadata: record.metadata.as_str().into(),
+        create_time: Timestamp(record.create_time.to_native()),
+        update_time: Timestamp(record.update_time.to_native()),
+    })
+}
+
+/// The username of an account. Makes nothing of the rest.
+pub(crate) fn decode_username_of_account(bytes: &[u8]) -> Result<String, Damage> {
+    Ok(access::<ArchivedAccountV1>(Kind::Account, bytes)?.username.as_str().into())
 }
 
 pub(crate) fn encode_credential(owner: &CredentialOwner) -> Vec<u8> {
@@ -482,7 +504,9 @@ mod tests {
         #[test]
         fn accounts_come_back(account in accounts()) {
             let bytes = encode_account(&account);
-            prop_assert_eq!(decode_account(&bytes), Ok(account));
+            prop_assert_eq!(decode_account(&bytes), Ok(account.clone()));
+            prop_assert_eq!(decode_username_of_account(&bytes), Ok(account.username.clone()));
+            prop_assert_eq!(decode_profile(&bytes), Ok(Profile::from(account)));
             prop_assert_eq!(decode_as_everything(&bytes), 1);
         }
 

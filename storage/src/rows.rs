@@ -36,6 +36,8 @@ impl<'a> FreeUsername<'a> {
 pub trait Rows {
     /// The account with this id, or `None`.
     fn account(&self, id: UserId) -> Result<Option<Account>, Failure>;
+    /// The username in the account with this id, or `None` if there is no account. Reads nothing else of it.
+    fn username(&self, id: UserId) -> Result<Option<String>, Failure>;
     /// Writes the account, in place of the one with its id if there is one. Its username and its credentials have rows
     /// of their own.
     fn put_account(&mut self, account: &Account);

@@ -17,11 +17,11 @@ use engine::social::friend::{FriendState, Sides};
 use engine::social::group::Role;
 use engine::social::notification::Notification;
 use storage::account::{
-    Account, Changed, Credential, CredentialOwner, Expiry, Registered, Revocation, RevocationPlace,
+    Account, Changed, Credential, CredentialOwner, Expiry, Profile, Registered, Revocation, RevocationPlace,
 };
 use storage::bridge::{Bridge, NotTaken, StoreQueue};
 use storage::friend::{Friend, FriendPlace};
-use storage::group::{Group, GroupFilter, GroupPlace, RosterPlace};
+use storage::group::{Group, GroupFilter, GroupPage, GroupPlace, RosterPlace};
 use storage::memory::Memory;
 use storage::{Answer, Failure, Lanes, PageStart, Part, QuestionAnswer, Store, Submission, Write, Written};
 
@@ -145,6 +145,14 @@ impl Store for Staged {
         self.memory.account(id)
     }
 
+    fn profile(&self, id: UserId) -> Result<Option<Profile>, Failure> {
+        self.memory.profile(id)
+    }
+
+    fn has_account(&self, id: UserId) -> Result<bool, Failure> {
+        self.memory.has_account(id)
+    }
+
     fn user_by_username(&self, username: &str) -> Result<Option<UserId>, Failure> {
         self.memory.user_by_username(username)
     }
@@ -153,13 +161,8 @@ impl Store for Staged {
         self.memory.group(id)
     }
 
-    fn groups(
-        &self,
-        filter: &GroupFilter,
-        after: Option<&GroupPlace>,
-        limit: usize,
-    ) -> Result<(Vec<Group>, Option<GroupPlace>), Failure> {
-        self.memory.groups(filter, after, limit)
+    fn group_page(&self, filter: &GroupFilter, after: Option<&GroupPlace>, limit: usize) -> Result<GroupPage, Failure> {
+        self.memory.group_page(filter, after, limit)
     }
 
     fn group_role(&self, group: GroupId, user: UserId) -> Result<Option<Role>, Failure> {
@@ -695,7 +698,10 @@ fn clients_use_every_call() {
         assert_eq!(client.credential(device("device-1")).await, Ok(Some(owner)));
         assert_eq!(client.user_by_username("ann").await, Ok(Some(user(1))));
         assert_eq!(client.account(user(1)).await, Ok(Some(account(1, "ann"))));
-        assert_eq!(client.accounts(&[user(2), user(1)]).await, Ok(vec![account(1, "ann")]));
+        assert_eq!(client.own_account(user(1)).await, Ok(Some((account(1, "ann"), 0))));
+        assert_eq!(client.own_account(user(2)).await, Ok(None));
+        assert_eq!(client.existing(&[user(2), user(1)]).await, Ok(vec![user(1)]));
+        assert_eq!(client.people(&[user(2), user(1)]).await, Ok(vec![(account(1, "ann").into(), 0)]));
         let change = storage::account::AccountChange { timezone: Some("UTC".into()), ..Default::default() };
         assert_eq!(client.change_account(user(1), change, Default::default()).await, Ok(Changed::Done));
         assert_eq!(client.account(user(1)).await.unwrap().unwrap().timezone, "UTC");

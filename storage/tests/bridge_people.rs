@@ -45,7 +45,7 @@ fn handlers_use_every_call() {
         let edit = GroupEdit { open: Some(true), ..GroupEdit::default() };
         assert_eq!(client.update_group(group_id(1), user(1), edit, NOW).await, Ok(GroupEdited::Done));
         assert!(client.group(group_id(1)).await.unwrap().unwrap().open);
-        assert_eq!(client.groups(GroupFilter::default(), None, 9).await.unwrap().0.len(), 1);
+        assert_eq!(client.groups(GroupFilter::default(), None, 9).await.unwrap().groups.len(), 1);
         assert_eq!(client.group_role(group_id(1), user(1)).await, Ok(Some(Role::Superadmin)));
         assert_eq!(client.group_members(group_id(1), None, None, 9).await.unwrap().items.len(), 1);
         assert_eq!(client.user_groups(user(1), None, None, 9).await.unwrap().items.len(), 1);

@@ -4,13 +4,13 @@ use engine::limits::USERNAME_BYTES_MAX;
 use engine::social::text::is_plain_text;
 use engine::wire::json::TimestampText;
 use serde::{Deserialize, Serialize};
-use storage::account::{AccountChange, Changed};
+use storage::account::{Account, AccountChange, Changed};
 
 use super::answer::{self, Answer};
 use super::error::Refusal;
 use super::resource_request::ResourceRequest;
 use super::services::Services;
-use super::users::{Person, UserBody, people, whole_seconds};
+use super::users::{Person, UserBody, whole_seconds};
 
 const DISPLAY_NAME_BYTES_MAX: usize = 255;
 /// Longest avatar URL of a user or a group, in bytes of UTF-8.
@@ -26,8 +26,11 @@ pub const PROFILE_BYTES_MAX: usize =
 /// Answers `GET` with all that the caller may see of its account. Refuses a bad token, and a user without an account.
 pub async fn show(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     let user = request.user(services)?;
-    let person = people(services, user, &[user]).await?.pop().ok_or_else(|| Refusal::not_found("account not found"))?;
-    Ok(answer::json(&AccountBody::from(&person)))
+    let own = services.store.of(user).own_account(user).await?;
+    let (account, edge_count) = own.ok_or_else(|| Refusal::not_found("account not found"))?;
+    let online = services.channel_queries().online(&[user]).await.contains(&true);
+    let person = Person { profile: account.clone().into(), online, edge_count };
+    Ok(answer::json(&AccountBody::of(&person, &account)))
 }
 
 /// Answers `PUT`: changes the fields that the body has. Refuses a username that another account has.
@@ -125,9 +128,8 @@ struct Device<'a> {
     id: &'a str,
 }
 
-impl<'a> From<&'a Person> for AccountBody<'a> {
-    fn from(person: &'a Person) -> Self {
-        let account = &person.account;
+impl<'a> AccountBody<'a> {
+    fn of(person: &'a Person, account: &'a Account) -> Self {
         Self {
             user: person.into(),
             wallet: "{}",

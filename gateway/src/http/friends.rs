@@ -99,7 +99,7 @@ pub async fn block(services: &Services, request: &ResourceRequest) -> Result<Ans
     let caller = request.user(services)?;
     let others = named(services, request, caller).await?.or_refused()?;
     // A user that does not exist has no channel.
-    for other in services.store.accounts(&others).await?.into_iter().map(|account| account.id) {
+    for other in services.store.of(caller).existing(&others).await? {
         let block = Block { user: caller, other };
         services.channel_queries().ask(ChannelId::direct(caller, other), block).await?;
     }

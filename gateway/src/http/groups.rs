@@ -9,12 +9,12 @@ use engine::id::{GroupId, UserId};
 use engine::social::group::GroupAct;
 use engine::wire::json::Int32;
 use serde::{Deserialize, Serialize};
-use storage::group::{GROUP_NAME_BYTES_MAX, Group, GroupCreated, GroupEdit, GroupEdited, GroupFilter};
+use storage::group::{GROUP_NAME_BYTES_MAX, Group, GroupCreated, GroupEdit, GroupEdited, GroupFilter, GroupPage};
 use uuid::Uuid;
 
 use super::account::{AVATAR_URL_BYTES_MAX, LANG_TAG_BYTES_MAX, check_texts};
 use super::answer::{self, Answer};
-use super::costs::{ENTRY, STOPPED, of_limit};
+use super::costs::{ENTRY, of_limit};
 use super::error::Refusal;
 use super::group_body::{GroupBody, group_id};
 use super::listing::Stretch;
@@ -28,6 +28,9 @@ pub const DESCRIPTION_BYTES_MAX: usize = 255;
 
 const SEATS_DEFAULT: u32 = 100;
 const LANG_TAG_DEFAULT: &str = "en";
+
+/// A row of the list of groups, or a group, that the store looks at to find those which match a filter.
+const EXAMINED: Work = Work::micros(1);
 
 const LIMIT_DEFAULT: i32 = 1;
 const LIMIT_MAX: i32 = 100;
@@ -83,10 +86,10 @@ pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answ
     let limit = query.limit(LIMIT_DEFAULT, LIMIT_MAX)?;
     let asked = Stretch::asked(services, &query, format!("group?{filter:?}"), limit)?;
     let reserved = request.reserve(services, of_limit(limit, ENTRY));
-    let (groups, on) = services.store.of(caller).groups(filter, asked.after.clone(), limit).await?;
-    let stopped = groups.len() < limit && on.is_some();
-    services.settle(reserved, ENTRY.times(groups.len()) + if stopped { STOPPED } else { Work::default() });
-    let cursor = on.map(|place| asked.cursor(services, &place));
+    let GroupPage { groups, next, examined } =
+        services.store.of(caller).groups(filter, asked.after.clone(), limit).await?;
+    services.settle(reserved, ENTRY.times(groups.len()) + EXAMINED.times(examined));
+    let cursor = next.map(|place| asked.cursor(services, &place));
     Ok(answer::json(&Groups { groups: groups.iter().map(GroupBody::from).collect(), cursor }))
 }
 

@@ -4,7 +4,7 @@ use engine::id::{Timestamp, UserId};
 use engine::limits::USERNAME_BYTES_MAX;
 use engine::wire::json::{TimestampText, timestamp};
 use serde::Serialize;
-use storage::account::Account;
+use storage::account::Profile;
 
 use super::answer::{self, Answer};
 use super::costs::{ENTRY, NAMED};
@@ -36,9 +36,9 @@ pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answ
     Ok(answer::json(&Users { users: people.iter().map(UserBody::from).collect() }))
 }
 
-/// A user, with facts that are not in the account.
+/// What others see of a user, with facts that are not in the account.
 pub struct Person {
-    pub account: Account,
+    pub profile: Profile,
     pub online: bool,
     /// How many friends the user has.
     pub edge_count: u32,
@@ -47,7 +47,7 @@ pub struct Person {
 impl Person {
     /// Bytes of the texts by which the user is shown to others.
     pub fn text_bytes(&self) -> usize {
-        let Account { username, display_name, avatar_url, lang_tag, location, timezone, metadata, .. } = &self.account;
+        let Profile { username, display_name, avatar_url, lang_tag, location, timezone, metadata, .. } = &self.profile;
         [username, display_name, avatar_url, lang_tag, location, timezone, metadata].iter().map(|text| text.len()).sum()
     }
 }
@@ -58,10 +58,10 @@ pub async fn people(services: &Services, caller: UserId, ids: &[UserId]) -> Resu
         return Ok(Vec::new());
     }
     let found = services.store.of(caller).people(ids).await?;
-    let ids: Vec<UserId> = found.iter().map(|(account, _)| account.id).collect();
+    let ids: Vec<UserId> = found.iter().map(|(profile, _)| profile.id).collect();
     let online = services.channel_queries().online(&ids).await;
     let people = found.into_iter().zip(online);
-    Ok(people.map(|((account, edge_count), online)| Person { account, online, edge_count }).collect())
+    Ok(people.map(|((profile, edge_count), online)| Person { profile, online, edge_count }).collect())
 }
 
 /// The people of a listing, each with its listed item. Users that were deleted meanwhile are left out.
@@ -72,7 +72,7 @@ pub async fn with_people<T>(
 ) -> Result<Vec<(Person, T)>, Refusal> {
     let ids: Vec<UserId> = listed.iter().map(|(id, _)| *id).collect();
     let mut people = people(services, caller, &ids).await?.into_iter().peekable();
-    let beside = |(id, of): (UserId, T)| Some((people.next_if(|person| person.account.id == id)?, of));
+    let beside = |(id, of): (UserId, T)| Some((people.next_if(|person| person.profile.id == id)?, of));
     Ok(listed.into_iter().filter_map(beside).collect())
 }
 
@@ -104,20 +104,20 @@ pub struct UserBody<'a> {
 
 impl<'a> From<&'a Person> for UserBody<'a> {
     fn from(person: &'a Person) -> Self {
-        let Person { account, online, edge_count } = person;
+        let Person { profile, online, edge_count } = person;
         Self {
-            id: account.id,
-            username: &account.username,
-            display_name: &account.display_name,
-            avatar_url: &account.avatar_url,
-            lang_tag: &account.lang_tag,
-            location: &account.location,
-            timezone: &account.timezone,
-            metadata: &account.metadata,
+            id: profile.id,
+            username: &profile.username,
+            display_name: &profile.display_name,
+            avatar_url: &profile.avatar_url,
+            lang_tag: &profile.lang_tag,
+            location: &profile.location,
+            timezone: &profile.timezone,
+            metadata: &profile.metadata,
             online: *online,
             edge_count: *edge_count,
-            create_time: whole_seconds(account.create_time),
-            update_time: whole_seconds(account.update_time),
+            create_time: whole_seconds(profile.create_time),
+            update_time: whole_seconds(profile.update_time),
         }
     }
 }

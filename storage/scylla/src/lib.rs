@@ -47,9 +47,9 @@ use engine::persist::ChannelHead;
 use engine::social::friend::{FriendState, Sides};
 use engine::social::group::Role;
 use engine::social::notification::Notification;
-use storage::account::{Account, Credential, CredentialOwner, Expiry, Revocation, RevocationPlace};
+use storage::account::{Account, Credential, CredentialOwner, Expiry, Profile, Revocation, RevocationPlace};
 use storage::friend::{Friend, FriendPlace};
-use storage::group::{Group, GroupFilter, GroupPlace, RosterPlace};
+use storage::group::{Group, GroupFilter, GroupPage, GroupPlace, RosterPlace};
 use storage::{Answer, Failure, Lanes, PageStart, Part, Store, Submission, Write, Written, span};
 use tokio::runtime::Runtime;
 
@@ -273,6 +273,14 @@ impl Store for Scylla {
         self.ask(self.store.account_row(user))
     }
 
+    fn profile(&self, user: UserId) -> Result<Option<Profile>, Failure> {
+        Ok(self.one(users::profile(user))?.map(|row| row.profile(user)))
+    }
+
+    fn has_account(&self, user: UserId) -> Result<bool, Failure> {
+        Ok(self.one(users::username_of(user))?.is_some())
+    }
+
     fn user_by_username(&self, username: &str) -> Result<Option<UserId>, Failure> {
         if !is_name(username) {
             return Ok(None);
@@ -286,12 +294,7 @@ impl Store for Scylla {
         self.ask(self.store.group_row(group))
     }
 
-    fn groups(
-        &self,
-        filter: &GroupFilter,
-        after: Option<&GroupPlace>,
-        limit: usize,
-    ) -> Result<(Vec<Group>, Option<GroupPlace>), Failure> {
+    fn group_page(&self, filter: &GroupFilter, after: Option<&GroupPlace>, limit: usize) -> Result<GroupPage, Failure> {
         self.ask(self.store.browse(filter, after, limit))
     }
 

@@ -8,7 +8,9 @@ use engine::message::Message;
 use engine::social::notification::Notification;
 use storage::account::Account;
 use storage::friend::FriendCounts;
-use storage::group::{Group, GroupFilter, GroupPlace, RosterPlace, browse, common_beginning};
+use storage::group::{
+    GROUPS_EXAMINED_MAX, Group, GroupFilter, GroupPage, GroupPlace, RosterPlace, browse, common_beginning,
+};
 use storage::inbox::Inbox;
 use storage::{Failure, PageStart};
 use tokio::task::JoinSet;
@@ -23,10 +25,11 @@ use crate::tables::{friend_counts, group_rosters, groups, inboxes, notifications
 
 /// Most buckets that are read at a time, if the buckets before them had too few messages.
 const BUCKETS_AT_ONCE_MAX: usize = 16;
-/// Rows of the list of groups that are read from each shard at a time.
-const LISTED_AT_ONCE: usize = 64;
-/// Concurrent look-ups of listed groups.
+/// Most rows of the list of groups that are read from each shard at a time.
+const LISTED_AT_ONCE_MAX: usize = 64;
+/// Concurrent look-ups of listed groups, at most and at least.
 const GROUPS_AT_ONCE: usize = 64;
+const GROUPS_AT_ONCE_MIN: usize = 8;
 
 impl ClusterStore {
     /// A page of history. Concurrent callers with the same query share one read.
@@ -226,21 +229,30 @@ impl ClusterStore {
         filter: &GroupFilter,
         after: Option<&GroupPlace>,
         limit: usize,
-    ) -> Result<(Vec<Group>, Option<GroupPlace>), Failure> {
+    ) -> Result<GroupPage, Failure> {
         let beginning = common_beginning(filter);
         // Every key with this prefix comes after `just_before(beginning)`.
         let before = after.map(|after| after.as_bytes().to_vec()).filter(|after| *after >= beginning);
         let mut shards: Vec<_> = (0..group_list::SHARDS).map(|_| (before.clone(), Vec::new(), false)).collect();
         let mut rows: Vec<(GroupPlace, Group)> = Vec::new();
+        // Entries whose groups were looked up, those that no longer exist included, and the last of them.
+        let (mut looked_up, mut last) = (0, None);
+        // A page without a filter needs little more than its length; one whose filter few groups match needs more and
+        // more.
+        let mut at_once = limit.saturating_add(1).clamp(GROUPS_AT_ONCE_MIN, GROUPS_AT_ONCE);
+        let mut listed_at_once = share_of(at_once, group_list::SHARDS);
         loop {
-            self.refill(&mut shards, &beginning).await?;
+            self.refill(&mut shards, &beginning, listed_at_once).await?;
             let next = least(&shards);
-            let enough = rows.len() > storage::group::GROUPS_EXAMINED_MAX;
-            if next.is_none() || enough || rows.len() >= GROUPS_AT_ONCE && fits(&rows, filter, limit)? {
+            let enough = looked_up > GROUPS_EXAMINED_MAX;
+            if next.is_none() || enough || fits(&rows, filter, limit)? {
+                if next.is_none() {
+                    last = None;
+                }
                 break;
             }
             let mut listed = Vec::new();
-            while let Some(shard) = least(&shards).filter(|_| listed.len() < GROUPS_AT_ONCE) {
+            while let Some(shard) = least(&shards).filter(|_| listed.len() < at_once) {
                 let entry = shards[shard].1.remove(0);
                 shards[shard].0 = Some(entry.place.clone());
                 let drained = shards[shard].1.is_empty() && !shards[shard].2;
@@ -251,6 +263,10 @@ impl ClusterStore {
             }
             let groups =
                 self.groups_by_id(listed.iter().map(|entry: &Entry| GroupId(entry.group_id)).collect()).await?;
+            looked_up += listed.len();
+            at_once = (2 * at_once).min(GROUPS_AT_ONCE);
+            listed_at_once = (2 * listed_at_once).min(LISTED_AT_ONCE_MAX);
+            last = listed.last().map(|entry| GroupPlace::from(entry.place.clone())).or(last);
             let known = listed.into_iter().zip(groups);
             rows.extend(known.filter_map(|(entry, group)| {
                 // A list row may be older than its group's current name, or may not be deleted yet after its group was.
@@ -258,17 +274,19 @@ impl ClusterStore {
                 group.filter(|group| GroupPlace::of(group) == place).map(|group| (place, group))
             }));
         }
-        browse(rows.into_iter().map(Ok), filter, limit)
+        let page = browse(rows.into_iter().map(Ok), filter, limit)?;
+        // If all groups fit and more entries follow, the page goes on behind the last that was looked up.
+        Ok(GroupPage { next: page.next.or(last), examined: 2 * looked_up, ..page })
     }
 
     /// Reads more from those shards whose rows are used up and which may have more.
-    async fn refill(&self, shards: &mut [Listing], beginning: &[u8]) -> Result<(), Failure> {
+    async fn refill(&self, shards: &mut [Listing], beginning: &[u8], at_once: usize) -> Result<(), Failure> {
         let mut reading = JoinSet::new();
         for (number, (after, waiting, ended)) in shards.iter().enumerate() {
             if waiting.is_empty() && !ended {
                 let database = self.database.clone();
                 let from = after.clone().unwrap_or_else(|| just_before(beginning));
-                let query = group_list::page(number as i32, &from, LISTED_AT_ONCE);
+                let query = group_list::page(number as i32, &from, at_once);
                 reading.spawn(async move { (number, database.all(query).await) });
             }
         }
@@ -277,7 +295,7 @@ impl ClusterStore {
             let rows = rows?;
             debug_assert!(rows.is_sorted_by(|one, next| one.place < next.place), "a shard's rows are merged in order");
             let (_, waiting, ended) = &mut shards[number];
-            *ended = rows.len() < LISTED_AT_ONCE;
+            *ended = rows.len() < at_once;
             for row in rows {
                 // After the first key with another prefix there are none with this one. One key may come before the
                 // prefix.
@@ -326,10 +344,20 @@ fn least(shards: &[Listing]) -> Option<usize> {
     waiting.min().map(|(_, number)| number)
 }
 
+/// How many entries of a shard are read at a time for a part of so many. Shards differ by chance, so it is a few more
+/// than on average.
+fn share_of(limit: usize, shards: i32) -> usize {
+    const MORE: usize = 8;
+    match usize::try_from(shards) {
+        Ok(shards @ 2..) => limit.min(limit.div_ceil(shards) + MORE),
+        _ => limit,
+    }
+}
+
 /// Whether there are more matching groups than a page needs, so that the place to continue from is known.
 fn fits(rows: &[(GroupPlace, Group)], filter: &GroupFilter, limit: usize) -> Result<bool, Failure> {
-    let (found, next) = browse(rows.iter().cloned().map(Ok), filter, limit)?;
-    Ok(found.len() >= limit && next.is_some())
+    let page = browse(rows.iter().cloned().map(Ok), filter, limit)?;
+    Ok(page.groups.len() >= limit && page.next.is_some())
 }
 
 /// The greatest byte string that sorts before every string with this prefix.

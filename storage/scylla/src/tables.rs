@@ -105,6 +105,7 @@ statements! {
     Authored = authored::PAGE,
     // Accounts.
     User = users::ONE,
+    UserProfile = users::PROFILE,
     UserExists = users::USERNAME,
     PutUser = users::PUT,
     DeleteUser = users::DELETE,

@@ -13,11 +13,11 @@ use super::Line;
 use super::reads::Asker;
 use super::waiting::Desk;
 use crate::account::{
-    Account, AccountChange, Changed, Credential, CredentialOwner, Expiry, Linked, Registered, Registration, Revocation,
-    RevocationPlace, Unlinked,
+    Account, AccountChange, Changed, Credential, CredentialOwner, Expiry, Linked, Profile, Registered, Registration,
+    Revocation, RevocationPlace, Unlinked,
 };
 use crate::friend::{Friend, FriendPlace, Related};
-use crate::group::{Group, GroupCreated, GroupEdit, GroupEdited, GroupFilter, GroupPlace, RosterPlace};
+use crate::group::{Group, GroupCreated, GroupEdit, GroupEdited, GroupFilter, GroupPage, GroupPlace, RosterPlace};
 use crate::{DiskRoom, Failure, PageStart, Part, Store, Write, Written, WrittenPlace};
 
 const THREADS_ENDED: &str = "the storage threads have ended";
@@ -179,14 +179,14 @@ impl Client {
         self.read(move |store| store.group(id)).await
     }
 
-    /// A page of groups, and the place to continue from, if there may be more.
+    /// A page of groups, as [`Store::group_page`] finds it.
     pub async fn groups(
         &self,
         filter: GroupFilter,
         after: Option<GroupPlace>,
         limit: usize,
-    ) -> Result<(Vec<Group>, Option<GroupPlace>), Failure> {
-        self.read(move |store| store.groups(&filter, after.as_ref(), limit)).await
+    ) -> Result<GroupPage, Failure> {
+        self.read(move |store| store.group_page(&filter, after.as_ref(), limit)).await
     }
 
     /// The user's role in the group, which may be [`Role::Banned`], or `None`.
@@ -293,20 +293,37 @@ impl Client {
         self.read(move |store| store.account(id)).await
     }
 
-    /// The accounts that exist among these, in the order asked for.
-    pub async fn accounts(&self, ids: &[UserId]) -> Result<Vec<Account>, Failure> {
-        let ids = ids.to_vec();
-        self.read(move |store| ids.into_iter().filter_map(|id| store.account(id).transpose()).collect()).await
+    /// The account with this id and its user's number of friends, or `None`.
+    pub async fn own_account(&self, id: UserId) -> Result<Option<(Account, u32)>, Failure> {
+        self.read(move |store| match store.account(id)? {
+            Some(account) => Ok(Some((account, store.edge_count(id)?))),
+            None => Ok(None),
+        })
+        .await
     }
 
-    /// Like `accounts`, each account with its user's number of friends.
-    pub async fn people(&self, ids: &[UserId]) -> Result<Vec<(Account, u32)>, Failure> {
+    /// Those of these users that have accounts, in the order asked for.
+    pub async fn existing(&self, ids: &[UserId]) -> Result<Vec<UserId>, Failure> {
+        let ids = ids.to_vec();
+        self.read(move |store| {
+            let mut existing = Vec::with_capacity(ids.len());
+            for id in ids {
+                existing.extend(store.has_account(id)?.then_some(id));
+            }
+            Ok(existing)
+        })
+        .await
+    }
+
+    /// What others see of the accounts that exist among these, in the order asked for, each with its user's number of
+    /// friends.
+    pub async fn people(&self, ids: &[UserId]) -> Result<Vec<(Profile, u32)>, Failure> {
         let ids = ids.to_vec();
         self.read(move |store| {
             let mut people = Vec::with_capacity(ids.len());
             for id in ids {
-                if let Some(account) = store.account(id)? {
-                    people.push((account, store.edge_count(id)?));
+                if let Some(profile) = store.profile(id)? {
+                    people.push((profile, store.edge_count(id)?));
                 }
             }
             Ok(people)

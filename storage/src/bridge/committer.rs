@@ -263,7 +263,7 @@ fn newest(store: &dyn Store, channel: &ChannelId, limit: usize) -> Result<Vec<Me
 }
 
 fn may_join_direct(store: &dyn Store, user: UserId, other: UserId) -> Result<bool, Failure> {
-    let exists = |id| Ok(store.account(id)?.is_some());
+    let exists = |id| store.has_account(id);
     Ok(may_chat(user, other, exists, || store.sides(user, other))?.is_some())
 }
 
@@ -276,7 +276,7 @@ fn followable(
 ) -> Result<Vec<UserId>, Failure> {
     let (mut seen, mut found) = (HashSet::new(), Vec::new());
     for &id in ids {
-        if seen.insert(id) && store.account(id)?.is_some() {
+        if seen.insert(id) && store.has_account(id)? {
             found.push(id);
         }
     }

@@ -19,11 +19,11 @@ pub fn relate(
     time: Timestamp,
 ) -> Result<Related, Failure> {
     let mut related = Related::default();
-    let Some(account) = rows.account(user)? else {
+    let Some(username) = rows.username(user)? else {
         return Ok(related);
     };
     for &other in others.iter().filter(|&&other| other != user) {
-        if rows.account(other)?.is_none() {
+        if rows.username(other)?.is_none() {
             continue;
         }
         let before = [rows.edge(user, other)?, rows.edge(other, user)?];
@@ -40,7 +40,7 @@ pub fn relate(
         set_side(rows, user, other, before[0], after.own, time)?;
         set_side(rows, other, user, before[1], after.others, time)?;
         if let Some(news) = told {
-            let wording = wording(news, &account.username);
+            let wording = wording(news, &username);
             related.notices.push(inbox::notify(rows, other, user, &wording, time)?);
         }
     }
@@ -58,7 +58,7 @@ pub fn admit(
 ) -> Result<StoreReceipt, Failure> {
     let state = |from, to| Ok(rows.edge(from, to)?.map(|edge| edge.state));
     let sides = || Ok(Sides { own: state(user, other)?, others: state(other, user)? });
-    let Some(sides) = may_chat(user, other, |id| Ok(rows.account(id)?.is_some()), sides)? else {
+    let Some(sides) = may_chat(user, other, |id| Ok(rows.username(id)?.is_some()), sides)? else {
         return Ok(StoreReceipt::NotAdmitted);
     };
     if user == other || sides.own == Some(FriendState::Blocked) {

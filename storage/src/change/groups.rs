@@ -30,7 +30,7 @@ pub fn create(rows: &mut impl Rows, group: &Group) -> Result<GroupCreated, Failu
     if rows.group(group.id)?.is_some() {
         return Err(Failure::Unfit(format!("a second group {}", group.id)));
     }
-    if rows.account(group.creator)?.is_none() {
+    if rows.username(group.creator)?.is_none() {
         return Ok(GroupCreated::UnknownUser);
     }
     if rows.group_by_name(&group.name)?.is_some() {
@@ -149,7 +149,7 @@ fn roster(rows: &impl Rows, group: &Group, change: &GroupChange) -> Result<Roste
     let groups_max = if adds { GROUPS_ADDED_MAX } else { GROUPS_PER_USER_MAX };
     let mut people = HashMap::new();
     for &user in change.act.named().iter().chain([&change.actor]) {
-        let exists = !comers || rows.account(user)?.is_some();
+        let exists = !comers || rows.username(user)?.is_some();
         // A ban may outlive the banned user's account by some writes.
         let membership = if exists { rows.membership(group.id, user)? } else { None };
         let role = membership.map(|membership| membership.role);
@@ -231,5 +231,5 @@ fn notices(
 
 /// Every user with a role has an account, so a name is missing only in damaged data.
 fn username(rows: &impl Rows, user: UserId) -> Result<String, Failure> {
-    Ok(rows.account(user)?.map(|account| account.username).unwrap_or_default())
+    Ok(rows.username(user)?.unwrap_or_default())
 }

@@ -11,7 +11,7 @@ use super::failures::{decoded, parsed};
 use super::tables::View;
 use super::walk::{Direction, Walk};
 use crate::friend::{Friend, FriendPlace};
-use crate::group::{Group, GroupFilter, GroupPlace, RosterPlace, browse, common_beginning};
+use crate::group::{Group, GroupFilter, GroupPage, GroupPlace, RosterPlace, browse, common_beginning};
 use crate::keys::{self, Listed, Table};
 use crate::{Failure, PageStart, Part, record, span};
 use engine::social::friend::FriendState;
@@ -22,13 +22,8 @@ impl View<'_> {
         self.read(Table::Groups, &keys::group(id), |bytes| record::decode_group(id, bytes))
     }
 
-    /// See [`Store::groups`](crate::Store::groups).
-    pub fn groups(
-        &self,
-        filter: &GroupFilter,
-        after: Option<&GroupPlace>,
-        limit: usize,
-    ) -> Result<(Vec<Group>, Option<GroupPlace>), Failure> {
+    /// See [`Store::group_page`](crate::Store::group_page).
+    pub fn groups(&self, filter: &GroupFilter, after: Option<&GroupPlace>, limit: usize) -> Result<GroupPage, Failure> {
         let span = keys::beginning_with(&common_beginning(filter), after.map(GroupPlace::as_bytes));
         let mut walk = self.walk(Table::Browsing, span, Direction::Rising);
         let rows = walk.by_ref().map(|row| {
@@ -36,9 +31,11 @@ impl View<'_> {
             let group = self.group(parsed(Table::Browsing, keys::browsed_group(&key))?)?;
             Ok((GroupPlace::from(key.to_vec()), parsed(Table::Browsing, group)?))
         });
-        let (found, next) = browse(rows, filter, limit)?;
+        let page = browse(rows, filter, limit)?;
         let stopped = walk.stopped().map(|key| GroupPlace::from(key.to_vec()));
-        Ok((found, next.or(stopped)))
+        // The walk has looked at the same rows of the list, and at removed ones between them.
+        let examined = page.examined / 2 + walk.examined() as usize;
+        Ok(GroupPage { next: page.next.or(stopped), examined, ..page })
     }
 
     /// See [`Store::messages_part`](crate::Store::messages_part).

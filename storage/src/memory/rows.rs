@@ -21,6 +21,10 @@ impl Rows for State {
         Ok(self.accounts.get(&id).cloned())
     }
 
+    fn username(&self, id: UserId) -> Result<Option<String>, Failure> {
+        Ok(self.accounts.get(&id).map(|account| account.username.clone()))
+    }
+
     fn put_account(&mut self, account: &Account) {
         self.accounts.insert(account.id, account.clone());
     }

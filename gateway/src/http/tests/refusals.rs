@@ -8,9 +8,9 @@ use engine::persist::ChannelHead;
 use engine::social::friend::{FriendState, Sides};
 use engine::social::group::Role;
 use engine::social::notification::Notification;
-use storage::account::{Account, Credential, CredentialOwner, Expiry, Revocation, RevocationPlace};
+use storage::account::{Account, Credential, CredentialOwner, Expiry, Profile, Revocation, RevocationPlace};
 use storage::friend::{Friend, FriendPlace};
-use storage::group::{Group, GroupFilter, GroupPlace, RosterPlace};
+use storage::group::{Group, GroupFilter, GroupPage, GroupPlace, RosterPlace};
 use storage::{Failure, PageStart, Part, Store, Write, Written};
 use uuid::Uuid;
 
@@ -262,18 +262,19 @@ impl Store for Broken {
     fn account(&self, _: UserId) -> Result<Option<Account>, Failure> {
         self.fail()
     }
+    fn profile(&self, _: UserId) -> Result<Option<Profile>, Failure> {
+        self.fail()
+    }
+    fn has_account(&self, _: UserId) -> Result<bool, Failure> {
+        self.fail()
+    }
     fn user_by_username(&self, _: &str) -> Result<Option<UserId>, Failure> {
         self.fail()
     }
     fn group(&self, _: GroupId) -> Result<Option<Group>, Failure> {
         self.fail()
     }
-    fn groups(
-        &self,
-        _: &GroupFilter,
-        _: Option<&GroupPlace>,
-        _: usize,
-    ) -> Result<(Vec<Group>, Option<GroupPlace>), Failure> {
+    fn group_page(&self, _: &GroupFilter, _: Option<&GroupPlace>, _: usize) -> Result<GroupPage, Failure> {
         self.fail()
     }
     fn group_role(&self, _: GroupId, _: UserId) -> Result<Option<Role>, Failure> {

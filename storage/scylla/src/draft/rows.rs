@@ -28,6 +28,13 @@ impl Rows for Draft<'_> {
         Self::seen(&self.accounts, user, || self.block(self.store.account_row(user)))
     }
 
+    fn username(&self, user: UserId) -> Result<Option<String>, Failure> {
+        if let Some(account) = self.accounts.borrow().get(&user) {
+            return Ok(account.as_ref().map(|account| account.username.clone()));
+        }
+        Self::seen(&self.usernames, user, || Ok(self.look(users::username_of(user))?.map(|(username,)| username)))
+    }
+
     fn put_account(&mut self, account: &Account) {
         let before = self.accounts.get_mut().insert(account.id, Some(account.clone())).flatten();
         let undo = before.map_or_else(|| users::delete(account.id), |before| users::put(&before));
@@ -46,7 +53,7 @@ impl Rows for Draft<'_> {
         }
         let found = self.block(self.store.database.decided(usernames::owner(username)))?;
         let Some((found,)) = found else { return Ok(None) };
-        if self.account(UserId(found))?.is_some_and(|account| account.username == username) {
+        if Rows::username(self, UserId(found))?.is_some_and(|name| name == username) {
             return Ok(Some(UserId(found)));
         }
         self.orphans.borrow_mut().insert(Subject::Username(username.to_owned()), found);

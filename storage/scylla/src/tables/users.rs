@@ -2,7 +2,7 @@
 
 use engine::id::{Timestamp, UserId};
 use scylla::DeserializeRow;
-use storage::account::Account;
+use storage::account::{Account, Profile};
 use uuid::Uuid;
 
 use super::{Mutation, Query, Statement, big, id, int, limit_of, text, texts};
@@ -14,6 +14,7 @@ pub const TABLE: &str = "CREATE TABLE IF NOT EXISTS users (
   update_ns bigint, disable_ns bigint)";
 
 pub(super) const ONE: &str = "SELECT username, display_name, avatar_url, lang_tag, location, timezone, metadata, email, custom_id, devices, create_ns, update_ns, disable_ns FROM users WHERE user_id = ?";
+pub(super) const PROFILE: &str = "SELECT username, display_name, avatar_url, lang_tag, location, timezone, metadata, create_ns, update_ns FROM users WHERE user_id = ?";
 pub(super) const USERNAME: &str = "SELECT username FROM users WHERE user_id = ?";
 pub(super) const PUT: &str = "INSERT INTO users (user_id, username, display_name, avatar_url, lang_tag, location, timezone, metadata, email, custom_id, devices, create_ns, update_ns, disable_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
 pub(super) const DELETE: &str = "DELETE FROM users USING TIMESTAMP ? WHERE user_id = ?";
@@ -64,6 +65,39 @@ impl Row {
     }
 }
 
+/// The columns of an account that others see.
+#[derive(DeserializeRow)]
+#[scylla(flavor = "enforce_order")]
+pub struct ProfileRow {
+    username: String,
+    display_name: String,
+    avatar_url: String,
+    lang_tag: String,
+    location: String,
+    timezone: String,
+    metadata: String,
+    create_ns: i64,
+    update_ns: i64,
+}
+
+impl ProfileRow {
+    /// The profile of the account whose id is the row's key.
+    pub fn profile(self, id: UserId) -> Profile {
+        Profile {
+            id,
+            username: self.username,
+            display_name: self.display_name,
+            avatar_url: self.avatar_url,
+            lang_tag: self.lang_tag,
+            location: self.location,
+            timezone: self.timezone,
+            metadata: self.metadata,
+            create_time: Timestamp(self.create_ns),
+            update_time: Timestamp(self.update_ns),
+        }
+    }
+}
+
 /// Writes the row of an account, with all columns.
 pub fn put(account: &Account) -> Mutation {
     debug_assert_ne!(account.disable_time, Some(Timestamp(NO_TIME)), "this time stands for none");
@@ -98,6 +132,11 @@ pub fn one(user: UserId) -> Query<Row> {
     Query::new(Statement::User, [id(user.0)])
 }
 
+/// What others see of the account of a user.
+pub fn profile(user: UserId) -> Query<ProfileRow> {
+    Query::new(Statement::UserProfile, [id(user.0)])
+}
+
 /// The username in the account of a user.
 pub fn username_of(user: UserId) -> Query<(String,)> {
     Query::new(Statement::UserExists, [id(user.0)])
@@ -112,6 +151,14 @@ pub fn after(token: i64, limit: usize) -> Query<(i64, Uuid)> {
 mod tests {
     use super::*;
     use crate::tables::tests::{check_delete, read_back};
+
+    /// An account may have a hundred devices, and they are in its row.
+    #[test]
+    fn what_others_see_is_read_without_the_credentials() {
+        for cql in [PROFILE, USERNAME] {
+            assert!(["devices", "email", "custom_id"].iter().all(|column| !cql.contains(column)), "{cql}");
+        }
+    }
 
     #[test]
     fn an_account_comes_back() {
@@ -128,7 +175,8 @@ mod tests {
             };
             let row = put(&account);
             assert_eq!(read_back(TABLE, &row, one(id)).account(id), account);
-            assert_eq!(read_back(TABLE, &row, username_of(id)), (account.username,));
+            assert_eq!(read_back(TABLE, &row, username_of(id)), (account.username.clone(),));
+            assert_eq!(read_back(TABLE, &row, profile(id)).profile(id), Profile::from(account));
             assert_eq!(read_back(TABLE, &row, after(0, 1)), (8, id.0));
             check_delete(&row, &delete(id));
         }

@@ -30,6 +30,10 @@ impl Rows for Draft<'_> {
         self.read(Table::Accounts, &keys::account(id), record::decode_account)
     }
 
+    fn username(&self, id: UserId) -> Result<Option<String>, Failure> {
+        self.read(Table::Accounts, &keys::account(id), record::decode_username_of_account)
+    }
+
     fn put_account(&mut self, account: &Account) {
         self.put(Table::Accounts, keys::account(account.id), record::encode_account(account));
     }
