@@ -46,6 +46,12 @@ impl<K: Eq + Hash, V> Generations<K, V> {
         debug_assert!(self.young.keys().all(|key| !self.old.contains_key(key)), "an entry is in one generation");
     }
 
+    /// Drops the entry of a key.
+    pub fn remove(&mut self, key: &K) {
+        self.young.remove(key);
+        self.old.remove(key);
+    }
+
     /// Drops the entries whose keys are not wanted. Looks at all keys.
     pub fn retain(&mut self, wanted: impl Fn(&K) -> bool) {
         self.young.retain(|key, _| wanted(key));

@@ -42,6 +42,7 @@ mod keys;
 pub mod memory;
 mod part;
 pub mod record;
+pub mod repeats;
 pub mod rows;
 pub mod transfer;
 mod written;

@@ -19,6 +19,7 @@ use crate::account::{Account, Credential, CredentialOwner, Expiry, Profile, Revo
 use crate::friend::{Edge, Friend, FriendCounts, FriendPlace};
 use crate::group::{Group, GroupFilter, GroupPage, GroupPlace, Membership, RosterPlace, browse, common_beginning};
 use crate::inbox::Inbox;
+use crate::repeats::SentRequests;
 use crate::{Failure, PageStart, Part, Store, Write, Written, change, keys, span};
 
 /// A store that keeps everything in maps.
@@ -53,6 +54,7 @@ struct State {
     inboxes: HashMap<UserId, Inbox>,
     authored: HashMap<UserId, BTreeSet<ChannelId>>,
     account_deletions: BTreeSet<UserId>,
+    sent: SentRequests,
 }
 
 impl Memory {

@@ -2,7 +2,7 @@
 //! changes on this trait, so that every store behaves in the same way. How a store keeps rows and their orders is its
 //! own decision.
 
-use engine::id::{ChannelId, GroupId, MessageId, NotificationId, UserId};
+use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Timestamp, UserId};
 use engine::message::Message;
 use engine::social::group::Role;
 use engine::social::notification::Notification;
@@ -12,6 +12,7 @@ use crate::account::{Account, Credential, CredentialOwner, Revocation};
 use crate::friend::{Edge, FriendCounts};
 use crate::group::{Group, Membership};
 use crate::inbox::Inbox;
+use crate::repeats::SentRequest;
 
 /// A username that no user has. Only a look at the rows makes one, so no username gets a second owner.
 #[derive(Clone, Copy, Debug)]
@@ -124,6 +125,13 @@ pub trait Rows {
     fn put_notification(&mut self, user: UserId, notification: &Notification);
     /// Removes a notification of a user. [`Self::set_inbox`] is the caller's part.
     fn remove_notification(&mut self, user: UserId, id: NotificationId);
+
+    /// Whether the same request was sent a moment ago, so that its repetition notifies no user.
+    fn is_repeated(&mut self, request: SentRequest, time: Timestamp) -> bool;
+    /// Keeps that a request was sent, if this change is done.
+    fn note_sent(&mut self, request: SentRequest, time: Timestamp);
+    /// Forgets that a request was sent: it is answered. If this change fails, the request may notify once more.
+    fn forget_sent(&mut self, request: SentRequest);
 
     /// Called after the account was removed. Removes, now or later, both sides of its friendships and blocks, its bans,
     /// and its notifications.

@@ -22,6 +22,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use storage::embedded::Embedded;
 use storage::group::Group;
 use storage::memory::Memory;
+use storage::repeats::REPEAT_INTERVAL_NS;
 use storage::{Store, Write};
 
 const DIRECTORY: &str = "STORAGE_TEST_DIRECTORY";
@@ -65,7 +66,8 @@ fn writes_of(step: u32) -> Vec<Write> {
     }
     for index in 0..=random.below(WRITES_MAX) {
         let mut place_number = (step * (WRITES_MAX + 1) + index) * NAMED_MAX;
-        let time = Timestamp(i64::from(place_number));
+        // No request counts as a repetition: a restart, which the model does not know of, would forget it.
+        let time = Timestamp(i64::from(place_number) * REPEAT_INTERVAL_NS);
         let (one, group) = (random.user(), group_id(first + random.below(GROUPS_AT_ONCE)));
         let act = match random.below(40) {
             0 if step % GENERATION > GENERATION / 2 => GroupAct::Delete,

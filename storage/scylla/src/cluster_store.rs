@@ -7,6 +7,7 @@ use std::time::Instant;
 use engine::id::{ChannelId, Epoch, UserId};
 use parking_lot::Mutex;
 use storage::generations::Generations;
+use storage::repeats::SentRequests;
 use storage::{Failure, Submission};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -32,6 +33,8 @@ pub struct ClusterStore {
     pub channels: Channels,
     pub change_scheduler: ChangeScheduler,
     pub authors: Authors,
+    /// Requests that were sent a moment ago.
+    pub sent: Mutex<SentRequests>,
     pub sharing: Sharing,
     pub lease: Arc<Lease>,
     pub intents: Intents,
@@ -60,6 +63,7 @@ impl ClusterStore {
             channels: Channels::default(),
             change_scheduler: ChangeScheduler::default(),
             authors: Authors::default(),
+            sent: Mutex::default(),
             sharing: Sharing::default(),
             lease: Arc::new(Lease::new(database.clone())),
             intents: Intents::new(database.clone()),

@@ -21,6 +21,7 @@ use storage::account::{Account, Revocation};
 use storage::friend::{Edge, FriendCounts};
 use storage::group::{Group, Membership};
 use storage::inbox::Inbox;
+use storage::repeats::SentRequest;
 use storage::{Failure, NAME_BYTES_MAX};
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -100,6 +101,8 @@ pub struct Draft<'k> {
     /// The mutations of the change, each with its undo.
     changes: Vec<(Mutation, Mutation)>,
     releases: Vec<Release>,
+    /// The requests that this change sends, and when.
+    sent: Vec<(SentRequest, Timestamp)>,
 }
 
 impl<'k> Draft<'k> {
@@ -131,6 +134,7 @@ impl<'k> Draft<'k> {
             claims: Vec::new(),
             changes: Vec::new(),
             releases: Vec::new(),
+            sent: Vec::new(),
         }
     }
 
@@ -286,6 +290,8 @@ impl<'k> Draft<'k> {
         for release in std::mem::take(&mut self.releases) {
             self.release(release).await;
         }
+        let mut sent = self.store.sent.lock();
+        self.sent.drain(..).for_each(|(request, time)| sent.note(request, time));
         Ending::Done
     }
 

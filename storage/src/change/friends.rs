@@ -8,9 +8,11 @@ use engine::social::notification::Wording;
 use super::inbox;
 use crate::Failure;
 use crate::friend::{Edge, Related};
+use crate::repeats::SentRequest;
 use crate::rows::Rows;
 
-/// Does the same to each of the other users, in order. Skips unknown users and the user itself.
+/// Does the same to each of the other users, in order. Skips unknown users and the user itself. What is repeated within
+/// a minute notifies no user.
 pub fn relate(
     rows: &mut impl Rows,
     act: FriendAct,
@@ -39,7 +41,7 @@ pub fn relate(
         }
         set_side(rows, user, other, before[0], after.own, time)?;
         set_side(rows, other, user, before[1], after.others, time)?;
-        if let Some(news) = told {
+        if let Some(news) = told.filter(|news| is_new(rows, *news, user, other, time)) {
             let wording = wording(news, &username);
             related.notices.push(inbox::notify(rows, other, user, &wording, time)?);
         }
@@ -102,6 +104,26 @@ pub fn set_side(
         rows.set_friend_counts(user, moved);
     }
     Ok(())
+}
+
+/// Whether the other is notified of these news, or was of the same a moment ago. An acceptance takes both users, so it is
+/// always new, and what they ask afterwards is new, too.
+fn is_new(rows: &mut impl Rows, news: FriendNews, user: UserId, other: UserId, time: Timestamp) -> bool {
+    let request = match news {
+        FriendNews::Requested => SentRequest::Friend { user, other },
+        FriendNews::Removed => SentRequest::Removed { user, other },
+        FriendNews::Accepted => {
+            rows.forget_sent(SentRequest::Friend { user: other, other: user });
+            rows.forget_sent(SentRequest::Removed { user: other, other: user });
+            rows.forget_sent(SentRequest::Removed { user, other });
+            return true;
+        }
+    };
+    let is_new = !rows.is_repeated(request, time);
+    if is_new {
+        rows.note_sent(request, time);
+    }
+    is_new
 }
 
 fn wording(news: FriendNews, username: &str) -> Wording {

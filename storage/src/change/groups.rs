@@ -18,6 +18,7 @@ use crate::group::{
     ADMINS_NOTIFIED_MAX, GROUP_NAME_BYTES_MAX, GROUPS_ADDED_MAX, GROUPS_PER_USER_MAX, Group, GroupCreated, GroupEdit,
     GroupEdited, Membership,
 };
+use crate::repeats::SentRequest;
 use crate::rows::Rows;
 
 /// Makes a group, with its creator as its superadmin. A missing creator and a taken name are answers. Fails with
@@ -209,7 +210,7 @@ fn event_message(
 }
 
 /// The users who are notified of a move, apart from the channel: a user whom an admin let in, or the admins when a user
-/// asks to join.
+/// asks to join. A repetition within a minute notifies no user.
 fn notices(
     rows: &mut impl Rows,
     group: &Group,
@@ -217,14 +218,28 @@ fn notices(
     made: &Move,
     time: Timestamp,
 ) -> Result<Vec<Notice>, Failure> {
-    let (users, wording) = match (made.message, made.after) {
-        (Some(MessageCode::GroupAdd), _) => (vec![made.user], Wording::group_added(group.id, &group.name)),
-        (_, Some(Role::JoinRequest)) => {
+    let (user, group_id) = (made.user, group.id);
+    let join = SentRequest::Join { user, group: group_id };
+    let request = match (made.message, made.after) {
+        (Some(MessageCode::GroupAdd), _) => {
+            // The request to join is answered, if there was one.
+            rows.forget_sent(join);
+            SentRequest::Added { user, group: group_id }
+        }
+        (_, Some(Role::JoinRequest)) => join,
+        _ => return Ok(Vec::new()),
+    };
+    if rows.is_repeated(request, time) {
+        return Ok(Vec::new());
+    }
+    rows.note_sent(request, time);
+    let (users, wording) = match request {
+        SentRequest::Added { .. } => (vec![user], Wording::group_added(group.id, &group.name)),
+        _ => {
             let admins = rows.roster(group.id, Role::Admin, ADMINS_NOTIFIED_MAX)?;
             let wording = Wording::group_join_request(group.id, &username(rows, made.user)?);
             (admins.into_iter().map(|(user, _)| user).collect(), wording)
         }
-        _ => return Ok(Vec::new()),
     };
     users.into_iter().map(|user| inbox::notify(rows, user, actor, &wording, time)).collect()
 }

@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use engine::id::{ChannelId, UserId};
 
 use crate::generations::Generations;
+use crate::repeats::SentRequests;
 
 /// Pairs of user and channel in each of two generations. A full generation takes 9 MiB: a hash table of a million slots
 /// of 9 bytes holds this many entries before it grows.
@@ -18,6 +19,8 @@ const GONE_MAX: usize = 10_000;
 #[derive(Default)]
 pub struct CommitCache {
     pub authors: Authors,
+    /// Requests that were sent a moment ago.
+    pub sent: SentRequests,
     /// Whether there may be rows to sweep.
     pub sweeping: bool,
 }

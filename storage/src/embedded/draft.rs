@@ -22,6 +22,7 @@ use super::tables::Tables;
 use super::walk::{Direction, ROWS_EXAMINED_MAX, Walk};
 use crate::keys::{self, Span, Table};
 use crate::record::{self, Damage};
+use crate::repeats::SentRequest;
 use crate::{Failure, Write, Written, change};
 
 /// Sequence numbers of a channel in one part. A user has one passage in each part in which the user has written, or
@@ -36,6 +37,8 @@ pub struct Draft<'a> {
     changes: [BTreeMap<Vec<u8>, Change>; Table::COUNT],
     /// The earlier changes that the running write has replaced so far, if it can be undone.
     undo: Option<Vec<Replaced>>,
+    /// The requests that the running write has sent so far.
+    sent: Vec<SentRequest>,
     cache: &'a mut CommitCache,
 }
 
@@ -64,7 +67,7 @@ impl Deref for Found<'_> {
 impl<'a> Draft<'a> {
     /// A draft without changes.
     pub fn new(tables: &'a Tables, cache: &'a mut CommitCache) -> Self {
-        Self { tables, changes: Default::default(), undo: None, cache }
+        Self { tables, changes: Default::default(), undo: None, sent: Vec::new(), cache }
     }
 
     /// Writes all changes as one batch: first written to disk and synced, then visible.
@@ -131,9 +134,13 @@ impl<'a> Draft<'a> {
     fn attempt<T>(&mut self, steps: impl FnOnce(&mut Self) -> Result<T, Failure>) -> Result<T, Failure> {
         let outer = self.undo.replace(Vec::new());
         assert!(outer.is_none(), "an attempt within an attempt would undo too little");
+        self.sent.clear();
         let done = steps(self);
         let undo = self.undo.take().unwrap_or_default();
         if done.is_err() {
+            for request in self.sent.drain(..) {
+                self.cache.sent.forget(request);
+            }
             let noted = undo.iter().any(|(table, ..)| matches!(table, Table::Authored | Table::Passages));
             for (table, key, before) in undo.into_iter().rev() {
                 let changes = &mut self.changes[table as usize];

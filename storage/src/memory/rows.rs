@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use engine::id::{ChannelId, GroupId, MessageId, NotificationId, UserId};
+use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Timestamp, UserId};
 use engine::message::Message;
 use engine::social::group::Role;
 use engine::social::notification::Notification;
@@ -13,6 +13,7 @@ use crate::account::{Account, Credential, CredentialOwner, Revocation};
 use crate::friend::{Edge, FriendCounts};
 use crate::group::{Group, GroupPlace, Membership, RosterPlace};
 use crate::inbox::Inbox;
+use crate::repeats::SentRequest;
 use crate::rows::{FreeUsername, Rows};
 use crate::{Failure, keys};
 
@@ -228,6 +229,18 @@ impl Rows for State {
 
     fn remove_notification(&mut self, user: UserId, id: NotificationId) {
         self.notifications.remove(&(user, id));
+    }
+
+    fn is_repeated(&mut self, request: SentRequest, time: Timestamp) -> bool {
+        self.sent.is_repeated(request, time)
+    }
+
+    fn note_sent(&mut self, request: SentRequest, time: Timestamp) {
+        self.sent.note(request, time);
+    }
+
+    fn forget_sent(&mut self, request: SentRequest) {
+        self.sent.forget(request);
     }
 
     /// Examines every edge and membership, because this store has no index from a blocked user to the users who block

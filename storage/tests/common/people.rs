@@ -10,6 +10,7 @@ use engine::social::notification::Notice;
 use storage::account::{Credential, CredentialKind};
 use storage::friend::Related;
 use storage::group::{Group, GroupCreated, GroupFilter, GroupPlace};
+use storage::repeats::REPEAT_INTERVAL_NS;
 use storage::{Failure, PageStart, Store, Write, Written};
 use uuid::Uuid;
 
@@ -42,9 +43,9 @@ impl<S: StoreUnderTest> World<S> {
         self.tested.store()
     }
 
-    /// A time later than all before.
+    /// A time so much later than all before that no request counts as a repetition.
     pub fn now(&mut self) -> Timestamp {
-        self.time += 1;
+        self.time += REPEAT_INTERVAL_NS;
         Timestamp(self.time)
     }
 

@@ -4,12 +4,14 @@ use engine::id::Timestamp;
 use engine::persist::{StoreReceipt, StoreWrite};
 use engine::social::friend::{FriendAct, FriendState, Sides};
 use storage::friend::{FRIENDS_MAX, FriendPlace, INVITABLE_MAX};
+use storage::repeats::REPEAT_INTERVAL_NS;
 use storage::{Write, Written};
 
 use crate::common::people::*;
 use crate::common::*;
 
 laws! {
+    a_request_that_is_repeated_within_a_minute_notifies_once
     acts_change_both_sides_and_tell_the_other
     each_of_many_is_looked_at
     lists_of_friends_are_in_order_and_paged
@@ -194,4 +196,52 @@ fn whom_the_other_has_blocked_is_not_admitted<S: StoreUnderTest>() {
         let written = world.write(Write::Request(knock));
         assert_eq!(written, Written::Receipt(expected));
     }
+}
+
+fn a_request_that_is_repeated_within_a_minute_notifies_once<S: StoreUnderTest>() {
+    let mut world = World::<S>::of(3);
+    let begin = world.now().0;
+    let told = |world: &World<S>, act, one: u32, other: u32, time: i64| {
+        let relate = Write::Relate { act, user: user(one), others: users(&[other]), time: Timestamp(begin + time) };
+        match world.write(relate) {
+            Written::Related(related) => related.notices.len(),
+            other => panic!("{other:?}"),
+        }
+    };
+    for (time, expected) in [
+        (0, 1),
+        (1, 0),
+        (REPEAT_INTERVAL_NS - 1, 0),
+        (REPEAT_INTERVAL_NS, 1),
+        (REPEAT_INTERVAL_NS + 1, 0),
+        (2 * REPEAT_INTERVAL_NS, 1),
+    ] {
+        assert_eq!(told(&world, FriendAct::Add, 1, 2, time), expected, "{time}");
+        assert_eq!(world.friends(2), "1:2", "the request itself is there");
+        assert_eq!(told(&world, FriendAct::Delete, 1, 2, time), expected, "{time}");
+    }
+    assert_eq!(world.notified(2), [-2, -9, -2, -9, -2, -9]);
+    // Neither other users nor other news count as a repetition.
+    let late = 2 * REPEAT_INTERVAL_NS + 1;
+    assert_eq!(told(&world, FriendAct::Add, 3, 2, late), 1);
+    assert_eq!(told(&world, FriendAct::Add, 2, 1, late), 1);
+    assert_eq!(told(&world, FriendAct::Add, 1, 2, late), 1, "an acceptance");
+    assert_eq!(world.notified(1), [-2]);
+    // After an acceptance all is new.
+    for (act, one, other) in [(FriendAct::Delete, 2, 1), (FriendAct::Add, 2, 1), (FriendAct::Add, 1, 2)] {
+        assert_eq!(told(&world, act, one, other, late), 1);
+    }
+    for (act, one, other, expected) in [
+        (FriendAct::Delete, 1, 2, 1),
+        (FriendAct::Add, 1, 2, 1),
+        (FriendAct::Delete, 1, 2, 0),
+        (FriendAct::Add, 1, 2, 0),
+    ] {
+        assert_eq!(told(&world, act, one, other, late), expected, "{act:?}");
+    }
+    // A request that notified no user does not count: here the other has blocked the user.
+    assert_eq!(told(&world, FriendAct::Block, 1, 3, late), 0);
+    assert_eq!(told(&world, FriendAct::Add, 3, 1, late), 0);
+    assert_eq!(told(&world, FriendAct::Delete, 1, 3, late), 0);
+    assert_eq!(told(&world, FriendAct::Add, 3, 1, late), 1);
 }

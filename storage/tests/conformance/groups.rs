@@ -4,12 +4,13 @@ use engine::id::Timestamp;
 use engine::message::{Message, MessageCode};
 use engine::persist::{StoreReceipt, StoreWrite};
 use engine::social::friend::FriendAct;
-use engine::social::group::{GroupAct, Role};
+use engine::social::group::{GroupAct, GroupChange, Role};
 use storage::account::AccountChange;
 use storage::group::{
     ADMINS_NOTIFIED_MAX, GROUP_NAME_BYTES_MAX, GROUPS_ADDED_MAX, GROUPS_EXAMINED_MAX, GROUPS_PER_USER_MAX, Group,
     GroupCreated, GroupEdit, GroupEdited, GroupFilter, GroupPlace, RosterPlace,
 };
+use storage::repeats::REPEAT_INTERVAL_NS;
 use storage::{PageStart, Store, Write, Written};
 use uuid::Uuid;
 
@@ -17,6 +18,7 @@ use crate::common::people::*;
 use crate::common::*;
 
 laws! {
+    repeated_requests_to_join_notify_once_a_minute
     a_group_begins_with_its_creator
     joins_are_open_or_asked_for
     leaving_is_not_for_the_last_superadmin
@@ -568,4 +570,33 @@ fn a_change_without_places_is_unfit_and_nothing<S: StoreUnderTest>() {
     assert_eq!(world.roster(1), "1:0 2:0 3:1 4:1 5:2 6:2 9:2 7:3 8:4");
     assert_eq!(world.store().messages(&channel_of(1), PageStart::Oldest, 99).unwrap().len(), history.len() + 1);
     check_sound(world.store(), 1, 10);
+}
+
+fn repeated_requests_to_join_notify_once_a_minute<S: StoreUnderTest>() {
+    let mut world = World::<S>::of(3);
+    world.make_as(group(1, 1));
+    let begin = world.now().0;
+    let mut act = |actor: u32, act: GroupAct, time: i64| {
+        let places = (0..act.messages_max()).map(|_| world.place()).collect();
+        let change = GroupChange { group: group_id(1), actor: user(actor), act };
+        let request = StoreWrite::ChangeGroup { change, time: Timestamp(begin + time), places };
+        match world.write(Write::Request(request)) {
+            Written::Receipt(StoreReceipt::GroupChanged(Ok(outcome))) => tell(&outcome),
+            other => panic!("{other:?}"),
+        }
+    };
+    for (time, expected) in
+        [(0, "notice -5 to 1"), (1, ""), (REPEAT_INTERVAL_NS - 1, ""), (REPEAT_INTERVAL_NS, "notice -5 to 1")]
+    {
+        assert_eq!(act(2, GroupAct::Join, time), expected, "{time}");
+        act(2, GroupAct::Leave, time);
+    }
+    assert_eq!(act(3, GroupAct::Join, 1), "notice -5 to 1", "another user");
+    for (time, notified) in [(0, true), (1, false), (REPEAT_INTERVAL_NS, true)] {
+        let added = act(1, GroupAct::Add(users(&[2])), time);
+        assert_eq!(added.contains("notice -4 to 2"), notified, "{added}");
+        act(1, GroupAct::Kick(users(&[2])), time);
+    }
+    assert_eq!(world.notified(1), [-5, -5, -5]);
+    assert_eq!(world.notified(2), [-4, -4]);
 }

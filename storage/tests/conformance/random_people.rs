@@ -9,6 +9,7 @@ use engine::social::friend::FriendAct;
 use engine::social::group::{GroupAct, GroupChange};
 use proptest::prelude::*;
 use storage::group::{Group, GroupEdit};
+use storage::repeats::REPEAT_INTERVAL_NS;
 use storage::{Store, Write};
 
 use crate::common::people::*;
@@ -91,7 +92,8 @@ struct Scribe {
 impl Scribe {
     /// `None` for writes that no server would send: a second group with the same id, or the return of a deleted user.
     fn write(&mut self, model: &dyn Store, act: &Act) -> Option<Write> {
-        self.time += 1;
+        // No request counts as a repetition: a restart, which the model does not know of, would forget it.
+        self.time += REPEAT_INTERVAL_NS;
         let time = Timestamp(self.time);
         Some(match act {
             Act::Make { creator, name, open, seats } => {

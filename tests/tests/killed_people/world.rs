@@ -2,6 +2,7 @@
 //! server must show these relations after every kill.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use tests::harness::person::{
     ADMIN, BANNED, GROUP_ADD, GROUP_BAN, GROUP_DEMOTE, GROUP_JOIN, GROUP_KICK, GROUP_LEAVE, GROUP_PROMOTE,
@@ -64,6 +65,8 @@ pub struct World {
     /// The state from the first user's side to the second user.
     pub edges: BTreeMap<(User, User), u64>,
     pub inboxes: BTreeMap<User, Vec<Notice>>,
+    /// When what was told last, by code, by whom, and to which user or about which group. A restart forgets it.
+    pub told: BTreeMap<(i64, User, usize), Instant>,
     /// By the smaller and the larger index.
     pub chats: BTreeMap<(User, User), Vec<Said>>,
 }
@@ -141,6 +144,23 @@ impl World {
         Ok(())
     }
 
+    /// Notifies a user, unless the user was notified of the same a moment ago.
+    fn notify_once(&mut self, user: User, code: i64, sender: User, group: Option<usize>) {
+        if self.is_new(code, (sender, user)) {
+            self.notify(user, code, sender, group);
+        }
+    }
+
+    /// Whether this was not told within the last minute; from now on it was. The second is a user or a group.
+    fn is_new(&mut self, code: i64, (who, whom): (User, usize)) -> bool {
+        let is_old = |told: &Instant| told.elapsed() < Duration::from_secs(60);
+        let is_new = !self.told.get(&(code, who, whom)).is_some_and(is_old);
+        if is_new {
+            self.told.insert((code, who, whom), Instant::now());
+        }
+        is_new
+    }
+
     fn notify(&mut self, user: User, code: i64, sender: User, group: Option<usize>) {
         self.inboxes.entry(user).or_default().push((code, sender, group));
     }
@@ -162,8 +182,10 @@ impl World {
         group.set(actor, Some(JOIN_REQUEST), now);
         let admins: Vec<User> =
             group.people.iter().filter(|(_, (role, _))| *role <= ADMIN).map(|(user, _)| *user).collect();
-        for admin in admins {
-            self.notify(admin, -5, actor, Some(number));
+        if self.is_new(-5, (actor, number)) {
+            for admin in admins {
+                self.notify(admin, -5, actor, Some(number));
+            }
         }
         Ok(())
     }
@@ -248,7 +270,11 @@ impl World {
             }
         }
         for user in added {
-            self.notify(user, -4, actor, Some(number));
+            // A request to join is answered.
+            self.told.remove(&(-5, user, number));
+            if self.is_new(-4, (user, number)) {
+                self.notify(user, -4, actor, Some(number));
+            }
         }
         Ok(())
     }
@@ -290,8 +316,16 @@ impl World {
                 None
             }
         };
-        if let Some(code) = told {
-            self.notify(other, code, actor, None);
+        match told {
+            Some(-3) => {
+                // Both have agreed, so what they ask next is new.
+                for told in [(-2, other, actor), (-9, other, actor), (-9, actor, other)] {
+                    self.told.remove(&told);
+                }
+                self.notify(other, -3, actor, None);
+            }
+            Some(code) => self.notify_once(other, code, actor, None),
+            None => {}
         }
     }
 }

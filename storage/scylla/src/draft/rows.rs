@@ -1,7 +1,7 @@
 //! A draft's rows, read and written as the rules need them: every row together with its entries in the lists, and with
 //! its undo.
 
-use engine::id::{ChannelId, GroupId, MessageId, NotificationId, UserId};
+use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Timestamp, UserId};
 use engine::message::Message;
 use engine::social::group::Role;
 use engine::social::notification::Notification;
@@ -10,6 +10,7 @@ use storage::account::{Account, Credential, CredentialOwner, Revocation};
 use storage::friend::{Edge, FriendCounts};
 use storage::group::{Group, GroupPlace, Membership, RosterPlace};
 use storage::inbox::Inbox;
+use storage::repeats::SentRequest;
 use storage::rows::{FreeUsername, Rows};
 
 use super::{Claim, Draft, GROUPS_OF_USER_MAX, Release, is_name, stored_revocations};
@@ -372,6 +373,18 @@ impl Rows for Draft<'_> {
         let undo = before.map_or_else(|| delete.clone(), |before| notifications::put(user, &before));
         self.notifications_removed.insert(notification);
         self.write(delete, undo);
+    }
+
+    fn is_repeated(&mut self, request: SentRequest, time: Timestamp) -> bool {
+        self.sent.iter().any(|(sent, _)| *sent == request) || self.store.sent.lock().is_repeated(request, time)
+    }
+
+    fn note_sent(&mut self, request: SentRequest, time: Timestamp) {
+        self.sent.push((request, time));
+    }
+
+    fn forget_sent(&mut self, request: SentRequest) {
+        self.store.sent.lock().forget(request);
     }
 
     fn abandon_user(&mut self, user: UserId) -> Result<(), Failure> {

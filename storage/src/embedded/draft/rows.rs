@@ -2,7 +2,7 @@
 
 use std::ops::Bound::{Excluded, Included};
 
-use engine::id::{ChannelId, GroupId, MessageId, NotificationId, UserId};
+use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Timestamp, UserId};
 use engine::message::Message;
 use engine::social::friend::FriendState;
 use engine::social::group::Role;
@@ -20,6 +20,7 @@ use crate::group::{GROUPS_PER_USER_MAX, Group, GroupPlace, Membership, RosterPla
 use crate::inbox::Inbox;
 use crate::keys::{self, Listed, Table};
 use crate::record;
+use crate::repeats::SentRequest;
 use crate::rows::{FreeUsername, Rows};
 
 /// The value of rows whose key says everything.
@@ -240,6 +241,19 @@ impl Rows for Draft<'_> {
 
     fn remove_notification(&mut self, user: UserId, id: NotificationId) {
         self.delete(Table::Notifications, keys::notification(user, id));
+    }
+
+    fn is_repeated(&mut self, request: SentRequest, time: Timestamp) -> bool {
+        self.cache.sent.is_repeated(request, time)
+    }
+
+    fn note_sent(&mut self, request: SentRequest, time: Timestamp) {
+        self.cache.sent.note(request, time);
+        self.sent.push(request);
+    }
+
+    fn forget_sent(&mut self, request: SentRequest) {
+        self.cache.sent.forget(request);
     }
 
     fn abandon_user(&mut self, user: UserId) -> Result<(), Failure> {
