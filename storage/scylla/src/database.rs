@@ -85,6 +85,8 @@ pub struct DatabaseSession {
     health: Health,
     /// Requests sent so far; tests count them.
     requests: AtomicU64,
+    /// Rows that came back so far.
+    rows: AtomicU64,
 }
 
 /// Whether the database answers.
@@ -108,6 +110,7 @@ impl DatabaseSession {
                 away: AtomicBool::new(false),
             },
             requests: AtomicU64::new(0),
+            rows: AtomicU64::new(0),
         });
         runtime.spawn(connect_until_it_holds(database.clone()));
         database
@@ -126,6 +129,11 @@ impl DatabaseSession {
     /// How many requests were sent to the database so far.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    /// How many rows the database has returned so far.
+    pub fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
     }
 
     /// Whether there is a session now, so that a request would be sent.
@@ -220,6 +228,7 @@ impl DatabaseSession {
                 Ok(found) => {
                     self.succeeded();
                     let found = found.into_rows_result().map_err(odd)?;
+                    self.rows.fetch_add(found.rows_num() as u64, Ordering::Relaxed);
                     return found.rows::<R>().map_err(odd)?.collect::<Result<_, _>>().map_err(odd);
                 }
                 Err(error) => self.failed(&error),
@@ -261,6 +270,7 @@ impl DatabaseSession {
             let page = open.session.execute_single_page(prepared, (), paging).await;
             let (found, next) = page.map_err(|error| self.failed(&error).failure())?;
             let found = found.into_rows_result().map_err(odd)?;
+            self.rows.fetch_add(found.rows_num() as u64, Ordering::Relaxed);
             for row in found.rows::<R>().map_err(odd)? {
                 take(row.map_err(odd)?);
             }

@@ -227,6 +227,11 @@ impl Store for Scylla {
         Some(Box::new(self.store.view(deadline)))
     }
 
+    /// The rows that the database has returned. It does not say how many removed ones it has passed.
+    fn rows_read(&self) -> u64 {
+        self.store.database.rows()
+    }
+
     fn unready(&self) -> Option<String> {
         if !self.store.database.is_ready() {
             return Some("the database does not answer".into());
