@@ -4,6 +4,7 @@
 //! its id's millisecond. So the id alone says where a message is, once the channel's buckets are known. The buckets are
 //! few, are only ever added to, and are cached here.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -48,6 +49,48 @@ pub struct Known {
     pub starts: Arc<Vec<i64>>,
     pub head: Option<ChannelHead>,
     pub fill: Fill,
+    /// Shared by all that know the same.
+    pub emptied: Arc<Emptied>,
+}
+
+/// The buckets that reads have found empty, although the index has them: all of their messages were removed or have
+/// expired. Reads pass them. They are at most as many as the channel has buckets.
+///
+/// A removal that is taken back brings a message back into its bucket. Then everything that is known of the channel is
+/// forgotten, this too.
+#[derive(Default, Debug)]
+pub struct Emptied(Mutex<EmptiedBuckets>);
+
+#[derive(Default, Debug)]
+struct EmptiedBuckets {
+    empty: HashSet<i64>,
+    /// Buckets that got a message when they were not the newest any more. They are never passed.
+    late: HashSet<i64>,
+}
+
+impl Emptied {
+    /// Notes that a read of a whole bucket that is not the newest has found nothing.
+    pub fn note(&self, bucket: i64) {
+        let EmptiedBuckets { empty, late } = &mut *self.0.lock();
+        if !late.contains(&bucket) {
+            empty.insert(bucket);
+        }
+    }
+
+    /// Removes the empty buckets from a list.
+    pub fn leave_out(&self, buckets: &mut Vec<i64>) {
+        let EmptiedBuckets { empty, .. } = &*self.0.lock();
+        if !empty.is_empty() {
+            buckets.retain(|bucket| !empty.contains(bucket));
+        }
+    }
+
+    /// Takes note of a message that is about to be written into a bucket that is not the newest.
+    fn fill(&self, bucket: i64) {
+        let EmptiedBuckets { empty, late } = &mut *self.0.lock();
+        empty.remove(&bucket);
+        late.insert(bucket);
+    }
 }
 
 /// What the newest bucket holds, removed messages included.
@@ -106,6 +149,8 @@ impl Known {
             self.fill.rows = self.fill.rows.saturating_add(1);
             self.fill.bytes += bytes as u64;
             self.head = Some(self.head.filter(|kept| kept.id >= head.id).unwrap_or(head));
+        } else {
+            self.emptied.fill(bucket);
         }
     }
 
@@ -189,7 +234,7 @@ impl CachedChannel {
             starts.extend(database.all(channels::buckets(&self.id, epoch)).await?.into_iter().map(|(bucket,)| bucket));
         }
         starts.sort_unstable();
-        let mut known = Known { starts: Arc::new(starts), head: None, fill: Fill::default() };
+        let mut known = Known { starts: Arc::new(starts), head: None, fill: Fill::default(), emptied: Arc::default() };
         // A bucket that was begun and never written to has no head: look in the one before it.
         for (place, &bucket) in known.starts.clone().iter().rev().enumerate() {
             let row = database.one(messages::head(&self.id, bucket)).await?;
@@ -412,7 +457,8 @@ mod tests {
 
     fn known(starts: &[i64], head: i64, rows: u32) -> Known {
         let head = ChannelHead { id: id(head), sequence: Sequence(1) };
-        Known { starts: Arc::new(starts.to_vec()), head: Some(head), fill: Fill { rows, bytes: 0 } }
+        let fill = Fill { rows, bytes: 0 };
+        Known { starts: Arc::new(starts.to_vec()), head: Some(head), fill, emptied: Arc::default() }
     }
 
     #[test]
@@ -438,7 +484,11 @@ mod tests {
         let mut bytes = known(&[20], 30, 1);
         bytes.fill.bytes = 1000;
         check(&bytes, 120, BucketChoice::New(120));
-        check(&Known { starts: Arc::default(), head: None, fill: Fill::default() }, 7, BucketChoice::New(7));
+        check(
+            &Known { starts: Arc::default(), head: None, fill: Fill::default(), emptied: Arc::default() },
+            7,
+            BucketChoice::New(7),
+        );
     }
 
     #[test]
@@ -453,6 +503,22 @@ mod tests {
         assert_eq!(kept.head.map(|head| head.sequence), Some(Sequence(9)));
         assert_eq!(kept.fill, Fill { rows: 1, bytes: 7 });
         assert!(kept.head_row(&ChannelId::room("a").unwrap(), 10).is_none());
+    }
+
+    #[test]
+    fn emptied_buckets_are_passed_until_a_message_comes_late() {
+        let mut kept = known(&[10, 20, 40], 45, 1);
+        let left = |kept: &Known| {
+            let mut buckets = kept.starts.to_vec();
+            kept.emptied.leave_out(&mut buckets);
+            buckets
+        };
+        kept.emptied.note(10);
+        kept.clone().emptied.note(20);
+        assert_eq!(left(&kept), [40]);
+        kept.count(20, ChannelHead { id: id(21), sequence: Sequence(3) }, 7);
+        kept.emptied.note(20);
+        assert_eq!(left(&kept), [20, 40], "a read that began before the message came finds nothing");
     }
 
     #[test]

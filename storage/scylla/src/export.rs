@@ -265,9 +265,11 @@ impl ClusterStore {
             }
             RowsOf::Messages(channel) => {
                 let place = after_id.map_or(PageStart::Oldest, |after| PageStart::After(MessageId(after)));
-                let rows = self.page(&self.channels.get(&channel), place, ROWS_AT_ONCE).await?;
-                let last = rows.last().map(|message| message.id.0.as_bytes().to_vec());
-                Ok(some_of(rows.into_iter().map(Item::Message).collect(), last))
+                let part = self.page(&self.channels.get(&channel), place, ROWS_AT_ONCE).await?;
+                let last = part.items.last().map(|message| message.id);
+                let next = part.stopped.or(last.filter(|_| part.items.len() >= ROWS_AT_ONCE));
+                let items = part.items.into_iter().map(Item::Message).collect();
+                Ok((items, next.map(|id| id.0.as_bytes().to_vec())))
             }
             RowsOf::Head(channel) => {
                 let known = self.channels.get(&channel).known(&self.database).await?;

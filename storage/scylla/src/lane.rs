@@ -19,7 +19,7 @@ use engine::id::{ChannelId, MessageId, UserId};
 use engine::message::Message;
 use engine::persist::{StoreReceipt, StoreWrite, UpdateMessage};
 use scylla::statement::batch::BatchType;
-use storage::{Answer, Failure, PageStart, QuestionAnswer, Write, Written};
+use storage::{Answer, Failure, QuestionAnswer, Write, Written};
 use tokio::task::JoinSet;
 
 use crate::change_scheduler::Turn;
@@ -137,9 +137,7 @@ impl ClusterStore {
             },
             LaneRequest::Purge { sender, ids } => self.purge(channel, sender, ids, deadline).await,
             LaneRequest::Head => Ok(StoreReceipt::Head(by(deadline, channel.known(&self.database)).await?.head)),
-            LaneRequest::Newest { limit } => {
-                Ok(StoreReceipt::Newest(by(deadline, self.page(channel, PageStart::Newest, limit)).await?))
-            }
+            LaneRequest::Newest { limit } => Ok(StoreReceipt::Newest(by(deadline, self.newest(channel, limit)).await?)),
         }
     }
 

@@ -258,7 +258,7 @@ impl Store for Scylla {
         limit: usize,
     ) -> Result<Part<Message, MessageId>, Failure> {
         self.store.database.check_open()?;
-        self.ask(self.store.shared_page(channel, from, limit)).map(Part::whole)
+        self.ask(self.store.shared_page(channel, from, limit))
     }
 
     fn credential(&self, credential: &Credential) -> Result<Option<CredentialOwner>, Failure> {

@@ -12,7 +12,7 @@ use storage::group::{
     GROUPS_EXAMINED_MAX, Group, GroupFilter, GroupPage, GroupPlace, RosterPlace, browse, common_beginning,
 };
 use storage::inbox::Inbox;
-use storage::{Failure, PageStart};
+use storage::{Failure, PageStart, Part};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -25,6 +25,10 @@ use crate::tables::{friend_counts, group_rosters, groups, inboxes, notifications
 
 /// Most buckets that are read at a time, if the buckets before them had too few messages.
 const BUCKETS_AT_ONCE_MAX: usize = 16;
+/// Most buckets that one part of a page reads: five rounds, of 1, 2, 4, 8 and 16.
+const BUCKETS_OF_PART_MAX: usize = 31;
+/// Parts of a channel's history that are read for its newest messages, at most.
+const NEWEST_PARTS_MAX: usize = 4;
 /// Most rows of the list of groups that are read from each shard at a time.
 const LISTED_AT_ONCE_MAX: usize = 64;
 /// Concurrent look-ups of listed groups, at most and at least.
@@ -41,18 +45,23 @@ impl ClusterStore {
         answer.get_or_init(|| self.page(&channel, from, limit)).await.clone()
     }
 
-    /// Reads bucket after bucket from the place on, and doubles the number of buckets that are read at once.
+    /// Reads bucket after bucket from the place on, and doubles the number of buckets that are read at once. Passes the
+    /// buckets that earlier reads have found empty, and stops after so many buckets as a part may read.
     pub async fn page(&self, channel: &Arc<CachedChannel>, from: PageStart, limit: usize) -> Page {
-        let Some(span) = Span::of(from) else { return Ok(Vec::new()) };
+        let Some(span) = Span::of(from) else { return Ok(Part::whole(Vec::new())) };
         if limit == 0 {
-            return Ok(Vec::new());
+            return Ok(Part::whole(Vec::new()));
         }
         let known = channel.known(&self.database).await?;
-        let buckets = span.buckets(&known.starts);
+        let mut buckets = span.buckets(&known.starts);
+        known.emptied.leave_out(&mut buckets);
         let (mut messages, mut next, mut at_once) = (Vec::new(), 0, 1);
-        while messages.len() < limit && next < buckets.len() {
+        while messages.len() < limit && next < buckets.len().min(BUCKETS_OF_PART_MAX) {
             let these = &buckets[next..buckets.len().min(next + at_once)];
-            for page in self.buckets(channel, these, span, limit).await? {
+            for (&bucket, page) in these.iter().zip(self.buckets(channel, these, span, limit).await?) {
+                if page.is_empty() && span.covers(bucket, &known.starts) {
+                    known.emptied.note(bucket);
+                }
                 messages.extend(page);
             }
             next += these.len();
@@ -60,7 +69,23 @@ impl ClusterStore {
         }
         messages.truncate(limit);
         debug_assert!(span.is_in_order(&messages), "a page of {} is not in the order of its ids", channel.id);
-        Ok(messages)
+        let stopped = messages.len() < limit && next < buckets.len();
+        Ok(Part { items: messages, stopped: stopped.then(|| span.border(buckets[next - 1], buckets[next])) })
+    }
+
+    /// The newest messages of a channel: exactly as many as asked for, or all. Fails if too many emptied buckets are in
+    /// the way; the next attempt passes those.
+    pub async fn newest(&self, channel: &Arc<CachedChannel>, limit: usize) -> Result<Vec<Message>, Failure> {
+        let (mut messages, mut from) = (Vec::new(), PageStart::Newest);
+        for _ in 0..NEWEST_PARTS_MAX {
+            let part = self.page(channel, from, limit - messages.len()).await?;
+            messages.extend(part.items);
+            match part.stopped {
+                Some(stopped) => from = from.behind(stopped),
+                None => return Ok(messages),
+            }
+        }
+        Err(Failure::Passing(format!("too many removed messages of {} are in the way", channel.id)))
     }
 
     /// A page of each of these buckets, in their order.
@@ -87,7 +112,13 @@ impl ClusterStore {
         Ok(pages)
     }
 
-    async fn bucket(&self, channel: &CachedChannel, bucket: i64, span: Span, limit: usize) -> Page {
+    async fn bucket(
+        &self,
+        channel: &CachedChannel,
+        bucket: i64,
+        span: Span,
+        limit: usize,
+    ) -> Result<Vec<Message>, Failure> {
         read_bucket(&self.database, &channel.id, bucket, span, limit).await
     }
 
@@ -378,7 +409,7 @@ async fn read_bucket(
     bucket: i64,
     span: Span,
     limit: usize,
-) -> Page {
+) -> Result<Vec<Message>, Failure> {
     let ids = [span.low, span.high].map(Uuid::from_u128);
     let page = if span.rising { messages::rising } else { messages::falling };
     let rows = database.all(page(channel, bucket, ids, limit)).await?;
@@ -413,6 +444,17 @@ impl Span {
         messages.iter().all(within) && messages.is_sorted_by(follows)
     }
 
+    /// Whether this span has everything that a bucket may hold, and no more messages will come into the bucket.
+    fn covers(self, bucket: i64, starts: &[i64]) -> bool {
+        let Some(&next) = starts.get(starts.partition_point(|&start| start <= bucket)) else { return false };
+        Some(self.low) <= first_of_ours(first_at(bucket)) && Some(self.high) >= last_of_ours(first_at(next) - 1)
+    }
+
+    /// The place between two buckets that follow each other in the order of reading, as if a message were there.
+    fn border(self, read: i64, next: i64) -> MessageId {
+        MessageId(Uuid::from_u128(if self.rising { first_at(next) - 1 } else { first_at(read) }))
+    }
+
     /// The buckets that may hold messages of this span, in the order of reading.
     fn buckets(self, starts: &[i64]) -> Vec<i64> {
         let ms = |id: u128| milliseconds(MessageId(Uuid::from_u128(id)));
@@ -421,6 +463,11 @@ impl Span {
         let within = &starts[first.min(last)..last];
         if self.rising { within.to_vec() } else { within.iter().rev().copied().collect() }
     }
+}
+
+/// The number before which all ids of earlier milliseconds are.
+fn first_at(ms: i64) -> u128 {
+    (ms as u128) << 80
 }
 
 const VERSION_BITS: u32 = 76;
@@ -474,6 +521,21 @@ mod tests {
         assert_eq!(of(PageStart::Before(id(9))), [0; 0]);
         assert_eq!(of(PageStart::Before(MessageId(Uuid::nil()))), [0; 0]);
         assert_eq!(of(PageStart::After(MessageId(Uuid::max()))), [0; 0]);
+    }
+
+    #[test]
+    fn a_part_goes_on_at_the_border_of_two_buckets() {
+        let starts = [10, 20, 30];
+        for (from, on) in [(PageStart::Oldest, vec![20, 30]), (PageStart::Newest, vec![10])] {
+            let span = Span::of(from).unwrap();
+            let buckets = span.buckets(&starts);
+            let (read, next) = if span.rising { (buckets[0], buckets[1]) } else { (buckets[1], buckets[2]) };
+            let rest = Span::of(from.behind(span.border(read, next))).unwrap();
+            assert!(rest.covers(next, &starts) && !rest.covers(read, &starts) && !rest.covers(30, &starts));
+            assert!(rest.buckets(&starts).ends_with(&on), "{:?}", rest.buckets(&starts));
+        }
+        let half = Span::of(PageStart::After(MessageId(Uuid::from_u128(25 << 80 | 7 << 76)))).unwrap();
+        assert!(!half.covers(20, &starts));
     }
 
     #[test]

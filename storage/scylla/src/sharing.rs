@@ -3,17 +3,17 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
-use engine::id::ChannelId;
+use engine::id::{ChannelId, MessageId};
 use engine::message::Message;
 use parking_lot::Mutex;
-use storage::{Failure, PageStart};
+use storage::{Failure, PageStart, Part};
 use tokio::sync::OnceCell;
 
 /// Most different reads of one channel at a time, so that one channel does not take all readers.
 const READS_PER_CHANNEL_MAX: usize = 4;
 
-/// A page of history.
-pub type Page = Result<Vec<Message>, Failure>;
+/// A part of history.
+pub type Page = Result<Part<Message, MessageId>, Failure>;
 /// The channel, the place, the limit, and the channel's version when the read began.
 type Question = (ChannelId, PageStart, usize, u64);
 
