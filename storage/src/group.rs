@@ -168,6 +168,13 @@ impl RosterPlace {
     }
 }
 
+impl RosterPlace {
+    /// The place behind this one, in the same role and at the same time. `None` if the id is the greatest.
+    pub fn next(self) -> Option<Self> {
+        Some(Self { id: Uuid::from_u128(self.id.as_u128().checked_add(1)?), ..self })
+    }
+}
+
 /// A user's role in a group, and since when.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Membership {

@@ -333,7 +333,7 @@ impl Store for Scylla {
         let Some([first, last]) = roster_bounds(role, after).filter(|_| limit > 0) else {
             return Ok(Part::whole(Vec::new()));
         };
-        self.ask(self.store.user_groups(user, first, last, limit)).map(Part::whole)
+        self.ask(self.store.user_groups(user, first, last, limit))
     }
 
     fn sides(&self, user: UserId, other: UserId) -> Result<Sides, Failure> {

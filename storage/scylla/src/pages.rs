@@ -155,7 +155,8 @@ impl ClusterStore {
         Ok(self.database.one(groups::one(group)).await?.map(|row| row.group(group)))
     }
 
-    /// A part of a group's member list, merged from all shards.
+    /// A part of a group's member list, merged from all shards. Members are spread evenly, so each shard is asked for
+    /// little more than its share of the part, and again only if it had more than that.
     pub async fn roster(
         &self,
         group: GroupId,
@@ -164,19 +165,30 @@ impl ClusterStore {
         last: RosterPlace,
         limit: usize,
     ) -> Result<Vec<RosterPlace>, Failure> {
-        let mut reading = JoinSet::new();
-        for shard in 0..shards {
-            let database = self.database.clone();
-            reading
-                .spawn(async move { database.all(group_rosters::between(group, shard, [first, last], limit)).await });
-        }
+        let each = share_of(limit, shards);
+        // Each shard that may have more, and the place from which on.
+        let mut unread: Vec<_> = (0..shards).map(|shard| (shard, first)).collect();
         let mut places = Vec::new();
-        while let Some(rows) = reading.join_next().await {
-            for row in rows.map_err(|error| Failure::Passing(error.to_string()))?? {
-                places.push(row.place()?);
+        while !unread.is_empty() {
+            let mut reading = JoinSet::new();
+            for (shard, first) in unread.drain(..) {
+                let database = self.database.clone();
+                let query = group_rosters::between(group, shard, [first, last], each);
+                reading.spawn(async move { (shard, database.all(query).await) });
+            }
+            while let Some(read) = reading.join_next().await {
+                let (shard, rows) = read.map_err(|error| Failure::Passing(error.to_string()))?;
+                let found = rows?.into_iter().map(group_rosters::Row::place).collect::<Result<Vec<_>, _>>()?;
+                let next = found.last().filter(|_| found.len() == each).and_then(|place| place.next());
+                unread.extend(next.filter(|next| *next <= last).map(|next| (shard, next)));
+                places.extend(found);
+            }
+            places.sort_unstable();
+            // Beyond the end of the part a shard's rest is not wanted.
+            if let Some(end) = limit.checked_sub(1).and_then(|end| places.get(end)) {
+                unread.retain(|(_, next)| next < end);
             }
         }
-        places.sort_unstable();
         debug_assert!(places.iter().all(|place| (first..=last).contains(place)), "{places:?}");
         debug_assert!(places.is_sorted_by(|one, next| one < next), "a member is in one shard: {places:?}");
         places.truncate(limit);
@@ -211,28 +223,21 @@ impl ClusterStore {
         Ok(places.into_iter().map(|place| (UserId(place.id), place)).collect())
     }
 
-    /// A page of a user's groups, without those that no longer exist.
+    /// A part of a user's groups, without those that no longer exist. Looks at no more than `limit` entries of the
+    /// user's list.
     pub async fn user_groups(
         &self,
         user: UserId,
-        mut first: RosterPlace,
+        first: RosterPlace,
         last: RosterPlace,
         limit: usize,
-    ) -> Result<Vec<(Group, RosterPlace)>, Failure> {
-        let mut found = Vec::new();
-        while found.len() < limit {
-            let places = self.places_of_user(user, first, last, limit).await?;
-            let groups = self.groups_by_id(places.iter().map(|place| GroupId(place.id)).collect()).await?;
-            let more = places.len() == limit;
-            let next = places.last().copied();
-            found.extend(groups.into_iter().zip(places).filter_map(|(group, place)| Some((group?, place))));
-            match next.filter(|_| more).and_then(|next| Some(RosterPlace { id: successor(next.id)?, ..next })) {
-                Some(next) if next <= last => first = next,
-                _ => break,
-            }
-        }
-        found.truncate(limit);
-        Ok(found)
+    ) -> Result<Part<(Group, RosterPlace), RosterPlace>, Failure> {
+        let places = self.places_of_user(user, first, last, limit).await?;
+        let groups = self.groups_by_id(places.iter().map(|place| GroupId(place.id)).collect()).await?;
+        let end = places.last().copied().filter(|_| places.len() == limit);
+        let items: Vec<_> = groups.into_iter().zip(places).filter_map(|(group, place)| Some((group?, place))).collect();
+        let stopped = end.filter(|_| items.len() < limit);
+        Ok(Part { items, stopped })
     }
 
     async fn groups_by_id(&self, ids: Vec<GroupId>) -> Result<Vec<Option<Group>>, Failure> {
