@@ -17,6 +17,7 @@ use crate::database::DatabaseSession;
 use crate::intents::Intents;
 use crate::lease::Lease;
 use crate::sharing::Sharing;
+use crate::sweep::ToSweep;
 
 /// Cached notes of which user has written in which channel: some 40 bytes each, and the channel's name.
 const AUTHORS_MAX: usize = 128 * 1024;
@@ -46,6 +47,7 @@ pub struct ClusterStore {
     pub waiting: mpsc::Sender<Waiting>,
     /// Held by the running sweep, so that there is only one at a time.
     pub sweeping: tokio::sync::Mutex<()>,
+    pub to_sweep: Mutex<ToSweep>,
 }
 
 /// A submission for which there is no room yet, and its permit to wait.
@@ -72,6 +74,7 @@ impl ClusterStore {
             waiting_room: Arc::new(Semaphore::new(WAITING_MAX)),
             waiting,
             sweeping: tokio::sync::Mutex::new(()),
+            to_sweep: Mutex::default(),
             database,
         };
         (store, waits)

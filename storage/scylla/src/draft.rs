@@ -16,12 +16,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::id::{GroupId, NotificationId, Timestamp, UserId};
+use engine::social::group::Role;
 use scylla::value::{CqlValue, Row};
 use storage::account::{Account, Revocation};
 use storage::friend::{Edge, FriendCounts};
 use storage::group::{Group, Membership};
 use storage::inbox::Inbox;
 use storage::repeats::SentRequest;
+use storage::rows::Rows;
 use storage::{Failure, NAME_BYTES_MAX};
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -31,10 +33,13 @@ use crate::channel::{CachedChannel, Known};
 use crate::cluster_store::ClusterStore;
 use crate::database::{DatabaseSession, WRITE_PATIENCE, by};
 use crate::intents::{self, Whole};
+use crate::linked_rows;
 use crate::tables::group_seats::{self, Seats};
-use crate::tables::{Mutation, Query, big, group_names, id, int, revocations, shards_of};
+use crate::tables::leftovers::{self, Leftover};
+use crate::tables::{Mutation, Query, big, group_counts, group_names, id, int, revocations, shards_of};
 
-/// Most groups of one user that are read: more than a user may have, including some whose rows are still being removed.
+/// Most groups of one user that are read, to count them once or to leave them all: more than a user may have, including
+/// some whose rows are still being removed.
 const GROUPS_OF_USER_MAX: usize = 10_000;
 
 /// Concurrent look-ups.
@@ -75,6 +80,14 @@ struct Release {
     bearer: Option<CqlValue>,
 }
 
+/// In how many groups a user has a role other than banned.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct GroupCount {
+    /// `None` if no count is stored.
+    stored: Option<u32>,
+    count: u32,
+}
+
 /// A cache of rows, as this change has read and written them.
 type Seen<K, V> = RefCell<HashMap<K, Option<V>>>;
 
@@ -92,6 +105,7 @@ pub struct Draft<'k> {
     members: Seen<(GroupId, UserId), Membership>,
     edges: Seen<(UserId, UserId), Edge>,
     friend_counts: Seen<UserId, FriendCounts>,
+    group_counts: RefCell<HashMap<UserId, GroupCount>>,
     inboxes: Seen<UserId, Inbox>,
     notifications_removed: HashSet<NotificationId>,
     /// Names and credentials whose owner was never created.
@@ -101,6 +115,8 @@ pub struct Draft<'k> {
     /// The mutations of the change, each with its undo.
     changes: Vec<(Mutation, Mutation)>,
     releases: Vec<Release>,
+    /// What this change deletes, so that rows of it are left.
+    leftovers: Vec<Leftover>,
     /// The requests that this change sends, and when.
     sent: Vec<(SentRequest, Timestamp)>,
 }
@@ -127,6 +143,7 @@ impl<'k> Draft<'k> {
             members: Seen::default(),
             edges: Seen::default(),
             friend_counts: Seen::default(),
+            group_counts: RefCell::default(),
             inboxes: Seen::default(),
             notifications_removed: HashSet::new(),
             orphans: RefCell::default(),
@@ -134,6 +151,7 @@ impl<'k> Draft<'k> {
             claims: Vec::new(),
             changes: Vec::new(),
             releases: Vec::new(),
+            leftovers: Vec::new(),
             sent: Vec::new(),
         }
     }
@@ -177,6 +195,64 @@ impl<'k> Draft<'k> {
         };
         let (look, expected) = (look.untyped(), vec![int(seats.edge_count), big(seats.version)]);
         self.claims.push(Claim { mutation, look, expected, release: None });
+        Ok(())
+    }
+
+    /// In how many groups the user is: as the database has counted, or, for a user who was not counted yet, as many as
+    /// are in the user's list. Then the count is stored with this change.
+    fn group_count(&self, user: UserId) -> Result<GroupCount, Failure> {
+        if let Some(known) = self.group_counts.borrow().get(&user) {
+            return Ok(*known);
+        }
+        let stored = self.look(group_counts::one(user))?.map(|(count,)| count.max(0) as u32);
+        let count = match stored {
+            Some(count) => count,
+            None => u32::try_from(Rows::groups_of(self, user)?.len()).unwrap_or(u32::MAX),
+        };
+        let known = GroupCount { stored, count };
+        self.group_counts.borrow_mut().insert(user, known);
+        Ok(known)
+    }
+
+    /// Counts a group more or less of a user.
+    fn count_group(&mut self, user: UserId, change: i32) -> Result<(), Failure> {
+        let GroupCount { stored, count } = self.group_count(user)?;
+        let count = count.saturating_add_signed(change);
+        self.group_counts.get_mut().insert(user, GroupCount { stored, count });
+        Ok(())
+    }
+
+    /// Writes the counts of groups that have changed, and those that were not stored yet.
+    fn write_group_counts(&mut self) {
+        for (user, GroupCount { stored, count }) in std::mem::take(self.group_counts.get_mut()) {
+            if stored != Some(count) {
+                let undo = stored.map_or_else(|| group_counts::delete(user), |stored| group_counts::put(user, stored));
+                self.write(group_counts::put(user, count), undo);
+            }
+        }
+    }
+
+    /// Notes that there is something to sweep.
+    fn leave_over(&mut self, leftover: Leftover) {
+        self.write(leftovers::put(leftover), leftovers::delete(leftover));
+        self.leftovers.push(leftover);
+    }
+
+    /// Removes a membership in a group that is deleted, with its entries in the lists, and counts it no more.
+    pub fn sweep_membership(
+        &mut self,
+        group: GroupId,
+        shards: i32,
+        user: UserId,
+        gone: Membership,
+    ) -> Result<(), Failure> {
+        let puts = linked_rows::put_membership(group, shards, user, gone);
+        self.write_all(linked_rows::delete_membership(group, shards, user, gone), puts);
+        let stored = self.look(group_counts::one(user))?.map(|(count,)| count.max(0) as u32);
+        if let Some(stored) = stored.filter(|_| gone.role != Role::Banned) {
+            let count = GroupCount { stored: Some(stored), count: stored.saturating_sub(1) };
+            self.group_counts.get_mut().insert(user, count);
+        }
         Ok(())
     }
 
@@ -243,7 +319,8 @@ impl<'k> Draft<'k> {
     }
 
     /// Carries out the change.
-    pub fn commit(self) -> Ending {
+    pub fn commit(mut self) -> Ending {
+        self.write_group_counts();
         if self.claims.is_empty() && self.changes.is_empty() && self.releases.is_empty() {
             return Ending::Done;
         }
@@ -290,6 +367,9 @@ impl<'k> Draft<'k> {
         for release in std::mem::take(&mut self.releases) {
             self.release(release).await;
         }
+        let mut to_sweep = self.store.to_sweep.lock();
+        self.leftovers.drain(..).for_each(|leftover| to_sweep.remember(leftover));
+        drop(to_sweep);
         let mut sent = self.store.sent.lock();
         self.sent.drain(..).for_each(|(request, time)| sent.note(request, time));
         Ending::Done

@@ -99,6 +99,7 @@ impl Scylla {
 
     /// Removes the remaining rows of deleted things, and waits until that is done.
     pub fn sweep_now(&self) -> Result<(), Failure> {
+        self.store.read_notes_again();
         self.wait(self.store.sweep_all(false))
     }
 

@@ -10,16 +10,16 @@ use storage::Failure;
 
 use crate::options::{Keyspace, ScyllaOptions};
 use crate::tables::{
-    account_deletions, authored, blocked_by, channels, credentials, edges, friend_counts, friends, group_list,
-    group_members, group_names, group_rosters, group_seats, groups, inboxes, intents, leftovers, messages,
+    account_deletions, authored, blocked_by, channels, credentials, edges, friend_counts, friends, group_counts,
+    group_list, group_members, group_names, group_rosters, group_seats, groups, inboxes, intents, leftovers, messages,
     notifications, revocations, servers, transfers, user_groups, usernames, users,
 };
 
 /// The schema's version. Rises with every migration; a program refuses versions that are newer than its own.
-pub const VERSION: i32 = 2;
+pub const VERSION: i32 = 3;
 
 /// The statements that lead to each version from the one before; the first creates everything.
-const MIGRATIONS: [&[&str]; VERSION as usize] = [VERSION_1, VERSION_2];
+const MIGRATIONS: [&[&str]; VERSION as usize] = [VERSION_1, VERSION_2, VERSION_3];
 
 const VERSION_1: &[&str] = &[
     messages::TABLE,
@@ -51,6 +51,9 @@ const VERSION_1: &[&str] = &[
 ];
 
 const VERSION_2: &[&str] = &[intents::TABLE];
+
+/// The groups of each user are counted when they are next needed.
+const VERSION_3: &[&str] = &[group_counts::TABLE];
 
 const VERSION_TABLE: &str =
     "CREATE TABLE IF NOT EXISTS schema_version (id int PRIMARY KEY, version int, applied_us bigint)";
@@ -188,7 +191,7 @@ mod tests {
         let keyspace: Keyspace = "chat".parse().unwrap();
         let text = text(&keyspace, 3);
         let names: Vec<_> = tables().collect();
-        assert_eq!(names.len(), VERSION_1.len() + VERSION_2.len());
+        assert_eq!(names.len(), MIGRATIONS.iter().map(|statements| statements.len()).sum::<usize>());
         for name in names {
             assert_eq!(text.matches(&format!("IF NOT EXISTS {name} (")).count(), 1, "{name}");
         }

@@ -1,13 +1,17 @@
 //! Removes, in the background, the remaining rows of deleted groups and users. These rows can no longer be reached. The
-//! database notes what is still to be removed, so that a later start continues.
+//! database notes what is still to be removed, so that a later start continues. This life of the server remembers what
+//! it has deleted itself, so it reads these notes only when it begins, or after a failure: the notes that are removed
+//! stay in the way of such a read for days.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use engine::id::{ChannelId, GroupId, UserId};
 use scylla::statement::batch::BatchType;
 use storage::Failure;
-use storage::group::RosterPlace;
+use storage::group::{Membership, RosterPlace};
 use storage::rows::Rows;
 use uuid::Uuid;
 
@@ -19,18 +23,45 @@ use crate::linked_rows::delete_membership;
 use crate::pages::successor;
 use crate::tables::leftovers::{self, Leftover};
 use crate::tables::{
-    Mutation, blocked_by, channels, edges, friend_counts, friends, group_members, group_rosters, inboxes, messages,
-    notifications, shards_of, user_groups,
+    Mutation, Query, blocked_by, channels, edges, friend_counts, friends, group_counts, group_members, group_rosters,
+    inboxes, messages, notifications, shards_of, user_groups,
 };
 
 /// Rows of a list that are removed at a time.
 const ROWS_AT_ONCE: usize = 100;
-/// How long a deletion may remove rows before it is answered.
+/// How long a deletion may remove rows before it is answered, and how many. No other change runs meanwhile.
 const AT_ONCE: Duration = Duration::from_secs(2);
+const WRITES_AT_ONCE_MAX: usize = 100;
+/// Deleted things that are remembered until they are swept. Beyond it, their notes are read from the database.
+const REMEMBERED_MAX: usize = 10_000;
 /// The same for the background: in effect no limit.
 const FOREVER: Duration = Duration::from_secs(24 * 3600);
 /// Pause before a failed sweep is retried.
 const PAUSE: Duration = Duration::from_secs(10);
+
+/// What is still to be swept, as far as this life of the server knows.
+pub struct ToSweep {
+    remembered: VecDeque<Leftover>,
+    /// Whether the database may have notes of more.
+    unread: bool,
+}
+
+impl Default for ToSweep {
+    fn default() -> Self {
+        Self { remembered: VecDeque::new(), unread: true }
+    }
+}
+
+impl ToSweep {
+    /// Remembers something that was deleted.
+    pub fn remember(&mut self, leftover: Leftover) {
+        if self.remembered.len() < REMEMBERED_MAX {
+            self.remembered.push_back(leftover);
+        } else {
+            self.unread = true;
+        }
+    }
+}
 
 impl ClusterStore {
     /// Sweeps in the background, after a sweep that is already running. Retries until it succeeds, or until this server
@@ -63,11 +94,18 @@ impl ClusterStore {
         self.sweep();
     }
 
-    /// Removes all rows that are noted as leftovers. With `alone` no other change is running: the sweep takes no turns
-    /// in the change scheduler, and its time is short.
+    /// Removes the rows of what is remembered, and of what the database has notes of if they were not read yet. With
+    /// `alone` no other change is running: the sweep takes no turns in the change scheduler, reads no notes, and its time
+    /// and its writes are bounded.
     pub async fn sweep_all(self: &Arc<Self>, alone: bool) -> Result<(), Failure> {
-        let until = Instant::now() + if alone { AT_ONCE } else { FOREVER };
-        Sweep { store: self.clone(), alone, until }.all().await
+        let (time, writes) = if alone { (AT_ONCE, WRITES_AT_ONCE_MAX) } else { (FOREVER, usize::MAX) };
+        let (until, writes_left) = (Instant::now() + time, AtomicUsize::new(writes));
+        Sweep { store: self.clone(), alone, until, writes_left }.all().await
+    }
+
+    /// Has the next sweep read the database's notes again.
+    pub fn read_notes_again(&self) {
+        self.to_sweep.lock().unread = true;
     }
 }
 
@@ -76,19 +114,55 @@ struct Sweep {
     store: Arc<ClusterStore>,
     alone: bool,
     until: Instant,
+    /// How many writes it may still make.
+    writes_left: AtomicUsize,
 }
 
 impl Sweep {
     async fn all(&self) -> Result<(), Failure> {
-        let groups = by(self.until, self.store.database.all(leftovers::groups())).await?;
-        for leftover in groups.into_iter().map(leftovers::Row::group) {
+        loop {
+            let next = self.store.to_sweep.lock().remembered.front().copied();
+            let Some(leftover) = next else { break };
             self.sweep_leftover(leftover).await?;
+            // Only the running sweep removes, and there is one at a time.
+            self.store.to_sweep.lock().remembered.pop_front();
         }
-        let users = by(self.until, self.store.database.all(leftovers::users())).await?;
-        for leftover in users.into_iter().map(leftovers::Row::user) {
-            self.sweep_leftover(leftover).await?;
+        if self.alone || !std::mem::take(&mut self.store.to_sweep.lock().unread) {
+            return Ok(());
+        }
+        let swept = self.noted().await;
+        if swept.is_err() {
+            self.store.read_notes_again();
+        }
+        swept
+    }
+
+    /// Sweeps what the database has notes of.
+    async fn noted(&self) -> Result<(), Failure> {
+        type Page = (fn(Uuid, usize) -> Query<leftovers::Row>, fn(leftovers::Row) -> Leftover);
+        let kinds: [Page; 2] = [(leftovers::groups, leftovers::Row::group), (leftovers::users, leftovers::Row::user)];
+        for (page, leftover) in kinds {
+            let mut after = Uuid::nil();
+            loop {
+                let rows = by(self.until, self.store.database.all(page(after, ROWS_AT_ONCE))).await?;
+                let is_last = rows.len() < ROWS_AT_ONCE;
+                for leftover in rows.into_iter().map(leftover) {
+                    self.sweep_leftover(leftover).await?;
+                    after = leftover.id();
+                }
+                if is_last {
+                    break;
+                }
+            }
         }
         Ok(())
+    }
+
+    /// Counts a write against the bound.
+    fn spend(&self) -> Result<(), Failure> {
+        in_time(self.until)?;
+        let spent = self.writes_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        spent.map(|_| ()).map_err(|_| Failure::Passing("the rest is removed later".into()))
     }
 
     async fn sweep_leftover(&self, leftover: Leftover) -> Result<(), Failure> {
@@ -105,8 +179,8 @@ impl Sweep {
     }
 
     async fn sweep_rows(&self, mutations: &[Mutation]) -> Result<(), Failure> {
-        in_time(self.until)?;
         for mutation in mutations {
+            self.spend()?;
             let one = std::slice::from_ref(mutation);
             let written = self.store.database.write(one, BatchType::Unlogged, self.deadline()).await;
             written.map_err(|failed| failed.failure())?;
@@ -121,8 +195,7 @@ impl Sweep {
         loop {
             let places = by(self.until, self.store.roster(group, shards, first, last, ROWS_AT_ONCE)).await?;
             for place in &places {
-                let membership = storage::group::Membership { role: place.role, since: place.since };
-                self.sweep_rows(&delete_membership(group, shards, UserId(place.id), membership)).await?;
+                self.sweep_membership(group, shards, *place).await?;
             }
             let next = places.last().filter(|_| places.len() == ROWS_AT_ONCE);
             match next.and_then(|next| Some(RosterPlace { id: successor(next.id)?, ..*next })) {
@@ -166,7 +239,7 @@ impl Sweep {
             for place in &places {
                 let group = GroupId(place.id);
                 let shards = self.store.group_row(group).await?.map_or(1, |group| shards_of(&group));
-                let membership = storage::group::Membership { role: place.role, since: place.since };
+                let membership = Membership { role: place.role, since: place.since };
                 self.sweep_rows(&delete_membership(group, shards, user, membership)).await?;
             }
             if places.len() < ROWS_AT_ONCE {
@@ -185,6 +258,7 @@ impl Sweep {
         .await?;
         let rows = [
             user_groups::delete_all(user),
+            group_counts::delete(user),
             edges::delete_all(user),
             friends::delete_all(user),
             friend_counts::delete(user),
@@ -212,18 +286,15 @@ impl Sweep {
         }
     }
 
-    /// Removes both sides of a pair of which one user is deleted, and corrects the other user's friend counts. Takes a
-    /// turn in the change scheduler, unless `alone`.
+    /// Removes a membership in a deleted group, and corrects the member's count of groups.
+    async fn sweep_membership(&self, group: GroupId, shards: i32, place: RosterPlace) -> Result<(), Failure> {
+        let (user, gone) = (UserId(place.id), Membership { role: place.role, since: place.since });
+        self.sweep_with(vec![Subject::User(user)], move |draft| draft.sweep_membership(group, shards, user, gone)).await
+    }
+
+    /// Removes both sides of a pair of which one user is deleted, and corrects the other user's friend counts.
     async fn sweep_pair(&self, gone: UserId, other: UserId) -> Result<(), Failure> {
-        in_time(self.until)?;
-        let footprint = Footprint::These(vec![Subject::User(gone), Subject::User(other)]);
-        let turn = (!self.alone).then(|| self.store.change_scheduler.turn(footprint.clone()));
-        if let Some(turn) = &turn {
-            turn.come().await;
-        }
-        let (store, deadline) = (self.store.clone(), self.deadline());
-        let swept = tokio::task::spawn_blocking(move || {
-            let mut draft = Draft::new(&store, None, footprint, true, deadline);
+        let sweep = move |draft: &mut Draft<'_>| {
             let own = draft.edge(gone, other)?;
             draft.set_edge(gone, other, own, None);
             if let Some(others) = draft.edge(other, gone)? {
@@ -231,6 +302,28 @@ impl Sweep {
                 draft.set_edge(other, gone, Some(others), None);
                 draft.set_friend_counts(other, friend_counts.moved(Some(others.state), None));
             }
+            Ok(())
+        };
+        self.sweep_with(vec![Subject::User(gone), Subject::User(other)], sweep).await
+    }
+
+    /// Carries out a change that removes rows about these subjects. Takes a turn in the change scheduler, unless
+    /// `alone`.
+    async fn sweep_with(
+        &self,
+        subjects: Vec<Subject>,
+        sweep: impl FnOnce(&mut Draft<'_>) -> Result<(), Failure> + Send + 'static,
+    ) -> Result<(), Failure> {
+        self.spend()?;
+        let footprint = Footprint::These(subjects);
+        let turn = (!self.alone).then(|| self.store.change_scheduler.turn(footprint.clone()));
+        if let Some(turn) = &turn {
+            turn.come().await;
+        }
+        let (store, deadline) = (self.store.clone(), self.deadline());
+        let swept = tokio::task::spawn_blocking(move || {
+            let mut draft = Draft::new(&store, None, footprint, true, deadline);
+            sweep(&mut draft)?;
             match draft.commit() {
                 Ending::Done => Ok(()),
                 Ending::Conflict => Err(Failure::Passing("others change the same".into())),

@@ -16,6 +16,7 @@
 //! | `group_members` | group, shard; user | roles |
 //! | `group_rosters` | group, shard; role, time, user | a group's members in order |
 //! | `user_groups` | user; role, time, group | a user's groups in order |
+//! | `group_counts` | user | in how many groups a user is |
 //! | `edges`, `blocked_by` | user; other user | how two users stand to each other |
 //! | `friends` | user; state, time, other user | a user's friends in order |
 //! | `circles` | user | how many friends a user has (`friend_counts.rs`) |
@@ -33,6 +34,7 @@ pub mod credentials;
 pub mod edges;
 pub mod friend_counts;
 pub mod friends;
+pub mod group_counts;
 pub mod group_list;
 pub mod group_members;
 pub mod group_names;
@@ -149,6 +151,9 @@ statements! {
     PutUserGroup = user_groups::PUT,
     DeleteUserGroup = user_groups::DELETE,
     DeleteUserGroups = user_groups::DELETE_ALL,
+    GroupCount = group_counts::ONE,
+    PutGroupCount = group_counts::PUT,
+    DeleteGroupCount = group_counts::DELETE,
     // Friends and blocks.
     Edge = edges::ONE,
     Edges = edges::PAGE,

@@ -18,7 +18,7 @@ use crate::change_scheduler::Subject;
 use crate::channel::{bytes_of, message_row, place_of};
 use crate::linked_rows as rows;
 use crate::tables::group_seats::{self, Seats};
-use crate::tables::leftovers::{self, Leftover};
+use crate::tables::leftovers::Leftover;
 use crate::tables::{
     account_deletions, authored, big, credentials, edges, friend_counts, group_list, group_members, group_names,
     groups, id, inboxes, messages, notifications, revocations, shards_of, text, usernames, users,
@@ -222,8 +222,7 @@ impl Rows for Draft<'_> {
     fn remove_group(&mut self, group: &Group) {
         self.write(groups::delete(group.id), groups::put(group));
         self.write(group_list::delete(group), group_list::put(group));
-        let leftover = Leftover::Group { group: group.id, shards: shards_of(group) };
-        self.write(leftovers::put(leftover), leftovers::delete(leftover));
+        self.leave_over(Leftover::Group { group: group.id, shards: shards_of(group) });
         self.release_group_name(group);
         self.releases.push(Release {
             mutation: group_seats::release(group.id),
@@ -249,6 +248,10 @@ impl Rows for Draft<'_> {
         after: Option<Membership>,
     ) -> Result<(), Failure> {
         let shards = self.shards(group);
+        let counts = |membership: Option<Membership>| i32::from(membership.is_some_and(|m| m.role != Role::Banned));
+        if counts(before) != counts(after) {
+            self.count_group(user, counts(after) - counts(before))?;
+        }
         match (before, after) {
             (None, None) => {}
             (before, Some(after)) if before == Some(after) => {}
@@ -273,16 +276,7 @@ impl Rows for Draft<'_> {
     }
 
     fn has_room_for_group(&self, user: UserId, groups_max: usize) -> Result<bool, Failure> {
-        let mut groups = self.groups_of(user)?;
-        if groups.len() >= groups_max {
-            // Some groups may have been deleted while their member rows are not removed yet.
-            let mut present = Vec::with_capacity(groups.len());
-            for id in groups {
-                present.extend(self.group(id)?.map(|group| group.id));
-            }
-            groups = present;
-        }
-        Ok(groups.len() < groups_max)
+        Ok((self.group_count(user)?.count as usize) < groups_max)
     }
 
     fn roster(&self, group: GroupId, down_to: Role, limit: usize) -> Result<Vec<(UserId, Role)>, Failure> {
@@ -388,8 +382,7 @@ impl Rows for Draft<'_> {
     }
 
     fn abandon_user(&mut self, user: UserId) -> Result<(), Failure> {
-        let leftover = Leftover::User(user);
-        self.write(leftovers::put(leftover), leftovers::delete(leftover));
+        self.leave_over(Leftover::User(user));
         Ok(())
     }
 

@@ -5,13 +5,13 @@ use engine::id::{GroupId, UserId};
 use scylla::DeserializeRow;
 use uuid::Uuid;
 
-use super::{Mutation, Query, Statement, id, int};
+use super::{Mutation, Query, Statement, id, int, limit_of};
 
 /// The definition.
 pub const TABLE: &str =
     "CREATE TABLE IF NOT EXISTS leftovers (kind int, id uuid, shards int, PRIMARY KEY ((kind), id))";
 
-pub(super) const OF_KIND: &str = "SELECT id, shards FROM leftovers WHERE kind = ?";
+pub(super) const OF_KIND: &str = "SELECT id, shards FROM leftovers WHERE kind = ? AND id > ? LIMIT ?";
 pub(super) const PUT: &str = "INSERT INTO leftovers (kind, id, shards) VALUES (?, ?, ?) USING TIMESTAMP ?";
 pub(super) const DELETE: &str = "DELETE FROM leftovers USING TIMESTAMP ? WHERE kind = ? AND id = ?";
 
@@ -35,6 +35,13 @@ pub enum Leftover {
 pub struct Row {
     id: Uuid,
     shards: Option<i32>,
+}
+
+impl Leftover {
+    /// The id of what was deleted, by which its kind is ordered.
+    pub fn id(self) -> Uuid {
+        key(self).1
+    }
 }
 
 impl Row {
@@ -72,14 +79,14 @@ pub fn delete(leftover: Leftover) -> Mutation {
     Mutation::new(Statement::DeleteLeftover, [int(kind), id(of)])
 }
 
-/// Groups of which there are leftovers.
-pub fn groups() -> Query<Row> {
-    Query::new(Statement::Leftovers, [int(GROUP)])
+/// Groups of which there are leftovers, after an id.
+pub fn groups(after: Uuid, limit: usize) -> Query<Row> {
+    Query::new(Statement::Leftovers, [int(GROUP), id(after), int(limit_of(limit))])
 }
 
-/// Users of whom there are leftovers.
-pub fn users() -> Query<Row> {
-    Query::new(Statement::Leftovers, [int(USER)])
+/// Users of whom there are leftovers, after an id.
+pub fn users(after: Uuid, limit: usize) -> Query<Row> {
+    Query::new(Statement::Leftovers, [int(USER), id(after), int(limit_of(limit))])
 }
 
 #[cfg(test)]
@@ -90,9 +97,9 @@ mod tests {
     #[test]
     fn a_leftover_comes_back() {
         let group = Leftover::Group { group: GroupId(Uuid::max()), shards: 128 };
-        assert_eq!(read_back(TABLE, &put(group), groups()).group(), group);
-        let user = Leftover::User(UserId(Uuid::nil()));
-        assert_eq!(read_back(TABLE, &put(user), users()).user(), user);
+        assert_eq!(read_back(TABLE, &put(group), groups(Uuid::nil(), 1)).group(), group);
+        let user = Leftover::User(UserId(Uuid::max()));
+        assert_eq!(read_back(TABLE, &put(user), users(Uuid::nil(), 1)).user(), user);
         for leftover in [group, user] {
             check_delete(&put(leftover), &delete(leftover));
         }

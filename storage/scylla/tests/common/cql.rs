@@ -71,6 +71,15 @@ impl OnCql {
         });
     }
 
+    /// Runs these statements directly on the database.
+    pub fn say_all(&self, statements: &[String]) {
+        in_session(&self.options, async |session| {
+            for cql in statements {
+                session.query_unpaged(cql.as_str(), ()).await.unwrap();
+            }
+        });
+    }
+
     /// How many rows this query finds.
     pub fn count(&self, cql: &str) -> usize {
         let mut found = 0;
