@@ -15,7 +15,7 @@ use engine::persist::{StoreQuestion, StoreWrite};
 use engine::social::group::{GroupAct, GroupChange};
 use parking_lot::Mutex;
 use storage::Write;
-use storage::account::Credential;
+use storage::account::{Credential, CredentialKind};
 use tokio::sync::{RwLock, Semaphore};
 
 /// One thing that a change is about.
@@ -49,10 +49,14 @@ pub fn footprint(write: &Write) -> Footprint {
             Subject::User(registration.account.id),
         ]),
         Write::ChangeAccount { id, change, .. } if change.username.is_none() => These(vec![Subject::User(*id)]),
-        // These release names that only the account's row knows.
-        Write::ChangeAccount { .. } | Write::Link { .. } | Write::Unlink { .. } | Write::DeleteAccount { .. } => {
-            Anything
+        Write::Unlink { user, credential, .. } => {
+            These(vec![Subject::User(*user), Subject::Credential(credential.clone())])
         }
+        Write::Link { user, credential, .. } if credential.kind == CredentialKind::Device => {
+            These(vec![Subject::User(*user), Subject::Credential(credential.clone())])
+        }
+        // These release names that only the account's row knows.
+        Write::ChangeAccount { .. } | Write::Link { .. } | Write::DeleteAccount { .. } => Anything,
         Write::CreateGroup(group) => {
             These(vec![Subject::Group(group.id), Subject::GroupName(group.name.clone()), Subject::User(group.creator)])
         }
@@ -90,8 +94,9 @@ pub fn of_question(question: &StoreQuestion) -> Footprint {
 /// The subjects whose rows a change of a group's members changes.
 pub fn of_group_change(change: &GroupChange) -> Footprint {
     match change.act {
-        // The end of a group releases its name.
-        GroupAct::Delete | GroupAct::Leave | GroupAct::Depart => Footprint::Anything,
+        // The end of a group releases its name. A user who leaves seldom ends it: then the change is decided again,
+        // alone.
+        GroupAct::Delete => Footprint::Anything,
         _ => {
             let users = change.act.named().iter().chain([&change.actor]).map(|&user| Subject::User(user));
             Footprint::These(users.chain([Subject::Group(change.group)]).collect())
@@ -199,6 +204,23 @@ mod tests {
 
     fn waits(turn: &Turn) -> bool {
         turn.after.iter().any(|before| !before.is_closed())
+    }
+
+    /// Changes that any user may ask for often do not make all others wait.
+    #[test]
+    fn leaves_and_devices_are_about_few() {
+        let (one, group) = (UserId(Uuid::from_u128(1)), GroupId(Uuid::nil()));
+        let leave = of_group_change(&GroupChange { group, actor: one, act: GroupAct::Leave });
+        assert_eq!(leave, Footprint::These(vec![user(1), Subject::Group(group)]));
+        let credential = |kind| Credential { kind, ident: "x".into() };
+        let (time, secret) = (engine::id::Timestamp(0), String::new());
+        for (kind, few) in [(CredentialKind::Device, true), (CredentialKind::Custom, false)] {
+            let credential = credential(kind);
+            let link = Write::Link { user: one, credential: credential.clone(), secret: secret.clone(), time };
+            assert_eq!(footprint(&link) != Footprint::Anything, few, "the replaced credential is not declared");
+            let unlink = footprint(&Write::Unlink { user: one, credential: credential.clone(), time });
+            assert_eq!(unlink, Footprint::These(vec![user(1), Subject::Credential(credential)]));
+        }
     }
 
     #[test]

@@ -152,6 +152,7 @@ impl ClusterStore {
     ) -> Decided {
         let mut draft = Draft::new(self, channel, footprint(write), alone, deadline);
         match change::apply(&mut draft, write) {
+            _ if draft.is_about_more() => Decided::Alone,
             Ok(written) => match draft.commit() {
                 Ending::Done => {
                     self.after_change(write, &written);
@@ -161,7 +162,6 @@ impl ClusterStore {
                 Ending::Failed(failure) => Decided::Done(Err(failure)),
                 Ending::Unsettled(failure, left) => Decided::Unsettled(failure, left),
             },
-            Err(_) if draft.is_about_more() => Decided::Alone,
             Err(failure) => Decided::Done(Err(failure)),
         }
     }

@@ -296,10 +296,10 @@ impl<'k> Draft<'k> {
         Ok(found)
     }
 
-    /// A user's notifications stay in order because every change that writes them declares the user.
-    fn check_announced(&self, user: UserId) -> Result<(), Failure> {
+    /// Notes that this change is to be decided again, alone, if it did not declare the subject.
+    fn announce(&self, subject: &Subject) -> Result<(), Failure> {
         let announced = match &self.footprint {
-            Footprint::These(subjects) => subjects.contains(&Subject::User(user)),
+            Footprint::These(subjects) => subjects.contains(subject),
             Footprint::Anything => true,
             Footprint::Question(_) => false,
         };
