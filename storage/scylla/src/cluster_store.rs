@@ -17,7 +17,7 @@ use crate::database::DatabaseSession;
 use crate::intents::Intents;
 use crate::lease::Lease;
 use crate::sharing::Sharing;
-use crate::sweep::ToSweep;
+use crate::to_sweep::ToSweep;
 
 /// Cached notes of which user has written in which channel: some 40 bytes each, and the channel's name.
 const AUTHORS_MAX: usize = 128 * 1024;

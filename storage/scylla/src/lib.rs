@@ -35,6 +35,7 @@ mod sharing;
 mod statements;
 mod sweep;
 mod tables;
+mod to_sweep;
 mod transfer;
 
 use std::future::Future;

@@ -3,7 +3,6 @@
 //! it has deleted itself, so it reads these notes only when it begins, or after a failure: the notes that are removed
 //! stay in the way of such a read for days.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -32,36 +31,10 @@ const ROWS_AT_ONCE: usize = 100;
 /// How long a deletion may remove rows before it is answered, and how many. No other change runs meanwhile.
 const AT_ONCE: Duration = Duration::from_secs(2);
 const WRITES_AT_ONCE_MAX: usize = 100;
-/// Deleted things that are remembered until they are swept. Beyond it, their notes are read from the database.
-const REMEMBERED_MAX: usize = 10_000;
 /// The same for the background: in effect no limit.
 const FOREVER: Duration = Duration::from_secs(24 * 3600);
 /// Pause before a failed sweep is retried.
 const PAUSE: Duration = Duration::from_secs(10);
-
-/// What is still to be swept, as far as this life of the server knows.
-pub struct ToSweep {
-    remembered: VecDeque<Leftover>,
-    /// Whether the database may have notes of more.
-    unread: bool,
-}
-
-impl Default for ToSweep {
-    fn default() -> Self {
-        Self { remembered: VecDeque::new(), unread: true }
-    }
-}
-
-impl ToSweep {
-    /// Remembers something that was deleted.
-    pub fn remember(&mut self, leftover: Leftover) {
-        if self.remembered.len() < REMEMBERED_MAX {
-            self.remembered.push_back(leftover);
-        } else {
-            self.unread = true;
-        }
-    }
-}
 
 impl ClusterStore {
     /// Sweeps in the background, after a sweep that is already running. Retries until it succeeds, or until this server
@@ -105,7 +78,7 @@ impl ClusterStore {
 
     /// Has the next sweep read the database's notes again.
     pub fn read_notes_again(&self) {
-        self.to_sweep.lock().unread = true;
+        self.to_sweep.lock().read_notes_again();
     }
 }
 
@@ -121,13 +94,13 @@ struct Sweep {
 impl Sweep {
     async fn all(&self) -> Result<(), Failure> {
         loop {
-            let next = self.store.to_sweep.lock().remembered.front().copied();
+            let next = self.store.to_sweep.lock().first();
             let Some(leftover) = next else { break };
             self.sweep_leftover(leftover).await?;
-            // Only the running sweep removes, and there is one at a time.
-            self.store.to_sweep.lock().remembered.pop_front();
+            // Only the running sweep forgets, and there is one at a time.
+            self.store.to_sweep.lock().forget_first();
         }
-        if self.alone || !std::mem::take(&mut self.store.to_sweep.lock().unread) {
+        if self.alone || !self.store.to_sweep.lock().takes_notes() {
             return Ok(());
         }
         let swept = self.noted().await;

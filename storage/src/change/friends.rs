@@ -113,9 +113,10 @@ fn is_new(rows: &mut impl Rows, news: FriendNews, user: UserId, other: UserId, t
         FriendNews::Requested => SentRequest::Friend { user, other },
         FriendNews::Removed => SentRequest::Removed { user, other },
         FriendNews::Accepted => {
-            rows.forget_sent(SentRequest::Friend { user: other, other: user });
-            rows.forget_sent(SentRequest::Removed { user: other, other: user });
-            rows.forget_sent(SentRequest::Removed { user, other });
+            for (user, other) in [(user, other), (other, user)] {
+                rows.forget_sent(SentRequest::Friend { user, other });
+                rows.forget_sent(SentRequest::Removed { user, other });
+            }
             return true;
         }
     };

@@ -128,11 +128,11 @@ fn notifications_of_one_user() {
     const MORE: usize = 5;
     let (_data, server) = in_memory();
     let [ada, bob] = server.people(["ada", "bob"]);
-    let group = bob.create_group(json!({"name": "of bob"}));
-    for _ in 0..NOTIFICATIONS_MAX + MORE {
-        // She is told of this each time.
-        bob.acts("add", &group, &[&ada]);
-        bob.acts("kick", &group, &[&ada]);
+    for _ in 0..(NOTIFICATIONS_MAX + MORE).div_ceil(2) {
+        // She is told of his request and of the end of their friendship each time, because she has accepted.
+        bob.relates("add", &ada);
+        ada.relates("add", &bob);
+        bob.relates("delete", &ada);
     }
     let first = text(&ada.notifications()[0]["id"]);
     let all = ada.notifications();

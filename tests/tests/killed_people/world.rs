@@ -319,7 +319,7 @@ impl World {
         match told {
             Some(-3) => {
                 // Both have agreed, so what they ask next is new.
-                for told in [(-2, other, actor), (-9, other, actor), (-9, actor, other)] {
+                for told in [(-2, other, actor), (-2, actor, other), (-9, other, actor), (-9, actor, other)] {
                     self.told.remove(&told);
                 }
                 self.notify(other, -3, actor, None);

