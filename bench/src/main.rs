@@ -28,6 +28,7 @@ mod sockets;
 mod store;
 mod stores;
 mod stragglers;
+mod watch;
 
 use std::process::ExitCode;
 

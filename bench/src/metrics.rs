@@ -30,12 +30,22 @@ impl Metrics {
 
     /// The sum of a metric over all labels.
     pub fn sum(&self, name: &str) -> io::Result<f64> {
+        Ok(self.all(name)?.iter().sum())
+    }
+
+    /// The greatest number of a metric over all labels.
+    pub fn most(&self, name: &str) -> io::Result<f64> {
+        Ok(self.all(name)?.into_iter().fold(f64::MIN, f64::max))
+    }
+
+    /// The numbers of a metric with all labels, at least one.
+    fn all(&self, name: &str) -> io::Result<Vec<f64>> {
         let with_labels = |key: &&String| key.strip_prefix(name).is_some_and(|rest| rest.starts_with('{'));
         let found: Vec<f64> = self.0.keys().filter(with_labels).map(|key| self.0[key]).collect();
         if found.is_empty() {
             return Err(io::Error::other(format!("{name} is missing in the server's metrics")));
         }
-        Ok(found.iter().sum())
+        Ok(found)
     }
 }
 
@@ -52,6 +62,7 @@ mod tests {
         assert_eq!(metrics.one("stentor_gaps_total").unwrap(), 3);
         assert_eq!(metrics.one("stentor_connections{kind=\"session\"}").unwrap(), 5000);
         assert_eq!(metrics.sum("stentor_connections").unwrap(), 5002.0);
+        assert_eq!(metrics.most("stentor_connections").unwrap(), 5000.0);
         assert!(metrics.one("stentor_gaps").is_err() && metrics.sum("stentor_nothing").is_err());
     }
 }

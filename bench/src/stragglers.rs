@@ -9,7 +9,6 @@
 pub mod crowd;
 mod member;
 mod report;
-mod watch;
 
 use std::time::{Duration, Instant};
 
@@ -27,9 +26,9 @@ use crate::run::{self, Patience, Run};
 use crate::server::{Kind, Server};
 use crate::setting::Setting;
 use crate::sockets::PORTS_PER_ADDRESS;
+use crate::watch::{Look, Watch};
 use crowd::{Answer, Order, Outcome, Outcomes};
 use member::Behavior;
-use watch::{Look, Watch};
 
 const QUIET_ROOM: &str = "quiet";
 /// How the stopped members behave, a third each.

@@ -5,12 +5,12 @@ use engine::limits::SUBSCRIBER_LAG_BYTES_MAX;
 
 use super::crowd::{Outcome, SLOW_BYTES_PER_SECOND};
 use super::member::Behavior;
-use super::watch::Look;
 use super::{DEADLINE, Measurements, Options, Phase, Standing};
 use crate::failure::Failure;
 use crate::goals::{self, Bound, Goal, ratio, shown};
 use crate::report::{self, Conditions, median};
 use crate::run::Run;
+use crate::watch::Look;
 
 /// By what factor the others' p99 may grow. If windows of the same kind differ by more than this, it may grow by as
 /// much as they differ. If they differ by more than `NOISE_MAX`, the figures say nothing.
@@ -255,10 +255,18 @@ fn mib(bytes: Option<f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stragglers::watch::Levels;
+    use crate::watch::Levels;
 
     fn look(phase: &'static str, resident_bytes: u64, levels: Levels) -> Look {
-        Look { at_secs: 0.0, phase, levels, resident_bytes, resident_bytes_peak: resident_bytes, kernel_tcp_bytes: 0 }
+        Look {
+            at_secs: 0.0,
+            phase,
+            levels,
+            resident_bytes,
+            resident_bytes_peak: resident_bytes,
+            kernel_tcp_bytes: 0,
+            longest_turn_secs: 0.0,
+        }
     }
 
     /// The goals that a run misses if it closes as many members as it counts, and ends with these levels and this

@@ -29,6 +29,8 @@ pub struct Look {
     pub resident_bytes_peak: u64,
     /// Memory that the kernel uses for all TCP connections of this machine, at both ends.
     pub kernel_tcp_bytes: u64,
+    /// The longest turn of any shard since the look before.
+    pub longest_turn_secs: f64,
 }
 
 /// What the server counts as present, and the connections that it closed.
@@ -138,13 +140,15 @@ impl Drop for Watch {
 
 impl Look {
     fn take(admin: SocketAddr, pid: u32, begun: Instant) -> io::Result<Look> {
+        let metrics = Metrics::read(admin)?;
         Ok(Look {
             at_secs: begun.elapsed().as_secs_f64(),
             phase: START,
-            levels: Levels::of(&Metrics::read(admin)?)?,
+            levels: Levels::of(&metrics)?,
             resident_bytes: cpu::resident_bytes(pid)?,
             resident_bytes_peak: cpu::resident_bytes_peak(pid)?,
             kernel_tcp_bytes: cpu::kernel_tcp_bytes()?,
+            longest_turn_secs: metrics.most("stentor_longest_turn_seconds")?,
         })
     }
 }
