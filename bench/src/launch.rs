@@ -9,6 +9,15 @@ use tempfile::TempDir;
 use crate::cpu;
 use crate::dialect::Persistence;
 
+/// What one session and one user may ask of the server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Budgets {
+    /// As much as they like: the many members of a measured room are sessions of one user.
+    Off,
+    /// What the server grants without options.
+    Default,
+}
+
 /// How the servers of one run are started.
 #[derive(Clone)]
 pub struct Launch {
@@ -20,6 +29,7 @@ pub struct Launch {
     pub server_cpus: Vec<usize>,
     /// The thread that starts servers runs on the first of them.
     pub client_cpus: Vec<usize>,
+    pub budgets: Budgets,
     /// Further flags for Stentor.
     pub more: Vec<String>,
     /// Where data directories are made; by default in the system's directory for temporary files.

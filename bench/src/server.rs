@@ -14,14 +14,14 @@ use tempfile::TempDir;
 use crate::companion::Companion;
 use crate::dialect::{Dialect, ROOM, USERNAME};
 use crate::http;
-use crate::launch::Launch;
+use crate::launch::{Budgets, Launch};
 
 /// Time from the start of the process until it prints where it listens. A durable store may have to create its files
 /// first.
 const START_TIME_MAX: Duration = Duration::from_secs(20);
 /// The server key that standard clients use by default; and the same with a colon, in base64.
 const SERVER_KEY: &str = "defaultkey";
-const SERVER_KEY_BASIC: &str = "ZGVmYXVsdGtleTo=";
+pub const SERVER_KEY_BASIC: &str = "ZGVmYXVsdGtleTo=";
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -107,9 +107,10 @@ fn command(kind: Kind, launch: &Launch, directory: Option<&Path>) -> io::Result<
     // Flags set every relevant option, so that no environment variable changes what is measured.
     command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--store", &launch.store]);
     command.args(["--server-key", SERVER_KEY, "--shards", &launch.shards.to_string()]);
-    // The members of a measured room are sessions of one user.
-    command.args(["--sessions-per-user", "0", "--memberships-per-user", "0"]);
-    command.args(["--work-per-session", "0", "--work-per-user", "0"]);
+    if launch.budgets == Budgets::Off {
+        command.args(["--sessions-per-user", "0", "--memberships-per-user", "0"]);
+        command.args(["--work-per-session", "0", "--work-per-user", "0"]);
+    }
     command.arg("--data").arg(directory).args(&launch.more);
     Ok(command)
 }

@@ -12,7 +12,7 @@ use crate::checker;
 use crate::cpu;
 use crate::dialect::Persistence;
 use crate::failure::Failure;
-use crate::launch::Launch;
+use crate::launch::{Budgets, Launch};
 use crate::report::Conditions;
 use crate::server;
 
@@ -94,6 +94,7 @@ impl Setting {
             shards,
             server_cpus,
             client_cpus,
+            budgets: Budgets::Off,
             more: Vec::new(),
             data_in: None,
         })
