@@ -45,9 +45,20 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads the header at the front of `bytes`. Returns `None` while it is incomplete.
+    /// Reads the header at the front of `bytes`, of a frame of the expected size. Returns `None` while it is incomplete.
     #[inline]
     pub fn read(bytes: &[u8]) -> Result<Option<Header>, IllegalFrame> {
+        match Header::read_of_any_size(bytes)? {
+            Some(header) if header.payload_bytes > PAYLOAD_BYTES_MAX => {
+                Err(IllegalFrame::TooLarge(header.payload_bytes as u64))
+            }
+            header => Ok(header),
+        }
+    }
+
+    /// Reads the header at the front of `bytes`, however large the frame is. Returns `None` while it is incomplete.
+    #[inline]
+    pub fn read_of_any_size(bytes: &[u8]) -> Result<Option<Header>, IllegalFrame> {
         let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
         let opcode = first & 0x0f;
         if first & 0xf0 != 0x80 {
@@ -62,15 +73,11 @@ impl Header {
                 None => return Ok(None),
             },
             127 => match rest.first_chunk() {
-                // The other two forms of a length are enough for any frame that is expected.
-                Some(&length) => return Err(IllegalFrame::TooLarge(u64::from_be_bytes(length))),
+                Some(&length) => (10, u64::from_be_bytes(length) as usize),
                 None => return Ok(None),
             },
             length => (2, usize::from(length)),
         };
-        if payload_bytes > PAYLOAD_BYTES_MAX {
-            return Err(IllegalFrame::TooLarge(payload_bytes as u64));
-        }
         Ok(Some(Header { opcode, header_bytes, payload_bytes }))
     }
 

@@ -29,9 +29,69 @@ fn connect(server: SocketAddr, index: usize) -> io::Result<TcpStream> {
         return TcpStream::connect(server);
     }
     let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    net::bind(&socket, &SocketAddr::from((Ipv4Addr::new(127, 0, number, 1), 0)))?;
+    net::bind(&socket, &local_address(number))?;
     net::connect(&socket, &server)?;
     Ok(socket.into())
+}
+
+/// Begins to connect from the local address of this number. Never waits: the socket can be written to when the
+/// connection is there.
+pub fn begin_to_connect(server: SocketAddr, number: u8) -> io::Result<TcpStream> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    net::bind(&socket, &local_address(number))?;
+    match net::connect(&socket, &server) {
+        Ok(()) | Err(Errno::INPROGRESS) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let socket = TcpStream::from(socket);
+    socket.set_nodelay(true)?;
+    Ok(socket)
+}
+
+fn local_address(number: u8) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::new(127, 0, number, 1), 0))
+}
+
+/// Cuts a connection with a reset, as a client's machine does that knows nothing of it any more.
+pub fn reset(socket: TcpStream) -> io::Result<()> {
+    // A socket that does not linger is reset when it is closed, which is here.
+    Ok(net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?)
+}
+
+/// The bytes that wait until the kernel takes them for one socket.
+#[derive(Default)]
+pub struct Outgoing {
+    bytes: Vec<u8>,
+    /// How much of `bytes` the kernel has taken.
+    taken: usize,
+}
+
+impl Outgoing {
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Where bytes are appended that are to be sent.
+    pub fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Sends as much as the kernel takes now.
+    pub fn flush(&mut self, socket: &TcpStream) -> io::Result<()> {
+        while self.taken < self.bytes.len() {
+            match send(socket, &self.bytes[self.taken..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(taken) => self.taken += taken,
+                // Not connected yet, or full.
+                Err(Errno::AGAIN | Errno::NOTCONN) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.bytes.clear();
+        self.taken = 0;
+        Ok(())
+    }
 }
 
 /// Sends a few bytes on a connection that has sent almost nothing. If they do not fit, something is wrong.
