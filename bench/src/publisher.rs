@@ -32,8 +32,12 @@ impl Schedule {
 
     /// The intended time of the next message, if it has come.
     pub fn due(&self, now_ns: u64) -> Option<u64> {
-        let intended_ns = self.start_ns + (self.sent as f64 * self.interval_ns) as u64;
-        (self.sent < self.count && intended_ns <= now_ns).then_some(intended_ns)
+        self.next().filter(|&intended_ns| intended_ns <= now_ns)
+    }
+
+    /// The intended time of the next message, if there is one.
+    pub fn next(&self) -> Option<u64> {
+        (self.sent < self.count).then(|| self.start_ns + (self.sent as f64 * self.interval_ns) as u64)
     }
 
     pub fn sent(&mut self, intended_ns: u64, now_ns: u64) {
