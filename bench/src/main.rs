@@ -1,7 +1,10 @@
 //! Stentor beside minimal programs that do the same work: `cargo run --release -p bench -- fanout`.
 
+mod accounts;
+mod asker;
 mod author;
 mod bare_loop;
+mod bystander;
 mod checker;
 mod client;
 mod companion;
@@ -12,6 +15,7 @@ mod failure;
 mod fanout;
 mod frames;
 mod goals;
+mod hostile;
 mod http;
 mod launch;
 mod metrics;
@@ -22,13 +26,16 @@ mod run;
 mod search;
 mod sends;
 mod server;
+mod session;
 mod setting;
 mod shards;
+mod skimmer;
 mod sockets;
 mod store;
 mod stores;
 mod stragglers;
 mod watch;
+mod writer;
 
 use std::process::ExitCode;
 
@@ -51,6 +58,8 @@ enum Question {
     Shards(shards::Options),
     /// Members that stop reading, read slowly or vanish: what do the others notice, and what is left afterwards?
     Stragglers(stragglers::Options),
+    /// Peers that ask for too much: what does a bystander notice of each attack?
+    Hostile(hostile::Options),
     /// Persistent messages: how many are made durable and answered, beside what the store alone commits?
     Durable(durable::Options),
     /// The embedded store alone: what does a message cost in one channel and in a million, and what does a start cost
@@ -70,6 +79,9 @@ enum Question {
     /// A client of a run with stragglers; the run starts it.
     #[command(hide = true)]
     CrowdOfStragglers,
+    /// The attackers of a hostile run; the run starts it.
+    #[command(hide = true)]
+    Attackers,
     /// The store alone, for a durable run; the run starts it.
     #[command(hide = true)]
     StoreAlone,
@@ -85,6 +97,8 @@ fn main() -> ExitCode {
         Question::CrowdOfShards => shards::crowd(),
         Question::Stragglers(options) => stragglers::run(&options),
         Question::CrowdOfStragglers => stragglers::crowd::serve(),
+        Question::Hostile(options) => hostile::run(&options),
+        Question::Attackers => hostile::attacker::serve(),
         Question::Durable(options) => durable::run(&options),
         Question::StoreAlone => durable::serve_store_alone(),
         Question::Store(options) => store::run(&options),
