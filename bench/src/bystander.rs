@@ -4,6 +4,7 @@
 //! come to every member once and in order, every ping must be answered, and no member may be closed; what goes wrong is
 //! counted. How late the bystander itself was is measured as well, because it may share its core with the attackers.
 
+mod quantiles;
 mod sign_ins;
 
 use std::io;
@@ -24,6 +25,7 @@ use crate::received::empty_histogram;
 use crate::session::{Ending, Heard, Session};
 use crate::skimmer::Skimmed;
 use crate::sockets::{OPENING_MAX, ready};
+pub use quantiles::Quantiles;
 pub use sign_ins::{SignIns, sign_in_with_password};
 
 /// The number of the local address of all members: no attacker has it.
@@ -93,26 +95,6 @@ pub struct Noticed {
     pub closed: Vec<String>,
 }
 
-#[derive(Clone, Copy, Default, Debug, Serialize)]
-pub struct Quantiles {
-    pub count: u64,
-    pub p50_ms: f64,
-    pub p99_ms: f64,
-    pub max_ms: f64,
-}
-
-impl Quantiles {
-    pub fn of(histogram_us: &Histogram<u64>) -> Quantiles {
-        let at = |quantile| histogram_us.value_at_quantile(quantile) as f64 / 1e3;
-        Quantiles {
-            count: histogram_us.len(),
-            p50_ms: at(0.5),
-            p99_ms: at(0.99),
-            max_ms: histogram_us.max() as f64 / 1e3,
-        }
-    }
-}
-
 impl Bystander {
     /// Lets all members join.
     pub fn join(server: SocketAddr, token: &str, room: &str, pace: Pace) -> Result<Bystander, Failure> {
@@ -172,26 +154,35 @@ impl Bystander {
         self.turn_and(PATIENCE, None)
     }
 
-    /// Sends and hears for so long, and then until all has come that was sent. `meanwhile` runs once a turn.
-    pub fn notice(
+    /// Sends and hears for so long, and then until all has come that was sent.
+    pub fn notice(&mut self, length: Duration) -> Result<Noticed, Failure> {
+        self.notice_until(length, || Ok(false))
+    }
+
+    /// The same, for less long if `is_over`, which is asked once a turn.
+    pub fn notice_until(
         &mut self,
-        length: Duration,
-        mut meanwhile: impl FnMut() -> Result<(), Failure>,
+        most: Duration,
+        mut is_over: impl FnMut() -> Result<bool, Failure>,
     ) -> Result<Noticed, Failure> {
         self.forget();
         let start_ns = self.now_ns();
-        let end_ns = start_ns + length.as_nanos() as u64;
-        let count = |rate: f64| (rate * length.as_secs_f64()) as u64;
+        let mut end_ns = start_ns + most.as_nanos() as u64;
+        let count = |rate: f64| (rate * most.as_secs_f64()) as u64;
         let Pace { messages_per_second, pings_per_second, .. } = self.pace;
         let mut messages = Schedule::new(start_ns, messages_per_second, count(messages_per_second));
         let mut pings = Schedule::new(start_ns, pings_per_second, count(pings_per_second));
         if let Some(sign_ins) = &mut self.sign_ins {
-            sign_ins.begin(start_ns, length);
+            sign_ins.begin(start_ns, most);
         }
         loop {
             self.send_due(&mut messages, &mut pings)?;
-            meanwhile()?;
             let now_ns = self.now_ns();
+            if now_ns < end_ns && is_over()? {
+                end_ns = now_ns;
+                messages.stop();
+                pings.stop();
+            }
             let sent = messages.finished() && pings.finished() && now_ns >= end_ns;
             if sent && (self.has_all() || now_ns - end_ns > LATENESS_MAX.as_nanos() as u64) {
                 return Ok(self.noticed());

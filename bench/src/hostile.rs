@@ -128,7 +128,7 @@ fn measure(listed: &Listed, options: &Options, launch: &Launch) -> Result<Measur
     }
     let length = Duration::from_secs_f64(options.secs);
     let watch = Watch::start(server.admin()?, server.pid());
-    bystander.notice(WARM_UP, || Ok(()))?;
+    bystander.notice(WARM_UP)?;
     let quiet = phase(QUIET, length, &mut bystander, &watch, server.pid())?;
     let order =
         attacker::Options { server: server.address, room: ROOM.to_owned(), attack: listed.name.to_owned(), length };
@@ -157,7 +157,7 @@ fn phase(
     let usage = Usage::of(pid, &[])?;
     let (before, begun) = (watch.looks()?.len(), Instant::now());
     watch.enter(name);
-    let noticed = bystander.notice(length, || Ok(()))?;
+    let noticed = bystander.notice(length)?;
     let secs = begun.elapsed().as_secs_f64();
     let waited = Usage::of(pid, &[])?.since(usage).waiting;
     // The last look of the phase tells of the turns before it.
