@@ -21,6 +21,7 @@ mod launch;
 mod metrics;
 mod publisher;
 mod received;
+mod reconnects;
 mod report;
 mod run;
 mod search;
@@ -60,6 +61,8 @@ enum Question {
     Stragglers(stragglers::Options),
     /// Peers that ask for too much: what does a bystander notice of each attack?
     Hostile(hostile::Options),
+    /// A room of thousands is cut and comes back: how soon, and what do those notice who were never cut?
+    Reconnects(reconnects::Options),
     /// Persistent messages: how many are made durable and answered, beside what the store alone commits?
     Durable(durable::Options),
     /// The embedded store alone: what does a message cost in one channel and in a million, and what does a start cost
@@ -82,6 +85,9 @@ enum Question {
     /// The attackers of a hostile run; the run starts it.
     #[command(hide = true)]
     Attackers,
+    /// A client process of a run with reconnects; the run starts it.
+    #[command(hide = true)]
+    CrowdOfReconnects,
     /// The store alone, for a durable run; the run starts it.
     #[command(hide = true)]
     StoreAlone,
@@ -99,6 +105,8 @@ fn main() -> ExitCode {
         Question::CrowdOfStragglers => stragglers::crowd::serve(),
         Question::Hostile(options) => hostile::run(&options),
         Question::Attackers => hostile::attacker::serve(),
+        Question::Reconnects(options) => reconnects::run(&options),
+        Question::CrowdOfReconnects => reconnects::generator::serve(),
         Question::Durable(options) => durable::run(&options),
         Question::StoreAlone => durable::serve_store_alone(),
         Question::Store(options) => store::run(&options),
