@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::bystander::{Bystander, Noticed, Pace};
 use crate::companion::Companion;
-use crate::cpu;
+use crate::cpu::{self, Usage};
 use crate::dialect::ROOM;
 use crate::failure::Failure;
 use crate::launch::{Budgets, Launch};
@@ -86,6 +86,10 @@ struct Stood {
     resident_bytes: u64,
     kernel_tcp_bytes: u64,
     longest_turn_secs: f64,
+    /// The CPU time of the server as a share of one core, and the share of the time in which it was ready and its core
+    /// ran something else.
+    core_share: f64,
+    disturbed_share: f64,
 }
 
 pub fn run(options: &Options) -> Result<(), Failure> {
@@ -115,7 +119,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     watch.enter("filling");
     let mut generators = start(options, members, &launch, &server)?;
     hear_all(&generators, &mut bystander, FILLING_TIME_MAX)?;
-    let measured = measure(options, members, &mut generators, &mut bystander, &watch)?;
+    let measured = measure(options, members, &mut generators, &mut bystander, &watch, server.pid())?;
     report::report(options, &launch, &measured)
 }
 
@@ -175,6 +179,7 @@ fn measure(
     generators: &mut [Companion],
     bystander: &mut Bystander,
     watch: &Watch,
+    pid: u32,
 ) -> Result<Measured, Failure> {
     let window = Duration::from_secs_f64(options.secs);
     let windows = |bystander: &mut Bystander| -> Result<Vec<Noticed>, Failure> {
@@ -183,7 +188,9 @@ fn measure(
     watch.enter("warm up");
     bystander.notice(window.min(Duration::from_secs(1)))?;
     watch.enter("before");
+    let mut meter = Meter::start(pid)?;
     let before = windows(bystander)?;
+    let used_before = meter.read()?;
     watch.enter("during");
     generators.iter_mut().try_for_each(|generator| generator.tell(&Order::Cut))?;
     let mut outcomes: Vec<Option<Outcome>> = generators.iter().map(|_| None).collect();
@@ -193,11 +200,15 @@ fn measure(
         }
         Ok(outcomes.iter().all(Option::is_some))
     })?;
+    let used_during = meter.read()?;
     watch.enter("after");
     let after = windows(bystander)?;
+    let used_after = meter.read()?;
     let looks = watch.looks()?;
     let outcome = outcomes.into_iter().flatten().reduce(Outcome::and).unwrap_or_default();
-    let stood = ["before", "during", "after"].map(|phase| Stood::most(&looks, phase));
+    let stood = [("before", used_before), ("during", used_during), ("after", used_after)].map(
+        |(phase, (core_share, disturbed_share))| Stood { core_share, disturbed_share, ..Stood::most(&looks, phase) },
+    );
     Ok(Measured { members, before, during, after, outcome, stood, looks })
 }
 
@@ -219,6 +230,27 @@ fn answered(answer: Answer) -> Result<Outcome, Failure> {
     answer.map_err(|text| Failure::Faulty(format!("a crowd: {text}")))
 }
 
+/// What the server uses from one reading to the next.
+struct Meter {
+    pid: u32,
+    read: Instant,
+    usage: Usage,
+}
+
+impl Meter {
+    fn start(pid: u32) -> Result<Meter, Failure> {
+        Ok(Meter { pid, read: Instant::now(), usage: Usage::of(pid, &[])? })
+    }
+
+    /// The shares of the time since the last reading in which the server had its core, and in which it waited for it.
+    fn read(&mut self) -> Result<(f64, f64), Failure> {
+        let now = Meter::start(self.pid)?;
+        let before = std::mem::replace(self, now);
+        let (used, secs) = (self.usage.since(before.usage), (self.read - before.read).as_secs_f64());
+        Ok((used.cpu.as_secs_f64() / secs, used.waiting.as_secs_f64() / secs))
+    }
+}
+
 impl Stood {
     fn most(looks: &[Look], phase: &str) -> Stood {
         let of_phase = || looks.iter().filter(|look| look.phase == phase);
@@ -226,6 +258,7 @@ impl Stood {
             resident_bytes: of_phase().map(|look| look.resident_bytes).max().unwrap_or_default(),
             kernel_tcp_bytes: of_phase().map(|look| look.kernel_tcp_bytes).max().unwrap_or_default(),
             longest_turn_secs: of_phase().map(|look| look.longest_turn_secs).fold(0.0, f64::max),
+            ..Stood::default()
         }
     }
 }

@@ -49,7 +49,8 @@ pub fn report(options: &Options, launch: &Launch, measured: &Measured) -> Result
 
 fn phases(measured: &Measured) -> Table {
     let header = "never cut | messages p50 ms | p99 ms | max ms | pings p50 ms | p99 ms | max ms | lost | closed | late \
-                  themselves, p99 ms | resident MiB, at most | the kernel's TCP MiB | longest turn ms";
+                  themselves, p99 ms | resident MiB, at most | the kernel's TCP MiB | longest turn ms | of the core | \
+                  server disturbed, %";
     let mib = |bytes: u64| Some(bytes as f64 / f64::from(1 << 20));
     let during = std::slice::from_ref(&measured.during);
     let all = [("before", &measured.before[..]), ("during", during), ("after", &measured.after[..])];
@@ -69,6 +70,8 @@ fn phases(measured: &Measured) -> Table {
             mib(stood.resident_bytes),
             mib(stood.kernel_tcp_bytes),
             Some(stood.longest_turn_secs * 1e3),
+            Some(stood.core_share),
+            Some(stood.disturbed_share * 100.0),
         ];
         report::row(name, figures)
     });
