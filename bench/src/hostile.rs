@@ -8,6 +8,7 @@ mod attack;
 pub mod attacker;
 mod halves;
 mod hang_up;
+mod list;
 mod openings;
 mod report;
 mod request_flood;
@@ -27,8 +28,9 @@ use crate::launch::{Budgets, Launch};
 use crate::server::{Kind, Server};
 use crate::setting::{Disk, Setting};
 use crate::watch::{Look, Watch};
-use attack::{ATTACKS, Listed, Tally, find};
+use attack::Tally;
 use attacker::{Answer, Order};
+use list::{ATTACKS, Listed, find};
 
 const QUIET: &str = "quiet";
 const BESIDE: &str = "beside";

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::attack::{Tally, Target, find};
+use super::attack::{Tally, Target};
+use super::list::find;
 use crate::failure::Failure;
 use crate::{companion, cpu};
 
-/// An attack's turn waits so long for the server at most.
-pub const PATIENCE: Duration = Duration::from_millis(5);
 /// The attackers may share a core with the bystander, who must find it free at once.
 const NICENESS: i32 = 19;
 

@@ -9,8 +9,7 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
-use super::attack::{Attack, LOCAL_ADDRESS, Tally, Target};
-use super::attacker::PATIENCE;
+use super::attack::{Attack, LOCAL_ADDRESS, PATIENCE, Tally, Target};
 use crate::asker::bearer;
 use crate::failure::Failure;
 use crate::session::{status_of, watch};

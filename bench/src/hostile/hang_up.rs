@@ -5,8 +5,7 @@ use std::time::Instant;
 use rustix::event::epoll;
 use rustix::fd::OwnedFd;
 
-use super::attack::{Attack, LOCAL_ADDRESS, Tally, Target};
-use super::attacker::PATIENCE;
+use super::attack::{Attack, LOCAL_ADDRESS, PATIENCE, Tally, Target};
 use crate::dialect::{JOINED_PREFIX, upgrade_request};
 use crate::failure::{Failure, OPENING_TIME_MAX};
 use crate::frames::{TEXT, put_client_frame};

@@ -3,8 +3,7 @@
 use rustix::event::epoll;
 use rustix::fd::OwnedFd;
 
-use super::attack::{Attack, LOCAL_ADDRESS, Tally, Target};
-use super::attacker::PATIENCE;
+use super::attack::{Attack, LOCAL_ADDRESS, PATIENCE, Tally, Target};
 use crate::asker::{Asker, Reply, bearer, request};
 use crate::bystander::sign_in_with_password;
 use crate::failure::Failure;
