@@ -497,9 +497,12 @@ impl Home {
 
     /// Writes what a connection is owed, because its socket has room again.
     pub fn writable(&mut self, id: ConnectionId, outlet: &mut impl Outlet, outbox: &mut Outbox) {
-        if self.connections.get_mut(id).is_some_and(|connection| connection.parked) {
-            self.write(id.slot, outlet, outbox);
+        let Some(connection) = self.connections.get_mut(id).filter(|connection| connection.parked) else { return };
+        if connection.mute && !connection.closing {
+            // Answers to it are dropped, so the logs behind them must not be sent either. It waits for its close frame.
+            return outlet.wait(id.slot);
         }
+        self.write(id.slot, outlet, outbox);
     }
 
     /// Runs one slice of the passes under way, and deals with connections that are blocked or too far behind.
@@ -549,6 +552,7 @@ impl Home {
         let Some(connection) = self.connections.get_mut(id).filter(|connection| !connection.is_leaving()) else {
             return;
         };
+        debug_assert!(connection.parked, "only whose socket was found full may be slow");
         self.counters.slow_readers += 1;
         // The frames before its answers are dropped, so the answers must not be sent either.
         connection.mute = true;
