@@ -58,7 +58,10 @@ fn on_a_database_as_well() {
 /// Kills and restarts the server, on the store that these flags name.
 fn rounds(shards: u16, rounds: usize, store: &[String]) {
     let data = data_dir();
-    let launch = || Launch::on(data.path()).shards(shards).flag("--session-ttl", 3600).flags(store.iter().cloned());
+    let launch = || {
+        let launch = Launch::on(data.path()).without_budgets().shards(shards);
+        launch.flag("--session-ttl", 3600).flags(store.iter().cloned())
+    };
     let mut server = launch().start();
     let address = server.address();
     let accounts: Vec<Account> = (0..PUBLISHERS_PER_ROOM).map(|n| server.sign_in(&format!("publisher-{n}"))).collect();

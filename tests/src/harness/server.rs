@@ -80,9 +80,9 @@ impl Launch {
         self
     }
 
-    /// Lets one user ask for any amount of work, for tests of other bounds whose users ask for more than people do.
+    /// Lets one user ask for any amount of work, and be in any number of channels, for tests of other bounds whose users ask for more than people do.
     pub fn without_budgets(self) -> Self {
-        self.flag("--work-per-session", 0).flag("--work-per-user", 0)
+        self.flag("--work-per-session", 0).flag("--work-per-user", 0).flag("--memberships-per-user", 0)
     }
 
     /// Adds a flag and its value.

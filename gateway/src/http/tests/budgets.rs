@@ -2,16 +2,18 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::budget::Work;
 use engine::id::Monotonic;
-use engine::limits::{BUDGET_DEBT_MAX, Rules};
+use engine::limits::{BUDGET_DEBT_MAX, REST_DURATION, Rules};
 use engine::session::shared_budgets::{Payer, Purse, SharedBudgets};
+use glommio::LocalExecutor;
+use hyper::body::Bytes;
 use serde_json::json;
 use storage::memory::Memory;
 
-use super::{As, Heard, Session, World};
+use super::{As, Heard, Session, World, answer, request};
 
 /// Milliseconds of work a second. Two seconds of it pay for 133 requests that find nothing.
 const RATE: NonZeroU32 = NonZeroU32::new(10).unwrap();
@@ -104,7 +106,7 @@ fn who_has_no_good_token_is_refused_for_that() {
     let (world, budgets) = world();
     let ada = world.sign_in("ada");
     let payer = Payer { user: Some(ada.user), network: None };
-    budgets.charge(payer, Purse::Requests, Work::micros(1_000_000));
+    budgets.charge(payer, Purse::Requests, Work::micros(25_000));
     world.ask(PAGE, As::User("no token"), "").expect_refusal(401, 16, "no token");
     world.ask(PAGE, As::Nobody, "").expect_refusal(401, 16, "nobody");
     assert_eq!(world.ask("GET /healthcheck", As::User(&ada.token), "").status, 200, "it is not charged");
@@ -147,4 +149,17 @@ fn the_bytes_of_a_refused_body_are_charged() {
     world.ask("PUT /v2/account", As::User(&ada.token), body).expect_refusal(429, 8, "a body beyond the budget");
     // 50 µs for the refusal, and 100 µs for the bytes, at ten milliseconds a second.
     assert_eq!(debt() - before, Duration::from_millis(15));
+}
+
+#[test]
+fn a_user_far_beyond_the_budget_is_refused_after_a_rest() {
+    let (world, budgets) = world();
+    let ada = world.sign_in("ada");
+    budgets.charge(Payer { user: Some(ada.user), network: None }, Purse::Requests, Work::micros(1_000_000));
+    LocalExecutor::default().run(async move {
+        let begun = Instant::now();
+        let refused = answer(&world.services, request(PAGE, As::User(&ada.token)).body(Bytes::new()).unwrap()).await;
+        assert_eq!(refused.status(), 429);
+        assert!(begun.elapsed() >= REST_DURATION, "the next request of the connection waits");
+    });
 }
