@@ -176,13 +176,16 @@ impl Home {
     fn consider(&mut self, id: ConnectionId, cid: String, command: Command, outbox: &mut Outbox) {
         let (most, now) = (self.rules.sends_per_second, self.monotonic);
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let memberships = self.sessions_by_user.memberships(connection.session.user);
-        let may_join = self.rules.memberships_per_user_max.is_none_or(|most| memberships < most.get());
         let judged = admit(command, &connection.session).and_then(|admitted| match &admitted {
             Admitted::ChannelRequest(channel, ChannelAction::Join { .. }) => {
                 let audience = self.subscribers.audience(channel, connection.session.format);
                 let is_member = audience.is_some_and(|key| connection.subscription(key).is_some());
-                if is_member { Ok(admitted) } else { has_room(connection, may_join).map(|()| admitted) }
+                if is_member {
+                    return Ok(admitted);
+                }
+                let memberships = self.sessions_by_user.memberships(connection.session.user);
+                let may_join = self.rules.memberships_per_user_max.is_none_or(|most| memberships < most.get());
+                has_room(connection, may_join).map(|()| admitted)
             }
             _ => Ok(admitted),
         });
