@@ -1,5 +1,5 @@
-//! A room of thousands whose members are cut all at once and come back: does the server answer throughout, how soon is
-//! everybody back, and what do those notice who were never cut?
+//! A room of thousands whose members are cut all at once and come back: does the server answer throughout, how soon are
+//! all members back, and what do the members notice that were never cut?
 //!
 //! The members who are cut are in several processes, and try again with waits of their own. Some members of the same
 //! room are never cut; they send and ping at a fixed pace and are timed before, during and after the return.
@@ -41,19 +41,19 @@ const SECS_MAX: f64 = 600.0;
 
 #[derive(Args, Debug)]
 pub struct Options {
-    /// Members of the room, with those who are never cut. Fewer if the server or a process can open fewer connections.
+    /// Members of the room, the uncut ones included. Fewer if the server or a process can open fewer connections.
     #[arg(long, default_value_t = 18_000)]
     members: usize,
     /// How many of them are never cut, and are timed.
     #[arg(long, default_value_t = 500)]
     uncut: usize,
-    /// Openings that are tried until everybody is back, if none fails but those that are spoiled on purpose.
+    /// Openings that are tried until all members are back, if no opening fails but the spoiled ones.
     #[arg(long, default_value_t = 100_000)]
     openings: usize,
     /// Messages a second in the room.
     #[arg(long, default_value_t = 2.0)]
     rate: f64,
-    /// Pings a second of those who are never cut.
+    /// Pings a second of the members that are never cut.
     #[arg(long, default_value_t = 100.0)]
     pings: f64,
     /// Seconds of each of the four windows before the cut, and of the four after the return.
@@ -212,7 +212,7 @@ fn measure(
     Ok(Measured { members, before, during, after, outcome, stood, looks })
 }
 
-/// Waits for an answer of each process, while those who are never cut keep reading.
+/// Waits for an answer of each process, while the members that are never cut keep reading.
 fn hear_all(generators: &[Companion], bystander: &mut Bystander, patience: Duration) -> Result<(), Failure> {
     let begun = Instant::now();
     for generator in generators {

@@ -53,7 +53,7 @@ pub struct HealthReporter {
 }
 
 impl HealthReporter {
-    /// The reporter of this shard, which is one of those that `health` was made for.
+    /// The reporter of this shard, which is one of the shards that `health` was made for.
     pub fn new(health: Arc<Health>, shard: usize) -> Self {
         assert!(shard < health.connections.len(), "shard {shard} of {}", health.connections.len());
         Self { health, shard }

@@ -17,10 +17,10 @@ const JOINS_AT_ONCE: usize = 32;
 const EVENTS_MAX: usize = 256;
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// Who else is in the rooms of those who hang up.
+/// Which other sessions are in the rooms of the sessions that hang up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Shared {
-    /// No session but those that hang up together: nobody must be told.
+    /// None: the server has no session to tell.
     WithNobody,
     /// The sessions that hang up later.
     WithTheOthers,
@@ -32,7 +32,7 @@ pub struct HangUp {
     rooms: usize,
     shared: Shared,
     epoll: Option<OwnedFd>,
-    /// Of all waves; those that have hung up are gone.
+    /// The sessions of all waves. Sessions that have hung up are gone.
     members: Vec<Member>,
     begun: Option<Instant>,
     hung_up: usize,

@@ -11,7 +11,7 @@ use crate::sockets::ready;
 
 const EVENTS_MAX: usize = 256;
 const BUFFER_BYTES: usize = 16 << 10;
-/// Shaped like a token, and signed by nobody.
+/// It has the form of a token, and no server has signed it.
 const FORGED: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJ1aWQiOiJhIiwiZXhwIjo5OTk5OTk5OTk5fQ.c2lnbmF0dXJl";
 
 /// With what tokens.

@@ -86,7 +86,7 @@ impl Said {
     }
 }
 
-/// A user whom nobody has heard of.
+/// A user that does not exist.
 fn user_id(number: u64) -> String {
     format!(r#""{:08x}-0000-4000-8000-{:012x}""#, number >> 32, number & 0xffff_ffff)
 }

@@ -32,7 +32,7 @@ const EVENTS_MAX: usize = 512;
 const BUFFER_BYTES: usize = 256 << 10;
 /// The JavaScript client gives up an opening that takes longer.
 const TRY_TIME_MAX: Duration = Duration::from_secs(10);
-/// The members may share a core with those who are timed.
+/// The members may share a core with the members that are timed.
 const NICENESS: i32 = 19;
 
 /// What a client process has to do.
@@ -43,7 +43,7 @@ pub struct Options {
     /// The number of the local address, and of the process.
     pub number: u8,
     pub members: usize,
-    /// Openings of all members until each has come back, if none fails but those that are spoiled.
+    /// Openings of all members until each has come back, if no opening fails but the spoiled ones.
     pub openings: usize,
     /// Whether members appear in the room's list.
     pub visible: bool,
@@ -75,7 +75,7 @@ pub struct Outcome {
     pub planned_secs: f64,
     /// Openings begun in each second since the cut.
     pub openings_by_second: Vec<u64>,
-    /// From the beginning of a try until the answer to its join, of those that were not spoiled before.
+    /// From the beginning of a try until the answer to its join, for tries that were not spoiled before.
     pub joining: Quantiles,
     /// How late the process itself was: from the end of a wait until the try began.
     pub own_lateness: Quantiles,

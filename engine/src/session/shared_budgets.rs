@@ -117,7 +117,7 @@ impl SharedBudgets {
         Self(Rc::new(RefCell::new(Table { now: Monotonic::default(), requests, tokens })))
     }
 
-    /// Whether networks have budgets. Otherwise nobody needs to find out a network.
+    /// Whether networks have budgets. Otherwise the gateway need not find out the network of a client.
     pub fn bounds_networks(&self) -> bool {
         self.0.borrow().requests.networks.is_bounded()
     }
