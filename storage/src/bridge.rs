@@ -3,7 +3,7 @@
 //! One committer takes all waiting writes from every shard and from the HTTP handlers, and commits them as one group.
 //! While it syncs, the next group gathers, so groups grow under load, and a single write does not wait. A few readers
 //! answer pages and look-ups meanwhile. No caller waits for room in a queue: a full queue refuses at once. No caller
-//! waits for a reader longer than `ANSWER_DURATION_MAX`. The users that ask share the readers' queue (`reads.rs`).
+//! waits for a reader longer than `ANSWER_DURATION_MAX`. The users that ask share the queues (`reads.rs`, `writes.rs`).
 //!
 //! A store that fails for good is never called again: every request is answered with its failure, and `Bridge::fatal`
 //! tells the process, which should stop.
@@ -13,6 +13,7 @@ mod committer;
 mod ends;
 mod reads;
 mod waiting;
+mod writes;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -30,6 +31,7 @@ use crate::{ANSWER_DURATION_MAX, Failure, Store};
 use committer::Committer;
 use reads::ReadQueue;
 use waiting::{Desk, Waiting};
+use writes::{WriteQueue, write_queue};
 
 /// Writes in one group, so that no write waits more than a few milliseconds for the others.
 const GROUP_WRITES_MAX: usize = 1024;
@@ -49,7 +51,7 @@ pub struct Bridge {
     store: Arc<dyn Store>,
     line: Arc<Line>,
     bell: flume::Sender<()>,
-    writes: flume::Sender<client::ClientWrite>,
+    writes: WriteQueue,
     reads: Arc<ReadQueue>,
     desk: Desk,
     waiting: Arc<Waiting>,
@@ -72,7 +74,7 @@ impl Bridge {
         patience: Duration,
     ) -> Result<(Self, Vec<StoreQueue>), Failure> {
         let (bell, bell_heard) = flume::bounded(1);
-        let (writes, writes_out) = flume::bounded(CLIENT_WRITES_MAX);
+        let (writes, writes_out) = write_queue(CLIENT_WRITES_MAX);
         let reads = Arc::new(ReadQueue::new(shards * IN_FLIGHT_PER_SHARD_MAX));
         let (fatal_in, fatal) = flume::bounded(1);
         let line = Arc::new(Line::new(fatal_in));

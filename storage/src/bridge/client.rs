@@ -12,6 +12,7 @@ use engine::social::notification::Notification;
 use super::Line;
 use super::reads::Asker;
 use super::waiting::Desk;
+use super::writes::{ClientWrite, WriteQueue};
 use crate::account::{
     Account, AccountChange, Changed, Credential, CredentialOwner, Expiry, Linked, Profile, Registered, Registration,
     Revocation, RevocationPlace, Unlinked,
@@ -21,12 +22,6 @@ use crate::group::{Group, GroupCreated, GroupEdit, GroupEdited, GroupFilter, Gro
 use crate::{DiskRoom, Failure, PageStart, Part, Store, Write, Written, WrittenPlace};
 
 const THREADS_ENDED: &str = "the storage threads have ended";
-
-/// A handler's write, and the channel for its answer.
-pub(super) struct ClientWrite {
-    pub write: Write,
-    pub answer: flume::Sender<Result<Written, Failure>>,
-}
 
 /// Sends requests to the store and waits for the answers. When a queue is full, the answer is [`Failure::Passing`] at
 /// once; when a reader takes too long, the answer is [`Failure::Passing`] after that time.
@@ -38,7 +33,7 @@ pub struct Client {
     asker: Asker,
     line: Arc<Line>,
     bell: flume::Sender<()>,
-    writes: flume::Sender<ClientWrite>,
+    writes: WriteQueue,
     desk: Desk,
     reads_asked: Arc<AtomicU64>,
     store: Weak<dyn Store>,
@@ -55,15 +50,15 @@ impl Client {
     pub(super) fn new(
         line: Arc<Line>,
         bell: flume::Sender<()>,
-        writes: flume::Sender<ClientWrite>,
+        writes: WriteQueue,
         desk: Desk,
         store: Weak<dyn Store>,
     ) -> Self {
         Self { asker: None, line, bell, writes, desk, reads_asked: Arc::default(), store }
     }
 
-    /// The same client, whose reads are asked for this user: they wait in the user's share of the readers' queue. The
-    /// reads of a client that has no user count as the server's own.
+    /// The same client, whose requests are made for this user: they wait in the user's share of the queues. The requests of
+    /// a client that has no user count as the server's own.
     pub fn of(&self, user: UserId) -> Self {
         self.asking_for(Some(user))
     }
@@ -355,7 +350,7 @@ impl Client {
     async fn write(&self, write: Write) -> Result<Written, Failure> {
         let (answer, answered) = flume::bounded(1);
         self.line.while_open(|| {
-            self.writes.try_send(ClientWrite { write, answer }).map_err(not_taken)?;
+            self.writes.put(self.asker, ClientWrite { write, answer });
             // A full bell means that the committer has already been woken.
             let _ = self.bell.try_send(());
             Ok(())
@@ -376,13 +371,6 @@ impl Client {
             Ok(())
         })?;
         answered.recv_async().await.unwrap_or_else(|_| Err(unanswered()))
-    }
-}
-
-fn not_taken<T>(error: flume::TrySendError<T>) -> Failure {
-    match error {
-        flume::TrySendError::Full(_) => Failure::Passing("too many requests wait for the store".into()),
-        flume::TrySendError::Disconnected(_) => unanswered(),
     }
 }
 

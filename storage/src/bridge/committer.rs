@@ -14,9 +14,9 @@ use engine::social::friend::FriendState;
 use engine::social::group::Role;
 
 use super::StoreQueueServer;
-use super::client::ClientWrite;
 use super::reads::asker_of;
 use super::waiting::Desk;
+use super::writes::{ClientWrite, WriteTaker};
 use super::{GROUP_BYTES_MAX, GROUP_WRITES_MAX, Line, Watch};
 use crate::change::may_chat;
 use crate::{Failure, Lanes, PageStart, Store, Submission, Write, Written};
@@ -29,7 +29,7 @@ pub(super) struct Committer {
     line: Arc<Line>,
     bell: flume::Receiver<()>,
     shards: Vec<StoreQueueServer>,
-    clients: flume::Receiver<ClientWrite>,
+    clients: WriteTaker,
     desk: Desk,
     /// The queue from which the next write is taken: a shard's number, or, after the last shard, the clients.
     turn: usize,
@@ -100,7 +100,7 @@ impl Committer {
         line: Arc<Line>,
         bell: flume::Receiver<()>,
         shards: Vec<StoreQueueServer>,
-        clients: flume::Receiver<ClientWrite>,
+        clients: WriteTaker,
         desk: Desk,
     ) -> Self {
         Self { store, line, bell, shards, clients, desk, turn: 0 }
@@ -223,8 +223,8 @@ fn take_from_shard(shard: &StoreQueueServer, group: &mut Group) -> bool {
     true
 }
 
-fn take_from_clients(clients: &flume::Receiver<ClientWrite>, group: &mut Group) -> bool {
-    let Ok(ClientWrite { write, answer }) = clients.try_recv() else {
+fn take_from_clients(clients: &WriteTaker, group: &mut Group) -> bool {
+    let Some(ClientWrite { write, answer }) = clients.take() else {
         return false;
     };
     group.add(write, Asker::Client(answer));
