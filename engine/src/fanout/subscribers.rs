@@ -28,6 +28,9 @@ const STANDING_VISITS_MAX: usize = 32 * 1024;
 /// The capacity that the queue of passes may keep when it is empty.
 const LINE_KEPT: usize = 1024;
 
+/// This part of a slice's visits is for audiences that are owed no message, if there are any.
+const UNHURRIED_PART: usize = 4;
+
 /// Where a pass writes to: a shard's sockets, or a simulation of them.
 pub trait Outlet {
     /// Writes the pieces one after the other, as far as the connection takes them now. Returns how many bytes it took.
@@ -58,6 +61,16 @@ pub struct PassReport {
     pub backlogs: Vec<(ChannelId, Backlog)>,
 }
 
+/// What one slice of the passes may still do. One audience seldom needs all of it, so that a slice serves many small
+/// audiences.
+pub struct Slice {
+    now: Monotonic,
+    visits: usize,
+    /// These of the visits are for audiences that are owed no message.
+    reserved: usize,
+    bytes: usize,
+}
+
 /// All audiences of a shard.
 #[derive(Default)]
 pub struct Subscribers {
@@ -75,19 +88,24 @@ pub struct Subscribers {
     judged: Option<AudienceKey>,
     /// Backlogs that have become high or low because members left. They are not reported yet.
     turned: Vec<(ChannelId, Backlog)>,
-    /// Audiences whose pass is under way, served in turn, with their serials. An audience that ends stays in this
-    /// queue, and is skipped when its turn comes.
-    active: VecDeque<(AudienceKey, u64)>,
-    /// The number of audiences made so far.
-    serials: u64,
+    /// Audiences whose pass is under way and that are owed messages, served in turn, and those that are owed other events
+    /// only. When a crowd leaves a thousand rooms at once, a message of another room does not wait for all this news.
+    active: Queue,
+    unhurried: Queue,
+    /// The number of entries put into the two queues so far.
+    entries: u64,
     /// Audiences whose next rotation must wait, and until when.
     paced: BTreeSet<(Monotonic, AudienceKey)>,
     /// The turn's wall-clock time. The duration of passes is measured with it.
     pub now: Timestamp,
     pub counters: FanoutCounters,
-    /// The rotation that ended in the last slice, if one did.
-    ended: Option<Rotation>,
+    /// The rotations that ended in the last slice: at most as many as it has visits.
+    ended: Vec<Rotation>,
 }
+
+/// A queue of audiences. An entry whose number is not the audience's own any more is skipped when its turn comes: the
+/// audience has ended, or it waits in the other queue.
+type Queue = VecDeque<(AudienceKey, u64)>;
 
 /// The current state of all audiences together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -112,8 +130,10 @@ struct Listening {
 /// The subscribers of one channel in one format.
 struct Audience {
     channel: ChannelId,
-    /// Unique among all audiences that this shard ever has.
-    serial: u64,
+    /// The number of its entry in one of the two queues. No other entry ever has this number.
+    entry: u64,
+    /// A message has been appended since the audience last rested.
+    urgent: bool,
     log: FrameLog,
     members: Vec<Subscriber>,
     /// The index of the next member to be visited. Members before it were visited in this round of the table, members
@@ -192,11 +212,8 @@ impl Subscribers {
             reached,
             backlog: Backlog::Low,
         });
-        let key = *listening.audiences[format as usize].get_or_insert_with(|| {
-            self.serials += 1;
-            let audience = Audience::of(channel.clone(), self.serials);
-            AudienceKey(self.audiences.insert(Box::new(audience)) as u32)
-        });
+        let key = *listening.audiences[format as usize]
+            .get_or_insert_with(|| AudienceKey(self.audiences.insert(Box::new(Audience::of(channel.clone()))) as u32));
         self.members += 1;
         (key, self.audiences[key.0 as usize].push(slot))
     }
@@ -266,12 +283,15 @@ impl Subscribers {
         for format in Format::ALL {
             let Some(key) = audiences[format as usize] else { continue };
             let audience = &mut self.audiences[key.0 as usize];
-            if audience.owed == 0 {
-                self.active.push_back((key, audience.serial));
-            }
             let before = audience.levels();
+            let (rested, was_urgent) = (audience.owed == 0, audience.urgent);
             audience.append(frames.of(format), frames.messages(), frames.accepted());
+            let becomes_urgent =
+                audience.urgent && !was_urgent && !self.paced.contains(&(audience.next_rotation(), key));
             self.count(key, before);
+            if rested || becomes_urgent {
+                self.put_in_line(key);
+            }
         }
     }
 
@@ -452,7 +472,8 @@ impl Subscribers {
         for (key, audience) in &self.audiences {
             let key = AudienceKey(key as u32);
             assert_eq!(self.waiting.contains(&key), audience.parked > 0, "waiting");
-            let active = self.active.iter().any(|&(active, serial)| active == key && serial == audience.serial);
+            let queue = if audience.urgent { &self.active } else { &self.unhurried };
+            let active = queue.contains(&(key, audience.entry));
             let paced = self.paced.iter().any(|&(_, paced)| paced == key);
             assert_eq!(active || paced, audience.owed > 0, "an audience is served as long as visits are owed");
         }
@@ -466,7 +487,7 @@ impl Subscribers {
 
     /// Whether a pass is under way. A pass whose next rotation must wait does not count: see `next_due`.
     pub fn is_busy(&self) -> bool {
-        !self.active.is_empty()
+        !self.active.is_empty() || !self.unhurried.is_empty()
     }
 
     /// When the first of the waiting rotations may begin.
@@ -474,57 +495,89 @@ impl Subscribers {
         self.paced.first().map(|&(due, _)| due)
     }
 
-    /// Runs one slice of the passes under way: the first audience in the queue gets its visits and goes to the end of
-    /// the queue. `now` paces rotations. Members that are further behind than the rules allow are reported as lagging.
-    pub fn pass(&mut self, now: Monotonic, outlet: &mut impl Outlet, rules: &Rules, report: &mut PassReport) {
+    /// Begins a slice of the passes under way. `now` paces rotations: those that had to wait until then may begin.
+    pub fn begin_slice(&mut self, now: Monotonic, rules: &Rules) -> Slice {
         while self.next_due().is_some_and(|due| due <= now) {
             let next = self.paced.pop_first();
-            self.active.extend(next.map(|(_, key)| (key, self.audiences[key.0 as usize].serial)));
+            next.into_iter().for_each(|(_, key)| self.put_in_line(key));
         }
-        self.ended = None;
-        let Some(key) = self.next_active() else { return };
+        self.ended.clear();
+        Slice {
+            now,
+            visits: rules.pass_visits_max,
+            reserved: rules.pass_visits_max / UNHURRIED_PART,
+            bytes: PASS_BYTES_MAX,
+        }
+    }
+
+    /// Serves the first audience in one of the queues, as far as the slice goes. An audience that is owed more goes to the
+    /// end of its queue. Audiences that are owed messages come first, and leave a part of the slice to the others. Members
+    /// that are further behind than the rules allow are reported as lagging. Returns whether the slice goes on. The caller
+    /// must deal with the report before that: a blocked connection may be in other audiences, and its frames must not mix.
+    pub fn serve_next(
+        &mut self,
+        slice: &mut Slice,
+        outlet: &mut impl Outlet,
+        rules: &Rules,
+        report: &mut PassReport,
+    ) -> bool {
+        if slice.visits == 0 || slice.bytes < rules.write_bytes_max {
+            return false;
+        }
+        let Some(key) = self.next_in_line(slice) else { return false };
         let rules = Rules { lag_bytes_max: self.lag_allowed(rules), ..*rules };
         let audience = &mut self.audiences[key.0 as usize];
         if audience.rotation.left == 0 {
-            audience.begin_rotation(now, self.now);
+            audience.begin_rotation(slice.now, self.now);
         }
-        let visits = rules.pass_visits_max.min(audience.rotation.left);
-        let before = audience.levels();
-        audience.serve(key, visits, &rules, outlet, report, &mut self.counters);
-        self.ended = (audience.rotation.left == 0).then(|| audience.end_rotation());
+        let (before, visits) = (audience.levels(), slice.visits);
+        audience.serve(key, slice, &rules, outlet, report, &mut self.counters);
+        assert!(slice.visits < visits, "an audience whose turn it is gets a visit");
+        if audience.rotation.left == 0 {
+            self.ended.push(audience.end_rotation());
+        }
         self.count(key, before);
         let audience = &mut self.audiences[key.0 as usize];
         if audience.owed > 0 {
             let due = audience.next_rotation();
-            if audience.rotation.left > 0 || due <= now {
-                self.active.push_back((key, audience.serial));
+            if audience.rotation.left > 0 || due <= slice.now {
+                self.put_in_line(key);
             } else {
                 self.paced.insert((due, key));
             }
         }
-        let channel = audience.channel.clone();
+        let channel = self.audiences[key.0 as usize].channel.clone();
         if let Some(backlog) = self.backlog(&channel) {
             report.backlogs.push((channel, backlog));
         }
+        true
     }
 
-    /// The next audience in the queue that has not ended.
-    fn next_active(&mut self) -> Option<AudienceKey> {
-        while let Some((key, serial)) = self.active.pop_front() {
-            if self.audiences.get(key.0 as usize).is_some_and(|audience| audience.serial == serial) {
-                return Some(key);
-            }
-        }
-        // Many channels were served at once: the queue need not keep so much memory.
-        if self.active.capacity() > LINE_KEPT {
-            self.active = VecDeque::new();
-        }
-        None
+    /// Puts an audience at the end of its queue. An entry that it has in the other queue does not count any more.
+    fn put_in_line(&mut self, key: AudienceKey) {
+        let audience = &mut self.audiences[key.0 as usize];
+        self.entries += 1;
+        audience.entry = self.entries;
+        let queue = if audience.urgent { &mut self.active } else { &mut self.unhurried };
+        queue.push_back((key, self.entries));
     }
 
-    /// If a rotation ended in the last slice, it ended at `now`.
+    /// Takes the audience whose turn it is.
+    fn next_in_line(&mut self, slice: &mut Slice) -> Option<AudienceKey> {
+        let mut queues = [&mut self.active, &mut self.unhurried];
+        if slice.visits <= slice.reserved {
+            queues.reverse();
+        }
+        let next = queues.into_iter().find_map(|queue| next_of(queue, &self.audiences));
+        if self.unhurried.is_empty() {
+            slice.reserved = 0;
+        }
+        next
+    }
+
+    /// The rotations that ended in the last slice ended at `now`.
     pub fn passed(&mut self, now: Timestamp) {
-        if let Some(rotation) = self.ended.take() {
+        for rotation in self.ended.drain(..) {
             self.counters.passes.record_between(rotation.began, now);
             if let Some(accepted) = rotation.accepted {
                 self.counters.latency.record_between(accepted, now);
@@ -559,6 +612,20 @@ impl Subscribers {
     }
 }
 
+/// Takes the next entry of a queue that counts.
+fn next_of(queue: &mut Queue, audiences: &Slab<Box<Audience>>) -> Option<AudienceKey> {
+    while let Some((key, entry)) = queue.pop_front() {
+        if audiences.get(key.0 as usize).is_some_and(|audience| audience.entry == entry) {
+            return Some(key);
+        }
+    }
+    // Many channels were served at once: the queue need not keep so much memory.
+    if queue.capacity() > LINE_KEPT {
+        *queue = Queue::new();
+    }
+    None
+}
+
 /// Where a batch stands among the batches that its channel's subscribers have taken in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Followed {
@@ -571,10 +638,11 @@ pub enum Followed {
 }
 
 impl Audience {
-    fn of(channel: ChannelId, serial: u64) -> Self {
+    fn of(channel: ChannelId) -> Self {
         Self {
             channel,
-            serial,
+            entry: 0,
+            urgent: false,
             log: FrameLog::default(),
             members: Vec::new(),
             place: 0,
@@ -609,6 +677,7 @@ impl Audience {
         self.log.append(run);
         self.tally.append(self.log.end(), messages);
         self.accepted = self.accepted.or(accepted);
+        self.urgent = messages > 0 || (self.urgent && self.owed > 0);
         self.owed = self.members.len();
     }
 
@@ -675,27 +744,27 @@ impl Audience {
         if self.owed == 0 { 0 } else { self.log.end().0 - self.swept.0 }
     }
 
+    /// Visits the next members of the rotation, as far as the slice goes.
     fn serve(
         &mut self,
         key: AudienceKey,
-        visits: usize,
+        slice: &mut Slice,
         rules: &Rules,
         outlet: &mut impl Outlet,
         report: &mut PassReport,
         counters: &mut FanoutCounters,
     ) {
-        let mut bytes = 0;
-        for _ in 0..visits {
+        debug_assert!(self.rotation.left > 0, "an audience is served as long as visits are owed");
+        let reserved = if self.urgent { slice.reserved } else { 0 };
+        while self.rotation.left > 0 && slice.visits > reserved && slice.bytes >= rules.write_bytes_max {
             if self.place >= self.members.len() {
                 self.wrap();
             }
-            bytes += self.visit(key, rules, outlet, report, counters);
+            slice.bytes -= self.visit(key, rules, outlet, report, counters);
+            slice.visits -= 1;
             self.place += 1;
             self.owed -= 1;
             self.rotation.left -= 1;
-            if bytes + rules.write_bytes_max > PASS_BYTES_MAX {
-                break;
-            }
         }
         self.rest();
     }

@@ -510,11 +510,13 @@ impl Home {
 
     /// Runs one slice of the passes under way, and deals with connections that are blocked or too far behind.
     pub fn pass(&mut self, now: Monotonic, outlet: &mut impl Outlet, outbox: &mut Outbox) {
-        self.subscribers.pass(now, outlet, &self.rules, &mut self.report);
-        for (slot, key) in std::mem::take(&mut self.report.blocked) {
-            if let Some(connection) = self.connections.in_slot(slot) {
-                connection.traffic().interrupted = Some(key);
-                park(connection, &mut self.subscribers);
+        let mut slice = self.subscribers.begin_slice(now, &self.rules);
+        while self.subscribers.serve_next(&mut slice, outlet, &self.rules, &mut self.report) {
+            for (slot, key) in self.report.blocked.drain(..) {
+                if let Some(connection) = self.connections.in_slot(slot) {
+                    connection.traffic().interrupted = Some(key);
+                    park(connection, &mut self.subscribers);
+                }
             }
         }
         self.let_laggards_go();

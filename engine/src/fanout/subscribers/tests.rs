@@ -45,6 +45,18 @@ impl Outlet for Sockets {
     fn wait(&mut self, _: u32) {}
 }
 
+/// Runs one slice, and leaves what it reports to the caller.
+fn pass(
+    subscribers: &mut Subscribers,
+    now: Monotonic,
+    outlet: &mut impl Outlet,
+    rules: &Rules,
+    report: &mut PassReport,
+) {
+    let mut slice = subscribers.begin_slice(now, rules);
+    while subscribers.serve_next(&mut slice, outlet, rules, report) {}
+}
+
 struct Room {
     channel: ChannelId,
     subscribers: Subscribers,
@@ -73,7 +85,7 @@ impl Room {
     /// Runs one slice, and advances the clock by the cost of its writes.
     fn slice(&mut self) {
         let before = self.writes();
-        self.subscribers.pass(Monotonic(self.now), &mut self.sockets, &ANY_LAG, &mut PassReport::default());
+        pass(&mut self.subscribers, Monotonic(self.now), &mut self.sockets, &ANY_LAG, &mut PassReport::default());
         self.now += i64::from(self.writes() - before) * 6_500;
     }
 
@@ -275,7 +287,7 @@ fn counts_each_message_of_each_member_once_however_it_is_cut() {
     subscribers.now = Timestamp(2_000_000);
     subscribers.append(&channel, &frames);
     // The sockets of the first slice take all but the last byte, the others take all.
-    subscribers.pass(Monotonic(0), &mut Narrow(bytes - 1), &ANY_LAG, &mut report);
+    pass(&mut subscribers, Monotonic(0), &mut Narrow(bytes - 1), &ANY_LAG, &mut report);
     subscribers.passed(Timestamp(3_000_000));
     assert_eq!(subscribers.counters.deliveries, 0, "an unfinished frame is no delivery");
     let blocked = std::mem::take(&mut report.blocked);
@@ -284,7 +296,7 @@ fn counts_each_message_of_each_member_once_however_it_is_cut() {
     assert_eq!((standing.parked, standing.lag_bytes), (PASS_VISITS_MAX, 1));
     while subscribers.is_busy() {
         subscribers.invariants();
-        subscribers.pass(Monotonic(0), &mut Narrow(usize::MAX), &ANY_LAG, &mut report);
+        pass(&mut subscribers, Monotonic(0), &mut Narrow(usize::MAX), &ANY_LAG, &mut report);
         subscribers.passed(Timestamp(5_000_000));
     }
     for (slot, key) in blocked {
@@ -322,7 +334,7 @@ fn a_slice_ends_when_it_has_written_enough_bytes() {
     let mut slices = 0;
     while subscribers.is_busy() {
         subscribers.invariants();
-        subscribers.pass(Monotonic(0), &mut Narrow(usize::MAX), &ANY_LAG, &mut report);
+        pass(&mut subscribers, Monotonic(0), &mut Narrow(usize::MAX), &ANY_LAG, &mut report);
         slices += 1;
         assert_eq!(subscribers.counters.pass_writes, u64::from(MEMBERS).min(slices * visits));
     }
@@ -356,14 +368,14 @@ fn a_visit_writes_no_more_than_its_bound_and_waits_with_the_rest() {
     subscribers.append(&channel, &frames);
     let bytes = frames.of(Format::Json).bytes.len();
     let rules = Rules { write_bytes_max: bytes - 1, ..ANY_LAG };
-    subscribers.pass(Monotonic(0), &mut sockets, &rules, &mut report);
+    pass(&mut subscribers, Monotonic(0), &mut sockets, &rules, &mut report);
     assert_eq!((&sockets.bytes[..], &sockets.waits[..]), (&[bytes - 1][..], &[5][..]));
     assert_eq!(report.blocked, [(5, key)], "it waits like a connection whose socket is full");
     subscribers.advance(key, index, 1);
     subscribers.unpark(key, index);
     subscribers.append(&channel, &frames);
     let rules = Rules { write_bytes_max: bytes, ..ANY_LAG };
-    subscribers.pass(Monotonic(ROTATION), &mut sockets, &rules, &mut report);
+    pass(&mut subscribers, Monotonic(ROTATION), &mut sockets, &rules, &mut report);
     assert_eq!((&sockets.bytes[..], &sockets.waits[..]), (&[bytes - 1, bytes][..], &[5][..]), "all fits in one visit");
 }
 
@@ -376,7 +388,7 @@ fn a_message_counts_as_brought_round_when_the_rotation_after_it_ends() {
     }
     let mut slices = |subscribers: &mut Subscribers, count: usize, monotonic: Monotonic, ended: Timestamp| {
         for _ in 0..count {
-            subscribers.pass(monotonic, &mut Narrow(usize::MAX), &ANY_LAG, &mut report);
+            pass(subscribers, monotonic, &mut Narrow(usize::MAX), &ANY_LAG, &mut report);
             subscribers.passed(ended);
         }
         let counters = &subscribers.counters;
@@ -393,13 +405,75 @@ fn a_message_counts_as_brought_round_when_the_rotation_after_it_ends() {
 }
 
 #[test]
+fn one_slice_serves_as_many_small_audiences_as_it_has_visits() {
+    let (mut subscribers, mut sockets) = (Subscribers::default(), Sockets::default());
+    let audiences = 2 * PASS_VISITS_MAX as u32 + 1;
+    for slot in 0..audiences {
+        let channel = ChannelId::room(&format!("room {slot}")).unwrap();
+        subscribers.subscribe(&channel, Format::Json, slot, Reached::default());
+        subscribers.append(&channel, &said(Timestamp(1_000_000)));
+    }
+    for written in [PASS_VISITS_MAX, 2 * PASS_VISITS_MAX, audiences as usize] {
+        assert!(subscribers.is_busy());
+        pass(&mut subscribers, Monotonic(0), &mut sockets, &ANY_LAG, &mut PassReport::default());
+        subscribers.passed(Timestamp(3_000_000));
+        assert_eq!(sockets.0.len(), written);
+        assert_eq!(subscribers.counters.passes.count(), written as u64, "each rotation is counted");
+    }
+    assert!(!subscribers.is_busy());
+    assert!(sockets.0.values().all(|&(_, writes)| writes == 1));
+}
+
+#[test]
+fn a_message_overtakes_other_events_of_other_rooms_and_these_go_on() {
+    let (mut subscribers, mut sockets) = (Subscribers::default(), Sockets::default());
+    let crowd = 4 * PASS_VISITS_MAX as u32;
+    let channel = |slot: u32| ChannelId::room(&format!("room {slot}")).unwrap();
+    let came = |channel: ChannelId| {
+        let mut frames = Frames::default();
+        let event = Event::Presence { channel, joins: Vec::new(), leaves: Vec::new(), count: Some(1) };
+        frames.push(&event, Format::ALL.into_iter());
+        frames
+    };
+    for slot in 0..crowd {
+        subscribers.subscribe(&channel(slot), Format::Json, slot, Reached::default());
+        subscribers.append(&channel(slot), &came(channel(slot)));
+    }
+    // The last of them is owed a message behind its event. A large room is owed a message, too.
+    let (talking, large) = (crowd - 1, ChannelId::room("large").unwrap());
+    for slot in crowd..2 * crowd {
+        subscribers.subscribe(&large, Format::Json, slot, Reached::default());
+    }
+    subscribers.append(&channel(talking), &said(Timestamp(1_000_000)));
+    subscribers.append(&large, &said(Timestamp(1_000_000)));
+    subscribers.invariants();
+    pass(&mut subscribers, Monotonic(0), &mut sockets, &ANY_LAG, &mut PassReport::default());
+    subscribers.invariants();
+    let written = |sockets: &Sockets, slots: std::ops::Range<u32>| sockets.0.range(slots).count();
+    assert!(sockets.0.contains_key(&talking), "it waits in line with the rooms that are owed messages");
+    let unhurried = PASS_VISITS_MAX / UNHURRIED_PART;
+    assert_eq!(written(&sockets, 0..talking), unhurried, "the others have their part of the slice");
+    assert_eq!(written(&sockets, crowd..2 * crowd), PASS_VISITS_MAX - unhurried - 1);
+    let mut slices = 1;
+    while subscribers.is_busy() {
+        pass(&mut subscribers, Monotonic(0), &mut sockets, &ANY_LAG, &mut PassReport::default());
+        subscribers.invariants();
+        slices += 1;
+    }
+    assert_eq!(sockets.0.len(), 2 * crowd as usize);
+    // The last slice finds the entry that the talking room had in the other queue.
+    assert_eq!(slices, 2 * crowd as usize / PASS_VISITS_MAX + 1, "no slice ends before its last visit");
+    assert!(sockets.0.values().all(|&(_, writes)| writes == 1), "what an audience is owed comes in one write");
+}
+
+#[test]
 fn what_came_in_a_rotation_that_turns_out_to_be_the_last_is_not_counted_with_what_comes_later() {
     let channel = ChannelId::room("lobby").unwrap();
     let (mut subscribers, mut report) = (Subscribers::default(), PassReport::default());
     let places: Vec<_> =
         (0..129).map(|slot| subscribers.subscribe(&channel, Format::Json, slot, Reached::default())).collect();
     let mut slice = |subscribers: &mut Subscribers, ended: Timestamp| {
-        subscribers.pass(Monotonic(0), &mut Narrow(usize::MAX), &ANY_LAG, &mut report);
+        pass(subscribers, Monotonic(0), &mut Narrow(usize::MAX), &ANY_LAG, &mut report);
         subscribers.passed(ended);
         (subscribers.counters.latency.count(), subscribers.counters.latency.sum)
     };
@@ -480,12 +554,12 @@ fn who_reads_nothing_in_many_rooms_holds_a_bounded_memory_and_gives_it_back() {
         let (key, index) = subscribers.subscribe(&channel, Format::Json, SLOT, Reached::default());
         places.insert(key, index);
         subscribers.append(&channel, &frames);
-        subscribers.pass(Monotonic(0), &mut Narrow(0), &rules, &mut report);
+        pass(&mut subscribers, Monotonic(0), &mut Narrow(0), &rules, &mut report);
         subscribers.append(&channel, &many);
         while subscribers.is_busy() {
-            subscribers.pass(Monotonic(0), &mut Narrow(0), &rules, &mut report);
+            pass(&mut subscribers, Monotonic(0), &mut Narrow(0), &rules, &mut report);
         }
-        subscribers.pass(Monotonic(ROTATION * i64::from(number)), &mut Narrow(0), &rules, &mut report);
+        pass(&mut subscribers, Monotonic(ROTATION * i64::from(number)), &mut Narrow(0), &rules, &mut report);
         for (_, key) in report.lagging.drain(..) {
             if let Some(index) = places.remove(&key) {
                 subscribers.unsubscribe(key, index);
@@ -516,7 +590,7 @@ fn parked_members_of_quiet_channels_are_judged_when_logs_fill_the_memory() {
         places.insert(key, index);
         subscribers.append(&channel, &many);
         while subscribers.is_busy() {
-            subscribers.pass(Monotonic(0), &mut Narrow(0), &rules, &mut report);
+            pass(&mut subscribers, Monotonic(0), &mut Narrow(0), &rules, &mut report);
         }
     }
     report.lagging.clear();
@@ -549,7 +623,7 @@ fn a_high_backlog_ends_with_the_last_member() {
     }
     subscribers.append(&channel, &many);
     let one_visit = Rules { pass_visits_max: 1, ..ANY_LAG };
-    subscribers.pass(Monotonic(0), &mut Narrow(usize::MAX), &one_visit, &mut report);
+    pass(&mut subscribers, Monotonic(0), &mut Narrow(usize::MAX), &one_visit, &mut report);
     assert_eq!(report.backlogs, [(channel.clone(), Backlog::High)]);
     for (key, _) in places {
         subscribers.unsubscribe(key, 0);
@@ -594,13 +668,13 @@ fn audiences_that_go_while_their_pass_waits_are_passed_over() {
     // The keys are used again, and old entries in the queue are not mistaken for the new audience.
     let lobby = ChannelId::room("lobby").unwrap();
     let (key, _) = subscribers.subscribe(&lobby, Format::Json, 7, Reached::default());
-    subscribers.pass(Monotonic(0), &mut sockets, &ANY_LAG, &mut PassReport::default());
+    pass(&mut subscribers, Monotonic(0), &mut sockets, &ANY_LAG, &mut PassReport::default());
     subscribers.passed(Timestamp(0));
     assert_eq!((sockets.0.len(), subscribers.counters.passes.count()), (0, 0), "there is nothing to bring round");
     assert!(!subscribers.is_busy());
     assert!(subscribers.active.capacity() <= LINE_KEPT);
     subscribers.append(&lobby, &frames);
-    subscribers.pass(Monotonic(0), &mut sockets, &ANY_LAG, &mut PassReport::default());
+    pass(&mut subscribers, Monotonic(0), &mut sockets, &ANY_LAG, &mut PassReport::default());
     assert_eq!(sockets.0.keys().copied().collect::<Vec<_>>(), [7]);
     assert_eq!(subscribers.channel_of(key), &lobby);
 }
