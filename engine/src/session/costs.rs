@@ -38,12 +38,23 @@ pub const TOLD_MAX: usize = 256;
 
 /// What a connection sends at once is charged by its length if it is longer: to unmask and read it.
 pub const RECEIVED_BYTES_FREE: usize = 4096;
-/// The work of the requests that a shard reads in one turn, by what they are charged with. It takes a part of this time,
-/// because the requests of a turn share much of their work. Beyond it the other sockets are read in the next turn.
+/// The work of one turn for sockets that have something or have room again: the requests that are read, by what they are
+/// charged with, and late writes. It takes a part of this time, because the requests of a turn share much of their work.
+/// Beyond it the other sockets wait for the next turn.
 pub const TURN_WORK_MAX: Work = Work::micros(40_000);
 
 /// Longer answers are charged by their length.
 pub const ANSWER_BYTES_FREE: usize = 1024;
+
+/// One more write to a socket.
+const WRITE: Work = Work::micros(7);
+/// Subscriptions of a connection that are looked at in a microsecond: once when its socket is full, once when it has room.
+const LOOKED_AT_IN_A_MICROSECOND: usize = 8;
+
+/// What it cost to write what a connection is owed after its socket was full. No session is charged; the turn ends earlier.
+pub fn late_write(writes: usize, bytes: usize, subscriptions: usize) -> Work {
+    WRITE.times(writes) + Work::bytes(bytes) + Work::micros((subscriptions / LOOKED_AT_IN_A_MICROSECOND) as u64)
+}
 
 /// What is known of a command's cost before its work begins.
 pub fn cost_of(command: &Command) -> Work {

@@ -22,7 +22,7 @@ use crate::parcel::{ChannelAction, ChannelRequest};
 use crate::session::admission::{Admitted, OnLag, OpeningRefusal, Session, admit};
 use crate::session::connection::{Connection, OpenRequest, Private, RequestKind, Subscription};
 use crate::session::connections::Connections;
-use crate::session::costs::{OPENING, PING, REFUSAL};
+use crate::session::costs::{OPENING, PING, REFUSAL, late_write};
 use crate::session::home::catching_up::{CatchUps, depart};
 use crate::session::sessions_by_user::SessionsByUser;
 use crate::session::shared_budgets::{Payer, Purse, SharedBudgets};
@@ -505,7 +505,10 @@ impl Home {
             // Answers to it are dropped, so the logs behind them must not be sent either. It waits for its close frame.
             return outlet.wait(id.slot);
         }
-        self.write(id.slot, outlet, outbox);
+        let (subscriptions, before) = (connection.subscriptions.len(), self.counters.private_writes);
+        let bytes = self.write(id.slot, outlet, outbox);
+        let writes = (self.counters.private_writes - before) as usize;
+        self.worked = self.worked + late_write(writes, bytes, subscriptions);
     }
 
     /// Runs one slice of the passes under way, and deals with connections that are blocked or too far behind.
@@ -572,15 +575,16 @@ impl Home {
 
     /// Writes what a connection is owed outside of the pass: its private frames, each after the part of a log that it
     /// must follow. If the connection was parked, also writes everything else that it is owed. If it is owed more than
-    /// one visit writes, it waits like a connection whose socket is full.
-    fn write(&mut self, slot: u32, outlet: &mut impl Outlet, outbox: &mut Outbox) {
-        let mut left = self.rules.write_bytes_max;
+    /// one visit writes, it waits like a connection whose socket is full. Returns the bytes that the socket took.
+    fn write(&mut self, slot: u32, outlet: &mut impl Outlet, outbox: &mut Outbox) -> usize {
+        let (most, mut bytes, mut looked) = (self.rules.write_bytes_max, 0, 0);
         loop {
-            let Some(connection) = self.connections.in_slot(slot) else { return };
-            let pieces = owed(connection, &self.subscribers);
+            let Some(connection) = self.connections.in_slot(slot) else { return bytes };
+            let pieces = owed(connection, &self.subscribers, &mut looked);
             if pieces.is_empty() {
                 let id = ConnectionId { slot, generation: connection.generation };
-                return written_all(id, connection, &mut self.subscribers, outbox);
+                written_all(id, connection, &mut self.subscribers, outbox);
+                return bytes;
             }
             let private = connection.traffic.as_deref();
             let mut slices: Vec<&[u8]> = pieces
@@ -594,16 +598,17 @@ impl Home {
                     }
                 })
                 .collect();
-            let offered = cut(&mut slices, left);
+            let offered = cut(&mut slices, most - bytes);
             self.counters.private_writes += 1;
-            let Ok(written) = outlet.write(slot, &slices) else { return };
+            let Ok(written) = outlet.write(slot, &slices) else { return bytes };
             account(connection, &mut self.subscribers, &pieces, written);
-            left -= written;
-            if left == 0 {
+            bytes += written;
+            if bytes == most {
                 outlet.wait(slot);
             }
-            if left == 0 || written < offered {
-                return park(connection, &mut self.subscribers);
+            if bytes == most || written < offered {
+                park(connection, &mut self.subscribers);
+                return bytes;
             }
         }
     }
@@ -726,14 +731,17 @@ enum Piece {
     Private(usize),
 }
 
-/// What to write to a connection next, in order, in at most `WRITE_PIECES_MAX` pieces.
-fn owed(connection: &Connection, subscribers: &Subscribers) -> Vec<Piece> {
+/// What to write to a connection next, in order, in at most `WRITE_PIECES_MAX` pieces. `looked` is how many of its
+/// subscriptions are known to owe it nothing; those that this call has looked at are added to them, because the caller
+/// asks again only if all pieces were written.
+fn owed(connection: &Connection, subscribers: &Subscribers, looked: &mut usize) -> Vec<Piece> {
     let mut pieces = Vec::new();
-    // The log position that the pieces so far reach, for each subscription.
+    // The log positions that the pieces before and between private frames reach.
     let mut reached: Vec<(AudienceKey, Position)> = Vec::new();
+    let cursor = |subscription: Subscription| subscribers.cursor(subscription.key, subscription.index);
     let mut take = |pieces: &mut Vec<Piece>, subscription: Subscription, to: Position| {
         let known = reached.iter().position(|(key, _)| *key == subscription.key).unwrap_or_else(|| {
-            reached.push((subscription.key, subscribers.cursor(subscription.key, subscription.index)));
+            reached.push((subscription.key, cursor(subscription)));
             reached.len() - 1
         });
         let from = reached[known].1;
@@ -746,9 +754,8 @@ fn owed(connection: &Connection, subscribers: &Subscribers) -> Vec<Piece> {
         if let Some(subscription) = traffic.interrupted.and_then(|key| connection.subscription(key)) {
             // Finish the half-written frame, but go on only to the place of the next private frame. The place of an
             // answer that waited for others may be before the cursor; such an answer does not count here.
-            let cursor = subscribers.cursor(subscription.key, subscription.index);
             let places = traffic.outbox.iter().filter_map(|private| private.after);
-            let until = places.filter(|&(key, place)| key == subscription.key && place >= cursor);
+            let until = places.filter(|&(key, place)| key == subscription.key && place >= cursor(subscription));
             let until = until.map(|(_, place)| place).min();
             take(&mut pieces, subscription, until.unwrap_or(subscribers.end(subscription.key)));
         }
@@ -765,11 +772,17 @@ fn owed(connection: &Connection, subscribers: &Subscribers) -> Vec<Piece> {
         }
     }
     if connection.parked {
-        for subscription in &connection.subscriptions {
+        for subscription in &connection.subscriptions[*looked..] {
             if pieces.len() >= WRITE_PIECES_MAX {
                 break;
             }
-            take(&mut pieces, *subscription, subscribers.end(subscription.key));
+            *looked += 1;
+            let known = reached.iter().find(|(key, _)| *key == subscription.key);
+            let from = known.map_or_else(|| cursor(*subscription), |&(_, position)| position);
+            let to = subscribers.end(subscription.key);
+            if from < to {
+                pieces.push(Piece::Log(*subscription, from, to));
+            }
         }
     }
     pieces
