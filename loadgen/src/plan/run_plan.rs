@@ -133,7 +133,7 @@ impl RoomPlan {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::time::Duration;
 
     use super::*;

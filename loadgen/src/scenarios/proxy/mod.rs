@@ -214,3 +214,6 @@ async fn pass_head(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, frames: &m
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
