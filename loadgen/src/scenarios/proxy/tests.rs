@@ -2,12 +2,18 @@
 
 use rustix::net::sockopt::set_socket_linger;
 use tokio::task::JoinHandle as Task;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::Control;
 
 use super::*;
 use crate::base::content::ScheduleSlot;
+use crate::plan::draws::Draws;
 use crate::plan::run_plan::tests::plan;
 
 const HEAD: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n";
+/// More than the kernel keeps for the four sockets between client and server.
+const FLOOD_BYTES: usize = 192 << 20;
+/// A writer that has made no progress for this long is blocked, or the test proves less than it could.
+const BLOCKED: Duration = Duration::from_millis(300);
 
 /// A client and a server with the proxy in between.
 struct Line {
@@ -121,6 +127,41 @@ fn a_connection_that_breaks_ends_on_the_other_side_too() {
 }
 
 #[test]
+fn without_a_fault_every_byte_arrives_however_the_stream_is_split() {
+    for seed in 0..30 {
+        run(async {
+            let mut draws = Draws::new(seed, 1, 1);
+            let (between, listener) = between(Fault::None, Victims::All, 1).await;
+            let mut bytes = HEAD.to_vec();
+            for number in 0..draws.below(20) as u32 {
+                let opcodes = [OpCode::Data(Data::Binary), OpCode::Control(Control::Ping), OpCode::Data(Data::Text)];
+                let lengths = [0, 1, 125, 126, 65_535, 65_536];
+                let opcode = opcodes[draws.below(3) as usize];
+                let length = lengths[draws.below(if opcode == opcodes[1] { 3 } else { 6 }) as usize];
+                let whole = Whole { opcode, payload: vec![0xff; length] };
+                bytes.extend(if draws.below(2) == 0 { message(0, number).written() } else { whole.written() });
+            }
+            let Line { mut client, mut server, relay } = line(&between, &listener).await;
+            let longest = [1, 7, 1_000, 100_000][draws.below(4) as usize].max(bytes.len() as u64 / 500);
+            let sent = bytes.clone();
+            let writing = tokio::task::spawn_local(async move {
+                let mut rest = &bytes[..];
+                while !rest.is_empty() {
+                    let (piece, later) = rest.split_at(rest.len().min(1 + draws.below(longest) as usize));
+                    server.write_all(piece).await.expect("open");
+                    tokio::task::yield_now().await;
+                    rest = later;
+                }
+            });
+            assert!(rest(&mut client).await == sent, "seed {seed}: {} bytes", sent.len());
+            writing.await.expect("all is written");
+            drop(client);
+            relay.await.expect("no panic").expect("both ends ended well");
+        });
+    }
+}
+
+#[test]
 fn what_is_no_websocket_is_passed_on_as_it_is() {
     let long = [b"HTTP/1.1 200 OK\r\nX: ".to_vec(), vec![b'x'; 3 * HEAD_BYTES_MAX], b"\r\n\r\nbody".to_vec()].concat();
     let answers: [&[u8]; 5] = [
@@ -155,4 +196,117 @@ fn a_server_that_breaks_the_protocol_loses_the_connection_after_what_was_right()
             assert!(has_ended(&mut server).await);
         }
     });
+}
+
+#[test]
+fn only_the_websocket_in_the_middle_is_the_victim_of_one() {
+    run(async {
+        let (between, listener) = between(Fault::Drop, Victims::One, 1).await;
+        // A sign-in is no WebSocket, and is not counted as one.
+        let Line { mut server, .. } = line(&between, &listener).await;
+        server.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.expect("open");
+        for number in 0..6 {
+            let Line { mut client, mut server, .. } = line(&between, &listener).await;
+            let said = message(1, 0).written();
+            server.write_all(&[HEAD, &said].concat()).await.expect("open");
+            server.shutdown().await.expect("open");
+            let dropped = number == 3;
+            let expected = if dropped { HEAD.to_vec() } else { [HEAD, &said].concat() };
+            assert_eq!(rest(&mut client).await, expected, "WebSocket {number}");
+        }
+        assert_eq!(between.injector.borrow().committed(), 1);
+    });
+}
+
+#[test]
+fn faults_are_committed_only_at_messages_of_this_run() {
+    run(async {
+        let (between, _listener) = between(Fault::None, Victims::All, 1).await;
+        let text = |payload: String| Whole { opcode: OpCode::Data(Data::Text), payload: payload.into_bytes() };
+        let pushed = |code: u8, content: &str| {
+            let members = serde_json::json!({ "message_id": "m", "code": code, "content": content });
+            text(serde_json::json!({ "channel_message": members }).to_string())
+        };
+        let mut foreign = String::new();
+        content::write(
+            &mut foreign,
+            2,
+            Content { slot: ScheduleSlot { publisher: 0, number: 0 }, intended_ns: 0 },
+            100,
+        );
+        for other in [
+            text("{}".to_owned()),
+            text("no JSON".to_owned()),
+            pushed(0, "{}"),
+            pushed(0, &foreign),
+            pushed(1, &content_of(0, 0)),
+            pushed(2, ""),
+            Whole { opcode: OpCode::Data(Data::Binary), ..message(0, 0) },
+            Whole { opcode: OpCode::Data(Data::Text), payload: vec![0xff] },
+            Whole { opcode: OpCode::Control(Control::Ping), ..message(0, 0) },
+        ] {
+            assert_eq!(between.content(&other), None, "{}", String::from_utf8_lossy(&other.payload));
+        }
+        // Twelve messages of two publishers in turn: the last of each has the number 5.
+        for (publisher, number, more) in [(0, 0, true), (1, 4, true), (0, 5, false), (1, 5, false), (5, 0, false)] {
+            let found = between.content(&message(publisher, number));
+            let slot = ScheduleSlot { publisher, number };
+            assert_eq!(found, Some((Content { slot, intended_ns: 5 }, more)), "{slot:?}");
+        }
+    });
+}
+
+#[test]
+fn a_client_that_does_not_read_holds_the_server_up_and_loses_nothing() {
+    run(async {
+        let (between, listener) = between(Fault::None, Victims::All, 1).await;
+        let Line { mut client, mut server, .. } = line(&between, &listener).await;
+        let frame = Whole { opcode: OpCode::Data(Data::Binary), payload: vec![7; 1 << 20] }.written();
+        server.write_all(HEAD).await.expect("open");
+        let frames = FLOOD_BYTES / frame.len();
+        let written = Rc::new(Cell::new(0));
+        let counted = written.clone();
+        let writing = tokio::task::spawn_local(async move {
+            for _ in 0..frames {
+                server.write_all(&frame).await.expect("open");
+                counted.set(counted.get() + 1);
+            }
+        });
+        let mut before = usize::MAX;
+        while before != written.get() {
+            before = written.get();
+            tokio::time::sleep(BLOCKED).await;
+        }
+        assert!(written.get() < frames, "the proxy takes {} MB although the client reads nothing", written.get());
+        let mut bytes = 0_u64;
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            match client.read(&mut buffer).await.expect("open") {
+                0 => break,
+                read => bytes += read as u64,
+            }
+        }
+        writing.await.expect("all is written");
+        let whole = HEAD.len() + frames * ((1 << 20) + 10);
+        assert_eq!(bytes, whole as u64, "every byte arrives in the end");
+    });
+}
+
+#[test]
+fn a_finished_proxy_says_how_many_faults_it_committed_and_accepts_no_more() {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let mut plan = plan(&[(6, 2)]);
+    plan.target.server = listener.local_addr().expect("bound");
+    let proxy = Proxy::start(plan.into(), Fault::Drop, Victims::All, 2).expect("a proxy");
+    let address = proxy.addr;
+    run(async move {
+        let mut client = TcpStream::connect(address).await.expect("a connection");
+        let (mut server, _) = listener.accept().expect("the proxy");
+        let four = [0, 1, 2, 3].map(|number| message(0, number).written());
+        io::Write::write_all(&mut server, &[HEAD, &four.concat()].concat()).expect("open");
+        drop(server);
+        assert_eq!(rest(&mut client).await, [HEAD, &four[0], &four[2]].concat());
+    });
+    assert_eq!(proxy.finish().expect("no error"), 2, "every second of four messages was dropped");
+    assert!(std::net::TcpStream::connect(address).is_err());
 }
