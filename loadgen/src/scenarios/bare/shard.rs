@@ -341,3 +341,6 @@ impl Connection {
         Ok(taken)
     }
 }
+
+#[cfg(test)]
+mod tests;
