@@ -18,6 +18,8 @@ const OPENING: &[u8] = b"GET /ws?token=any HTTP/1.1\r\nSec-WebSocket-Key: dGhlIH
 const CLOSE: [u8; 6] = [0x88, 0x80, 0, 0, 0, 0];
 /// Each end's buffer in the kernel, about. Small ones are soon full.
 const KERNEL_BYTES: usize = 64 * 1024;
+/// So many messages of a megabyte are more than what may be owed.
+const FLOOD: usize = 2 * (ARREARS_BYTES_MAX >> 20);
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Some threads of a server, which do nothing by themselves.
@@ -214,6 +216,32 @@ fn all_members_of_a_room_hear_its_messages_in_one_order_and_no_others() {
 }
 
 #[test]
+fn a_batch_goes_to_each_other_thread_in_one_parcel_when_it_is_full_or_quiet() {
+    let mut server = Server::new(2, 3.0, PARCELS_MAX);
+    let owner = crc32fast::hash(b"r") as usize % 2;
+    let (mut publisher, mut far) = (server.join(owner, "r"), server.join(1 - owner, "r"));
+    for number in 0..4 {
+        server.send(&mut publisher, "r", &number.to_string());
+    }
+    let Ok(Parcel::Batch { room, bytes }) = server.shards[1 - owner].inbox.try_recv() else { panic!("one batch") };
+    assert!(server.shards[1 - owner].inbox.try_recv().is_err(), "three messages are one parcel");
+    server.shards[1 - owner].fan_out(&room, &bytes);
+    far.hears(&["0", "1", "2"]);
+    publisher.hears(&["accepted", "accepted", "accepted", "0", "1", "2", "accepted"]);
+
+    let look_at = server.shards[owner].look_at.expect("a message waits");
+    server.shards[owner].send_what_has_waited(look_at - Duration::from_nanos(1)).expect("room");
+    server.turn();
+    assert_eq!(far.heard(), [""; 0], "not before its time");
+    // The batch may have begun later than the time at which the thread looks.
+    server.shards[owner].send_what_has_waited(look_at + BATCH_WAIT).expect("room");
+    server.turn();
+    far.hears(&["3"]);
+    publisher.hears(&["3"]);
+    assert_eq!(server.shards[owner].look_at, None, "nothing waits any more");
+}
+
+#[test]
 fn a_member_that_has_gone_is_not_written_to_and_its_place_serves_another() {
     let ends: [fn(&mut Server, &mut Member); 4] = [
         |server, member| server.say(member, &CLOSE),
@@ -251,4 +279,66 @@ fn a_member_that_is_not_in_a_room_hears_only_answers() {
     member.hears(&["x"]);
     server.send(&mut visitor, "empty", "y");
     visitor.hears(&["accepted"]);
+}
+
+#[test]
+fn what_a_full_socket_does_not_take_is_owed_in_order() {
+    let mut server = Server::new(1, 1.0, PARCELS_MAX);
+    let mut slow = server.join(0, "r");
+    let large = "x".repeat(1 << 20);
+    let shard = &mut server.shards[0];
+    let sent: Vec<String> = (0..FLOOD / 4).map(|number| format!("{number}{large}")).collect();
+    for content in &sent {
+        let frame = shard.whole(DIALECT.pushed("m", content, 0));
+        shard.publish("r", &frame).expect("one thread has no inbox to fill");
+    }
+    let owed = shard.connections[slow.at].as_ref().map_or(0, |slow| slow.arrears.len());
+    assert!((1..ARREARS_BYTES_MAX).contains(&owed), "{owed} bytes are owed, and the member is still connected");
+    // Reading makes room; the socket is then writable again, and the thread writes what it owes.
+    let mut heard = Vec::new();
+    while heard.len() < sent.len() {
+        heard.extend(slow.heard());
+        server.shards[0].write(slow.at, &[]);
+    }
+    assert!(heard == sent, "each of {} messages comes whole, and once", sent.len());
+}
+
+#[test]
+fn a_member_that_never_reads_is_closed_and_the_others_hear_everything() {
+    let mut server = Server::new(1, 1.0, PARCELS_MAX);
+    let (mut prompt, slow) = (server.join(0, "r"), server.join(0, "r"));
+    let large = "x".repeat(1 << 20);
+    for number in 0..FLOOD {
+        let shard = &mut server.shards[0];
+        let content = format!("{number}{large}");
+        let frame = shard.whole(DIALECT.pushed("m", &content, 0));
+        shard.publish("r", &frame).expect("one thread has no inbox to fill");
+        let heard = loop {
+            // The message is longer than what the socket takes at once.
+            shard.write(prompt.at, &[]);
+            let heard = prompt.heard();
+            if !heard.is_empty() {
+                break heard;
+            }
+        };
+        assert!(heard == [content], "message {number} comes whole, and before the next one");
+        let owed = shard.connections[slow.at].as_ref().map_or(0, |slow| slow.arrears.len());
+        assert!(owed <= ARREARS_BYTES_MAX, "{owed} bytes are owed");
+    }
+    assert!(!server.is_connected(&slow), "a member that reads nothing is closed");
+    assert!(server.is_connected(&prompt));
+    assert_eq!(server.shards[0].members["r"], [prompt.at]);
+}
+
+#[test]
+fn a_thread_that_is_too_far_behind_is_an_error_of_the_whole_server() {
+    let mut server = Server::new(2, 1.0, 2);
+    let owner = crc32fast::hash(b"r") as usize % 2;
+    let frame = server.shards[owner].whole(DIALECT.pushed("m", "x", 0));
+    for number in 0..3 {
+        let sent = server.shards[owner].publish("r", &frame);
+        assert_eq!(sent.is_ok(), number < 2, "parcel {number} for a thread with room for two: {sent:?}");
+    }
+    server.turn();
+    assert!(server.shards[owner].publish("r", &frame).is_ok(), "the parcels have been taken");
 }
