@@ -151,3 +151,6 @@ fn mesh(plot: &mut Plot<'_, '_>) -> Drawn {
         .label_style(TextStyle::from(("sans-serif", LETTERS).into_font()).color(&INK))
         .draw()
 }
+
+#[cfg(test)]
+mod tests;
