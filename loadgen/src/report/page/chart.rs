@@ -101,8 +101,9 @@ impl Chart {
             let places = line.points.iter().map(|(x, y)| (self.x.place(*x), self.y.place(*y)));
             let colour = LINES[number % LINES.len()];
             plot.draw_series(LineSeries::new(places.clone(), colour.stroke_width(2)))?;
-            // Over sizes, each point is one run and there are few points, perhaps only one, so they are drawn as dots.
-            let dots = places.filter(|_| self.x == Scale::Count);
+            // Over sizes, each point is one run, so it is drawn as a dot. A line of one point has no length: without a
+            // dot, nothing would be seen of it.
+            let dots = places.filter(|_| self.x == Scale::Count || line.points.len() == 1);
             plot.draw_series(dots.map(|at| Circle::new(at, DOT_RADIUS, colour.filled())))?;
         }
         area.present()

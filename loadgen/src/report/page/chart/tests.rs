@@ -74,6 +74,21 @@ fn only_figures_above_zero_are_worth_a_chart() {
 }
 
 #[test]
+fn one_point_is_seen_on_every_scale() {
+    for x in [Scale::Seconds, Scale::Nines, Scale::Count] {
+        for y in [Scale::Duration, Scale::Number, Scale::Count, Scale::Bytes] {
+            let drawing = drawn(&chart(x, y, &[&[(0.5, 100.0)]]));
+            assert!(shows(&drawing), "{x:?} and {y:?}: {drawing:?}");
+        }
+    }
+    // A line of one point beside a longer one is seen as well.
+    let drawing = drawn(&chart(Scale::Seconds, Scale::Number, &[&[(0.5, 1.0), (1.5, 2.0)], &[(0.5, 3.0)]]));
+    assert_eq!(drawing.dots.len(), 1, "{drawing:?}");
+    let drawing = drawn(&chart(Scale::Count, Scale::Number, &[&[(1.0, 1.0), (10.0, 2.0)], &[(100.0, 3.0)]]));
+    assert_eq!(drawing.dots.len(), 3, "over sizes each point is a run, and is a dot");
+}
+
+#[test]
 fn a_drawing_of_nothing_has_axes_and_no_line() {
     for y in [Scale::Duration, Scale::Number, Scale::Count, Scale::Bytes] {
         let drawing = drawn(&chart(Scale::Seconds, y, &[&[]]));
