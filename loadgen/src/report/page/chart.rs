@@ -42,7 +42,7 @@ pub struct Chart {
     pub x: Scale,
     pub y: Scale,
     pub lines: Vec<Line>,
-    /// Times, numbered in order.
+    /// Times, numbered in order. Those outside of the horizontal axis are not drawn.
     pub marks: Vec<f64>,
     /// The least range of the horizontal axis, so that charts over the same time can be compared.
     pub stretch: Option<(f64, f64)>,
@@ -132,7 +132,8 @@ impl Chart {
         let letters =
             TextStyle::from(("sans-serif", LETTERS).into_font()).color(&MARK).pos(Pos::new(HPos::Center, VPos::Bottom));
         let mut ends = [i32::MIN; MARK_ROWS];
-        for (number, at) in (1..).zip(&self.marks) {
+        // A number without its line would stand in the labels, or outside of the drawing.
+        for (number, at) in (1..).zip(&self.marks).filter(|(_, at)| x.from <= **at && **at <= x.to) {
             let (place, floor) = plot.backend_coord(&(*at, y.to));
             let text = number.to_string();
             let half = (text.len() as f64 * LETTER_WIDTH / 2.0) as i32 + 2;

@@ -3,6 +3,7 @@
 use scraper::{Html, Selector};
 
 use super::*;
+use crate::plan::draws::Draws;
 
 const SIZE: Size = Size { width: 400, height: 280, x_ticks: 4, y_ticks: 5 };
 
@@ -94,6 +95,49 @@ fn a_drawing_of_nothing_has_axes_and_no_line() {
         let drawing = drawn(&chart(Scale::Seconds, y, &[&[]]));
         assert!(!shows(&drawing) && drawing.everything.len() > 4, "{y:?}: {drawing:?}");
     }
+}
+
+#[test]
+fn everything_lies_inside_the_drawing() {
+    for seed in 0..200 {
+        let mut draws = Draws::new(seed, 1, 1);
+        let y = [Scale::Duration, Scale::Number, Scale::Count, Scale::Bytes][draws.below(4) as usize];
+        let x = [Scale::Seconds, Scale::Nines, Scale::Count][draws.below(3) as usize];
+        let largest = 10_f64.powi(draws.below(19) as i32 - 3);
+        let point = |draws: &mut Draws| {
+            let across = match x {
+                Scale::Seconds => draws.fraction() * 7_200.0 - 100.0,
+                Scale::Nines => draws.fraction() * 0.999_999,
+                _ => 1.0 + draws.fraction() * 1e6,
+            };
+            (across, draws.fraction() * largest)
+        };
+        let lines: Vec<Vec<(f64, f64)>> =
+            (0..draws.below(8)).map(|_| (0..draws.below(10)).map(|_| point(&mut draws)).collect()).collect();
+        let lines: Vec<&[(f64, f64)]> = lines.iter().map(Vec::as_slice).collect();
+        let mut chart = chart(x, y, &lines);
+        if x == Scale::Seconds {
+            chart.marks = (0..draws.below(20)).map(|_| draws.fraction() * 9_000.0 - 900.0).collect();
+            chart.stretch = Some((-3.0, 5.0));
+            chart.measured = Some((draws.fraction() * 100.0 - 50.0, draws.fraction() * 1e5));
+        }
+        let drawing = drawn(&chart);
+        for (across, down) in &drawing.everything {
+            let inside = (0.0..=400.0).contains(across) && (0.0..=280.0).contains(down);
+            assert!(inside, "seed {seed}: {across}, {down} with marks {:?}", chart.marks);
+        }
+        assert_eq!(shows(&drawing), lines.iter().any(|points| !points.is_empty()), "seed {seed}: {lines:?}");
+    }
+}
+
+#[test]
+fn marks_outside_of_the_axis_are_not_drawn() {
+    let mut chart = chart(Scale::Seconds, Scale::Number, &[&[(0.5, 1.0), (3.5, 2.0)]]);
+    chart.marks = vec![-40.0, 0.0, 2.0, 4.0, 4.1, 1e12];
+    // The others keep the numbers by which the list below the chart names them.
+    assert_eq!(drawn(&chart).marks, ["2", "3", "4"]);
+    chart.marks = vec![2.0; 12];
+    assert_eq!(drawn(&chart).marks.len(), 12, "marks at one time are all numbered");
 }
 
 #[test]
