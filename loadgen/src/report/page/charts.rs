@@ -187,3 +187,154 @@ fn memory(timeline: &Timeline) -> Chart {
 fn drawn(lines: Vec<Line>) -> Vec<Line> {
     lines.into_iter().filter(|line| !line.points.is_empty()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::SECOND_NS;
+    use crate::costs::series::{Second, Series, ServerSecond};
+    use crate::report::course::{Course, Mark};
+    use crate::report::tests::results;
+
+    /// A second that all processes have reported, with one delivery.
+    fn second(at: u64) -> Second {
+        let mut second = Second::new(at);
+        second.generator_resident_bytes = 1 << 20;
+        second.progress.delivered = 1;
+        second.delivery.record_ns(3_000_000);
+        second
+    }
+
+    fn charts(seconds: impl IntoIterator<Item = Second>) -> Vec<Chart> {
+        let mut series = Series::default();
+        seconds.into_iter().for_each(|second| series.add(second));
+        let mut results = results();
+        results.course = Course { series, marks: Vec::new(), window: 10 * SECOND_NS..20 * SECOND_NS };
+        Report::new(results, &[]).charts()
+    }
+
+    fn chart<'a>(charts: &'a [Chart], title: &str) -> Option<&'a Chart> {
+        charts.iter().find(|chart| chart.title == title)
+    }
+
+    /// The points of a line of a chart; none if there is no such chart or no such line.
+    fn points(charts: &[Chart], title: &str, name: &str) -> Vec<(f64, f64)> {
+        let lines = chart(charts, title).map_or(&[][..], |chart| &chart.lines);
+        lines.iter().filter(|line| line.name == name).flat_map(|line| line.points.clone()).collect()
+    }
+
+    #[test]
+    fn a_run_without_figures_has_no_charts_and_still_a_page() {
+        let mut results = results();
+        results.latencies = Vec::new();
+        let report = Report::new(results, &[]);
+        assert!(report.charts().is_empty());
+        assert!(report.page().expect("a page").contains("PASSED"));
+    }
+
+    #[test]
+    fn a_figure_stands_at_its_second_and_a_second_without_it_has_a_gap() {
+        let server = |cpu_us, resident_bytes| Some(ServerSecond { cpu_us, resident_bytes });
+        let mut seconds: Vec<Second> = (9..13).map(second).collect();
+        (seconds[0].progress.joined, seconds[2].progress.disconnected) = (5, 2);
+        (seconds[1].server, seconds[3].server) = (server(1_500_000, 1 << 30), server(500_000, 0));
+        (seconds[1].progress.sent, seconds[2].progress.refused) = (7, 3);
+        seconds[2].lag_max_us = 40;
+        seconds[2].delivery = Latency::coarse();
+        let charts = charts(seconds);
+        let check = |title, name, expected: &[(f64, f64)]| assert_eq!(points(&charts, title, name), expected, "{name}");
+        // The measured time begins with second 10, at which the axis has its zero.
+        check("Deliveries", "deliveries/s", &[(-0.5, 1.0), (0.5, 1.0), (1.5, 1.0), (2.5, 1.0)]);
+        check("Messages", "sent/s", &[(-0.5, 0.0), (0.5, 7.0), (1.5, 0.0), (2.5, 0.0)]);
+        check("Messages", "refused/s", &[(-0.5, 0.0), (0.5, 0.0), (1.5, 3.0), (2.5, 0.0)]);
+        check("Messages", "accepted/s", &[]);
+        // Who is there at the end of each second, and nobody before the first.
+        check("Present", "users present", &[(-1.0, 0.0), (0.0, 5.0), (1.0, 5.0), (2.0, 3.0), (3.0, 3.0)]);
+        check("CPU", "server", &[(0.5, 1.5), (2.5, 0.5)]);
+        check("Memory", "server", &[(0.5, 1_073_741_824.0), (2.5, 0.0)]);
+        check("Memory", "generator", &[-0.5, 0.5, 1.5, 2.5].map(|at| (at, 1_048_576.0)));
+        check("Latency over time", "generator lag, longest", &[(1.5, 40.0)]);
+        check("Latency over time", "generator lateness, longest", &[]);
+        for quantile in ["p50", "p99", "max"] {
+            let at: Vec<f64> = points(&charts, "Latency over time", quantile).iter().map(|(at, _)| *at).collect();
+            assert_eq!(at, [-0.5, 0.5, 2.5], "{quantile}: no delivery came in second 11");
+        }
+        assert!(chart(&charts, "Faults").is_none(), "a chart of zeros is not shown");
+    }
+
+    #[test]
+    fn the_last_second_counts_only_when_it_is_whole() {
+        let cut = |at| Second { generator_resident_bytes: 0, ..second(at) };
+        let delivered = |seconds: Vec<Second>| points(&charts(seconds), "Deliveries", "deliveries/s").len();
+        for (seconds, expected) in [
+            (vec![second(10)], 1),
+            (vec![cut(10)], 0),
+            (vec![second(10), cut(11)], 1),
+            (vec![second(10), second(11)], 2),
+            // A process that has reported nothing is missing in the middle too, but the second is over.
+            (vec![second(10), cut(11), second(12)], 3),
+            // The seconds between are empty, and are drawn.
+            (vec![second(10), second(15)], 6),
+        ] {
+            let ats: Vec<u64> = seconds.iter().map(|second| second.at).collect();
+            assert_eq!(delivered(seconds), expected, "seconds {ats:?}");
+        }
+    }
+
+    #[test]
+    fn charts_over_time_have_one_axis_with_marks_and_the_measured_time() {
+        let mut results = results();
+        (8..12).for_each(|at| results.course.series.add(second(at)));
+        results.course.window = 9 * SECOND_NS + SECOND_NS / 2..11 * SECOND_NS;
+        results.course.marks = vec![Mark::new(8 * SECOND_NS, "joining"), Mark::new(19 * SECOND_NS / 2, "measured")];
+        let charts = Report::new(results, &[]).charts();
+        let (over_time, others): (Vec<&Chart>, Vec<&Chart>) =
+            charts.iter().partition(|chart| chart.x == Scale::Seconds);
+        assert!(over_time.len() >= 3);
+        for chart in over_time {
+            assert_eq!(chart.stretch, Some((-1.0, 3.0)), "{}", chart.title);
+            assert_eq!(chart.marks, [-1.0, 0.5], "{}", chart.title);
+            assert_eq!(chart.measured, Some((0.5, 2.0)), "{}", chart.title);
+        }
+        for chart in others {
+            assert_eq!((chart.marks.len(), chart.stretch, chart.measured), (0, None, None), "{}", chart.title);
+        }
+    }
+
+    #[test]
+    fn latencies_of_the_generator_itself_are_not_drawn() {
+        let mut results = results();
+        (10..13).for_each(|at| results.course.series.add(Second { lag_max_us: 9_000, ..second(at) }));
+        results.course.window = 10 * SECOND_NS..13 * SECOND_NS;
+        (0..100).for_each(|_| results.generator.lag.record_ns(9_000_000));
+        let charts = Report::new(results, &[]).charts();
+        assert!(chart(&charts, "Latency over time").is_none());
+        let own = chart(&charts, "The generator's own delays over time").expect("its delays");
+        assert_eq!(own.lines.iter().map(|line| line.name).collect::<Vec<_>>(), ["generator lag, longest"]);
+        assert_eq!(points(&charts, "Latency over percentiles", "delivery"), []);
+        assert!(!points(&charts, "Latency over percentiles", "generator lag").is_empty());
+    }
+
+    #[test]
+    fn quantiles_end_where_the_samples_do() {
+        let nines = |count: u64| {
+            let mut latency = Latency::default();
+            (0..count).for_each(|at| latency.record_ns((1 + at % 1_000) * 1_000));
+            let line = quantiles("any", &latency);
+            assert!(line.points.is_sorted_by(|one, next| one.0 <= next.0 && one.1 <= next.1), "{count} samples");
+            line.points.last().map(|(quantile, us)| (Scale::Nines.place(*quantile), *us))
+        };
+        assert_eq!(nines(0), None);
+        for (count, expected, longest) in [(1, 0.0, 1.0), (10, 1.0, 10.0), (1_000, 3.0, 1_000.0)] {
+            let (most, us) = nines(count).expect("a point");
+            assert!((most - expected).abs() < 1e-9, "{count} samples reach {most} nines");
+            assert_eq!(us, longest, "{count} samples");
+        }
+        let mut many = Latency::default();
+        (0..40).for_each(|_| many.record_ns(1_000));
+        // Adding a histogram to itself doubles its count: here to far more than a hundred million.
+        (0..30).for_each(|_| many.add(&many.clone()));
+        let most = quantiles("any", &many).points.last().map(|(quantile, _)| Scale::Nines.place(*quantile));
+        assert!(most.is_some_and(|most| (most - NINES_MAX).abs() < 1e-3), "{most:?}");
+    }
+}
