@@ -69,3 +69,45 @@ pub fn table(header: &[&str]) -> Table {
 pub fn number(text: String) -> Cell {
     Cell::new(text).set_alignment(CellAlignment::Right)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::results;
+
+    /// The cells of the row with this name; none if there is no such row.
+    fn cells(text: &str, name: &str) -> Vec<String> {
+        let row = text.lines().map(|line| line.split(['│', '┆']).map(|cell| cell.trim().to_owned()));
+        let mut rows = row.map(Iterator::collect::<Vec<_>>);
+        rows.find(|cells| cells.iter().any(|cell| cell == name)).unwrap_or_default()
+    }
+
+    #[test]
+    fn every_row_of_every_section_is_shown_beside_a_shorter_one_too() {
+        let mut results = results();
+        let long = Section::new("long").count("one", 1_234_567).count("two", 2).count("three", 3);
+        results.sections = vec![long, Section::new("short").count("alone", 4), Section::new("last").count("odd", 5)];
+        results.samples = vec!["user 3 heard something".to_owned()];
+        let text = Report::new(results, &[]).text();
+        assert_eq!(cells(&text, "one")[1..5], ["one", "1,234,567", "alone", "4"]);
+        assert_eq!(cells(&text, "three")[1..5], ["three", "3", "", ""]);
+        // The section of the generator itself stands beside the last one.
+        assert_eq!(cells(&text, "odd")[1..3], ["odd", "5"]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!((lines[0], lines[lines.len() - 2]), ("a small run", "  user 3 heard something"));
+        assert_eq!(lines[lines.len() - 1], "PASSED: all is well.");
+    }
+
+    #[test]
+    fn a_latency_of_the_generator_itself_has_a_count_and_no_time() {
+        let text = Report::new(results(), &[]).text();
+        let [delivery, lag] = ["delivery", "generator lag"].map(|name| cells(&text, name));
+        assert_eq!(delivery[1..8], ["delivery", "10.007", "10.007", "10.007", "10.007", "10.007", "1,000"]);
+        assert_eq!(lag[7], "0", "nothing was late");
+        let mut results = results();
+        (0..100).for_each(|_| results.generator.lag.record_ns(9_000_000));
+        let text = Report::new(results, &[]).text();
+        assert_eq!(cells(&text, "delivery")[1..8], ["delivery", "generator-bound", "", "", "", "", "1,000"]);
+        assert_eq!(cells(&text, "generator lag")[2], "9.007");
+    }
+}
