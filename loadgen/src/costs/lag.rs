@@ -65,3 +65,65 @@ pub async fn watch(stamps: UnixStream, recorder: Rc<Recorder>) -> io::Result<()>
         filled = rest;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::base::clock::SECOND_NS;
+    use crate::checks::figures::Figures;
+
+    const MS: u64 = SECOND_NS / 1_000;
+
+    /// What a thread has recorded that reads these pieces of its line, until the line ends.
+    fn watched(pieces: &[Vec<u8>]) -> (u64, u64) {
+        let recorder = Rc::new(Recorder::new(Arc::default()));
+        recorder.begin(0..u64::MAX);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let (writer, stamps) = line().expect("a socket pair");
+            let mut writer = tokio::net::UnixStream::from_std(writer).expect("a socket");
+            let writing = async move {
+                for piece in pieces {
+                    tokio::io::AsyncWriteExt::write_all(&mut writer, piece).await.expect("an open line");
+                    tokio::task::yield_now().await;
+                }
+            };
+            let (watched, ()) = tokio::join!(watch(stamps, recorder.clone()), writing);
+            watched.expect("the end of a line is no error");
+        });
+        let mut figures = Figures::default();
+        recorder.account(&mut figures);
+        let lag = figures.lag.percentiles();
+        (lag.count, lag.max_us)
+    }
+
+    #[test]
+    fn every_stamp_is_read_however_the_line_is_split_and_the_oldest_shows_the_longest_wait() {
+        assert_eq!(watched(&[]), (0, 0));
+        let stamps: Vec<u8> =
+            (0..200).flat_map(|number| (clock::now_ns() - 500 * MS + number * MS).to_ne_bytes()).collect();
+        for size in [1, 3, STAMP_BYTES, STAMP_BYTES * STAMPS_AT_ONCE, stamps.len()] {
+            let pieces: Vec<Vec<u8>> = stamps.chunks(size).map(<[u8]>::to_vec).collect();
+            let (count, max_us) = watched(&pieces);
+            assert_eq!(count, 200, "pieces of {size} bytes");
+            assert!(max_us >= 500_000, "pieces of {size} bytes: {max_us} µs");
+        }
+        // The end comes in the middle of a stamp.
+        assert_eq!(watched(&[stamps[..STAMP_BYTES * 3 + 5].to_vec()]).0, 3);
+    }
+
+    #[test]
+    fn a_thread_that_has_stalled_keeps_its_line_and_one_that_has_ended_does_not() {
+        let (full, stalled) = line().expect("a socket pair");
+        let (open, ended) = line().expect("a socket pair");
+        while (&full).write(&[0; STAMP_BYTES]).is_ok() {}
+        drop(ended);
+        let keeping = std::thread::spawn(move || keep(vec![full, open]));
+        std::thread::sleep(4 * STAMP_EVERY);
+        assert!(!keeping.is_finished(), "the full line is kept");
+        drop(stalled);
+        keeping.join().expect("a line without a reader is not kept");
+    }
+}
