@@ -22,9 +22,12 @@ pub struct CpuTime {
 }
 
 impl CpuTime {
-    /// The CPU time used since an earlier reading.
+    /// The CPU time used since an earlier reading. Of two readings, the later one may have divided its time in another
+    /// way (`refined`), so that one part alone seems to have become less: that part is then zero.
     pub fn minus(self, earlier: CpuTime) -> Self {
-        Self { user_secs: self.user_secs - earlier.user_secs, system_secs: self.system_secs - earlier.system_secs }
+        let secs = (self.secs() - earlier.secs()).max(0.0);
+        let user_secs = (self.user_secs - earlier.user_secs).clamp(0.0, secs);
+        Self { user_secs, system_secs: secs - user_secs }
     }
 
     pub fn secs(self) -> f64 {
@@ -107,6 +110,22 @@ mod tests {
         // A thread has ended.
         check(0.25, 0.75, 0.5, (0.25, 0.75));
         check(0.25, 0.75, 0.0, (0.25, 0.75));
+    }
+
+    #[test]
+    fn no_part_of_the_time_between_two_readings_is_negative() {
+        let time = |user_secs, system_secs| CpuTime { user_secs, system_secs };
+        for (later, earlier, expected) in [
+            (time(3.0, 2.0), time(1.0, 1.5), time(2.0, 0.5)),
+            (time(1.0, 1.0), time(1.0, 1.0), time(0.0, 0.0)),
+            // Both were refined: the first by halves, the second by what had been counted by then.
+            (time(0.0, 0.75), time(0.25, 0.25), time(0.0, 0.25)),
+            (time(0.75, 0.0), time(0.25, 0.25), time(0.25, 0.0)),
+            // A thread has ended, and its finer time is lost.
+            (time(0.25, 0.25), time(0.5, 0.5), time(0.0, 0.0)),
+        ] {
+            assert_eq!(later.minus(earlier), expected, "{later:?} after {earlier:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::checks::figures::Figures;
 use crate::costs::meter::Costs;
+use crate::costs::server::CpuTime;
 use crate::options::RunOptions;
 
 use crate::base::words::ratio;
@@ -20,8 +21,7 @@ fn server(options: &RunOptions, costs: &Costs, delivered: u64) -> Option<Section
     let [begin, end] = costs.process(|costs| &costs.begin, |costs| &costs.end)?;
     let [signed_in, joined] = costs.process(|costs| &costs.signed_in, |costs| &costs.joined)?;
     let settled = costs.settled.process?;
-    let (user_secs, system_secs) =
-        (end.cpu.user_secs - begin.cpu.user_secs, end.cpu.system_secs - begin.cpu.system_secs);
+    let CpuTime { user_secs, system_secs } = end.cpu.minus(begin.cpu);
     let per_delivery = |secs: f64| Value::Microseconds(ratio(secs * 1e6, delivered as f64));
     let users = f64::from(options.plan.users());
     let grown = |before: u64, after: u64| Value::Bytes((after as f64 - before as f64) / users);
