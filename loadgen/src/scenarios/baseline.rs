@@ -130,3 +130,50 @@ impl Bare {
         self.process.kill().await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checks::figures::{Figures, HeardFigures};
+    use crate::scenarios::room_results::tests::{options, outcome};
+
+    /// The orders after a run of this process's own with these messages, or the error.
+    fn ordered(line: &str, messages: u64, message_bytes: u64) -> Result<Orders, BaselineError> {
+        let heard = HeardFigures { messages, message_bytes, ..HeardFigures::default() };
+        orders(&options(line), &outcome(Figures { heard, ..Figures::default() }))
+    }
+
+    #[test]
+    fn the_bare_server_sends_messages_as_long_as_the_real_ones_from_the_same_cores() {
+        let line = format!("loadgen room --addr 127.0.0.1:1 --pid {}", std::process::id());
+        for (messages, bytes, expected) in [(0, 0, 0), (10, 2_009, 200), (1, 7, 7)] {
+            let orders = ordered(&line, messages, bytes).expect("orders");
+            assert_eq!((orders.message_bytes, orders.address), (expected, [127, 0, 0, 1].into()));
+            assert!((orders.batch_factor - 1.0).abs() < 1e-9, "without a count, a write has one message");
+            assert!(!orders.cores.is_empty(), "a process runs on some core");
+        }
+    }
+
+    #[test]
+    fn a_baseline_needs_a_process_and_rooms_that_the_bare_server_can_tell_apart() {
+        // The kernel gives no process an id beyond 22 bits.
+        let gone = ordered("loadgen room --addr 127.0.0.1:1 --pid 4194305", 1, 1).expect_err("no process");
+        assert!(matches!(gone, BaselineError::Costs(_)), "{gone}");
+        let unknown = ordered("loadgen room --addr 127.0.0.1:1", 1, 1).expect_err("no server listens there");
+        assert!(matches!(unknown, BaselineError::NoProcess), "{unknown}");
+        let plain = format!("--target plain --url ws://127.0.0.1:1/ --pid {}", std::process::id());
+        assert!(ordered(&format!("loadgen room {plain}"), 1, 1).is_ok());
+        let rooms = ordered(&format!("loadgen rooms --rooms 2 {plain}"), 1, 1).expect_err("two rooms");
+        assert!(matches!(rooms, BaselineError::PlainRooms), "{rooms}");
+    }
+
+    #[test]
+    fn the_run_that_only_reads_is_the_same_run_under_another_number() {
+        let mut before = options("loadgen room --addr 127.0.0.1:1 --settle 30");
+        before.plan.run = u32::MAX;
+        let after = reading_only(&before);
+        assert_eq!((after.plan.run, after.plan.reads_only, after.settle_secs), (0, true, 1.0));
+        assert_eq!(after.plan.messages(), before.plan.messages());
+        assert_eq!(after.plan.users(), before.plan.users());
+    }
+}

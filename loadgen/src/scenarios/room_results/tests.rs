@@ -18,7 +18,7 @@ fn constant(us: u64) -> Latency {
     latency
 }
 
-fn options(line: &str) -> RunOptions {
+pub fn options(line: &str) -> RunOptions {
     let Ok(Arguments { command }) = Arguments::try_parse_from(line.split(' ')) else { panic!("{line} is refused") };
     let options = match command {
         Command::Room(room) => RunOptions::try_from(room),
