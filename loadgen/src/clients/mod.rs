@@ -15,3 +15,6 @@ pub mod socket;
 pub mod stages;
 pub mod thread_users;
 pub mod timekeeper;
+
+#[cfg(test)]
+pub mod tests;

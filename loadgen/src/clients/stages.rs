@@ -394,3 +394,6 @@ where
     }
     attempt().await
 }
+
+#[cfg(test)]
+pub mod tests;
