@@ -3,16 +3,19 @@
 use std::io;
 use std::net::SocketAddr;
 
+use tokio_tungstenite::tungstenite::Message;
 
 use super::*;
-use crate::clients::tests::{Chat, answer, plan, run, serve, share, until};
+use crate::clients::tests::{Chat, Visitor, answer, next_frame, plan, run, say, serve, share, until, welcome};
 use crate::orders::Assignment;
 use crate::orders::idle_users::Holding;
 use crate::plan::lives::Conduct;
 use crate::plan::schedule::Schedule;
+use crate::wire::Dialect;
 
 const MEMBERS: u32 = 5;
 const MESSAGES: u64 = 12;
+const NO_MESSAGE: &str = "this is no message of the run";
 
 fn stages(plan: &Plan) -> Rc<Stages> {
     let users = 0..plan.users();
@@ -90,6 +93,126 @@ fn the_first_user_that_fails_ends_the_stage() {
         let failed = order(&mut stages, sign_in(&plan)).await.expect_err("everybody is refused");
         assert!(failed.starts_with("user 0: ") && failed.contains("403") && failed.contains("go away"), "{failed}");
         assert_eq!(asked.get(), 1, "one at a time, and the others are not tried");
+    });
+}
+
+#[test]
+fn a_token_that_has_expired_is_replaced_once() {
+    for (accepted, expected) in [("second", Ok(())), ("third", Err("user 0: the token was refused"))] {
+        run(async move {
+            let tokens = Cell::new(["third", "second", "first"].to_vec());
+            let door = move |head: &str| {
+                let mut left = tokens.take();
+                let token = if head.starts_with("POST") { left.pop() } else { None };
+                tokens.set(left);
+                match token {
+                    Some(token) => answer("200 OK", &format!(r#"{{"token":"{token}"}}"#)),
+                    None if head.contains(&format!("token={accepted}&")) => None,
+                    None => answer("401 Unauthorized", ""),
+                }
+            };
+            let talk = |_, mut visitor: Visitor| async move {
+                while next_frame(&mut visitor).await.is_some() {
+                    say(&mut visitor, Dialect::Json.joined("join", "2...r").expect("an answer")).await;
+                }
+            };
+            let plan = plan(serve(door, talk).await, 2);
+            let mut stages = Stages::new(plan.clone().into(), 1, None, share(0..1));
+            assert!(matches!(order(&mut stages, sign_in(&plan)).await, Ok(Some(Word::SignedIn))));
+            let joined = order(&mut stages, Order::Join).await.map(|word| assert!(matches!(word, Some(Word::Joined))));
+            assert_eq!(joined, expected.map_err(str::to_owned), "only {accepted} is accepted");
+            stages.leave().await;
+        });
+    }
+}
+
+#[test]
+fn a_join_that_is_refused_or_never_answered_fails_by_its_reason() {
+    let refusal = r#"{"cid":"join","error":{"code":4,"message":"no such room"}}"#;
+    for (said, expected) in [
+        (Some(refusal), "user 0: the join was refused with code 4: no such room"),
+        (None, "user 0: the server closed the connection with code 1013"),
+    ] {
+        run(async move {
+            let talk = move |_, mut visitor: Visitor| async move {
+                next_frame(&mut visitor).await.expect("a join");
+                match said {
+                    Some(said) => say(&mut visitor, said).await,
+                    None => close(&mut visitor, 1013).await,
+                }
+                while next_frame(&mut visitor).await.is_some() {}
+            };
+            let plan = plan(serve(welcome, talk).await, MEMBERS);
+            let mut stages = stages(&plan);
+            order(&mut stages, sign_in(&plan)).await.expect("signed in");
+            let failed = order(&mut stages, Order::Join).await.expect_err("the join fails");
+            assert!(failed.starts_with(expected), "{failed}");
+        });
+    }
+}
+
+async fn close(visitor: &mut Visitor, code: u16) {
+    use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+    let _ = visitor.close(Some(CloseFrame { code: code.into(), reason: "so".into() })).await;
+}
+
+#[test]
+fn users_that_leave_send_a_close_frame() {
+    run(async {
+        let closed = Rc::new(Cell::new(0));
+        let count = closed.clone();
+        let talk = move |_, mut visitor: Visitor| {
+            let count = count.clone();
+            async move {
+                while let Some(Ok(message)) = visitor.next().await {
+                    match message {
+                        Message::Close(_) => count.set(count.get() + 1),
+                        _ => say(&mut visitor, Dialect::Json.joined("join", "2...r").expect("an answer")).await,
+                    }
+                }
+            }
+        };
+        let plan = plan(serve(welcome, talk).await, MEMBERS);
+        let mut stages = stages(&plan);
+        order(&mut stages, sign_in(&plan)).await.expect("signed in");
+        order(&mut stages, Order::Join).await.expect("joined");
+        stages.leave().await;
+        until(|| closed.get() == MEMBERS).await;
+        assert_eq!(stages.gauges().progress().disconnected, 0, "they went by themselves");
+    });
+}
+
+#[test]
+fn members_that_only_read_weigh_bytes_and_judge_nothing() {
+    run(async {
+        let begun = Rc::new(Cell::new(false));
+        let measured = begun.clone();
+        let talk = move |number, mut visitor: Visitor| {
+            let measured = measured.clone();
+            async move {
+                next_frame(&mut visitor).await.expect("a join");
+                say(&mut visitor, Dialect::Json.joined("join", "2...r").expect("an answer")).await;
+                until(|| measured.get()).await;
+                // The first two members publish, and judge what they read.
+                if number >= 2 {
+                    say(&mut visitor, NO_MESSAGE).await;
+                }
+                while next_frame(&mut visitor).await.is_some() {}
+            }
+        };
+        let mut plan = plan(serve(welcome, talk).await, MEMBERS);
+        plan.reads_only = true;
+        let mut stages = stages(&plan);
+        order(&mut stages, sign_in(&plan)).await.expect("signed in");
+        order(&mut stages, Order::Join).await.expect("joined");
+        stages.ledger.book().window = 0..u64::MAX;
+        begun.set(true);
+        let weight = 3 * (2 + NO_MESSAGE.len() as u64);
+        let counted = stages.ledger.clone();
+        until(move || counted.book().figures.heard.bytes == weight).await;
+        let figures = stages.ledger.figures();
+        assert_eq!((figures.heard.frames, figures.corrupt, figures.foreign), (0, 0, 0));
+        stages.leave().await;
     });
 }
 
