@@ -239,3 +239,6 @@ impl Future for Idler {
         Poll::Ready(())
     }
 }
+
+#[cfg(test)]
+mod tests;
