@@ -271,3 +271,6 @@ fn keep_time(reading: &Reading, users: &[u32], start_ns: u64, due: &mpsc::Sender
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
