@@ -136,3 +136,52 @@ fn a_refusal_is_told_from_a_read_that_failed() {
     assert_eq!((failed.answered, failed.refused, failed.failed, failed.wrong), (0, 0, READS, 0));
     assert!(failed.latencies.is_empty(), "only answers have a latency");
 }
+
+#[test]
+fn readers_whose_sessions_have_expired_sign_in_again() {
+    let sign_ins = std::cell::Cell::new(0);
+    let door = move |head: &str| {
+        if head.starts_with("POST") {
+            sign_ins.set(sign_ins.get() + 1);
+            let token = if sign_ins.get() <= 2 { "expired" } else { "new" };
+            return answer("200 OK", &format!(r#"{{"token":"{token}"}}"#));
+        }
+        if head.contains("Bearer expired") { answer("401 No", "") } else { right(head) }
+    };
+    let fetched = fetched(0.5, door);
+    assert_eq!((fetched.answered, fetched.refused, fetched.failed, fetched.wrong), (READS, 0, 0, 0));
+}
+
+#[test]
+fn a_reader_that_is_refused_ends_the_stage() {
+    run(async {
+        let server = serve(|_| answer("403 Forbidden", "go away"), |_, _| async {}).await;
+        let reading = Arc::new(reading(server, 1.0));
+        let mut readers = PageReaders::new(reading.clone(), share(1..3));
+        let failed = order(&mut readers, Order::Read((*reading).clone())).await.expect_err("the server refuses");
+        assert!(failed.starts_with("user ") && failed.contains("go away"), "{failed}");
+        assert_eq!(order(&mut readers, Order::Join).await.err().as_deref(), Some(OTHER_USERS));
+    });
+}
+
+#[test]
+fn all_readers_together_make_each_read_once_and_agree_on_its_page() {
+    let mut all = reading(([127, 0, 0, 1], 1).into(), 0.5);
+    all.readers_total = 7;
+    all.timetable.end_ns = all.timetable.due_ns(19) + 1;
+    let mut made: BTreeMap<u64, usize> = BTreeMap::new();
+    for users in [1..3, 3..4, 4..8] {
+        let users: Vec<u32> = users.collect();
+        let (sender, mut due) = mpsc::channel(READS_IN_LINE_MAX);
+        keep_time(&all, &users, 0, &sender);
+        while let Ok(Due { read, reader, intended_ns }) = due.try_recv() {
+            assert_eq!(u64::from(users[reader] - 1), read % 7, "reads go to the readers in turn");
+            assert_eq!(intended_ns, all.timetable.due_ns(read));
+            *made.entry(read).or_default() += 1;
+        }
+    }
+    assert!(made.keys().copied().eq(0..all.timetable.reads()) && made.values().all(|count| *count == 1), "{made:?}");
+    let readers = |users| Readers::new(Arc::new(all.clone()), share(users));
+    let (one, other) = (readers(1..3), readers(4..8));
+    assert!((0..1_000).all(|read| one.draw(read) == other.draw(read)));
+}
