@@ -71,3 +71,6 @@ async fn read_one(stages: Rc<Stages>, crowd: Rc<Crowd>, channel_id: Rc<str>, at:
         Err(error) => crowd.read_failed(&error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;
