@@ -174,3 +174,6 @@ async fn listen_slowly(socket: &mut Socket, crowd: &Crowd, member_slot: usize, p
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
