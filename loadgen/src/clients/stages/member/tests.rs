@@ -6,11 +6,12 @@ use futures_util::StreamExt;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use super::*;
+use crate::base::content::{self, Content, ScheduleSlot};
 use crate::checks::figures::LifeFigures;
 use crate::clients::stages::tests::conduct;
 use crate::clients::tests::{Visitor, plan, run, say, serve, share, until, welcome};
 use crate::plan::schedule::Schedule;
-use crate::wire::Dialect;
+use crate::wire::{Dialect, Plain};
 
 /// No test takes as long as the run that it plays.
 const LONG: Duration = Duration::from_secs(3_600);
@@ -26,6 +27,8 @@ enum Answer {
     Refuse,
     /// Close the connection with this code.
     Close(u16),
+    /// Say this first, and grant it then.
+    SayFirst(fn() -> String),
 }
 
 async fn talk(seen: Seen, react: Reaction, number: usize, mut visitor: Visitor) {
@@ -51,6 +54,10 @@ async fn talk(seen: Seen, react: Reaction, number: usize, mut visitor: Visitor) 
             Answer::Close(code) => {
                 say(&mut visitor, granted).await;
                 let _ = visitor.close(Some(CloseFrame { code: code.into(), reason: "so".into() })).await;
+            }
+            Answer::SayFirst(first) => {
+                say(&mut visitor, first()).await;
+                say(&mut visitor, granted).await;
             }
         }
     }
@@ -124,4 +131,89 @@ fn a_member_that_is_closed_as_too_slow_comes_back_and_any_other_does_not() {
     assert_eq!((lives.closed, lives.cut_off, disconnected), (1, 0, 0));
     let (lives, disconnected) = live(&[Step::Join], |_, _| Answer::Close(1001), &["channel_join 0", "end 0"]);
     assert_eq!((lives.stays, lives.closed, disconnected), (1, 0, 1), "the server had no reason to close it");
+}
+
+#[test]
+fn a_member_attends_until_its_time_or_the_end_of_its_connection() {
+    run(async {
+        let too_slow: Reaction = |_, connection| if connection == 0 { Answer::Close(1013) } else { Answer::Grant };
+        let server = serve(welcome, move |number, visitor| talk(Seen::default(), too_slow, number, visitor)).await;
+        let mut plan = plan(server, 3);
+        plan.conduct = Some(conduct(0.0));
+        let stages = Stages::new(plan.into(), 1, None, share(0..3));
+        let mut member = Member::new(stages.clone(), 2, 0);
+        assert!(member.attend(u64::MAX).await == Attended::Lost, "it is not connected, and waits for nothing");
+        assert!(member.attend(0).await == Attended::ToTheEnd);
+        member.join().await.expect("the first connection");
+        let later_ns = clock::now_ns() + LONG.as_nanos() as u64;
+        assert!(member.attend(later_ns).await == Attended::ClosedWithNotice);
+        assert!(member.connection.is_none());
+        member.join().await.expect("the second connection");
+        let soon_ns = clock::now_ns() + 1_000_000;
+        assert!(member.attend(soon_ns).await == Attended::ToTheEnd);
+        assert!(clock::now_ns() >= soon_ns && member.connection.is_some());
+        let lives = stages.ledger.figures().lives;
+        assert_eq!((lives.stays, lives.closed, stages.gauges().progress().joined), (2, 1, 2));
+    });
+}
+
+#[test]
+fn what_comes_before_the_answer_is_heard_outside_of_the_room() {
+    fn message() -> String {
+        let mut text = String::new();
+        let slot = ScheduleSlot { publisher: 0, number: 0 };
+        content::write(&mut text, 1, Content { slot, intended_ns: 0 }, 100);
+        String::from_utf8(Dialect::Json.pushed("m", &text, 0)).expect("JSON")
+    }
+    let react: Reaction = |_, _| Answer::SayFirst(message);
+    let (lives, _) = live(&[Step::Join, Step::Drop], react, &["channel_join 0", "end 0"]);
+    assert_eq!((lives.stays, lives.outside, lives.dropped), (1, 1, 1));
+}
+
+#[test]
+fn a_member_disconnects_where_the_dialect_has_no_leave() {
+    run(async {
+        let ended = Rc::new(RefCell::new(0));
+        let count = ended.clone();
+        let listen = move |_, mut visitor: Visitor| {
+            let count = count.clone();
+            async move {
+                while let Some(Ok(_)) = visitor.next().await {}
+                *count.borrow_mut() += 1;
+            }
+        };
+        let server = serve(|_| None, listen).await;
+        let mut plan = plan(server, 3);
+        let url = format!("ws://{server}/ws");
+        let plain = Plain { url, greeting: None, welcome: None, send: "{content}".to_owned() };
+        (plan.target.dialect, plan.conduct) = (Dialect::Plain(plain), Some(conduct(0.0)));
+        let stages = Stages::new(plan.into(), 1, None, share(0..3));
+        let mut member = Member::new(stages.clone(), 2, 0);
+        member.join().await.expect("a connection is enough");
+        member.leave().await.expect("nothing is asked");
+        assert!(member.connection.is_none());
+        until(|| *ended.borrow() == 1).await;
+    });
+}
+
+#[test]
+fn a_slow_reader_reads_everything_once_the_run_is_over() {
+    run(async {
+        let server = serve(welcome, |_, mut visitor: Visitor| async move {
+            for number in 0..50 {
+                say(&mut visitor, format!("frame {number}")).await;
+            }
+            let _ = visitor.close(None).await;
+        });
+        let mut plan = plan(server.await, 3);
+        plan.conduct = Some(conduct(0.001));
+        let stages = Stages::new(plan.into(), 1, None, share(0..3));
+        let (_, crowd, member_slot) = stages.member(2);
+        let mut socket = stages.connect_persistently(2).await.expect("a connection");
+        // Frames that it waited for would come one in five seconds.
+        let end_ns = clock::now_ns();
+        let lost = listen_slowly(&mut socket, &crowd, member_slot, stages.slow_pace(), end_ns).await;
+        assert!(matches!(lost, Lost::Ended), "{lost}");
+        assert_eq!(stages.ledger.figures().corrupt, 50, "it has heard every frame");
+    });
 }
