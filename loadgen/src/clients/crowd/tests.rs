@@ -1,5 +1,7 @@
 //! Whatever a server does wrong, a crowd that compares frames finds the same faults as a crowd that reads every frame.
 
+mod lives;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
