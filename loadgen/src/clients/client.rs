@@ -84,6 +84,7 @@ pub async fn join(socket: &mut Socket, crowd: &Crowd, user: u32, member_slot: us
             socket.send(join).await.map_err(broken)?;
         }
         if !dialect.confirms_joins() {
+            crowd.joined(member_slot);
             return Ok(entrance.room.clone());
         }
         loop {

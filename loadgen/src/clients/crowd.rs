@@ -368,6 +368,11 @@ impl Crowd {
         }
     }
 
+    /// Records that a user is in the room of a server that does not confirm it.
+    pub fn joined(&self, member_slot: usize) {
+        self.begin_stay(&mut self.state.borrow_mut(), member_slot, clock::now_ns());
+    }
+
     fn begin_stay(&self, state: &mut State, member_slot: usize, joined_ns: u64) {
         if self.ledger.plan.conduct.is_none() {
             return;

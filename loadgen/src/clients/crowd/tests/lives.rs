@@ -3,6 +3,7 @@
 use super::*;
 use crate::checks::stays::GAPS_MAX;
 use crate::plan::lives::Conduct;
+use crate::wire::Plain;
 
 const JOINED: &str = r#"{"cid":"join","channel":{"id":"2...r"}}"#;
 const LEFT: &str = r#"{"cid":"leave"}"#;
@@ -126,4 +127,16 @@ fn a_member_that_cannot_come_back_is_named() {
     assert_eq!(figures.samples.into_texts(), ["user 4: the join was refused with code 7: full"]);
     let progress = listeners.ledger.gauges().progress();
     assert_eq!((progress.faults, progress.left), (1, 1), "the member is not there any more");
+}
+
+#[test]
+fn a_server_that_confirms_no_joins_has_members_from_their_connection_on() {
+    let plain = Plain { url: String::new(), greeting: None, welcome: None, send: "{content}".to_owned() };
+    let listeners = crowd(Dialect::Plain(plain), 0.0, 0.0);
+    listeners.crowd.joined(MEMBER);
+    listeners.hear_message(0);
+    listeners.crowd.dropped(MEMBER);
+    listeners.hear_message(1);
+    let lives = listeners.ledger.figures().lives;
+    assert_eq!((lives.stays, lives.dropped, lives.outside), (1, 1, 1));
 }

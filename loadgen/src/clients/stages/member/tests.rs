@@ -193,6 +193,8 @@ fn a_member_disconnects_where_the_dialect_has_no_leave() {
         member.leave().await.expect("nothing is asked");
         assert!(member.connection.is_none());
         until(|| *ended.borrow() == 1).await;
+        let lives = stages.ledger.figures().lives;
+        assert_eq!((lives.stays, lives.dropped, lives.left), (1, 1, 0));
     });
 }
 
