@@ -374,7 +374,8 @@ impl Crowd {
     }
 
     fn begin_stay(&self, state: &mut State, member_slot: usize, joined_ns: u64) {
-        if self.ledger.plan.conduct.is_none() {
+        // A plain server may say its welcome again, and a member that is in the room does not enter it.
+        if self.ledger.plan.conduct.is_none() || state.member_slots[member_slot].stay().is_some() {
             return;
         }
         self.book().figures.lives.stays += 1;

@@ -140,3 +140,20 @@ fn a_server_that_confirms_no_joins_has_members_from_their_connection_on() {
     let lives = listeners.ledger.figures().lives;
     assert_eq!((lives.stays, lives.dropped, lives.outside), (1, 1, 1));
 }
+
+#[test]
+fn a_welcome_that_is_said_again_begins_no_second_stay() {
+    let welcome = Some("welcome".to_owned());
+    let plain = Plain { url: String::new(), greeting: None, welcome, send: "{content}".to_owned() };
+    let listeners = crowd(Dialect::Plain(plain), 0.0, 0.0);
+    let welcomed = || matches!(listeners.hear("welcome"), Some(RoomAnswer::Joined { channel_id: None }));
+    assert!(welcomed());
+    listeners.hear_message(0);
+    assert!(welcomed());
+    listeners.hear_message(0);
+    let figures = listeners.ledger.figures();
+    assert_eq!((figures.lives.stays, figures.duplicates), (1, 1), "the second message is one too many in this stay");
+    listeners.crowd.dropped(MEMBER);
+    assert!(welcomed());
+    assert_eq!(listeners.ledger.figures().lives.stays, 2);
+}
