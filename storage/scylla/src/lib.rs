@@ -21,6 +21,7 @@ mod database;
 mod draft;
 mod entry;
 mod export;
+mod history_span;
 mod intents;
 mod lane;
 mod lease;
