@@ -50,13 +50,13 @@ impl PageStart {
 /// How far the search for a user's messages has come.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WrittenPlace {
-    pub(crate) channel: ChannelId,
-    /// The first message of the passage in which the search is, if the store knows passages.
-    pub(crate) passage: Option<MessageId>,
+    pub channel: ChannelId,
+    /// Where the passage begins in which the search is, if the store knows passages: no message of it has a lower id.
+    pub passage: Option<MessageId>,
     /// The last message that was looked at in this passage, or in this channel.
-    pub(crate) seen: Option<MessageId>,
+    pub seen: Option<MessageId>,
     /// How many further rows may have a message of the user, as far as the store knows.
-    pub(crate) left: u64,
+    pub left: u64,
 }
 
 /// [`Store::written_part`] for a store that knows in which channels a user has written, and no more: reads these

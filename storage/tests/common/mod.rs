@@ -89,6 +89,22 @@ pub fn commit_one(store: &dyn Store, write: Write) -> Result<Written, Failure> {
     store.commit(&[write]).unwrap().remove(0)
 }
 
+/// All messages of a user, part by part, in order.
+pub fn written(store: &dyn Store, one: u32, floor: Option<MessageId>, limit: usize) -> Vec<(ChannelId, MessageId)> {
+    let (mut all, mut from) = (Vec::new(), None);
+    for _ in 0..1000 {
+        let part = store.written_part(user(one), floor, from, limit).unwrap();
+        assert!(part.items.iter().all(|(channel, _)| *channel == part.items[0].0), "a part is of one channel");
+        all.extend(part.items);
+        from = part.stopped;
+        if from.is_none() {
+            all.sort();
+            return all;
+        }
+    }
+    panic!("it does not end")
+}
+
 pub fn room(name: &str) -> ChannelId {
     ChannelId::room(name).unwrap()
 }

@@ -127,6 +127,7 @@ pub fn check_same(one: &dyn Store, other: &dyn Store) {
             assert_eq!(one.user_groups(user, role, None, 99), other.user_groups(user, role, None, 99));
         }
         assert_eq!(one.channels_written(user, None, 99), other.channels_written(user, None, 99));
+        assert_eq!(super::written(one, number, None, 99), super::written(other, number, None, 99));
         assert_eq!(one.user_by_username(&name), other.user_by_username(&name));
         for another in 1..=9 {
             let another = super::user(another);

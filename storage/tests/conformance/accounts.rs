@@ -1,6 +1,6 @@
 //! Tests credentials, and the deletion of accounts.
 
-use engine::id::{ChannelId, MessageId, Timestamp};
+use engine::id::{ChannelId, Timestamp};
 use engine::persist::{StoreReceipt, StoreWrite};
 use engine::social::friend::FriendAct;
 use engine::social::group::{GroupAct, Role};
@@ -288,20 +288,4 @@ fn what_one_has_written_is_found<S: StoreUnderTest>() {
         assert_eq!(written(store, 1, Some(message_id(41)), limit), []);
         assert_eq!(written(store, 3, None, limit), []);
     }
-}
-
-/// All messages of a user, part by part, in order.
-fn written(store: &dyn Store, one: u32, floor: Option<MessageId>, limit: usize) -> Vec<(ChannelId, MessageId)> {
-    let (mut all, mut from) = (Vec::new(), None);
-    for _ in 0..1000 {
-        let part = store.written_part(user(one), floor, from, limit).unwrap();
-        assert!(part.items.iter().all(|(channel, _)| *channel == part.items[0].0), "a part is of one channel");
-        all.extend(part.items);
-        from = part.stopped;
-        if from.is_none() {
-            all.sort();
-            return all;
-        }
-    }
-    panic!("it does not end")
 }
