@@ -391,8 +391,9 @@ pub fn bytes_of(message: &Message) -> usize {
 /// The longest time to live that both servers (Cassandra and ScyllaDB) accept: twenty years.
 const TTL_MAX: i64 = 20 * 365 * 24 * 3600;
 
-/// Time to live of the index rows. It exceeds that of the last message that may be written into the bucket.
-fn index_ttl(database: &DatabaseSession, channel: &ChannelId) -> i32 {
+/// Time to live of the rows that lead to a bucket, in seconds; 0: for ever. It exceeds that of the last message that may
+/// be written into the bucket.
+pub fn index_ttl(database: &DatabaseSession, channel: &ChannelId) -> i32 {
     match retention_seconds(database, channel) {
         0 => 0,
         kept => {

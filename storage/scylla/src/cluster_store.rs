@@ -19,7 +19,7 @@ use crate::lease::Lease;
 use crate::sharing::Sharing;
 use crate::to_sweep::ToSweep;
 
-/// Cached notes of which user has written in which channel: some 40 bytes each, and the channel's name.
+/// Cached notes of the bucket in which a user has written last in a channel: some 50 bytes each, and the channel's name.
 const AUTHORS_MAX: usize = 128 * 1024;
 
 /// Writes in flight.
@@ -98,29 +98,29 @@ impl ClusterStore {
     }
 }
 
-/// Caches which users are already noted as writers of which channels. The entries unused for longest are dropped first,
-/// and then noted again.
-pub struct Authors(Mutex<Generations<(UserId, ChannelId), ()>>);
+/// Caches which users are already noted as writers in which channels: of each pair the bucket that was noted last. The
+/// entries unused for longest are dropped first, and then noted again.
+pub struct Authors(Mutex<Generations<(UserId, ChannelId), i64>>);
 
 impl Default for Authors {
     fn default() -> Self {
-        let any_may_be_dropped = |_: &()| false;
+        let any_may_be_dropped = |_: &i64| false;
         Self(Mutex::new(Generations::new(AUTHORS_MAX / 2, any_may_be_dropped)))
     }
 }
 
 impl Authors {
-    /// Whether the pair is cached. If it is not, it may yet be in the database.
-    pub fn has(&self, user: UserId, channel: &ChannelId) -> bool {
-        self.0.lock().get(&(user, channel.clone())).is_some()
+    /// Whether the note is cached. If it is not, it may yet be in the database.
+    pub fn has(&self, user: UserId, channel: &ChannelId, bucket: i64) -> bool {
+        self.0.lock().get(&(user, channel.clone())) == Some(&bucket)
     }
 
-    /// Caches the pair of a row that this server has written.
-    pub fn note(&self, user: UserId, channel: &ChannelId) {
-        self.0.lock().insert((user, channel.clone()), ());
+    /// Caches the note of a row that this server has written.
+    pub fn note(&self, user: UserId, channel: &ChannelId, bucket: i64) {
+        self.0.lock().insert((user, channel.clone()), bucket);
     }
 
-    /// Drops all pairs of the user: each is noted again when it is next needed. Looks at all pairs, about a millisecond:
+    /// Drops all notes of the user: each is noted again when it is next needed. Looks at all notes, about a millisecond:
     /// only the deletion of an account asks for it.
     pub fn forget(&self, user: UserId) {
         self.0.lock().retain(|(author, _)| *author != user);
@@ -138,13 +138,16 @@ mod tests {
         let lobby = ChannelId::room("lobby").unwrap();
         let user = |number: usize| UserId(Uuid::from_u128(number as u128));
         for number in 0..2 * AUTHORS_MAX {
-            authors.note(user(number), &lobby);
+            authors.note(user(number), &lobby, 1);
         }
-        assert!(authors.has(user(2 * AUTHORS_MAX - 1), &lobby));
-        assert!(!authors.has(user(0), &lobby));
+        assert!(authors.has(user(2 * AUTHORS_MAX - 1), &lobby, 1));
+        assert!(!authors.has(user(2 * AUTHORS_MAX - 1), &lobby, 2));
+        assert!(!authors.has(user(0), &lobby, 1));
         assert!(authors.0.lock().len() <= AUTHORS_MAX);
         authors.forget(user(2 * AUTHORS_MAX - 1));
-        assert!(!authors.has(user(2 * AUTHORS_MAX - 1), &lobby));
-        assert!(authors.has(user(2 * AUTHORS_MAX - 2), &lobby));
+        assert!(!authors.has(user(2 * AUTHORS_MAX - 1), &lobby, 1));
+        assert!(authors.has(user(2 * AUTHORS_MAX - 2), &lobby, 1));
+        authors.note(user(2 * AUTHORS_MAX - 2), &lobby, 2);
+        assert!(authors.has(user(2 * AUTHORS_MAX - 2), &lobby, 2));
     }
 }

@@ -18,7 +18,8 @@ use crate::Scylla;
 use crate::cluster_store::ClusterStore;
 use crate::pages::successor;
 use crate::tables::{
-    account_deletions, authored, channels, credentials, edges, group_members, groups, revocations, shards_of, users,
+    account_deletions, author_buckets, authored, channels, credentials, edges, group_members, groups, revocations,
+    shards_of, users,
 };
 
 /// Owners that are read concurrently.
@@ -180,7 +181,11 @@ impl ClusterStore {
             Pass::Messages => self.channels_after(after, RowsOf::Messages).await?,
             Pass::Heads => self.channels_after(after, RowsOf::Head).await?,
             Pass::Authored => {
-                let rows = self.database.all(authored::users_after(after, OWNERS_AT_ONCE)).await?;
+                let mut rows = self.database.all(author_buckets::users_after(after, OWNERS_AT_ONCE)).await?;
+                rows.extend(self.database.all(authored::users_after(after, OWNERS_AT_ONCE)).await?);
+                rows.sort_unstable();
+                rows.dedup();
+                rows.truncate(OWNERS_AT_ONCE);
                 rows.into_iter().map(|(at, user)| (at, RowsOf::Authored(UserId(user)))).collect()
             }
             Pass::Credentials => {
@@ -252,10 +257,10 @@ impl ClusterStore {
             }
             RowsOf::Authored(user) => {
                 let after = String::from_utf8(after).unwrap_or_default();
-                let rows = self.database.all(authored::page(user, &after, ROWS_AT_ONCE)).await?;
-                let last = rows.last().map(|(channel,)| channel.clone().into_bytes());
-                let authored = |(channel,): (String,)| Ok(Item::Authored(user, authored::channel(&channel)?));
-                Ok(some_of(rows.into_iter().map(authored).collect::<Result<_, Failure>>()?, last))
+                let names = self.channels_written(user, &after, ROWS_AT_ONCE).await?;
+                let last = names.last().map(|name| name.clone().into_bytes());
+                let authored = |name: &String| Ok(Item::Authored(user, authored::channel(name)?));
+                Ok(some_of(names.iter().map(authored).collect::<Result<_, Failure>>()?, last))
             }
             RowsOf::AccountDeletions => {
                 let after = after_id.unwrap_or_default();

@@ -59,7 +59,7 @@ impl Span {
 }
 
 /// The number before which all ids of earlier milliseconds are.
-fn first_at(ms: i64) -> u128 {
+pub fn first_at(ms: i64) -> u128 {
     (ms as u128) << 80
 }
 

@@ -28,8 +28,8 @@ use crate::cluster_store::ClusterStore;
 use crate::database::{LOOK_PATIENCE, UNDO_PATIENCE, by, in_time};
 use crate::outcome::FailedAttempt;
 use crate::queue::{Job, LaneRequest};
+use crate::tables::Mutation;
 use crate::tables::messages::{self, StoredMessage};
-use crate::tables::{Mutation, authored};
 
 /// Messages of one batch: a mutation well below half a segment of any server's commit log.
 const BATCH_ROWS_MAX: usize = 128;
@@ -210,7 +210,7 @@ impl ClusterStore {
             messages.iter().map(|(message, _)| message_row(&self.database, message, bucket)).collect();
         mutations.extend(head_row);
         let senders: HashSet<_> = messages.iter().map(|(message, _)| message.sender).collect();
-        let done = match self.note_authors(&channel.id, senders, deadline).await {
+        let done = match self.note_authors(&channel.id, bucket, senders, deadline).await {
             Ok(()) => self.database.write_at(timestamp, mutations, BatchType::Unlogged, deadline).await,
             Err(failed) => Err(FailedAttempt { nothing_done: true, ..failed }),
         };
@@ -226,34 +226,6 @@ impl ClusterStore {
         for (_, answer) in messages {
             answer(done.clone().map(|()| Written::Receipt(StoreReceipt::Inserted)));
         }
-    }
-
-    /// Notes that these users have written in the channel, except for users already known to be noted.
-    pub async fn note_authors(
-        &self,
-        channel: &ChannelId,
-        users: HashSet<UserId>,
-        deadline: Instant,
-    ) -> Result<(), FailedAttempt> {
-        let mut writing = JoinSet::new();
-        for user in users.into_iter().filter(|&user| !self.authors.has(user, channel)) {
-            let (database, channel) = (self.database.clone(), channel.clone());
-            writing.spawn(async move {
-                let row = authored::put(user, &channel);
-                (user, database.write(&[row], BatchType::Unlogged, deadline).await)
-            });
-        }
-        let mut done = Ok(());
-        while let Some(written) = writing.join_next().await {
-            match written {
-                Ok((user, Ok(()))) => self.authors.note(user, channel),
-                Ok((_, Err(failed))) => done = Err(failed),
-                Err(error) => {
-                    done = Err(FailedAttempt { nothing_done: false, passing: true, reason: error.to_string() });
-                }
-            }
-        }
-        done
     }
 
     /// Whether all of these messages are stored.

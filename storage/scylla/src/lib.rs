@@ -38,6 +38,7 @@ mod sweep;
 mod tables;
 mod to_sweep;
 mod transfer;
+mod written;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -52,7 +53,7 @@ use engine::social::notification::Notification;
 use storage::account::{Account, Credential, CredentialOwner, Expiry, Profile, Revocation, RevocationPlace};
 use storage::friend::{Friend, FriendPlace};
 use storage::group::{Group, GroupFilter, GroupPage, GroupPlace, RosterPlace};
-use storage::{Answer, Failure, Lanes, PageStart, Part, Store, Submission, Write, Written, span};
+use storage::{Answer, Failure, Lanes, PageStart, Part, Store, Submission, Write, Written, WrittenPlace, span};
 use tokio::runtime::Runtime;
 
 use cluster_store::ClusterStore;
@@ -397,8 +398,19 @@ impl Store for Scylla {
             return Ok(Vec::new());
         }
         let after = after.map_or("", ChannelId::as_str);
-        let rows = self.ask(self.store.database.all(authored::page(user, after, limit)))?;
-        rows.into_iter().map(|(channel,)| authored::channel(&channel)).collect()
+        let names = self.ask(self.store.channels_written(user, after, limit))?;
+        names.iter().map(|name| authored::channel(name)).collect()
+    }
+
+    fn written_part(
+        &self,
+        user: UserId,
+        floor: Option<MessageId>,
+        from: Option<WrittenPlace>,
+        limit: usize,
+    ) -> Result<Part<(ChannelId, MessageId), WrittenPlace>, Failure> {
+        self.store.database.check_open()?;
+        self.ask(self.store.written_part(user, floor, from, limit))
     }
 
     fn account_deletions(&self, limit: usize) -> Result<Vec<UserId>, Failure> {

@@ -8,7 +8,8 @@
 //! | --- | --- | --- |
 //! | `messages` | channel, bucket; id | messages, and where a channel's history ends |
 //! | `channels`, `channel_epochs`, `channel_buckets` | channel | which buckets a channel has |
-//! | `authored` | user; channel | where a user has written |
+//! | `author_buckets` | user; channel, bucket | where a user has written |
+//! | `authored` | user; channel | where a user had written before version 4 of the schema |
 //! | `users`, `usernames`, `credentials` | user; name; credential | accounts, and which of them has a name or credential |
 //! | `revocations` | kind, id | logouts |
 //! | `groups`, `group_names`, `group_seats` | group; name; group | groups, their names, and the seats taken |
@@ -27,6 +28,7 @@
 //! | `servers`, `transfers` | one row | the server that has the keyspace; how far a move has come |
 
 pub mod account_deletions;
+pub mod author_buckets;
 pub mod authored;
 pub mod blocked_by;
 pub mod channels;
@@ -90,6 +92,7 @@ statements! {
     Message = messages::ONE,
     PageFalling = messages::PAGE_FALLING,
     PageRising = messages::PAGE_RISING,
+    Senders = messages::SENDERS,
     // The index of a channel's partitions.
     Epochs = channels::EPOCHS,
     Buckets = channels::BUCKETS,
@@ -101,7 +104,11 @@ statements! {
     ClaimChannel = channels::CLAIM,
     MoveChannel = channels::MOVE,
     ReleaseChannel = channels::RELEASE,
-    // The channels in which a user has written.
+    // Where a user has written.
+    PutAuthorBucket = author_buckets::PUT,
+    DeleteAuthorBuckets = author_buckets::DELETE,
+    AuthorBuckets = author_buckets::PAGE,
+    OlderAuthorBucket = author_buckets::OLDER,
     PutAuthored = authored::PUT,
     DeleteAuthored = authored::DELETE,
     Authored = authored::PAGE,
@@ -214,7 +221,7 @@ statements! {
     CountRevocations = revocations::COUNT,
     CountFriendCounts = friend_counts::COUNT,
     CountInboxes = inboxes::COUNT,
-    CountAuthored = authored::COUNT,
+    CountAuthorsMoved = author_buckets::COUNT_MOVED,
     CountAccountDeletions = account_deletions::COUNT,
     // Whole tables, in the order in which the database stores them.
     UserIdsFrom = users::IDS_FROM,
@@ -222,6 +229,7 @@ statements! {
     RevocationsFrom = revocations::FROM,
     GroupIdsFrom = groups::IDS_FROM,
     AuthorsFrom = authored::USERS_FROM,
+    BucketAuthorsFrom = author_buckets::USERS_FROM,
     ChannelsFrom = channels::FROM,
     AccountDeletionsFrom = account_deletions::PAGE,
 }

@@ -1,6 +1,7 @@
 //! A database as the target of a move. Rows are written concurrently, in such a way that writing a row twice is
 //! harmless. Then the store notes how far the move has come.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,10 +18,11 @@ use crate::Scylla;
 use crate::channel::{bytes_of, message_row, milliseconds, place_of};
 use crate::cluster_store::ClusterStore;
 use crate::linked_rows as rows;
+use crate::tables::author_buckets::NO_BUCKET;
 use crate::tables::group_seats::{self, Seats};
 use crate::tables::{
-    Mutation, Statement, account_deletions, authored, credentials, friend_counts, group_list, group_names, groups,
-    inboxes, notifications, revocations, servers, shards_of, transfers, usernames, users,
+    Mutation, Statement, account_deletions, author_buckets, credentials, friend_counts, group_list, group_names,
+    groups, inboxes, notifications, revocations, servers, shards_of, transfers, usernames, users,
 };
 
 /// Writes in flight.
@@ -69,7 +71,7 @@ impl Target for &Scylla {
             (Table::FriendCounts, Statement::CountFriendCounts),
             (Table::Notifications, Statement::CountNotifications),
             (Table::Inboxes, Statement::CountInboxes),
-            (Table::Authored, Statement::CountAuthored),
+            (Table::Authored, Statement::CountAuthorsMoved),
             (Table::AccountDeletions, Statement::CountAccountDeletions),
             (Table::Messages, Statement::CountMessages),
         ] {
@@ -203,6 +205,7 @@ impl ClusterStore {
                 .bucket_for(&self.database, &mut known, &message, self.epoch(), Instant::now() + PATIENCE)
                 .await?;
             let (mut batch, mut size) = (vec![message_row(&self.database, &message, bucket)], bytes_of(&message));
+            let mut senders = HashSet::from([message.sender]);
             known.count(bucket, place_of(&message), bytes_of(&message));
             let bounds = crate::channel::bounds_of(&self.database, &channel.id);
             while batch.len() < BATCH_ROWS_MAX
@@ -214,12 +217,16 @@ impl ClusterStore {
                 known.count(bucket, place_of(&message), bytes_of(&message));
                 size += bytes_of(&message);
                 batch.push(message_row(&self.database, &message, bucket));
+                senders.insert(message.sender);
             }
             batch.extend(known.head_row(&channel.id, bucket));
             make_room(under_way).await?;
-            let (database, first) = (self.database.clone(), self.database.clock.reserve(batch.len()));
+            let (store, first) = (self.clone(), self.database.clock.reserve(batch.len()));
+            let (channel, deadline) = (channel.id.clone(), Instant::now() + PATIENCE);
             under_way.spawn(async move {
-                let written = database.write_at(first, batch, BatchType::Unlogged, Instant::now() + PATIENCE).await;
+                let noted = store.note_authors(&channel, bucket, senders, deadline).await;
+                noted.map_err(|failed| failed.failure())?;
+                let written = store.database.write_at(first, batch, BatchType::Unlogged, deadline).await;
                 written.map_err(|failed| failed.failure())
             });
         }
@@ -278,7 +285,7 @@ fn rows_of(item: Item) -> (Vec<Mutation>, Vec<Mutation>) {
         Item::FriendCounts(user, friend_counts) => (vec![friend_counts::put(user, friend_counts)], none()),
         Item::Notification(user, notification) => (vec![notifications::put(user, &notification)], none()),
         Item::Inbox(user, inbox) => (vec![inboxes::put(user, inbox)], none()),
-        Item::Authored(user, channel) => (vec![authored::put(user, &channel)], none()),
+        Item::Authored(user, channel) => (vec![author_buckets::put(user, &channel, NO_BUCKET, 0, 0)], none()),
         Item::AccountDeletion(user) => (vec![account_deletions::put(user)], none()),
         Item::Message(_) | Item::Head(..) | Item::Member(..) => (none(), none()),
     }

@@ -8,12 +8,13 @@ mod common;
 use common::cql::{OnCql, with_node};
 use common::people::*;
 use common::*;
-use engine::id::Timestamp;
+use engine::id::{ChannelId, MessageId, Timestamp};
 use engine::social::group::{GroupAct, Role};
 use storage::account::CredentialKind;
 use storage::group::{GROUPS_EXAMINED_MAX, Group, GroupFilter};
 use storage::{PageStart, Write, Written};
 use storage_scylla::options::BucketBounds;
+use storage_scylla::{apply_schema, schema};
 
 /// Requests and rows of some work.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -228,5 +229,97 @@ fn the_hundredth_device_costs_what_the_second_costs() {
         let (_, one) = cost(&mut world, |world| world.store().profile(user(2)).unwrap().unwrap());
         assert_eq!((many, many), (one, Cost { requests: 1, rows: 1 }));
         assert_eq!(CredentialKind::Device, device("x").kind);
+    });
+}
+
+/// The messages of a user, as the deletion of the account finds them: all, or those after a floor.
+fn found(world: &World<OnCql>, one: u32, floor: Option<u32>) -> Vec<(ChannelId, u64)> {
+    let number = |(channel, id): (ChannelId, MessageId)| (channel, u64::try_from(id.0.as_u128() >> 96).unwrap());
+    written(world.store(), one, floor.map(message_id), 256).into_iter().map(number).collect()
+}
+
+#[test]
+fn a_user_who_wrote_once_in_a_large_room_is_found_in_one_bucket() {
+    with_node(|| {
+        let mut world = World::on(OnCql::begin_with(SMALL));
+        let mut costs = Vec::new();
+        for (name, count, one) in [("small", 20, 2), ("large", 1_000, 3)] {
+            let (room, middle) = (room(name), count / 2);
+            let sender = |number| if number == middle { one } else { 1 };
+            commit(world.store(), &(1..=count).map(|number| insert(&room, number, sender(number))).collect::<Vec<_>>());
+            let (all, cost_of_all) = cost(&mut world, |world| found(world, one, None));
+            assert_eq!(all, [(room.clone(), u64::from(middle))]);
+            // The second round of a deletion looks for what was written meanwhile.
+            let (rest, cost_of_rest) = cost(&mut world, |world| found(world, one, Some(count)));
+            assert_eq!(rest, []);
+            assert_eq!(found(&world, 1, None).len(), found(&world, 1, Some(1)).len() + costs.len() + 1);
+            costs.push([cost_of_all, cost_of_rest]);
+        }
+        let [small, large] = costs[..] else { panic!("{costs:?}") };
+        assert_eq!(small, large);
+        let [all, rest] = large;
+        // A note and a bucket, which has five rows. The requests: two for the next channel, the bucket, the next bucket,
+        // two for the next channel.
+        assert!(all.rows <= 1 + 5 && all.requests <= 6, "{all:?}");
+        assert!(rest.rows <= 1 && rest.requests <= 5, "{rest:?}");
+        commit(world.store(), &[Write::FinishAccountDeletion { user: user(3) }]);
+        let notes = |one| world.tested.count(&format!("SELECT * FROM author_buckets WHERE user_id = {}", user(one)));
+        assert_eq!([2, 3].map(notes), [1, 0]);
+    });
+}
+
+#[test]
+fn a_message_in_a_bucket_that_is_noted_is_one_request() {
+    with_node(|| {
+        let mut world = World::on(OnCql::begin_with(SMALL));
+        let lobby = room("lobby");
+        let mut send = |number: u32, one: u32| {
+            cost(&mut world, |world| commit(world.store(), &[insert(&lobby, number, one)])).1.requests
+        };
+        // The first message of all begins the bucket.
+        send(1, 1);
+        assert_eq!([(2, 1), (3, 2), (4, 2), (5, 1)].map(|(number, one)| send(number, one)), [1, 2, 1, 1]);
+        // The sixth begins the next bucket.
+        send(6, 1);
+        assert_eq!([(7, 1), (8, 2), (9, 2)].map(|(number, one)| send(number, one)), [1, 2, 1]);
+        assert_eq!(world.tested.count("SELECT * FROM author_buckets"), 4);
+    });
+}
+
+/// A schema of version 3 has notes without buckets.
+#[test]
+fn what_was_written_before_the_upgrade_is_found_and_what_came_later_is_found_in_its_buckets() {
+    with_node(|| {
+        let mut world = World::on(OnCql::begin_with(SMALL));
+        let [lobby, stage] = ["lobby", "stage"].map(room);
+        commit(world.store(), &(1..=40).map(|number| insert(&lobby, number, 1 + number % 2)).collect::<Vec<_>>());
+        let note = |one| format!("INSERT INTO authored (user_id, channel_id) VALUES ({}, '{lobby}')", user(one));
+        let earlier = "INSERT INTO schema_version (id, version, applied_us) VALUES (0, 3, 1)";
+        world.tested.say_all(&[note(1), note(2), "DROP TABLE author_buckets".into(), earlier.into()]);
+        let options = world.tested.options.clone();
+        assert_eq!(apply_schema(&options, common::cql::wall()), Ok(3));
+        assert_eq!(apply_schema(&options, common::cql::wall()), Ok(schema::VERSION));
+        world.tested.reopen();
+        commit(
+            world.store(),
+            &[insert(&lobby, 41, 2), insert(&lobby, 42, 3), insert(&stage, 43, 2), insert(&stage, 44, 3)],
+        );
+        let of = |channel: &ChannelId, numbers: &[u64]| -> Vec<_> {
+            numbers.iter().map(|number| (channel.clone(), *number)).collect()
+        };
+        let [even, odd] = [2, 1].map(|first| (first..=40).step_by(2).collect::<Vec<u64>>());
+        assert_eq!(found(&world, 1, None), of(&lobby, &even));
+        assert_eq!(found(&world, 2, None), [of(&lobby, &odd), of(&lobby, &[41]), of(&stage, &[43])].concat());
+        assert_eq!(found(&world, 2, Some(39)), [of(&lobby, &[41]), of(&stage, &[43])].concat());
+        let (later, cost) = cost(&mut world, |world| found(world, 3, None));
+        assert_eq!(later, [of(&lobby, &[42]), of(&stage, &[44])].concat());
+        assert!(cost.rows <= 2 + 2 * 5, "{cost:?}");
+        let channels = |one| world.store().channels_written(user(one), None, 9).unwrap();
+        assert_eq!(
+            [1, 2, 3].map(channels),
+            [vec![lobby.clone()], vec![lobby.clone(), stage.clone()], vec![lobby, stage]]
+        );
+        commit(world.store(), &[Write::FinishAccountDeletion { user: user(2) }]);
+        assert_eq!(found(&world, 2, None), []);
     });
 }

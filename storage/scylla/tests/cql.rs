@@ -299,6 +299,11 @@ fn messages_live_as_long_as_their_channel_keeps_them() {
             Write::Request(StoreWrite::Insert(Message { create_time, ..message(channel, number, 7) }))
         };
         commit(tested.store(), &[aged(&lobby, 1, 0), aged(&lobby, 2, 900), aged(&direct, 1, 0)]);
+        let notes = |tested: &OnCql, channel: &ChannelId| {
+            let notes = format!("FROM author_buckets WHERE user_id = {} AND channel_id = '{channel}'", user(7));
+            tested.numbers(&format!("SELECT kept_s {notes}"))
+        };
+        assert_eq!([notes(&tested, &lobby), notes(&tested, &direct)], [vec![1000], vec![0]]);
         let left = |tested: &OnCql, channel: &ChannelId, number: u32| {
             let bucket = tested
                 .numbers(&format!("SELECT bucket FROM channel_buckets WHERE channel_id = '{channel}' ALLOW FILTERING"))
@@ -314,6 +319,13 @@ fn messages_live_as_long_as_their_channel_keeps_them() {
         // An edited text expires with its message.
         commit(tested.store(), &[update(&lobby, 2, 7, "edited")]);
         assert!((1..=100).contains(&left(&tested, &lobby, 2).unwrap()));
+        // The note of a bucket stays as long as the message that is kept longest there.
+        for (number, room) in [(3, None), (4, Some(Duration::from_secs(5000)))] {
+            tested.options.retention = Retention { room, ..Retention::default() };
+            tested.reopen();
+            commit(tested.store(), &[aged(&lobby, number, 0)]);
+        }
+        assert_eq!(notes(&tested, &lobby), [0, 1000, 5000]);
     });
 }
 
@@ -327,6 +339,7 @@ fn a_whole_store_moves_to_the_database_and_goes_on_where_it_was_interrupted() {
         let tested = OnCql::begin_with(SMALL);
         move_in_steps(End::Store(&source), End::Store(tested.scylla()));
         check_same(&source, tested.store());
+        assert_eq!(tested.count("SELECT * FROM authored LIMIT 1"), 0, "what has moved is found bucket by bucket");
         assert!(tested.store().next_epoch().unwrap() > given);
         let again = transfer::run(End::Store(&source), End::Store(tested.scylla()), &mut |_, _| ());
         assert!(matches!(again, Err(Failure::InUse(_))), "{again:?}");

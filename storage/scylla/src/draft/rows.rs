@@ -20,9 +20,10 @@ use crate::linked_rows as rows;
 use crate::tables::group_seats::{self, Seats};
 use crate::tables::leftovers::Leftover;
 use crate::tables::{
-    account_deletions, authored, big, credentials, edges, friend_counts, group_list, group_members, group_names,
-    groups, id, inboxes, messages, notifications, revocations, shards_of, text, usernames, users,
+    account_deletions, author_buckets, authored, big, credentials, edges, friend_counts, group_list, group_members,
+    group_names, groups, id, inboxes, messages, notifications, revocations, shards_of, text, usernames, users,
 };
+use crate::written::author_row;
 
 impl Rows for Draft<'_> {
     fn account(&self, user: UserId) -> Result<Option<Account>, Failure> {
@@ -162,7 +163,7 @@ impl Rows for Draft<'_> {
             message_row(&self.store.database, message, bucket),
             messages::delete(&channel.id, bucket, message.id),
         );
-        let author = authored::put(message.sender, &channel.id);
+        let author = author_row(&self.store.database, message.sender, &channel.id, bucket);
         // A needless note of an author is harmless, so it is its own undo.
         self.write(author.clone(), author);
         Ok(())
@@ -397,9 +398,9 @@ impl Rows for Draft<'_> {
 
     fn remove_account_deletion(&mut self, user: UserId) -> Result<(), Failure> {
         let undo = account_deletions::put(user);
-        self.write(account_deletions::delete(user), undo.clone());
-        // The undo does not restore these rows, and need not: the messages in those channels were purged before.
-        self.write(authored::delete_all(user), undo);
+        // The undo does not restore the notes, and need not: the messages that they lead to were purged before.
+        let deletes = [account_deletions::delete(user), authored::delete_all(user), author_buckets::delete_all(user)];
+        self.write_all(deletes, [undo.clone(), undo.clone(), undo]);
         Ok(())
     }
 }

@@ -1,4 +1,5 @@
-//! The table `authored`: the channels in which a user has written.
+//! The table `authored`: the channels in which a user had written before version 4 of the schema, which has
+//! `author_buckets` for it. Nothing adds to it any more, except the end of a change that version 3 has left unfinished.
 
 use engine::id::{ChannelId, UserId};
 use storage::Failure;
@@ -15,12 +16,6 @@ pub(super) const DELETE: &str = "DELETE FROM authored USING TIMESTAMP ? WHERE us
 pub(super) const PAGE: &str = "SELECT channel_id FROM authored WHERE user_id = ? AND channel_id > ? LIMIT ?";
 pub(super) const USERS_FROM: &str =
     "SELECT DISTINCT TOKEN(user_id), user_id FROM authored WHERE TOKEN(user_id) > ? LIMIT ?";
-pub(super) const COUNT: &str = "SELECT user_id FROM authored";
-
-/// Notes that the user has written in the channel.
-pub fn put(user: UserId, channel: &ChannelId) -> Mutation {
-    Mutation::new(Statement::PutAuthored, [id(user.0), text(channel.as_str())])
-}
 
 /// Deletes all notes of a user.
 pub fn delete_all(user: UserId) -> Mutation {
@@ -51,7 +46,7 @@ mod tests {
     fn a_note_comes_back() {
         let user = UserId(Uuid::max());
         for expected in [ChannelId::room("lobby").unwrap(), ChannelId::direct(user, UserId(Uuid::nil()))] {
-            let row = put(user, &expected);
+            let row = Mutation::new(Statement::PutAuthored, [id(user.0), text(expected.as_str())]);
             let (name,) = read_back(TABLE, &row, page(user, "", 1));
             assert_eq!(channel(&name), Ok(expected));
             assert_eq!(read_back(TABLE, &row, users_after(0, 1)), (8, user.0));

@@ -28,6 +28,7 @@ pub(super) const HEAD: &str = "SELECT head_id, head_seq, fill_rows, fill_bytes, 
 pub(super) const ONE: &str = "SELECT message_id, seq, code, sender_id, username, content, create_ns, update_ns, TTL(content), WRITETIME(content) FROM messages WHERE channel_id = ? AND bucket = ? AND message_id = ?";
 pub(super) const PAGE_FALLING: &str = "SELECT message_id, seq, code, sender_id, username, content, create_ns, update_ns FROM messages WHERE channel_id = ? AND bucket = ? AND message_id >= ? AND message_id <= ? LIMIT ?";
 pub(super) const PAGE_RISING: &str = "SELECT message_id, seq, code, sender_id, username, content, create_ns, update_ns FROM messages WHERE channel_id = ? AND bucket = ? AND message_id >= ? AND message_id <= ? ORDER BY message_id ASC LIMIT ?";
+pub(super) const SENDERS: &str = "SELECT message_id, sender_id FROM messages WHERE channel_id = ? AND bucket = ? AND message_id >= ? AND message_id <= ? ORDER BY message_id ASC LIMIT ?";
 pub(super) const COUNT: &str = "SELECT message_id FROM messages";
 
 /// A message's columns, as pages read them.
@@ -221,13 +222,12 @@ pub fn falling(channel: &ChannelId, bucket: i64, [low, high]: [Uuid; 2], limit: 
     page(Statement::PageFalling, channel, bucket, [low, high], limit)
 }
 
-fn page(
-    statement: Statement,
-    channel: &ChannelId,
-    bucket: i64,
-    [low, high]: [Uuid; 2],
-    limit: usize,
-) -> Query<PageRow> {
+/// Ids and senders of the first messages of a bucket between two ids, both included.
+pub fn senders(channel: &ChannelId, bucket: i64, ids: [Uuid; 2], limit: usize) -> Query<(Uuid, Uuid)> {
+    page(Statement::Senders, channel, bucket, ids, limit)
+}
+
+fn page<R>(statement: Statement, channel: &ChannelId, bucket: i64, [low, high]: [Uuid; 2], limit: usize) -> Query<R> {
     debug_assert!(low <= high, "a page begins before it ends");
     Query::new(statement, [text(channel.as_str()), big(bucket), id(low), id(high), int(limit_of(limit))])
 }
@@ -260,6 +260,7 @@ mod tests {
         for query in [rising(channel, -9, ids, 5), falling(channel, -9, ids, 5)] {
             assert_eq!(read_back(TABLE, &row, query).message(channel).as_ref(), Ok(&message));
         }
+        assert_eq!(read_back(TABLE, &row, senders(channel, -9, ids, 5)), (message.id.0, message.sender.0));
         let stored = read_back(TABLE, &row, one(channel, -9, message.id)).stored(channel, -9).unwrap();
         assert_eq!(stored, StoredMessage { message: message.clone(), bucket: -9, ttl: 7, written_us: 8 });
         assert_eq!(stored.put_again(), put(&message, -9, 7));

@@ -143,7 +143,7 @@ pub fn check_delete(put: &Mutation, delete: &Mutation) {
 /// stays.
 #[test]
 fn what_records_name_is_found() {
-    let named = "PutMessage 11 EditMessage 7 DeleteMessage 3 SetHead 6 PutAuthored 2 PutUser 14 DeleteUser 1 \
+    let named = "PutMessage 11 EditMessage 7 DeleteMessage 3 SetHead 6 PutAuthored 2 PutAuthorBucket 5 PutUser 14 DeleteUser 1 \
                  PutRevocation 3 DeleteRevocation 2 PutGroup 12 DeleteGroup 1 PutGroupList 3 DeleteGroupList 2 \
                  PutMember 5 DeleteMember 3 PutRoster 5 DeleteRoster 5 PutUserGroup 4 DeleteUserGroup 4 PutEdge 4 \
                  DeleteEdge 2 PutFriend 4 DeleteFriend 4 PutBlockedBy 2 DeleteBlockedBy 2 PutCircle 3 DeleteCircle 1 \
