@@ -16,6 +16,7 @@ use crate::channel::Channels;
 use crate::database::DatabaseSession;
 use crate::intents::Intents;
 use crate::lease::Lease;
+use crate::lists::Rewrites;
 use crate::sharing::Sharing;
 use crate::to_sweep::ToSweep;
 
@@ -48,6 +49,7 @@ pub struct ClusterStore {
     /// Held by the running sweep, so that there is only one at a time.
     pub sweeping: tokio::sync::Mutex<()>,
     pub to_sweep: Mutex<ToSweep>,
+    pub rewrites: Rewrites,
 }
 
 /// A submission for which there is no room yet, and its permit to wait.
@@ -75,6 +77,7 @@ impl ClusterStore {
             waiting,
             sweeping: tokio::sync::Mutex::new(()),
             to_sweep: Mutex::default(),
+            rewrites: Rewrites::default(),
             database,
         };
         (store, waits)

@@ -34,6 +34,7 @@ use crate::cluster_store::ClusterStore;
 use crate::database::{DatabaseSession, WRITE_PATIENCE, by};
 use crate::intents::{self, Whole};
 use crate::linked_rows;
+use crate::lists::List;
 use crate::tables::group_seats::{self, Seats};
 use crate::tables::leftovers::{self, Leftover};
 use crate::tables::{Mutation, Query, big, group_counts, group_names, id, int, revocations, shards_of};
@@ -119,6 +120,8 @@ pub struct Draft<'k> {
     leftovers: Vec<Leftover>,
     /// The requests that this change sends, and when.
     sent: Vec<(SentRequest, Timestamp)>,
+    /// The lists from which this change removes an entry, once for each.
+    removals: Vec<List>,
 }
 
 impl<'k> Draft<'k> {
@@ -153,6 +156,7 @@ impl<'k> Draft<'k> {
             releases: Vec::new(),
             leftovers: Vec::new(),
             sent: Vec::new(),
+            removals: Vec::new(),
         }
     }
 
@@ -370,6 +374,7 @@ impl<'k> Draft<'k> {
         let mut to_sweep = self.store.to_sweep.lock();
         self.leftovers.drain(..).for_each(|leftover| to_sweep.remember(leftover));
         drop(to_sweep);
+        self.store.rewrite_some(std::mem::take(&mut self.removals));
         let mut sent = self.store.sent.lock();
         self.sent.drain(..).for_each(|(request, time)| sent.note(request, time));
         Ending::Done

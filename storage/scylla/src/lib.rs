@@ -26,11 +26,13 @@ mod intents;
 mod lane;
 mod lease;
 mod linked_rows;
+mod lists;
 
 pub mod options;
 mod outcome;
 mod pages;
 mod queue;
+mod rewrites;
 pub mod schema;
 mod sharing;
 mod statements;

@@ -5,10 +5,13 @@
 
 mod common;
 
+use std::time::{Duration, Instant};
+
 use common::cql::{OnCql, with_node};
 use common::people::*;
 use common::*;
 use engine::id::{ChannelId, MessageId, Timestamp};
+use engine::social::friend::FriendAct;
 use engine::social::group::{GroupAct, Role};
 use storage::account::CredentialKind;
 use storage::group::{GROUPS_EXAMINED_MAX, Group, GroupFilter};
@@ -321,5 +324,49 @@ fn what_was_written_before_the_upgrade_is_found_and_what_came_later_is_found_in_
         );
         commit(world.store(), &[Write::FinishAccountDeletion { user: user(2) }]);
         assert_eq!(found(&world, 2, None), []);
+    });
+}
+
+/// How long the background may take to write some lists anew.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_list_that_loses_entries_all_the_time_is_written_anew_and_has_no_marks_of_them() {
+    with_node(|| {
+        const REMOVALS: usize = 20;
+        let mut world = World::<OnCql>::of(3);
+        world.make(1, 1);
+        world.make(2, 2);
+        assert!(world.outcome(1, 3, GroupAct::Join).is_ok());
+        world.relate(FriendAct::Add, 1, &[3]);
+        let come_and_go = |world: &mut World<OnCql>| {
+            world.relate(FriendAct::Add, 2, &[1]);
+            world.relate(FriendAct::Delete, 2, &[1]);
+            assert!(world.outcome(1, 2, GroupAct::Join).is_ok());
+            assert!(world.outcome(1, 2, GroupAct::Leave).is_ok());
+        };
+        let lists = [
+            format!("friends WHERE user_id = {}", user(1)),
+            format!("friends WHERE user_id = {}", user(2)),
+            format!("user_groups WHERE user_id = {}", user(2)),
+            format!("group_rosters WHERE group_id = {} AND shard = 0", group_id(1)),
+        ];
+        let read = |list: &String| format!("SELECT * FROM {list}");
+        let marks = |world: &World<OnCql>| lists.each_ref().map(|list| world.tested.marks(&read(list)));
+        let entries = |world: &World<OnCql>| lists.each_ref().map(|list| world.tested.rows(&read(list)));
+        (0..REMOVALS).for_each(|_| come_and_go(&mut world));
+        assert_eq!(marks(&world), [REMOVALS; 4]);
+        let before = entries(&world);
+        assert_eq!(before.each_ref().map(Vec::len), [1, 0, 1, 2]);
+        // Now every removal has its list written anew.
+        world.tested.options.removals_per_rewrite = 1;
+        world.tested.reopen();
+        come_and_go(&mut world);
+        let since = Instant::now();
+        while marks(&world) != [0; 4] {
+            assert!(since.elapsed() < PATIENCE, "{:?}", marks(&world));
+        }
+        assert_eq!(entries(&world), before);
+        check_sound(world.store(), 2, 3);
     });
 }

@@ -17,11 +17,13 @@ use super::{Claim, Draft, GROUPS_OF_USER_MAX, Release, is_name, stored_revocatio
 use crate::change_scheduler::Subject;
 use crate::channel::{bytes_of, message_row, place_of};
 use crate::linked_rows as rows;
+use crate::lists::List;
 use crate::tables::group_seats::{self, Seats};
 use crate::tables::leftovers::Leftover;
 use crate::tables::{
     account_deletions, author_buckets, authored, big, credentials, edges, friend_counts, group_list, group_members,
-    group_names, groups, id, inboxes, messages, notifications, revocations, shards_of, text, usernames, users,
+    group_names, groups, id, inboxes, messages, notifications, revocations, shard_of, shards_of, text, usernames,
+    users,
 };
 use crate::written::author_row;
 
@@ -257,6 +259,9 @@ impl Rows for Draft<'_> {
         if counts(before) != counts(after) {
             self.count_group(user, counts(after) - counts(before))?;
         }
+        if before.is_some() && before != after {
+            self.removals.extend([List::Roster(group, shard_of(user.0, shards)), List::GroupsOfUser(user)]);
+        }
         match (before, after) {
             (None, None) => {}
             (before, Some(after)) if before == Some(after) => {}
@@ -303,6 +308,7 @@ impl Rows for Draft<'_> {
     }
 
     fn set_edge(&mut self, user: UserId, other: UserId, before: Option<Edge>, after: Option<Edge>) {
+        self.removals.extend(before.is_some().then_some(List::Friends(user)));
         match (before, after) {
             (None, None) => {}
             (None, Some(after)) => {

@@ -34,6 +34,12 @@ impl Row {
     pub fn place(self) -> Result<FriendPlace, Failure> {
         Ok(FriendPlace { state: state(self.state)?, since: Timestamp(self.since_ns), user: UserId(self.other_id) })
     }
+
+    /// Writes the entry unchanged.
+    pub fn put_again(self, user: UserId) -> Mutation {
+        let key = [id(user.0), int(self.state), big(self.since_ns), id(self.other_id)];
+        Mutation::new(Statement::PutFriend, key)
+    }
 }
 
 /// Writes the entry of another user.
@@ -76,7 +82,8 @@ mod tests {
             let row = put(user, other, edge);
             let query = between(user, FriendPlace::span(None), 1);
             assert_eq!(query.values.len(), 8);
-            assert_eq!(read_back(TABLE, &row, query).place(), Ok(edge.place(other)));
+            assert_eq!(read_back(TABLE, &row, query.clone()).place(), Ok(edge.place(other)));
+            assert_eq!(read_back(TABLE, &row, query).put_again(user), row);
             check_delete(&row, &delete(user, other, edge));
             check_delete(&row, &delete_all(user));
         }

@@ -34,6 +34,12 @@ impl Row {
     pub fn place(self) -> Result<RosterPlace, Failure> {
         Ok(RosterPlace { role: role(self.role)?, since: Timestamp(self.since_ns), id: self.user_id })
     }
+
+    /// Writes the entry unchanged.
+    pub fn put_again(self, group: GroupId, shard: i32) -> Mutation {
+        let key = [id(group.0), int(shard), int(self.role), big(self.since_ns), id(self.user_id)];
+        Mutation::new(Statement::PutRoster, key)
+    }
 }
 
 /// Writes the entry of a user in a group of so many shards.
@@ -78,7 +84,8 @@ mod tests {
             let row = put(group, 9, user, membership);
             let query = between(group, shard_of(user.0, 9), RosterPlace::span(None), 1);
             assert_eq!(query.values.len(), 9);
-            assert_eq!(read_back(TABLE, &row, query).place(), Ok(membership.place(user.0)));
+            assert_eq!(read_back(TABLE, &row, query.clone()).place(), Ok(membership.place(user.0)));
+            assert_eq!(read_back(TABLE, &row, query).put_again(group, shard_of(user.0, 9)), row);
             check_delete(&row, &delete(group, 9, user, membership));
             check_delete(&row, &delete_shard(group, shard_of(user.0, 9)));
         }

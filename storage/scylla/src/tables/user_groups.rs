@@ -34,6 +34,12 @@ impl Row {
     pub fn place(self) -> Result<RosterPlace, Failure> {
         Ok(RosterPlace { role: role(self.role)?, since: Timestamp(self.since_ns), id: self.group_id })
     }
+
+    /// Writes the entry unchanged.
+    pub fn put_again(self, user: UserId) -> Mutation {
+        let key = [id(user.0), int(self.role), big(self.since_ns), id(self.group_id)];
+        Mutation::new(Statement::PutUserGroup, key)
+    }
 }
 
 /// Writes the entry of a group.
@@ -76,7 +82,8 @@ mod tests {
             let row = put(user, group, membership);
             let query = between(user, RosterPlace::span(None), 1);
             assert_eq!(query.values.len(), 8);
-            assert_eq!(read_back(TABLE, &row, query).place(), Ok(membership.place(group.0)));
+            assert_eq!(read_back(TABLE, &row, query.clone()).place(), Ok(membership.place(group.0)));
+            assert_eq!(read_back(TABLE, &row, query).put_again(user), row);
             check_delete(&row, &delete(user, group, membership));
             check_delete(&row, &delete_all(user));
         }

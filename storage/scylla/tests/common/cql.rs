@@ -80,6 +80,27 @@ impl OnCql {
         });
     }
 
+    /// How many marks of removed rows Cassandra passes when it answers this query, as it says itself.
+    pub fn marks(&self, cql: &str) -> usize {
+        let mut marks = None;
+        in_session(&self.options, async |session| {
+            let mut traced = scylla::statement::unprepared::Statement::new(cql);
+            traced.set_tracing(true);
+            let trace = session.query_unpaged(traced, ()).await.unwrap().tracing_id().unwrap();
+            let said = |activity: String| {
+                let (_, rest) = activity.strip_prefix("Read ")?.split_once(" live rows and ")?;
+                rest.split(' ').next()?.parse().ok()
+            };
+            // The node writes the events of a trace behind its answer.
+            let since = Instant::now();
+            while marks.is_none() && since.elapsed() < PATIENCE {
+                let events = session.get_tracing_info(&trace).await.map(|found| found.events).unwrap_or_default();
+                marks = events.into_iter().filter_map(|event| event.activity).find_map(said);
+            }
+        });
+        marks.expect("the trace says what was read")
+    }
+
     /// How many rows this query finds.
     pub fn count(&self, cql: &str) -> usize {
         let mut found = 0;
@@ -164,6 +185,8 @@ fn options(keyspace: &str) -> ScyllaOptions {
     let mut options = ScyllaOptions::at(vec![node().unwrap()]);
     options.keyspace = keyspace.parse().unwrap();
     options.replication = 1;
+    // Chance must not change what a test counts.
+    options.removals_per_rewrite = u32::MAX;
     options
 }
 
