@@ -224,7 +224,7 @@ impl Subscribers {
         let before = audience.levels();
         let moved = audience.remove(index as usize);
         self.members -= 1;
-        self.count(key, before);
+        self.sum_up(key, before);
         if self.audiences[key.0 as usize].members.is_empty() {
             let audience = self.audiences.remove(key.0 as usize);
             self.log_bytes -= audience.log.bytes_held();
@@ -273,7 +273,7 @@ impl Subscribers {
             audience.log.trim(slowest);
             audience.tally.trim(slowest);
         }
-        self.count(key, before);
+        self.sum_up(key, before);
     }
 
     /// Appends frames to the channel's logs, and starts their passes.
@@ -288,7 +288,7 @@ impl Subscribers {
             audience.append(frames.of(format), frames.messages(), frames.accepted());
             let becomes_urgent =
                 audience.urgent && !was_urgent && !self.paced.contains(&(audience.next_rotation(), key));
-            self.count(key, before);
+            self.sum_up(key, before);
             if rested || becomes_urgent {
                 self.put_in_line(key);
             }
@@ -337,6 +337,13 @@ impl Subscribers {
             self.channels.get(channel).into_iter().flat_map(|listening| listening.audiences.iter().flatten());
         let members = audiences.flat_map(|key| &self.audiences[key.0 as usize].members);
         members.map(|member| member.slot).collect()
+    }
+
+    /// The number of a channel's subscribers, in all formats.
+    pub fn count(&self, channel: &ChannelId) -> usize {
+        let audiences =
+            self.channels.get(channel).into_iter().flat_map(|listening| listening.audiences.iter().flatten());
+        audiences.map(|key| self.audiences[key.0 as usize].members.len()).sum()
     }
 
     /// The audience of a channel's subscribers in this format, if there is one.
@@ -412,7 +419,7 @@ impl Subscribers {
         let subscriber = &mut audience.members[index as usize];
         audience.parked += usize::from(!subscriber.parked);
         subscriber.parked = true;
-        self.count(key, before);
+        self.sum_up(key, before);
     }
 
     /// Puts a member back into the pass.
@@ -423,11 +430,11 @@ impl Subscribers {
         audience.parked -= usize::from(subscriber.parked);
         subscriber.parked = false;
         audience.rest();
-        self.count(key, before);
+        self.sum_up(key, before);
     }
 
     /// Updates the sums. `before` is what the audience had before the change.
-    fn count(&mut self, key: AudienceKey, before: AudienceLevels) {
+    fn sum_up(&mut self, key: AudienceKey, before: AudienceLevels) {
         let now = self.audiences[key.0 as usize].levels();
         self.log_bytes = self.log_bytes - before.log_bytes + now.log_bytes;
         if now.parked == before.parked {
@@ -536,7 +543,7 @@ impl Subscribers {
         if audience.rotation.left == 0 {
             self.ended.push(audience.end_rotation());
         }
-        self.count(key, before);
+        self.sum_up(key, before);
         let audience = &mut self.audiences[key.0 as usize];
         if audience.owed > 0 {
             let due = audience.next_rotation();

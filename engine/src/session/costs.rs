@@ -6,6 +6,7 @@
 
 use crate::budget::Work;
 use crate::command::{Command, Join};
+use crate::limits::CROWD_LIST_MAX;
 
 /// To open a session.
 pub const OPENING: Work = Work::micros(50);
@@ -45,6 +46,16 @@ pub const TURN_WORK_MAX: Work = Work::micros(40_000);
 
 /// Longer answers are charged by their length.
 pub const ANSWER_BYTES_FREE: usize = 1024;
+
+/// Presences that are listed in a microsecond.
+const LISTED_IN_A_MICROSECOND: usize = 2;
+
+/// What it costs to tell a joining member who is there, in a room that so many sessions of this shard are in. Above
+/// `members_max` visible members a room is a crowd, and lists few of them.
+pub fn listed(sessions: usize, members_max: usize) -> Work {
+    let listed = if sessions > members_max { CROWD_LIST_MAX } else { sessions };
+    Work::micros((listed / LISTED_IN_A_MICROSECOND) as u64)
+}
 
 /// One more write to a socket.
 const WRITE: Work = Work::micros(7);

@@ -22,7 +22,8 @@ use crate::parcel::{ChannelAction, ChannelRequest};
 use crate::session::admission::{Admitted, OnLag, OpeningRefusal, Session, admit};
 use crate::session::connection::{Connection, OpenRequest, Private, RequestKind, Subscription};
 use crate::session::connections::Connections;
-use crate::session::costs::{OPENING, PING, REFUSAL, late_write};
+use crate::session::costs::{OPENING, PING, REFUSAL, late_write, listed};
+use crate::session::held_bytes::HeldBytes;
 use crate::session::home::catching_up::{CatchUps, depart};
 use crate::session::sessions_by_user::SessionsByUser;
 use crate::session::shared_budgets::{Payer, Purse, SharedBudgets};
@@ -201,6 +202,9 @@ impl Home {
                 traffic.exclusive |= matches!(action, ChannelAction::Join { .. }) && !is_room;
                 let kind = RequestKind::of(&action);
                 traffic.wait_for_owner(OpenRequest { channel: channel.clone(), kind });
+                if kind == RequestKind::Join {
+                    self.charge(id, listed(self.subscribers.count(&channel), self.rules.room_members_max));
+                }
                 self.send_request(channel, ChannelRequest { connection: id, number, action }, outbox);
             }
             Ok(Admitted::Follow { ids, usernames }) => self.follow(id, number, ids, usernames, outbox),
