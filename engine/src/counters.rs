@@ -176,6 +176,8 @@ pub struct HomeCounters {
     pub private_writes: u64,
     /// Clients that were closed with code 1013 because they were too far behind.
     pub slow_readers: u64,
+    /// Connections that were cut off, in the middle of a frame if need be, because their unread answers held too much.
+    pub cut_off: u64,
     /// Notifications that were not pushed because too many waited. They are stored.
     pub notices_untold: u64,
     /// Clients that were moved to the newest message instead, and told of the gap.

@@ -4,4 +4,5 @@
 pub mod frames;
 pub mod log;
 pub mod subscribers;
+pub mod tail;
 mod tally;

@@ -279,6 +279,14 @@ pub struct Rules {
     pub placement_key: PlacementKey,
 }
 
+impl Rules {
+    /// Bytes of memory that answers and news may hold while they wait for all full sockets of one shard: a half of what logs
+    /// may hold. Beyond it the user whose connections hold most gives way: the connection that holds most is cut off.
+    pub fn outboxes_bytes_max(&self) -> u64 {
+        self.logs_bytes_max / 2
+    }
+}
+
 impl Default for Rules {
     fn default() -> Self {
         Self {

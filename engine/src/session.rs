@@ -5,6 +5,7 @@ pub mod admission;
 pub(crate) mod connection;
 mod connections;
 pub mod costs;
+pub mod held_bytes;
 pub mod home;
 pub(crate) mod sessions_by_user;
 pub mod shared_budgets;

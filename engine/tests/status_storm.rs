@@ -6,7 +6,7 @@ use engine::command::Command;
 use engine::fanout::frames::Format;
 use engine::fanout::subscribers::{Gone, Outlet};
 use engine::id::{ConnectionId, Epoch, Monotonic, SessionId, ShardId, Timestamp, UserId};
-use engine::limits::{NEWS_BYTES_MAX, Rules, STATUS_BYTES_MAX, STATUS_TURN_BYTES_MAX, STATUS_TURN_PUSHES_MAX};
+use engine::limits::{NEWS_BYTES_MAX, PASS_BYTES_MAX, Rules, STATUS_BYTES_MAX, STATUS_TURN_PUSHES_MAX};
 use engine::session::admission::{OnLag, Session};
 use engine::session::home::Visibility;
 use engine::shard::{Effects, Input, Shard, SocketEffect};
@@ -93,9 +93,8 @@ impl World {
             self.take_in(effects);
             let pushes = STATUS_TURN_PUSHES_MAX + SESSIONS as usize;
             assert!(self.sockets.writes - writes <= pushes, "{} writes in a turn", self.sockets.writes - writes);
-            // An event may begin when the turn has all but used up its bytes.
-            let bytes_max = SESSIONS as usize * 3 * STATUS_TURN_BYTES_MAX;
-            assert!(self.sockets.bytes - bytes <= bytes_max, "{} bytes in a turn", self.sockets.bytes - bytes);
+            let written = self.sockets.bytes - bytes;
+            assert!(written <= PASS_BYTES_MAX || self.sockets.full, "{written} bytes in a turn");
             if !self.shard.is_busy() {
                 return turn;
             }

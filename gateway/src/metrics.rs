@@ -64,8 +64,8 @@ const COUNTERS_BY_KIND: &[(&str, &str, &[&str], Several)] = &[
     ("socket_writes", "Writes to the sockets of sessions", &["pass", "private"], |r| {
         vec![r.fanout.pass_writes, r.home.private_writes]
     }),
-    ("slow_readers_closed", "Readers closed for being too slow, by close code", &["1013"], |r| {
-        vec![r.home.slow_readers]
+    ("slow_readers_closed", "Readers closed for being too slow, by close code", &["1013", "none"], |r| {
+        vec![r.home.slow_readers, r.home.cut_off]
     }),
 ];
 

@@ -14,6 +14,7 @@ use slab::Slab;
 use crate::counters::FanoutCounters;
 use crate::fanout::frames::{Format, Frames};
 use crate::fanout::log::{FrameLog, Position, Run};
+use crate::fanout::tail::{TailBytes, TailPiece, Tails};
 use crate::fanout::tally::Tally;
 use crate::id::{ChannelId, MessageId, Monotonic, Timestamp};
 use crate::limits::{BACKLOG_BYTES_HIGH, BACKLOG_BYTES_LOW, PASS_BYTES_MAX, ROTATION_INTERVAL, Rules};
@@ -84,6 +85,8 @@ pub struct Subscribers {
     waiting: BTreeSet<AudienceKey>,
     /// The memory that all logs hold.
     log_bytes: u64,
+    /// The memory of the parts of logs that members have taken with them.
+    tail_bytes: TailBytes,
     /// The audience with parked members that was judged last, at rest or not.
     judged: Option<AudienceKey>,
     /// Backlogs that have become high or low because members left. They are not reported yet.
@@ -135,6 +138,7 @@ struct Audience {
     /// A message has been appended since the audience last rested.
     urgent: bool,
     log: FrameLog,
+    tails: Tails,
     members: Vec<Subscriber>,
     /// The index of the next member to be visited. Members before it were visited in this round of the table, members
     /// from it on were not.
@@ -255,7 +259,7 @@ impl Subscribers {
     /// has anything to deliver: reports those that are too far behind, and forgets what no member needs. The audiences
     /// take turns from call to call.
     pub fn judge_parked(&mut self, rules: &Rules, report: &mut PassReport) {
-        if self.log_bytes <= rules.logs_bytes_max / 2 {
+        if self.log_bytes() <= rules.logs_bytes_max / 2 {
             return;
         }
         let after = self.judged.map_or(Bound::Unbounded, Bound::Excluded);
@@ -398,6 +402,17 @@ impl Subscribers {
         audience.tally.count(from, audience.log.end(), &mut self.counters);
     }
 
+    /// The bytes between two positions of the audience's log, for a member that takes them with it.
+    pub fn tail(&mut self, key: AudienceKey, from: Position, to: Position) -> Vec<TailPiece> {
+        let Audience { log, tails, .. } = &mut *self.audiences[key.0 as usize];
+        tails.take(log, from, to, &self.tail_bytes)
+    }
+
+    /// The memory that all logs hold, with the parts that members have taken with them.
+    pub fn log_bytes(&self) -> u64 {
+        self.log_bytes + self.tail_bytes.held()
+    }
+
     /// Moves a member to the newest message if that is less than `far` bytes before the log's end, and to the end
     /// otherwise. Returns what the member missed.
     pub fn skip(&mut self, key: AudienceKey, index: u32, far: u64) -> Skip {
@@ -450,7 +465,7 @@ impl Subscribers {
     /// How far a member may be behind now, in bytes of one channel's log.
     pub fn lag_allowed(&self, rules: &Rules) -> u64 {
         let half = rules.logs_bytes_max / 2;
-        let left = rules.logs_bytes_max.saturating_sub(self.log_bytes).min(half);
+        let left = rules.logs_bytes_max.saturating_sub(self.log_bytes()).min(half);
         (u128::from(rules.lag_bytes_max) * u128::from(left) / u128::from(half)) as u64
     }
 
@@ -596,7 +611,7 @@ impl Subscribers {
     /// parked members.
     pub fn standing(&self) -> Standing {
         let (lag_bytes, _) = self.lag();
-        Standing { subscriptions: self.members, parked: self.parked, lag_bytes, log_bytes: self.log_bytes }
+        Standing { subscriptions: self.members, parked: self.parked, lag_bytes, log_bytes: self.log_bytes() }
     }
 
     /// The bytes owed to the slowest parked member, and how many members were looked at to find it.
@@ -651,6 +666,7 @@ impl Audience {
             entry: 0,
             urgent: false,
             log: FrameLog::default(),
+            tails: Tails::default(),
             members: Vec::new(),
             place: 0,
             owed: 0,

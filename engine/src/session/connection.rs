@@ -13,6 +13,7 @@ use crate::budget::Bucket;
 use crate::command::Command;
 use crate::fanout::log::Position;
 use crate::fanout::subscribers::{AudienceKey, Subscribers};
+use crate::fanout::tail::TailPiece;
 use crate::id::{ChannelId, MessageId, Monotonic};
 use crate::limits::{OUTBOX_BYTES_MAX, PONGS_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX, SUBSCRIPTIONS_MAX};
 use crate::parcel::ChannelAction;
@@ -26,6 +27,8 @@ pub struct Connection {
     pub parked: bool,
     /// It waits to be flushed in this turn.
     pub dirty: bool,
+    /// It is parked because this turn has written enough, and waits for a later one.
+    pub deferred: bool,
     /// The gateway has been told not to read it.
     pub paused: bool,
     /// It waits to be closed, and its close frame is its farewell.
@@ -82,6 +85,10 @@ pub struct Traffic {
     outbox_bytes: usize,
     /// The part of it that pongs hold.
     pong_bytes: usize,
+    /// The bytes of logs in the outbox, which other connections may share.
+    tail_bytes: usize,
+    /// What is counted of it in the account of the shard.
+    pub accounted: usize,
     /// Bytes of the first private frame that are written already.
     pub written: usize,
     /// The first private frame is the rest of a frame that is half written.
@@ -145,6 +152,10 @@ impl Private {
         Self { is_pong: true, ..Self::of(bytes) }
     }
 
+    fn tail_bytes(&self) -> usize {
+        if matches!(self.bytes, FrameBytes::Tail(_)) { self.bytes.len() } else { 0 }
+    }
+
     /// The memory that the frame holds while it waits.
     fn bytes_held(&self) -> usize {
         size_of::<Self>() + ALLOCATION_BYTES + self.bytes.len()
@@ -154,10 +165,12 @@ impl Private {
 /// What an allocation costs beside its bytes, about.
 const ALLOCATION_BYTES: usize = 16;
 
-/// The bytes of a frame: of this connection alone, or shared by all connections that are sent the same.
+/// The bytes of a frame: of this connection alone, or shared by all connections that are sent the same. A tail is whole
+/// frames of a log.
 pub enum FrameBytes {
     Own(Vec<u8>),
     Shared(Arc<[u8]>),
+    Tail(TailPiece),
 }
 
 impl Deref for FrameBytes {
@@ -167,6 +180,7 @@ impl Deref for FrameBytes {
         match self {
             Self::Own(bytes) => bytes,
             Self::Shared(bytes) => bytes,
+            Self::Tail(bytes) => bytes,
         }
     }
 }
@@ -190,6 +204,7 @@ impl Connection {
             generation,
             parked: false,
             dirty: false,
+            deferred: false,
             paused: false,
             ending: false,
             mute: false,
@@ -247,6 +262,7 @@ impl Connection {
         assert_eq!(traffic.outbox_bytes, bytes, "outbox bytes");
         let pongs = traffic.outbox.iter().filter(|private| private.is_pong);
         assert_eq!(traffic.pong_bytes, pongs.map(Private::bytes_held).sum::<usize>(), "pong bytes");
+        assert_eq!(traffic.tail_bytes, traffic.outbox.iter().map(Private::tail_bytes).sum::<usize>(), "tail bytes");
         assert!(traffic.pong_bytes < 2 * PONGS_BYTES_MAX, "pongs are bounded");
         let first = traffic.outbox.front().map_or(0, |private| private.bytes.len());
         assert!(traffic.written <= first, "no more of a frame is written than it has");
@@ -276,6 +292,7 @@ impl Traffic {
             && self.farewell.is_none()
             && self.outbox.is_empty()
             && self.interrupted.is_none()
+            && self.accounted == 0
     }
 
     /// Reserves a place for a request's answer. Returns the request's number.
@@ -331,7 +348,30 @@ impl Traffic {
         }
         self.outbox_bytes += private.bytes_held();
         self.pong_bytes += if private.is_pong { private.bytes_held() } else { 0 };
+        self.tail_bytes += private.tail_bytes();
         self.outbox.push_back(private);
+    }
+
+    /// Puts a part of a log at the end of the outbox.
+    pub fn say_tail(&mut self, pieces: Vec<TailPiece>) {
+        pieces.into_iter().for_each(|piece| self.say(Private::of(FrameBytes::Tail(piece))));
+    }
+
+    /// The bytes of logs among what waits in the outbox.
+    pub fn tail_bytes(&self) -> u64 {
+        self.tail_bytes as u64
+    }
+
+    /// The memory that the outbox holds alone.
+    pub fn held(&self) -> usize {
+        self.outbox_bytes - self.tail_bytes
+    }
+
+    /// Forgets all that waits, also of a frame that is half written: nothing can be sent after it.
+    pub fn abandon(&mut self) {
+        (self.written, self.finishing, self.interrupted) = (0, false, None);
+        self.forget_unsaid();
+        self.forget_requests();
     }
 
     /// Answers a ping. If many pongs wait, the last of them is not sent: its ping is answered by this one.
@@ -350,6 +390,7 @@ impl Traffic {
     fn let_go(&mut self, private: &Private) {
         self.outbox_bytes -= private.bytes_held();
         self.pong_bytes -= if private.is_pong { private.bytes_held() } else { 0 };
+        self.tail_bytes -= private.tail_bytes();
     }
 
     /// Puts the rest of a half-written frame before all others of the outbox, none of which may be half written.
@@ -410,8 +451,8 @@ impl Traffic {
     }
 
     /// Ends the membership of an audience. Some frames in the outbox must follow the log up to a certain place: that
-    /// part of the log is put before each of them. `bytes` reads the log. `cursor` is where the member stands, and this
-    /// function moves it on.
+    /// part of the log is put before each of them. `tail` reads the log. `cursor` is where the member stands, between two
+    /// frames, and this function moves it on.
     ///
     /// The caller then puts the rest of the log at the end of the outbox. So an answer that still waits for earlier
     /// answers comes after all of the log. The log must not wait for that answer, or the member would receive the
@@ -420,21 +461,18 @@ impl Traffic {
         &mut self,
         key: AudienceKey,
         cursor: &mut Position,
-        mut bytes: impl FnMut(Position, Position) -> Vec<u8>,
+        mut tail: impl FnMut(Position, Position) -> Vec<TailPiece>,
     ) {
-        // A gap of this membership must not be merged with a gap of a later one.
-        for private in &mut self.outbox {
+        for mut private in std::mem::take(&mut self.outbox) {
+            // A gap of this membership must not be merged with a gap of a later one.
             private.gap = private.gap.filter(|(of, _)| *of != key);
-        }
-        for private in &mut self.outbox {
-            let Some((_, place)) = private.after.take_if(|(of, _)| *of == key) else { continue };
-            if place > *cursor {
-                let mut before = bytes(*cursor, place);
-                self.outbox_bytes += before.len();
-                before.extend_from_slice(&private.bytes);
-                private.bytes = before.into();
+            if let Some((_, place)) = private.after.take_if(|(of, _)| *of == key)
+                && place > *cursor
+            {
+                self.say_tail(tail(*cursor, place));
                 *cursor = place;
             }
+            self.outbox.push_back(private);
         }
         for waiting in self.slots.iter_mut().filter_map(|slot| slot.answer.as_mut()) {
             waiting.after.take_if(|(of, _)| *of == key);
@@ -448,6 +486,8 @@ mod tests {
 
     use super::*;
     use crate::fanout::frames::Format;
+    use crate::fanout::log::{FrameLog, Run};
+    use crate::fanout::tail::{TailBytes, Tails};
     use crate::id::{SessionId, UserId};
     use crate::parcel::Reached;
     use crate::session::admission::OnLag;
@@ -568,14 +608,18 @@ mod tests {
         traffic.say(behind(3, b"said"));
         // This answer waits for the answer to the first request, which comes from another channel.
         traffic.answer(second, behind(5, b"second"));
-        let log = b"abcdefgh";
+        let mut log = FrameLog::default();
+        log.append(&Run { bytes: b"abcdefgh".to_vec(), marks: Vec::new() });
+        let (mut tails, all) = (Tails::default(), TailBytes::default());
+        let mut tail = |from, to| tails.take(&log, from, to, &all);
         let mut cursor = Position(1);
-        traffic.detach(key, &mut cursor, |from, to| log[from.0 as usize..to.0 as usize].to_vec());
+        traffic.detach(key, &mut cursor, &mut tail);
         assert_eq!(cursor, Position(3));
-        traffic.say(Private::of(log[3..].to_vec()));
+        traffic.say_tail(tail(cursor, log.end()));
+        assert_eq!((traffic.tail_bytes(), all.held()), (7, 7));
         traffic.answer(first, Private::of(b"first".to_vec()));
         let said: Vec<_> = traffic.outbox.iter().map(|private| &*private.bytes).collect();
-        assert_eq!(said, [b"bcsaid".as_slice(), b"defgh", b"first", b"second"]);
+        assert_eq!(said, [b"bc".as_slice(), b"said", b"defgh", b"first", b"second"]);
         assert!(traffic.outbox.iter().all(|private| private.after.is_none()));
     }
 }

@@ -5,8 +5,9 @@
 //! announced before it: a sender gets its own message before the acknowledgement, and a joining member gets the answer
 //! before the first event.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::num::NonZeroU32;
+use std::ops::Bound;
 
 use crate::budget::Work;
 use crate::command::{Command, RateLimit, Rejection, RejectionContext, Reply};
@@ -15,7 +16,7 @@ use crate::fanout::frames;
 use crate::fanout::log::Position;
 use crate::fanout::subscribers::{AudienceKey, Outlet, PassReport, Skip, Subscribers};
 use crate::id::{ChannelId, ChannelKind, ConnectionId, Monotonic, UserId};
-use crate::limits::{DEPARTURES_TURN_MAX, ENDS_TURN_MAX, Rules, SUBSCRIPTIONS_MAX, WRITE_PIECES_MAX};
+use crate::limits::{DEPARTURES_TURN_MAX, ENDS_TURN_MAX, PASS_BYTES_MAX, Rules, SUBSCRIPTIONS_MAX, WRITE_PIECES_MAX};
 use crate::message::Missed;
 use crate::outbox::{Outbox, SocketEffect};
 use crate::parcel::{ChannelAction, ChannelRequest};
@@ -81,6 +82,14 @@ pub struct Home {
     /// Connections that are to be closed, each once: their readers are too slow, their accounts are gone, or more have
     /// ended in a turn than may. They are not read any more. The close frame of each waits as its farewell.
     ending: VecDeque<ConnectionId>,
+    /// Connections that are owed more than one turn writes, in the order in which they are written to.
+    deferred: VecDeque<ConnectionId>,
+    /// Slots of connections with full sockets that may still have to read of channels they have left, and the one that was
+    /// judged last.
+    with_tails: BTreeSet<u32>,
+    /// What answers and news hold that wait for full sockets.
+    held_bytes: HeldBytes,
+    judged_tail: Option<u32>,
     /// Connections and memberships that have ended in this turn: at once, and of those that had to wait.
     ended: usize,
     ended_later: usize,
@@ -115,6 +124,10 @@ impl Home {
             catch_ups: CatchUps::default(),
             departures: VecDeque::new(),
             ending: VecDeque::new(),
+            deferred: VecDeque::new(),
+            with_tails: BTreeSet::new(),
+            held_bytes: HeldBytes::new(rules.outboxes_bytes_max()),
+            judged_tail: None,
             ended: 0,
             ended_later: 0,
             notices: VecDeque::new(),
@@ -302,6 +315,12 @@ impl Home {
     /// Takes in that the connection is gone.
     pub fn closed(&mut self, id: ConnectionId, outbox: &mut Outbox) {
         self.leave_all(id, outbox);
+        if let Some(connection) = self.connections.get_mut(id)
+            && let Some(traffic) = &mut connection.traffic
+        {
+            let before = std::mem::take(&mut traffic.accounted);
+            self.held_bytes.change(connection.session.user, before, 0);
+        }
         if let Some(connection) = self.connections.remove(id) {
             self.sessions_by_user.leave(connection.session.user, id.slot);
         }
@@ -351,23 +370,34 @@ impl Home {
         }
     }
 
-    /// Ends one membership. The member is still owed the log up to now, which is copied into its private frames.
+    /// Ends one membership. The member is still owed the log up to now, and takes it with it. A member that is too far
+    /// behind for that is moved on, or closed when its turn comes.
     fn unsubscribe(&mut self, id: ConnectionId, channel: &ChannelId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Some(key) = self.subscribers.audience(channel, connection.session.format) else { return };
         let Some(subscription) = connection.subscription(key) else { return };
-        let mut cursor = self.subscribers.cursor(key, subscription.index);
-        self.subscribers.hand_over(key, cursor);
         let end = self.subscribers.end(key);
-        let read = |from, to| self.subscribers.bytes(key, from, to).to_vec();
+        let allowed = self.subscribers.lag_allowed(&self.rules);
+        if connection.parked && end.0 - self.subscribers.cursor(key, subscription.index).0 > allowed {
+            self.report.lagging.push((id.slot, key));
+            self.let_laggards_go();
+        }
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let mut cursor = self.subscribers.cursor(key, subscription.index);
         let traffic = connection.traffic();
         if traffic.interrupted.take_if(|of| *of == key).is_some() {
             let border = self.subscribers.border(key, cursor);
-            traffic.say_first(Private { after: Some((key, border)), ..Private::of(Vec::new()) });
+            traffic.say_first(Private::of(self.subscribers.bytes(key, cursor, border).to_vec()));
+            cursor = border;
         }
-        traffic.detach(key, &mut cursor, read);
-        if cursor < end {
-            traffic.say(Private::of(self.subscribers.bytes(key, cursor, end).to_vec()));
+        if !connection.mute {
+            self.subscribers.hand_over(key, cursor);
+            let traffic = connection.traffic();
+            traffic.detach(key, &mut cursor, |from, to| self.subscribers.tail(key, from, to));
+            traffic.say_tail(self.subscribers.tail(key, cursor, end));
+            if connection.parked && cursor < end {
+                self.with_tails.insert(id.slot);
+            }
         }
         connection.subscriptions.retain(|subscription| subscription.key != key);
         self.sessions_by_user.end_memberships(connection.session.user, 1);
@@ -442,21 +472,88 @@ impl Home {
         }
     }
 
-    /// Writes the private frames of all connections that have some. Must be called before a pass goes on.
+    /// Writes the private frames of connections that have some: as many bytes as a slice of a pass writes. Connections
+    /// beyond that are parked, as if their sockets were full, and are written to in the next turns. Must be called before a
+    /// pass goes on.
     pub fn flush(&mut self, outlet: &mut impl Outlet, outbox: &mut Outbox) {
-        for slot in std::mem::take(&mut self.dirty) {
-            let Some(connection) = self.connections.in_slot(slot) else { continue };
-            if std::mem::take(&mut connection.dirty) && !connection.parked {
-                self.write(slot, outlet, outbox);
+        let mut left = PASS_BYTES_MAX;
+        while left >= self.rules.write_bytes_max
+            && let Some(id) = self.deferred.pop_front()
+        {
+            if let Some(connection) = self.connections.get_mut(id)
+                && std::mem::take(&mut connection.deferred)
+            {
+                left -= self.write(id.slot, outlet, outbox);
+                self.account(id.slot, outbox);
             }
         }
+        for slot in std::mem::take(&mut self.dirty) {
+            let Some(connection) = self.connections.in_slot(slot) else { continue };
+            let was_dirty = std::mem::take(&mut connection.dirty);
+            if was_dirty && !connection.parked {
+                if left >= self.rules.write_bytes_max {
+                    left -= self.write(slot, outlet, outbox);
+                } else {
+                    connection.deferred = true;
+                    self.deferred.push_back(ConnectionId { slot, generation: connection.generation });
+                    park(connection, &mut self.subscribers);
+                }
+            }
+            self.account(slot, outbox);
+        }
+    }
+
+    /// Counts what waits for a connection's socket if it is full. If that is too much with all others, connections of the
+    /// user that has most waiting are cut off, until it is not.
+    fn account(&mut self, slot: u32, outbox: &mut Outbox) {
+        self.count_held(slot);
+        while let Some(user) = self.held_bytes.gives_way() {
+            let accounted = |id: ConnectionId| {
+                let traffic = self.connections.get(id).and_then(|connection| connection.traffic.as_ref());
+                traffic.map_or(0, |traffic| traffic.accounted)
+            };
+            let ids = self.sessions_by_user.of(user).filter_map(|slot| self.connections.id_in_slot(slot));
+            let heaviest = ids.max_by_key(|&id| accounted(id)).filter(|&id| accounted(id) > 0);
+            let Some(id) = heaviest else {
+                debug_assert!(false, "a user that holds bytes has a connection that does");
+                return;
+            };
+            self.cut_off(id, outbox);
+        }
+    }
+
+    fn count_held(&mut self, slot: u32) {
+        let Some(connection) = self.connections.in_slot(slot) else { return };
+        let parked = connection.parked && !connection.deferred;
+        let Some(traffic) = &mut connection.traffic else { return };
+        let now = if parked { traffic.held() } else { 0 };
+        let before = std::mem::replace(&mut traffic.accounted, now);
+        if before != now {
+            self.held_bytes.change(connection.session.user, before, now);
+            connection.rest();
+        }
+    }
+
+    /// Ends a connection without a close frame: its socket is full, and a frame may be half written.
+    fn cut_off(&mut self, id: ConnectionId, outbox: &mut Outbox) {
+        self.counters.cut_off += 1;
+        self.leave_all(id, outbox);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.closing = true;
+        connection.traffic().abandon();
+        outbox.socket(SocketEffect::Finish(id));
+        self.count_held(id.slot);
     }
 
     /// Whether a pass is under way, or frames wait to be written.
     pub fn is_busy(&self) -> bool {
         let waits =
             !self.departures.is_empty() || !self.ending.is_empty() || !self.notices.is_empty() || self.has_rested();
-        self.subscribers.is_busy() || !self.dirty.is_empty() || !self.untold.is_empty() || waits
+        self.subscribers.is_busy()
+            || !self.dirty.is_empty()
+            || !self.deferred.is_empty()
+            || !self.untold.is_empty()
+            || waits
     }
 
     /// Whether as many connections and memberships have ended in this turn as may. Those that end for a reason that can
@@ -496,6 +593,7 @@ impl Home {
     /// Asserts what the tables of connections and of subscribers promise. Looks at every member.
     pub fn invariants(&self) {
         self.subscribers.invariants();
+        self.held_bytes.invariants();
         self.shared_budgets.invariants();
         for (id, connection) in self.connections.iter() {
             connection.invariants(id.slot, &self.subscribers);
@@ -511,6 +609,7 @@ impl Home {
         }
         let (subscriptions, before) = (connection.subscriptions.len(), self.counters.private_writes);
         let bytes = self.write(id.slot, outlet, outbox);
+        self.account(id.slot, outbox);
         let writes = (self.counters.private_writes - before) as usize;
         self.worked = self.worked + late_write(writes, bytes, subscriptions);
     }
@@ -537,15 +636,37 @@ impl Home {
     pub fn judge_parked(&mut self) {
         self.subscribers.judge_parked(&self.rules, &mut self.report);
         self.let_laggards_go();
+        self.judge_tail();
+    }
+
+    /// Judges one connection of those that still have to read of channels they have left.
+    fn judge_tail(&mut self) {
+        let after = self.judged_tail.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.with_tails.range((after, Bound::Unbounded)).next().or(self.with_tails.first()).copied();
+        self.judged_tail = next;
+        let Some(slot) = next else { return };
+        let allowed = self.subscribers.lag_allowed(&self.rules);
+        let slow = |connection: &&mut Connection| connection.parked && !connection.deferred && !connection.is_leaving();
+        let traffic = self.connections.in_slot(slot).filter(slow);
+        let owed = traffic.and_then(|connection| connection.traffic.as_ref()).map_or(0, |traffic| traffic.tail_bytes());
+        if owed == 0 || owed > allowed {
+            self.with_tails.remove(&slot);
+        }
+        if owed > allowed
+            && let Some(connection) = self.connections.in_slot(slot)
+        {
+            let id = ConnectionId { slot, generation: connection.generation };
+            self.let_go(id, &format!("too slow: more than {allowed} bytes of left channels behind"));
+        }
     }
 
     /// Moves members on that are too far behind, or closes them when their turn comes.
     fn let_laggards_go(&mut self) {
         let allowed = self.subscribers.lag_allowed(&self.rules);
         for (slot, key) in std::mem::take(&mut self.report.lagging) {
-            let Some(connection) = self.connections.in_slot(slot).filter(|connection| !connection.is_leaving()) else {
-                continue;
-            };
+            // A connection that waits for the server is not slow.
+            let may_be_slow = |connection: &&mut Connection| !connection.is_leaving() && !connection.deferred;
+            let Some(connection) = self.connections.in_slot(slot).filter(may_be_slow) else { continue };
             match (connection.session.on_lag, connection.subscription(key)) {
                 (OnLag::Skip, Some(subscription)) => {
                     self.counters.gaps += 1;

@@ -1,4 +1,4 @@
-//! One shard with many sessions, whose sockets take everything.
+//! One shard with many sessions, whose sockets take everything unless they are said to be full.
 
 #![allow(dead_code, reason = "each test uses what it needs")]
 
@@ -10,7 +10,7 @@ use engine::fanout::frames::Format;
 use engine::fanout::subscribers::{Gone, Outlet};
 use engine::id::{ConnectionId, Epoch, Monotonic, SessionId, ShardId, Timestamp, UserId};
 use engine::limits::Rules;
-use engine::persist::{StoreQuestion, StoreReceipt, StoreRequest};
+use engine::persist::{StoreQuestion, StoreReceipt, StoreRequest, StoreWrite};
 use engine::session::admission::{OnLag, Session};
 use engine::session::home::Visibility;
 use engine::shard::{Effects, Input, Shard, SocketEffect};
@@ -21,18 +21,34 @@ pub const NOW: Timestamp = Timestamp(1_700_000_000_000_000_000);
 /// The most turns until the shard has nothing more to do.
 const TURNS_MAX: usize = 10_000;
 
-/// The bytes that each session has received.
+/// The sockets of all sessions.
 #[derive(Default)]
-struct Sockets(BTreeMap<u32, Vec<u8>>);
+struct Sockets {
+    /// The bytes that each session has received.
+    heard: BTreeMap<u32, Vec<u8>>,
+    /// Sockets that take nothing.
+    full: BTreeSet<u32>,
+    /// Sockets that have room, and whose sessions wait for the next turn.
+    waiting: BTreeSet<u32>,
+    /// The bytes that were written in this turn.
+    written: usize,
+}
 
 impl Outlet for Sockets {
     fn write(&mut self, slot: u32, pieces: &[&[u8]]) -> Result<usize, Gone> {
-        let heard = self.0.entry(slot).or_default();
+        if self.full.contains(&slot) {
+            return Ok(0);
+        }
+        let heard = self.heard.entry(slot).or_default();
         pieces.iter().for_each(|piece| heard.extend_from_slice(piece));
-        Ok(pieces.iter().map(|piece| piece.len()).sum())
+        let bytes = pieces.iter().map(|piece| piece.len()).sum();
+        self.written += bytes;
+        Ok(bytes)
     }
 
-    fn wait(&mut self, _: u32) {}
+    fn wait(&mut self, slot: u32) {
+        self.waiting.insert(slot);
+    }
 }
 
 pub struct Hall {
@@ -41,8 +57,12 @@ pub struct Hall {
     now: Monotonic,
     /// Connections that the server has closed.
     pub closed: BTreeSet<ConnectionId>,
+    /// Connections of which the server has finished its side.
+    pub finished: BTreeSet<ConnectionId>,
     /// The most memberships that ended in one turn.
     pub ended_most: u64,
+    /// The most bytes that were written in one turn.
+    pub written_most: usize,
 }
 
 pub fn connection(slot: u32) -> ConnectionId {
@@ -56,8 +76,9 @@ pub fn session_of(slot: u32) -> SessionId {
 impl Hall {
     pub fn with(rules: Rules) -> Self {
         let shard = Shard::new(ShardId(0), 1, Epoch(1), rules, 7);
-        let (sockets, closed) = (Sockets::default(), BTreeSet::new());
-        Self { shard, sockets, now: Monotonic(3_600_000_000_000), closed, ended_most: 0 }
+        let (sockets, closed, finished) = (Sockets::default(), BTreeSet::new(), BTreeSet::new());
+        let now = Monotonic(3_600_000_000_000);
+        Self { shard, sockets, now, closed, finished, ended_most: 0, written_most: 0 }
     }
 
     /// Opens a session of a user of its own.
@@ -104,14 +125,35 @@ impl Hall {
             turns += 1;
             assert!(turns < TURNS_MAX, "the shard does not come to rest");
             let asked = self.end_turn();
-            if !asked && !self.shard.is_busy() {
+            if !asked && !self.shard.is_busy() && self.sockets.waiting.is_empty() {
                 break;
             }
             self.shard.begin_turn(self.now);
+            self.write_late();
         }
         self.now = self.now.plus(after);
         self.shard.begin_turn(self.now);
         turns
+    }
+
+    /// The sockets of these sessions take nothing from now on.
+    pub fn fill_up(&mut self, slots: impl IntoIterator<Item = u32>) {
+        self.sockets.full.extend(slots);
+    }
+
+    /// A session's socket has room again.
+    pub fn make_room(&mut self, slot: u32) {
+        self.sockets.full.remove(&slot);
+        self.sockets.waiting.insert(slot);
+    }
+
+    /// Writes to sockets that have room again, as much as one turn may.
+    fn write_late(&mut self) {
+        while !self.shard.has_worked_enough()
+            && let Some(slot) = self.sockets.waiting.pop_first()
+        {
+            self.shard.writable(connection(slot), &mut self.sockets);
+        }
     }
 
     /// Ends one turn. Returns whether the store was asked something; the answer is in.
@@ -122,24 +164,31 @@ impl Hall {
         self.shard.flush(&mut self.sockets);
         self.shard.pass(self.now, &mut self.sockets);
         self.shard.invariants();
+        self.written_most = self.written_most.max(std::mem::take(&mut self.sockets.written));
         let ended = before.saturating_sub(self.shard.report().levels.subscriptions);
         self.ended_most = self.ended_most.max(ended);
         for effect in effects.sockets {
-            if let SocketEffect::Closing(connection) = effect {
-                self.closed.insert(connection);
+            match effect {
+                SocketEffect::Closing(connection) => drop(self.closed.insert(connection)),
+                SocketEffect::Finish(connection) => drop(self.finished.insert(connection)),
+                SocketEffect::Resume(_) => {}
             }
         }
         let asked = !effects.store.is_empty();
         for (ticket, request) in effects.store {
-            assert!(matches!(request, StoreRequest::Question(StoreQuestion::Head { .. })), "{request:?}");
-            self.shard.step(Input::Receipt { ticket, outcome: Ok(StoreReceipt::Head(None)) }, NOW);
+            let receipt = match request {
+                StoreRequest::Question(StoreQuestion::Head { .. }) => StoreReceipt::Head(None),
+                StoreRequest::Write(StoreWrite::Insert(_)) => StoreReceipt::Inserted,
+                other => panic!("{other:?}"),
+            };
+            self.shard.step(Input::Receipt { ticket, outcome: Ok(receipt) }, NOW);
         }
         asked
     }
 
     /// What a session has received.
     pub fn heard(&self, slot: u32) -> &[u8] {
-        self.sockets.0.get(&slot).map_or(&[], Vec::as_slice)
+        self.sockets.heard.get(&slot).map_or(&[], Vec::as_slice)
     }
 
     /// The same as text.

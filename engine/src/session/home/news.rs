@@ -66,7 +66,7 @@ impl Home {
         if self.sessions_by_user.count(user) == 0 {
             return;
         }
-        if self.notices.is_empty() && self.notice_pushes < NOTICE_TURN_PUSHES_MAX {
+        if self.notices.is_empty() && self.deferred.is_empty() && self.notice_pushes < NOTICE_TURN_PUSHES_MAX {
             return self.notify(user, notifications);
         }
         if self.notices.len() >= NOTICES_WAITING_MAX {
@@ -79,7 +79,8 @@ impl Home {
 
     /// Pushes notifications that waited for this turn: as many as one turn may cost. Must be called once a turn.
     pub fn tell_notices(&mut self) {
-        while self.notice_pushes < NOTICE_TURN_PUSHES_MAX
+        while self.deferred.is_empty()
+            && self.notice_pushes < NOTICE_TURN_PUSHES_MAX
             && let Some((user, notifications)) = self.notices.pop_front()
         {
             self.notify(user, notifications);
@@ -103,7 +104,9 @@ impl Home {
     /// once a turn, before it ends.
     pub fn tell_statuses(&mut self, outbox: &mut Outbox) {
         let (mut bytes, mut pushes) = (0, 0);
-        while bytes < STATUS_TURN_BYTES_MAX
+        // While connections wait for their turn, nothing more is told: what changes meanwhile becomes one event.
+        while self.deferred.is_empty()
+            && bytes < STATUS_TURN_BYTES_MAX
             && pushes < STATUS_TURN_PUSHES_MAX
             && let Some((user, changes)) = self.untold.take(STATUS_EVENT_BYTES_MAX)
         {
@@ -186,7 +189,8 @@ impl Home {
             };
             let format = connection.session.format;
             let frame = encoded[format as usize].get_or_insert_with(|| frames::news(format, news).into()).clone();
-            if connection.parked && connection.traffic().outbox_bytes() + frame.len() > NEWS_BYTES_MAX {
+            let is_slow = connection.parked && !connection.deferred;
+            if is_slow && connection.traffic().outbox_bytes() + frame.len() > NEWS_BYTES_MAX {
                 let id = ConnectionId { slot, generation: connection.generation };
                 self.let_go(id, &format!("too slow: more than {NEWS_BYTES_MAX} bytes of news are unread"));
                 continue;
