@@ -330,7 +330,7 @@ impl Channel {
 
     /// Puts work at the end of the queue, and asks the store for the decision on it.
     fn put(&mut self, work: Work, bytes: usize, request: impl Into<StoreRequest>, outbox: &mut Outbox) {
-        let place = self.pending.push(work, bytes);
+        let place = self.pending.push(work, bytes, None);
         self.ask_store(Purpose::Decision(place), request, outbox);
     }
 

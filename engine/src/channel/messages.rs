@@ -3,9 +3,9 @@
 use super::{Channel, Decision, MessageWork, Requester, StepContext, Work, busy, not_a_member, not_stored};
 use crate::channel::presence::Telling;
 use crate::command::{Event, Rejection, Reply};
-use crate::id::Monotonic;
+use crate::id::{Monotonic, UserId};
 use crate::message::{Message, MessageCode};
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Purpose};
 use crate::parcel::MessageAction;
 use crate::persist::{StoreReceipt, StoreWrite, UpdateMessage};
 
@@ -22,13 +22,13 @@ impl Channel {
             Err(rejection) => self.refuse(requester, rejection),
             Ok(message) => {
                 let bytes = message.content.len();
-                let request = store_write(&message);
+                let (sender, request) = (message.sender, store_write(&message));
                 let work = match (message.code, message.persistent) {
                     (MessageCode::Chat, _) => MessageWork::Send(message),
                     (_, true) => MessageWork::Change,
                     (_, false) => MessageWork::Live(message),
                 };
-                self.put_message(Work::Message(requester, work), bytes, request, context, outbox);
+                self.put_message(sender, Work::Message(requester, work), bytes, request, context, outbox);
             }
         }
     }
@@ -41,7 +41,7 @@ impl Channel {
         context: &StepContext,
     ) -> Result<Message, Rejection> {
         let member = self.members.get(requester.address).ok_or_else(not_a_member)?;
-        if !self.pending.has_room(action.content().len()) {
+        if !self.pending.has_room_for(member.presence.user, action.content().len()) {
             return Err(busy());
         }
         let numbering = self.history.numbering().ok_or_else(busy)?;
@@ -71,6 +71,7 @@ impl Channel {
     /// Puts a message into the queue. A message that is not stored is decided already.
     fn put_message(
         &mut self,
+        sender: UserId,
         work: Work,
         bytes: usize,
         write: Option<StoreWrite>,
@@ -78,11 +79,12 @@ impl Channel {
         outbox: &mut Outbox,
     ) {
         let Some(write) = write else {
-            let place = self.pending.push(work, bytes);
+            let place = self.pending.push(work, bytes, Some(sender));
             self.pending.decide(place, Ok(StoreReceipt::Inserted));
             return self.let_go(context);
         };
-        self.put(work, bytes, write, outbox);
+        let place = self.pending.push(work, bytes, Some(sender));
+        self.ask_store(Purpose::Decision(place), write, outbox);
     }
 
     pub(super) fn release_message(
