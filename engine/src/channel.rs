@@ -61,6 +61,7 @@ pub struct Channel {
     touched: bool,
     /// The number of members when the owner last called `count_members`.
     members_counted: usize,
+    recent_counted: usize,
     presence_changes: PresenceChanges,
     requests_to_chat: RequestsToChat,
     departures: Departures,
@@ -190,6 +191,7 @@ impl Channel {
             members: Members::default(),
             touched: false,
             members_counted: 0,
+            recent_counted: 0,
             presence_changes: PresenceChanges::default(),
             requests_to_chat,
             departures: Departures::default(),
@@ -216,6 +218,33 @@ impl Channel {
     pub fn count_members(&mut self) -> (usize, usize) {
         let members = self.members.len();
         (std::mem::replace(&mut self.members_counted, members), members)
+    }
+
+    /// Returns the bytes of newest messages in memory at the last call, and the bytes now.
+    pub fn count_recent(&mut self) -> (usize, usize) {
+        let bytes = self.recent.bytes();
+        (std::mem::replace(&mut self.recent_counted, bytes), bytes)
+    }
+
+    /// Stands in for a reading of the newest messages.
+    #[cfg(test)]
+    fn keep_recent(&mut self, version: Version, newest: Vec<Message>) {
+        assert!(self.recent.begin(version));
+        self.recent.loaded(version, Some(newest));
+    }
+
+    /// Whether newest messages are in memory.
+    pub fn keeps_recent(&self) -> bool {
+        self.recent.bytes() > 0
+    }
+
+    /// Forgets the newest messages, unless they were asked for since the last call.
+    pub fn forget_recent(&mut self) -> bool {
+        let forgets = !self.recent.take_asked();
+        if forgets {
+            self.recent.doubt();
+        }
+        forgets
     }
 
     /// Notes that the channel may have something to announce. Returns whether that was not noted yet.

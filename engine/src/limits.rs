@@ -228,6 +228,11 @@ pub const PRESENCE_PAGE_MAX: usize = 1000;
 /// Messages kept in memory for a channel that is read: two pages.
 pub const RECENT_MAX: usize = 200;
 
+/// Bytes of the newest messages that all channels of a shard keep in memory: those of 400 channels with pages of the longest
+/// messages, and of tens of thousands with ordinary ones. Beyond it the channels forget them that have kept them longest
+/// and were not asked since.
+pub const RECENTS_BYTES_MAX: usize = 256 * 1024 * 1024;
+
 /// Messages that a channel may show while the store reads its newest ones. Beyond it the reading is given up, and the
 /// next reader begins another.
 pub const RECENT_CHANGES_MAX: usize = 1024;

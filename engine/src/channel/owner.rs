@@ -3,7 +3,7 @@
 //! The owner gives each channel the clock's readings and random bits for a step, and collects at the end of a turn what
 //! the channels announce.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -12,12 +12,15 @@ use crate::channel::requests_to_chat::KeptRequests;
 use crate::channel::{Channel, StepContext};
 use crate::counters::OwnerCounters;
 use crate::id::{ChannelId, Epoch, Monotonic, Now, ShardId};
-use crate::limits::{PRESENCE_PAGE_MAX, Rules};
+use crate::limits::{PRESENCE_PAGE_MAX, RECENTS_BYTES_MAX, Rules};
 use crate::outbox::{Outbox, Purpose};
 use crate::parcel::{Backlog, BatchNumber, ChannelAction, ChannelRequest, Reached};
 use crate::persist::{StoreFailure, StoreReceipt};
 use crate::query::{ChannelQuery, NewestQuery, PresencePage, PresenceQuery, QueryAnswer, Version, Visitor};
 use crate::table::give_back;
+
+/// Entries of channels that no longer keep newest messages, beyond which the line is made anew.
+const LINE_KEPT: usize = 1024;
 
 /// The channels that a shard owns and that have members or work under way.
 pub struct Owner {
@@ -28,6 +31,10 @@ pub struct Owner {
     channels: HashMap<ChannelId, Box<Channel>>,
     /// Memberships in all channels. The changes of the current turn are not counted yet.
     members: usize,
+    /// The bytes of newest messages that channels keep in memory, and these channels, the oldest first. A channel that has
+    /// forgotten its messages meanwhile may stand there still, or twice.
+    recent_bytes: usize,
+    with_recent: VecDeque<ChannelId>,
     /// Channels that may have something to announce at the end of this turn, each once.
     touched: Vec<ChannelId>,
     /// Channels with a presence event that waits, and when it may be announced.
@@ -51,6 +58,8 @@ impl Owner {
             channels_max: rules.channels_max,
             channels: HashMap::new(),
             members: 0,
+            recent_bytes: 0,
+            with_recent: VecDeque::new(),
             touched: Vec::new(),
             due: BTreeMap::new(),
             requests_to_chat: KeptRequests::default(),
@@ -178,16 +187,43 @@ impl Owner {
             outbox.append(&mut channel.afterwards);
             let (before, members) = channel.count_members();
             self.members = self.members - before + members;
+            let (before, bytes) = channel.count_recent();
+            self.recent_bytes = self.recent_bytes - before + bytes;
+            if before == 0 && bytes > 0 {
+                self.with_recent.push_back(id.clone());
+            }
             self.counters.published += std::mem::take(&mut channel.announcements.published);
             if let Some(due) = channel.due() {
                 self.due.insert(id.clone(), due);
             }
             if channel.is_idle() {
                 self.due.remove(&id);
+                self.recent_bytes -= bytes;
                 self.requests_to_chat.keep(id.clone(), channel.take_requests_to_chat(), now);
                 self.channels.remove(&id);
                 give_back(&mut self.channels);
             }
+        }
+        self.forget_recents();
+    }
+
+    /// Has channels forget their newest messages while all together keep too many bytes.
+    fn forget_recents(&mut self) {
+        while self.recent_bytes > RECENTS_BYTES_MAX
+            && let Some(id) = self.with_recent.pop_front()
+        {
+            let Some(channel) = self.channels.get_mut(&id) else { continue };
+            if channel.forget_recent() {
+                let (before, bytes) = channel.count_recent();
+                self.recent_bytes = self.recent_bytes - before + bytes;
+            } else {
+                self.with_recent.push_back(id);
+            }
+        }
+        // A channel that was dropped and made again stands in this line once more for each time.
+        if self.with_recent.len() > 2 * self.channels.len() + LINE_KEPT {
+            let keeping = self.channels.iter().filter(|(_, channel)| channel.keeps_recent());
+            self.with_recent = keeping.map(|(id, _)| id.clone()).collect();
         }
     }
 
@@ -219,12 +255,14 @@ impl Owner {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use uuid::Uuid;
 
     use super::*;
     use crate::fanout::frames::Format;
-    use crate::id::{ConnectionId, SessionId, Timestamp, UserId};
-    use crate::message::Presence;
+    use crate::id::{ConnectionId, MessageId, Sequence, SessionId, Timestamp, UserId};
+    use crate::message::{Message, MessageCode, Presence};
     use crate::outbox::{Asker, Output};
     use crate::parcel::ChannelAction;
 
@@ -277,5 +315,40 @@ mod tests {
         }
         assert_eq!(owner.size(), (0, 0));
         assert!(owner.channels.capacity() <= 2 * 1024, "{}", owner.channels.capacity());
+    }
+
+    #[test]
+    fn channels_forget_their_newest_messages_when_all_keep_too_many_bytes() {
+        let now = Now { wall: Timestamp(1), monotonic: Monotonic(1) };
+        let (mut owner, mut outbox) = (Owner::new(Epoch(1), &Rules::default(), 7), Outbox::default());
+        // One content, which all messages share, so that the test itself holds little.
+        let content: Arc<str> = "x".repeat(1 << 20).into();
+        let channels: Vec<_> = (0..6).map(|number| ChannelId::room(&format!("room-{number}")).unwrap()).collect();
+        let kept = RECENTS_BYTES_MAX / (100 << 20);
+        for channel in &channels {
+            let message = |number: u128| Message {
+                channel: channel.clone(),
+                id: MessageId(Uuid::from_u128(number)),
+                sequence: Sequence(number as u64),
+                code: MessageCode::Chat,
+                sender: UserId(Uuid::nil()),
+                username: "ada".into(),
+                content: content.clone(),
+                create_time: Timestamp(1),
+                update_time: Timestamp(1),
+                persistent: true,
+            };
+            owner.request(ShardId(0), channel.clone(), request(0, true), now, &mut outbox);
+            let version = Version { epoch: Epoch(1), reading: 1, changes: 0 };
+            let channel_state = owner.channels.get_mut(channel).unwrap();
+            channel_state.keep_recent(version, (1..=100).rev().map(message).collect());
+            owner.announce(now.monotonic, &mut outbox);
+            // The first channel is asked again and again.
+            assert!(owner.channels.get_mut(&channels[0]).unwrap().recent.newest(100).is_some());
+            assert!(owner.recent_bytes <= RECENTS_BYTES_MAX);
+        }
+        let keeping: Vec<_> = channels.iter().map(|channel| owner.channels[channel].keeps_recent()).collect();
+        assert_eq!(keeping.iter().filter(|&&keeps| keeps).count(), kept);
+        assert!(keeping[0] && keeping[5] && !keeping[1], "{keeping:?}");
     }
 }

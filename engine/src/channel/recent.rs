@@ -18,6 +18,10 @@ pub struct Recent {
     state: State,
     /// The last answer and its limit, shared by all requesters with the same limit until a message changes.
     answer: Option<(usize, Arc<[Message]>)>,
+    /// The memory that the messages hold.
+    bytes: usize,
+    /// It was asked since the last call of `take_asked`.
+    asked: bool,
 }
 
 #[derive(Default)]
@@ -35,9 +39,10 @@ impl Recent {
     /// be asked instead.
     pub fn newest(&mut self, limit: usize) -> Option<(Arc<[Message]>, Version)> {
         let State::Known { version, messages, complete } = &self.state else { return None };
+        self.asked = true;
         if messages.len() < limit && !complete {
             // Removals have left too few messages: forget them, so that they are read again.
-            self.state = State::Unknown;
+            self.doubt();
             return None;
         }
         if self.answer.as_ref().is_none_or(|(answered, _)| *answered != limit) {
@@ -62,6 +67,16 @@ impl Recent {
             self.doubt();
         }
         self.begin(version)
+    }
+
+    /// The memory that the messages hold.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether it was asked since the last call.
+    pub fn take_asked(&mut self) -> bool {
+        std::mem::take(&mut self.asked)
     }
 
     /// Whether the store reads.
@@ -101,6 +116,7 @@ impl Recent {
         debug_assert!(newest.len() <= RECENT_MAX, "the store gives no more than it was asked for");
         debug_assert!(newest.is_sorted_by(|one, next| one.id > next.id), "the store gives the newest message first");
         let complete = newest.len() < RECENT_MAX;
+        self.bytes = newest.iter().map(bytes_of).sum();
         self.state = State::Known { version, messages: newest.into_iter().rev().collect(), complete };
         for message in &shown {
             self.show(message);
@@ -116,6 +132,7 @@ impl Recent {
             State::Asked { .. } => self.state = State::Unknown,
             State::Known { version, messages, .. } => {
                 messages.retain(|message| !ids.contains(&message.id));
+                self.bytes = messages.iter().map(bytes_of).sum();
                 version.changes += 1;
                 self.answer = None;
             }
@@ -127,6 +144,7 @@ impl Recent {
     pub fn doubt(&mut self) {
         self.state = State::Unknown;
         self.answer = None;
+        self.bytes = 0;
     }
 
     /// Applies a message, an update or a removal that the channel has shown.
@@ -142,21 +160,33 @@ impl Recent {
                 let place = messages.binary_search_by(|known| known.id.cmp(&message.id));
                 match (message.code, place) {
                     (MessageCode::Update, Ok(place)) => {
+                        self.bytes = self.bytes - bytes_of(&messages[place]) + bytes_of(message);
                         messages[place] = Message { code: messages[place].code, ..message.clone() };
                     }
-                    (MessageCode::Remove, Ok(place)) => drop(messages.remove(place)),
+                    (MessageCode::Remove, Ok(place)) => {
+                        self.bytes -= messages.remove(place).as_ref().map_or(0, bytes_of);
+                    }
                     (MessageCode::Update | MessageCode::Remove, Err(_)) | (_, Ok(_)) => return,
-                    (_, Err(place)) => messages.insert(place, message.clone()),
+                    (_, Err(place)) => {
+                        self.bytes += bytes_of(message);
+                        messages.insert(place, message.clone());
+                    }
                 }
                 if messages.len() > RECENT_MAX {
-                    messages.pop_front();
+                    self.bytes -= messages.pop_front().as_ref().map_or(0, bytes_of);
                     *complete = false;
                 }
+                debug_assert_eq!(self.bytes, messages.iter().map(bytes_of).sum::<usize>());
                 version.changes += 1;
                 self.answer = None;
             }
         }
     }
+}
+
+/// The memory that a message holds.
+fn bytes_of(message: &Message) -> usize {
+    size_of::<Message>() + message.content.len() + message.username.len()
 }
 
 #[cfg(test)]
