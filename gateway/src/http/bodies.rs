@@ -81,7 +81,7 @@ impl Bodies {
 
 impl Collected {
     fn begin(&mut self, from: ClientNetwork) -> Holder {
-        let holder = self.shares.enter(from);
+        let holder = self.shares.enter(from, None);
         let before = self.buffers.insert(holder, Buffer::default());
         assert!(before.is_none(), "a body has one buffer");
         holder
