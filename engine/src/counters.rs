@@ -137,7 +137,10 @@ pub const OPENING_REFUSAL_KINDS: [&str; 13] = [
 pub const ANSWER_CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
 /// Why HTTP requests are refused for what they would cost, in the order of `SocketCounters::http_refused`.
-pub const COSTLY_KINDS: [&str; 4] = ["body_too_large", "bodies_full", "passwords_full", "over_budget"];
+pub const COSTLY_KINDS: [&str; 5] = ["body_too_large", "bodies_full", "passwords_full", "over_budget", "answers_full"];
+
+/// Why connections are closed before their HTTP answer is read, in the order of `SocketCounters::http_answers_cut`.
+pub const ANSWER_CUTS: [&str; 2] = ["full", "slow"];
 
 /// Connections, as the gateway sees them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -158,8 +161,12 @@ pub struct SocketCounters {
     pub http_answers: [u64; ANSWER_CLASSES.len()],
     /// Requests that were refused for what they would cost, by the reason.
     pub http_refused: [u64; COSTLY_KINDS.len()],
+    /// Connections that were closed before their HTTP answer was read, by the reason.
+    pub http_answers_cut: [u64; ANSWER_CUTS.len()],
     /// Bytes that request bodies hold now, while they arrive.
     pub body_bytes: u64,
+    /// Bytes that HTTP answers hold now, until the kernel has taken them.
+    pub answer_bytes: u64,
     /// Users signed in over HTTP.
     pub sign_ins: u64,
 }

@@ -7,8 +7,8 @@
 use std::fmt;
 
 use engine::counters::{
-    ANSWER_CLASSES, BUCKETS, COSTLY_KINDS, Histogram, OPENING_REFUSAL_KINDS, RATE_LIMITS, REFUSAL_KINDS, REQUEST_KINDS,
-    Report, STAGES,
+    ANSWER_CLASSES, ANSWER_CUTS, BUCKETS, COSTLY_KINDS, Histogram, OPENING_REFUSAL_KINDS, RATE_LIMITS, REFUSAL_KINDS,
+    REQUEST_KINDS, Report, STAGES,
 };
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -53,6 +53,9 @@ const COUNTERS_BY_KIND: &[(&str, &str, &[&str], Several)] = &[
     ("http_requests_refused", "HTTP requests refused for what they would cost, by the reason", &COSTLY_KINDS, |r| {
         r.sockets.http_refused.to_vec()
     }),
+    ("http_answers_cut", "Connections closed before their HTTP answer was read, by the reason", &ANSWER_CUTS, |r| {
+        r.sockets.http_answers_cut.to_vec()
+    }),
     ("openings_refused", "WebSocket openings refused, by the reason", &OPENING_REFUSAL_KINDS, |r| {
         r.sockets.openings_refused.to_vec()
     }),
@@ -72,6 +75,7 @@ const COUNTERS_BY_KIND: &[(&str, &str, &[&str], Several)] = &[
 const GAUGES: &[(&str, &str, One)] = &[
     ("connections_max", "Connections that fit", |r| r.sockets.capacity),
     ("body_bytes", "Bytes held of request bodies that are arriving", |r| r.sockets.body_bytes),
+    ("answer_bytes", "Bytes held of HTTP answers that are not yet read", |r| r.sockets.answer_bytes),
     ("channels", "Channels in memory at their owners", |r| r.levels.channels),
     ("members", "Memberships of connections in channels", |r| r.levels.members),
     ("subscriptions", "Places in the audiences that passes go through", |r| r.levels.subscriptions),

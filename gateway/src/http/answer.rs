@@ -40,7 +40,10 @@ pub fn json_bytes(object: Bytes) -> Answer {
 /// The bytes of the object as JSON, for a body.
 pub fn written_as_json(object: &impl Serialize) -> Bytes {
     // Writing to memory cannot fail, and our types hold nothing that JSON cannot express.
-    serde_json::to_vec(object).expect("our own types can be written").into()
+    let mut bytes = serde_json::to_vec(object).expect("our own types can be written");
+    // What is counted of an answer is what it holds.
+    bytes.shrink_to_fit();
+    bytes.into()
 }
 
 /// A successful answer without content. It has `{}` as its body, because clients take an empty body for a failure.

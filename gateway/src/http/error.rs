@@ -42,6 +42,8 @@ pub enum Code {
     TooManyBodies,
     /// The queue for hashes of passwords is full.
     TooManyPasswords,
+    /// The answer gave way to answers that others have not read.
+    TooManyAnswers,
     /// The user has asked for too much. After so many seconds without requests the user is within the budget again.
     OverBudget {
         wait_seconds: u64,
@@ -60,7 +62,7 @@ impl Code {
             Self::OverBudget { .. } => 8,
             Self::Unimplemented => 12,
             Self::Internal => 13,
-            Self::Unavailable | Self::TooManyBodies | Self::TooManyPasswords => 14,
+            Self::Unavailable | Self::TooManyBodies | Self::TooManyPasswords | Self::TooManyAnswers => 14,
             Self::Unauthenticated => 16,
         }
     }
@@ -74,7 +76,9 @@ impl Code {
             Self::PermissionDenied => StatusCode::FORBIDDEN,
             Self::Unimplemented => StatusCode::NOT_IMPLEMENTED,
             Self::Unknown | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Unavailable | Self::TooManyBodies | Self::TooManyPasswords => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable | Self::TooManyBodies | Self::TooManyPasswords | Self::TooManyAnswers => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::OverBudget { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -89,12 +93,13 @@ impl Code {
             Self::TooManyBodies => Some(1),
             Self::TooManyPasswords => Some(2),
             Self::OverBudget { .. } => Some(3),
+            Self::TooManyAnswers => Some(4),
             _ => None,
         }
     }
 }
 
-const _: () = assert!(COSTLY_KINDS.len() == 4);
+const _: () = assert!(COSTLY_KINDS.len() == 5);
 
 impl Refusal {
     /// A refusal with this code. The client reads the message.

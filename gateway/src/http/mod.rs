@@ -40,6 +40,7 @@ mod services;
 mod session;
 mod session_body;
 mod stream;
+mod unread_answers;
 mod users;
 
 #[cfg(test)]

@@ -7,14 +7,14 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use futures_io::AsyncWrite;
 use glommio::net::TcpStream;
 use glommio::timer::Timer;
 use hyper::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -29,6 +29,7 @@ use super::returns::Returned;
 use super::router::respond;
 use super::services::Services;
 use super::stream::{Left, Pace, PacedStream, Step};
+use super::unread_answers::Cut;
 use crate::peer::Peer;
 use crate::{full, readiness};
 
@@ -101,9 +102,18 @@ async fn drive(
             Poll::Pending if closing && pace.owes_nothing() => return Poll::Ready(None),
             Poll::Pending => {}
         }
-        watch.poll_overdue(context).map(|()| None)
+        if pace.poll_displaced(context).is_ready() {
+            services.unread_answers.was_cut(Cut::Full);
+            return Poll::Ready(None);
+        }
+        ready!(watch.poll_overdue(context));
+        if pace.is_read_too_slowly(Instant::now()) {
+            services.unread_answers.was_cut(Cut::Slow);
+        }
+        Poll::Ready(None)
     })
     .await?;
+    pace.let_go(Instant::now());
     let stream = connection.into_parts().io;
     Some(if finished == Finished::InOrder { stream.into_left() } else { Left::Nothing(stream) })
 }
@@ -128,17 +138,28 @@ async fn answer(
     let (head, body) = request.into_parts();
     let from = peer.client(&head.headers);
     let (received, ending) = receive(services, from, &head, body).await;
+    let user = received.as_ref().map_or(None, |received| received.user);
     pace.enter(Step::Answer, Instant::now());
     let mut answer = match (fault, received) {
         (Some(fault), _) => answer::refused(&unanswerable(fault)),
         (None, Err(refusal)) => services.refuse(&refusal),
         (None, Ok(received)) => respond(services, ResourceRequest::new(head, received, from)).await,
     };
+    let bytes = answer.body().size_hint().lower() as usize;
+    let mut in_hand = None;
+    if bytes > 0 {
+        in_hand = services.unread_answers.hold(from, user, bytes);
+        if in_hand.is_none() {
+            // Only a page is so long. The answer to a change is never the first to give way, so it is not replaced.
+            let reason = "too many answers wait for their clients to read them, try again";
+            answer = services.refuse(&Refusal::new(Code::TooManyAnswers, reason));
+        }
+    }
     services.answered().count(answer.status());
     if fault.is_some() || ending == Ending::Close || !services.connections.may_keep() {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    pace.answered(Instant::now());
+    pace.answered(in_hand, Instant::now());
     Ok(answer)
 }
 

@@ -1,6 +1,7 @@
 //! What the resources use to do their work. Each shard has one `Services`.
 
 use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use super::cursor::CursorKey;
 use super::error::Refusal;
 use super::pages::NewestPages;
 use super::returns::Returns;
+use super::unread_answers::{ANSWERS_BYTES_MAX, UnreadAnswers};
 use crate::channel_queries::ChannelQueries;
 use crate::health::{Health, HealthReporter};
 use crate::keys::SigningKeys;
@@ -37,6 +39,7 @@ pub struct Services {
     pub(super) passwords: Passwords,
     pub(super) store: Client,
     pub(super) bodies: Bodies,
+    pub(super) unread_answers: Rc<UnreadAnswers>,
     pub(super) connections: Connections,
     pub(super) returns: Returns,
     pub(super) newest_pages: NewestPages,
@@ -67,6 +70,7 @@ impl Services {
             passwords,
             store,
             bodies: Bodies::new(BODIES_BYTES_MAX),
+            unread_answers: UnreadAnswers::new(ANSWERS_BYTES_MAX),
             connections: Connections::default(),
             returns: Returns::default(),
             newest_pages: NewestPages::default(),
@@ -133,7 +137,9 @@ impl Services {
     /// Adds this shard's counts of HTTP to the counters of the sockets.
     pub fn add_to(&self, counters: &mut SocketCounters) {
         self.answered.add_to(counters);
+        counters.http_answers_cut = self.unread_answers.cuts();
         counters.body_bytes += self.bodies.bytes() as u64;
+        counters.answer_bytes += self.unread_answers.bytes() as u64;
     }
 
     /// Charges work to the payer's purses before it begins, or refuses it. A refusal is charged too, but less.

@@ -1,9 +1,9 @@
 //! A glommio socket as hyper sees it: bytes that were already read come first, each step of a request has its deadline,
 //! and the stream ends for hyper where it has no more to answer (`framing.rs`).
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -15,11 +15,15 @@ use glommio::timer::Timer;
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use super::framing::{Fault, Framing, Passage};
+use super::unread_answers::UnreadAnswer;
 use crate::upgrade::is_worth_parsing;
 
 /// Time for a request's head, time for its body, and time for the client to read each part of an answer that is
 /// written.
 const STEP_DURATION_MAX: Duration = Duration::from_secs(10);
+/// The least that a client reads of an answer in that time, if so much is left. A client behind the slowest mobile
+/// network reads several times as much.
+const STEP_ANSWER_BYTES_MIN: usize = 32 << 10;
 /// No client waits this long; only a store that never answers reaches this limit.
 const ANSWER_DURATION_MAX: Duration = Duration::from_secs(30);
 
@@ -30,6 +34,9 @@ const LINGER_BYTES_MAX: usize = 4 << 20;
 /// Most bytes read at once.
 const READ_BYTES_MAX: usize = 8192;
 
+/// Pieces of an answer that begin with so few bytes are written together: its head and the beginning of its body.
+const GATHERED_BYTES_MAX: usize = 16 << 10;
+
 /// Most bytes handed to hyper at once. A read that fills hyper's buffer, which has 8 KiB at first, makes hyper double
 /// it, up to 400 KiB a connection. A longer body comes in more pieces instead.
 const HANDED_BYTES_MAX: usize = 8191;
@@ -38,10 +45,14 @@ const HANDED_BYTES_MAX: usize = 8191;
 pub struct Pace {
     step: Cell<Step>,
     deadline: Cell<Instant>,
-    /// When, at the latest, the client must have read some of what was sent to it.
+    /// When, at the latest, the client must have read `STEP_ANSWER_BYTES_MIN` of what waits for it.
     write_deadline: Cell<Option<Instant>>,
+    /// Bytes of the answer that the socket has taken since that deadline was set.
+    taken: Cell<usize>,
     /// Whether hyper still has the newest answer, or a part of it.
     unsent: Cell<bool>,
+    /// Counts the newest answer as long as hyper has it.
+    in_hand: RefCell<Option<UnreadAnswer>>,
     /// How long a connection may wait for the next request.
     keep_alive: Duration,
     /// The fault of a head that was replaced by another one for hyper.
@@ -65,7 +76,9 @@ impl Pace {
             step: Cell::new(Step::Head),
             deadline: Cell::new(now),
             write_deadline: Cell::new(None),
+            taken: Cell::new(0),
             unsent: Cell::new(false),
+            in_hand: RefCell::default(),
             keep_alive,
             fault: Cell::new(None),
         };
@@ -96,15 +109,35 @@ impl Pace {
         self.unsent.get()
     }
 
-    /// Call this just before hyper gets the answer to its newest request.
-    pub fn answered(&self, now: Instant) {
+    /// Call this just before hyper gets the answer to its newest request. `in_hand` counts the answer.
+    pub fn answered(&self, in_hand: Option<UnreadAnswer>, now: Instant) {
         self.unsent.set(true);
+        *self.in_hand.borrow_mut() = in_hand;
         self.enter(Step::Idle, now);
     }
 
-    /// When the connection is given up, if nothing moves until then.
+    /// Ready when the answer has given way to others and the connection is to be closed.
+    pub fn poll_displaced(&self, context: &Context<'_>) -> Poll<()> {
+        self.in_hand.borrow().as_ref().map_or(Poll::Pending, |answer| answer.poll_displaced(context))
+    }
+
+    /// When the connection is given up. While an answer waits for its client, the client's reading counts alone.
     pub fn deadline(&self) -> Instant {
-        self.write_deadline.get().map_or(self.deadline.get(), |deadline| deadline.min(self.deadline.get()))
+        self.write_deadline.get().unwrap_or(self.deadline.get())
+    }
+
+    /// Whether the client has an answer that it reads too slowly.
+    pub fn is_read_too_slowly(&self, now: Instant) -> bool {
+        self.write_deadline.get().is_some_and(|deadline| now >= deadline)
+    }
+
+    /// hyper no longer has an answer. If the client has read it, the time to wait for the next request begins.
+    pub fn let_go(&self, now: Instant) {
+        self.unsent.set(false);
+        self.in_hand.take();
+        if self.write_deadline.take().is_some() && self.step.get() == Step::Idle {
+            self.enter(Step::Idle, now);
+        }
     }
 
     /// Whether no request is being read or answered, and the client has read every answer. An incomplete head does not
@@ -122,6 +155,14 @@ impl Pace {
     fn write_waits(&self) {
         if self.write_deadline.get().is_none() {
             self.write_deadline.set(Some(Instant::now() + STEP_DURATION_MAX));
+            self.taken.set(0);
+        }
+    }
+
+    fn has_written(&self, bytes: usize) {
+        self.taken.set(self.taken.get() + bytes);
+        if self.taken.get() >= STEP_ANSWER_BYTES_MIN {
+            self.write_deadline.set(None);
         }
     }
 }
@@ -266,14 +307,42 @@ impl Write for PacedStream {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         match written {
             Poll::Pending => self.pace.write_waits(),
-            Poll::Ready(_) => self.pace.write_deadline.set(None),
+            Poll::Ready(Ok(bytes)) => self.pace.has_written(bytes),
+            Poll::Ready(Err(_)) => {}
         }
         written
     }
 
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let first = pieces.iter().position(|piece| !piece.is_empty()).unwrap_or_default();
+        match &pieces[first..] {
+            [] => Poll::Ready(Ok(0)),
+            [piece] => self.poll_write(context, piece),
+            [piece, ..] if piece.len() >= GATHERED_BYTES_MAX => self.poll_write(context, piece),
+            pieces => {
+                let mut gathered = Vec::with_capacity(GATHERED_BYTES_MAX);
+                for piece in pieces {
+                    let room = GATHERED_BYTES_MAX - gathered.len();
+                    gathered.extend_from_slice(&piece[..room.min(piece.len())]);
+                }
+                self.poll_write(context, &gathered)
+            }
+        }
+    }
+
+    /// Makes hyper keep an answer as it is. Otherwise hyper would copy each answer into a buffer of the connection, and
+    /// keep a buffer of that length until the connection ends.
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         // hyper flushes when it has handed over all of its output.
-        self.pace.unsent.set(false);
+        self.pace.let_go(Instant::now());
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
@@ -301,5 +370,26 @@ mod tests {
         pace.enter(Step::Answer, now);
         pace.write_waits();
         assert!(pace.deadline() < now + ANSWER_DURATION_MAX);
+    }
+
+    #[test]
+    fn an_answer_must_be_read_at_the_least_rate() {
+        const KEEP_ALIVE: Duration = Duration::from_secs(1);
+        let now = Instant::now();
+        let pace = Pace::new(now, KEEP_ALIVE);
+        pace.answered(None, now);
+        pace.write_waits();
+        let deadline = pace.deadline();
+        assert!(deadline > now + KEEP_ALIVE, "the wait for a next request has not begun");
+        pace.has_written(STEP_ANSWER_BYTES_MIN - 1);
+        pace.write_waits();
+        assert_eq!(pace.deadline(), deadline, "too little");
+        assert!(pace.is_read_too_slowly(deadline) && !pace.is_read_too_slowly(now));
+        pace.has_written(1);
+        assert!(!pace.is_read_too_slowly(deadline), "enough");
+        pace.write_waits();
+        pace.let_go(now);
+        assert!(!pace.is_read_too_slowly(deadline), "a short rest is enough too");
+        assert_eq!(pace.deadline(), now + KEEP_ALIVE);
     }
 }
