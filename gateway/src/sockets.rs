@@ -522,6 +522,7 @@ impl Outlet for SocketTable {
 
 impl Sockets for SocketTable {
     fn gather(&mut self, shard: &mut Shard, now: Timestamp, reading: Reading) -> bool {
+        let requests_wait = self.services.request_turns().begin_turn();
         self.drop_the_gone(shard, now);
         self.check_deadlines(shard, now);
         self.http.reap();
@@ -559,7 +560,7 @@ impl Sockets for SocketTable {
                 self.drop_connection(id, shard, now);
             }
         }
-        let more = events.len() == EVENTS_MAX || looked_at < events.len() || !self.gone.is_empty();
+        let more = requests_wait || events.len() == EVENTS_MAX || looked_at < events.len() || !self.gone.is_empty();
         self.events = events;
         more
     }
@@ -610,9 +611,11 @@ impl Sockets for SocketTable {
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let (channel_queries, returns) = (self.services.channel_queries(), self.services.returns());
+        let request_turns = self.services.request_turns();
         if !self.gone.is_empty()
             || channel_queries.poll_asked(context).is_ready()
             || returns.poll_put(context).is_ready()
+            || request_turns.poll_waiting(context).is_ready()
         {
             return Poll::Ready(());
         }

@@ -15,6 +15,8 @@ pub const REQUEST: Work = Work::micros(150);
 pub const CHANGE: Work = Work::micros(500);
 /// To renew tokens: the store is asked, and two tokens are signed.
 pub const REFRESH: Work = Work::micros(200);
+/// To answer a health check, which asks no store and knows no user.
+pub const CHECK: Work = Work::micros(20);
 /// To refuse a request because its user is beyond the budget.
 pub const REFUSAL: Work = Work::micros(50);
 

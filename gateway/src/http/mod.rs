@@ -31,6 +31,7 @@ mod paging;
 mod presence;
 mod query;
 mod receiving;
+mod request_turns;
 mod resource_request;
 mod returns;
 mod route;

@@ -25,7 +25,7 @@ use super::authorization::{basic, bearer};
 use super::bodies::Uncollected;
 use super::body::{RequestBody, encoding, too_large};
 use super::body_terms::{BodyTerms, Sender};
-use super::costs::{CHANGE, REFUSAL, REQUEST};
+use super::costs::{CHANGE, CHECK, REFUSAL, REQUEST};
 use super::error::{Code, Refusal};
 use super::resource_request::Received;
 use super::route::Route;
@@ -112,18 +112,26 @@ async fn judge<B: Body>(
         // Without a good token the resource refuses the request before it does any work.
         payer.user = bearer(services, &head.headers).ok().map(|claims| claims.user);
         if let Err(refusal) = services.afford(*payer, purse, work) {
-            // As the socket of a session is read later, the next request of this connection is.
-            if services.is_far_beyond(*payer, purse) {
-                Timer::new(REST_DURATION).await;
-            }
+            rest_if_far_beyond(services, *payer, purse).await;
             return Err(refusal);
         }
+    } else {
+        services.charge(*payer, CHECK);
+        rest_if_far_beyond(services, *payer, Purse::Requests).await;
     }
     addressed(head)?;
     body_terms(services, head, &route, body, payer.user)
 }
 
-/// What is charged for a request before it is looked at, and to which purse; `None` if it is free.
+/// As the socket of a session is read later, the next request of this connection is.
+async fn rest_if_far_beyond(services: &Services, payer: Payer, purse: Purse) {
+    if services.is_far_beyond(payer, purse) {
+        Timer::new(REST_DURATION).await;
+    }
+}
+
+/// What is charged for a request before it is looked at, and to which purse. `None` for health checks, which are charged
+/// and answered late, but never refused: a balancer would take a refusal for a server that is down.
 fn price_of(route: &Route, method: &Method) -> Option<(Purse, Work)> {
     match route {
         Route::Health | Route::Alive | Route::Ready => None,

@@ -24,6 +24,7 @@ use super::connections::Entered;
 use super::error::{Code, Refusal};
 use super::framing::{ESCAPED_HEAD_BYTES_MAX, Fault};
 use super::receiving::{Ending, receive};
+use super::request_turns::Beginner;
 use super::resource_request::ResourceRequest;
 use super::returns::Returned;
 use super::router::respond;
@@ -55,7 +56,7 @@ pub fn serve(
         if unread.is_empty() {
             pace.enter(Step::Idle, Instant::now());
         }
-        let stream = PacedStream::new(stream, unread, pace.clone());
+        let stream = PacedStream::new(stream, unread, pace.clone(), Beginner::new(services.request_turns.clone()));
         match drive(stream, &services, &pace, &entered, &peer).await {
             Some(Left::Opening(stream, bytes)) if services.connections.are_open() => {
                 // Out of descriptors: the client sees the connection end, and opens another one.

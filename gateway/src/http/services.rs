@@ -22,6 +22,7 @@ use super::costs;
 use super::cursor::CursorKey;
 use super::error::Refusal;
 use super::pages::NewestPages;
+use super::request_turns::RequestTurns;
 use super::returns::Returns;
 use super::unread_answers::{ANSWERS_BYTES_MAX, UnreadAnswers};
 use crate::channel_queries::ChannelQueries;
@@ -41,6 +42,7 @@ pub struct Services {
     pub(super) bodies: Bodies,
     pub(super) unread_answers: Rc<UnreadAnswers>,
     pub(super) connections: Connections,
+    pub(super) request_turns: Rc<RequestTurns>,
     pub(super) returns: Returns,
     pub(super) newest_pages: NewestPages,
     /// How long a connection waits for its next request.
@@ -72,6 +74,7 @@ impl Services {
             bodies: Bodies::new(BODIES_BYTES_MAX),
             unread_answers: UnreadAnswers::new(ANSWERS_BYTES_MAX),
             connections: Connections::default(),
+            request_turns: Rc::default(),
             returns: Returns::default(),
             newest_pages: NewestPages::default(),
             keep_alive: KEEP_ALIVE,
@@ -87,6 +90,16 @@ impl Services {
     /// Connections whose next request opens a WebSocket.
     pub fn returns(&self) -> &Returns {
         &self.returns
+    }
+
+    /// The order in which HTTP requests begin, some in each turn.
+    pub fn request_turns(&self) -> &RequestTurns {
+        &self.request_turns
+    }
+
+    /// The bytes that HTTP answers hold now, until the kernel has taken them.
+    pub fn answer_bytes(&self) -> usize {
+        self.unread_answers.bytes()
     }
 
     /// Sets how long a connection waits for its next request.

@@ -15,6 +15,7 @@ use glommio::timer::Timer;
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use super::framing::{Fault, Framing, Passage};
+use super::request_turns::Beginner;
 use super::unread_answers::UnreadAnswer;
 use crate::upgrade::is_worth_parsing;
 
@@ -176,6 +177,12 @@ pub struct PacedStream {
     /// The first bytes of a head that were parsed, and were not all of it.
     parsed: usize,
     framing: Framing,
+    /// Lets each request begin in its turn.
+    beginner: Beginner,
+    /// Whether the request whose head comes next was let in.
+    let_in: bool,
+    /// Whether that request has come before the answer to the one before it, as far as is known.
+    is_pipelined: bool,
     /// How the stream ends for hyper, once hyper has the passed bytes.
     end: Option<End>,
     pace: Rc<Pace>,
@@ -202,8 +209,19 @@ pub enum Left {
 
 impl PacedStream {
     /// `unread` are the bytes of the stream that were read before it was known to be HTTP.
-    pub fn new(stream: TcpStream, unread: Vec<u8>, pace: Rc<Pace>) -> Self {
-        Self { stream, unread, passed: 0, parsed: 0, framing: Framing::default(), end: None, pace }
+    pub fn new(stream: TcpStream, unread: Vec<u8>, pace: Rc<Pace>, beginner: Beginner) -> Self {
+        Self {
+            stream,
+            unread,
+            passed: 0,
+            parsed: 0,
+            framing: Framing::default(),
+            beginner,
+            let_in: false,
+            is_pipelined: false,
+            end: None,
+            pace,
+        }
     }
 
     /// What remains when hyper has nothing more to answer.
@@ -237,10 +255,26 @@ impl PacedStream {
         .await;
     }
 
+    /// Ready unless bytes of a next request are here and it may not begin yet.
+    fn poll_turn(&mut self, context: &Context<'_>) -> Poll<()> {
+        let is_new = self.passed == 0 && self.end.is_none() && self.framing.is_between_requests();
+        if is_new && !self.let_in && !self.unread.is_empty() {
+            self.pace.has_read();
+            ready!(self.beginner.poll_begin(self.is_pipelined, context));
+            self.let_in = true;
+        }
+        Poll::Ready(())
+    }
+
     /// Passes on those unread bytes that are for hyper. Returns false when more bytes have to be read first.
     fn pass(&mut self) -> bool {
         while self.passed == 0 && self.end.is_none() {
-            match self.next_passage() {
+            let is_new = self.framing.is_between_requests();
+            let passage = self.next_passage();
+            if is_new && !matches!(passage, Passage::NeedMore | Passage::Skip(_)) {
+                (self.let_in, self.is_pipelined) = (false, true);
+            }
+            match passage {
                 Passage::NeedMore if self.unread.is_empty() => return false,
                 Passage::NeedMore => {
                     self.parsed = self.unread.len();
@@ -281,9 +315,17 @@ impl Read for PacedStream {
         context: &mut Context<'_>,
         mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        while !self.pass() {
+        loop {
+            ready!(self.poll_turn(context));
+            if self.pass() {
+                break;
+            }
             let mut bytes = [0; READ_BYTES_MAX];
-            match ready!(Pin::new(&mut self.stream).poll_read(context, &mut bytes))? {
+            let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(context, &mut bytes) else {
+                self.is_pipelined = false;
+                return Poll::Pending;
+            };
+            match read? {
                 0 => self.end = Some(End::Client),
                 read => self.unread.extend_from_slice(&bytes[..read]),
             }

@@ -109,7 +109,7 @@ fn who_has_no_good_token_is_refused_for_that() {
     budgets.charge(payer, Purse::Requests, Work::micros(25_000));
     world.ask(PAGE, As::User("no token"), "").expect_refusal(401, 16, "no token");
     world.ask(PAGE, As::Nobody, "").expect_refusal(401, 16, "nobody");
-    assert_eq!(world.ask("GET /healthcheck", As::User(&ada.token), "").status, 200, "it is not charged");
+    assert_eq!(world.ask("GET /healthcheck", As::User(&ada.token), "").status, 200, "it is never refused");
     // A body does not come before the budget.
     let heard = world.ask("PUT /v2/account", As::User(&ada.token), "{\"display_name\":");
     heard.expect_refusal(429, 8, "with a body that is no JSON");
@@ -130,7 +130,7 @@ fn users_at_one_address_share_its_budget() {
     let sign_in = json!({ "id": "carol-device-0000" }).to_string();
     world.ask("POST /v2/account/authenticate/device", As::Client, sign_in).expect_refusal(429, 8, "a sign-in");
     assert_eq!(world.services.store_reads(), reads, "the store was not asked");
-    assert_eq!(world.ask("GET /healthcheck", As::Nobody, "").status, 200, "it is not charged");
+    assert_eq!(world.ask("GET /healthcheck", As::Nobody, "").status, 200, "it is never refused");
     let refresh = json!({ "token": ada.refresh_token }).to_string();
     assert_eq!(world.ask("POST /v2/account/session/refresh", As::Client, refresh).status, 200, "the other purse");
     budgets.begin_turn(Monotonic(0).plus(BUDGET_DEBT_MAX));

@@ -5,8 +5,8 @@ use std::io::{Read, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use glommio::LocalExecutor;
 use glommio::net::TcpListener;
+use glommio::{LocalExecutor, Task};
 
 use super::super::bodies::BODIES_BYTES_MAX;
 use super::*;
@@ -60,11 +60,22 @@ fn serve_from<T: Send + 'static>(
             });
             read += more.await.unwrap();
         }
+        let _turning = turning(services.clone());
         meanwhile(services.clone());
         super::super::serve(stream, first, peer, services).await;
         // Other tasks run until the client has closed.
         let _ = left.recv_async().await;
         client.join().unwrap()
+    })
+}
+
+/// Begins a turn whenever requests wait for one, as the shard does.
+fn turning(services: Rc<Services>) -> Task<()> {
+    glommio::spawn_local(async move {
+        loop {
+            poll_fn(|context| services.request_turns().poll_waiting(context)).await;
+            services.request_turns().begin_turn();
+        }
     })
 }
 

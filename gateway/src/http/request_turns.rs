@@ -1,0 +1,186 @@
+//! How many HTTP requests of a shard begin between two of its turns.
+//!
+//! The tasks of HTTP connections run between the turns, all that are ready, one after the other. A request that costs
+//! its client nothing costs the shard some microseconds, and thousands of connections can have many such requests ready
+//! at once. So a connection asks here before it looks at the head of a request. Beyond `REQUESTS_TURN_MAX` it waits for
+//! one of the next turns, in the order of asking, and the sessions have their turn before it. A request that has come
+//! before the answer to the one before it always waits, so that a connection begins one request each time it is polled.
+//!
+//! Bounded by the number of HTTP connections of a shard, each of which waits once.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use runtime::bell::Bell;
+
+/// Requests that begin between two turns: some milliseconds of work, also if each asks for a long page.
+pub const REQUESTS_TURN_MAX: usize = 32;
+
+/// Lets the requests of a shard's connections begin.
+#[derive(Default)]
+pub struct RequestTurns {
+    /// Requests that were let in since the last turn began, or before it and have not begun.
+    let_in: Cell<usize>,
+    /// Those of them that were waiting and have not begun.
+    granted: Cell<usize>,
+    /// The connections that wait, in the order of asking.
+    waiting: RefCell<BTreeMap<u64, Rc<Place>>>,
+    next: Cell<u64>,
+    bell: Bell,
+}
+
+/// A connection among those whose requests begin in turn.
+pub struct Beginner {
+    turns: Rc<RequestTurns>,
+    place: Rc<Place>,
+}
+
+#[derive(Default)]
+struct Place {
+    standing: Cell<Standing>,
+    waker: RefCell<Option<Waker>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Standing {
+    /// No request of the connection waits.
+    #[default]
+    Absent,
+    /// It waits under this number.
+    Waiting(u64),
+    /// It may begin, and counts already.
+    Granted,
+}
+
+impl RequestTurns {
+    /// Begins a turn: lets the requests that have waited longest begin. Returns whether others still wait.
+    pub fn begin_turn(&self) -> bool {
+        // A connection whose task has not run since the last turn keeps its place.
+        let mut let_in = self.granted.get();
+        let mut waiting = self.waiting.borrow_mut();
+        while let_in < REQUESTS_TURN_MAX
+            && let Some((_, place)) = waiting.pop_first()
+        {
+            place.standing.set(Standing::Granted);
+            self.granted.set(self.granted.get() + 1);
+            let_in += 1;
+            if let Some(waker) = place.waker.borrow_mut().take() {
+                waker.wake();
+            }
+        }
+        self.let_in.set(let_in);
+        !waiting.is_empty()
+    }
+
+    /// Ready if requests have begun to wait for a turn since this was last ready.
+    pub fn poll_waiting(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.bell.poll(context)
+    }
+}
+
+impl Beginner {
+    /// A connection that shares these turns.
+    pub fn new(turns: Rc<RequestTurns>) -> Self {
+        Self { turns, place: Rc::default() }
+    }
+
+    /// Ready when the connection's next request may begin. Call it again until then. `is_pipelined` says whether the
+    /// request has come before the answer to the one before it.
+    pub fn poll_begin(&self, is_pipelined: bool, context: &Context<'_>) -> Poll<()> {
+        let Self { turns, place } = self;
+        match place.standing.get() {
+            Standing::Granted => {
+                place.standing.set(Standing::Absent);
+                turns.granted.set(turns.granted.get() - 1);
+                return Poll::Ready(());
+            }
+            Standing::Absent => {
+                let mut waiting = turns.waiting.borrow_mut();
+                if !is_pipelined && waiting.is_empty() && turns.let_in.get() < REQUESTS_TURN_MAX {
+                    turns.let_in.set(turns.let_in.get() + 1);
+                    return Poll::Ready(());
+                }
+                let number = turns.next.get();
+                turns.next.set(number + 1);
+                place.standing.set(Standing::Waiting(number));
+                waiting.insert(number, place.clone());
+                turns.bell.ring();
+            }
+            Standing::Waiting(_) => {}
+        }
+        *place.waker.borrow_mut() = Some(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Beginner {
+    fn drop(&mut self) {
+        match self.place.standing.get() {
+            Standing::Absent => {}
+            Standing::Waiting(number) => drop(self.turns.waiting.borrow_mut().remove(&number)),
+            Standing::Granted => self.turns.granted.set(self.turns.granted.get() - 1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begins(beginner: &Beginner, is_pipelined: bool) -> bool {
+        beginner.poll_begin(is_pipelined, &Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    fn beginners(turns: &Rc<RequestTurns>, count: usize) -> Vec<Beginner> {
+        (0..count).map(|_| Beginner::new(turns.clone())).collect()
+    }
+
+    /// Lets all of them try. Returns the numbers of those whose requests begin.
+    fn begun(beginners: &[Beginner]) -> Vec<usize> {
+        (0..beginners.len()).filter(|number| begins(&beginners[*number], false)).collect()
+    }
+
+    #[test]
+    fn so_many_requests_begin_in_a_turn_and_the_others_in_their_order() {
+        let turns = Rc::new(RequestTurns::default());
+        let clients = beginners(&turns, 2 * REQUESTS_TURN_MAX + 1);
+        assert_eq!(begun(&clients), (0..REQUESTS_TURN_MAX).collect::<Vec<_>>());
+        let waiting = &clients[REQUESTS_TURN_MAX..];
+        assert!(begun(waiting).is_empty(), "there was no turn");
+        assert!(turns.begin_turn(), "one still waits");
+        assert!(turns.begin_turn(), "no task has run, so no more are let in");
+        let newcomer = Beginner::new(turns.clone());
+        assert!(!begins(&newcomer, false), "others were first");
+        assert_eq!(begun(waiting), (0..REQUESTS_TURN_MAX).collect::<Vec<_>>());
+        assert!(!turns.begin_turn());
+        assert!(begins(&waiting[REQUESTS_TURN_MAX], false) && begins(&newcomer, false));
+    }
+
+    #[test]
+    fn a_request_that_has_come_too_early_waits_for_a_turn() {
+        let turns = Rc::new(RequestTurns::default());
+        let client = Beginner::new(turns.clone());
+        assert!(begins(&client, false));
+        for _ in 0..3 {
+            assert!(!begins(&client, true) && !begins(&client, true));
+            turns.begin_turn();
+            assert!(begins(&client, true));
+        }
+    }
+
+    #[test]
+    fn connections_that_end_keep_no_place() {
+        let turns = Rc::new(RequestTurns::default());
+        let mut clients = beginners(&turns, 4 * REQUESTS_TURN_MAX);
+        begun(&clients);
+        turns.begin_turn();
+        // Of those that are let in and of those that wait, all end but the last one.
+        let last = clients.pop().unwrap();
+        drop(clients);
+        assert!(!turns.begin_turn());
+        assert!(begins(&last, false));
+        assert_eq!((turns.granted.get(), turns.waiting.borrow().len()), (0, 0));
+    }
+}
