@@ -132,7 +132,8 @@ struct Socket {
     /// What the epoll set reports about this socket: readable, writable.
     reads: bool,
     writes: bool,
-    /// The tick of the session's last sign of life, or the tick at which the socket entered its stage.
+    /// The tick of the session's last sign of life, or the tick at which the socket entered its stage. While the shard
+    /// does not read the session, to take bytes that wait for it is the sign of life.
     heard: u32,
     pinged: u32,
     /// The beginning of a request head or of a frame, or bytes that the shard does not take yet.
@@ -404,8 +405,9 @@ impl SocketTable {
     fn look_after(&mut self, id: ConnectionId, shard: &mut Shard, now: Timestamp) {
         let ticks = self.ticks;
         let Some(socket) = self.socket(id) else { return };
-        if !socket.reads {
-            // The shard has paused reading, so the client's silence does not count.
+        if !socket.reads && !(socket.stage == Stage::Session && socket.writes) {
+            // The shard has paused reading, so the client's silence does not count, unless bytes wait for the client: then
+            // it must take some of them.
             socket.heard = ticks;
         }
         let silence = ticks.wrapping_sub(socket.heard);
@@ -418,7 +420,11 @@ impl SocketTable {
         };
         if silence >= allowed {
             if socket.stage == Stage::Session {
-                let reason = "i/o timeout: no sign of life for 25 s";
+                let reason = if socket.reads {
+                    "i/o timeout: no sign of life for 25 s"
+                } else {
+                    "i/o timeout: nothing read for 25 s"
+                };
                 shard.step(session::close(id, CloseCode::NORMAL, reason, CloseMode::AtOnce), now);
             } else {
                 self.drop_connection(id, shard, now);
@@ -508,6 +514,12 @@ impl Outlet for SocketTable {
                 return Err(Gone);
             }
         };
+        if written > 0
+            && let Some(socket) = &mut self.entries[slot as usize].socket
+            && !socket.reads
+        {
+            socket.heard = self.ticks;
+        }
         if written < offered {
             self.watch(id, Interest { reads: None, writes: Some(true) });
         }

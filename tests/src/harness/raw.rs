@@ -92,6 +92,11 @@ impl RawSocket {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
+    /// Ends the connection in both directions, also for a second hand.
+    pub fn shut(&self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
     /// Reads a response's head. The bytes after it stay unread.
     pub fn read_head(&mut self) -> String {
         let deadline = Instant::now() + DEADLINE;

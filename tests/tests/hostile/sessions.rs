@@ -120,6 +120,30 @@ fn pings_whose_answers_are_never_read_hold_little_memory() {
     stage.server.assert_works("pings");
 }
 
+/// One client reads nothing and answers no ping. The server does not read it, because its answers wait. Another one reads
+/// slowly all the while.
+#[test]
+fn who_takes_no_byte_is_let_go_although_its_socket_is_not_read() {
+    const SESSIONS: &str = "stentor_connections{kind=\"session\"}";
+    let stage = Stage::launch_with(Launch::without_budgets);
+    let question = masked_frame(0x81, json!({"cid": "x".repeat(3000), "ping": {}}).to_string().as_bytes());
+    let open = |name| RawSocket::upgraded(stage.server.address(), &stage.server.sign_in(name).token);
+    let (mut deaf, mut slow) = (open("deaf"), open("slow"));
+    deaf.write_within(std::time::Duration::from_secs(1));
+    while deaf.try_write(&question) {}
+    let mut asking = slow.second_hand();
+    std::thread::scope(|scope| {
+        scope.spawn(|| (0..20_000).take_while(|_| asking.try_write(&question)).count());
+        assert_eq!(stage.metric(SESSIONS), 2);
+        stage.await_that("the deaf client is let go", || {
+            (0..4).for_each(|_| assert!(slow.read_frame().is_some(), "the slow reader stays"));
+            stage.metric(SESSIONS) == 1
+        });
+        assert!(slow.read_frame().is_some(), "the slow reader stays");
+        slow.shut();
+    });
+}
+
 #[test]
 fn strangers_who_leave_a_group_do_not_keep_its_members_waiting() {
     let stage = Stage::launch();

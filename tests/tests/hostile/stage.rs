@@ -85,6 +85,15 @@ impl Stage {
         }
     }
 
+    /// Waits until something is so.
+    pub fn await_that(&self, what: &str, mut is_so: impl FnMut() -> bool) {
+        let begun = Instant::now();
+        while !is_so() {
+            assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// A number of the operators' page.
     pub fn metric(&self, name: &str) -> u64 {
         let page = self.server.admin().get("/metrics", "").body;
