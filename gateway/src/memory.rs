@@ -1,7 +1,7 @@
 //! Returns memory to the system that the C library's allocator keeps after a crowd has gone.
 //!
-//! By itself the allocator returns only the memory at the end of its heaps. When 200,000 channels go, the holes between
-//! the remaining blocks are hundreds of MiB. A shard notices when most of what it had is gone, and signals a thread.
+//! By itself the allocator returns only the memory at the end of its heaps. When 200,000 channels go, or thousands of HTTP
+//! connections with their answers, the holes between the remaining blocks are hundreds of MiB. A shard notices when most of what it had is gone, and signals a thread.
 //! The thread makes the allocator return all holes. A shard that allocates meanwhile has to wait, so this happens only
 //! after a crowd has gone.
 
@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use engine::counters::Levels;
 
-/// How many channels, members and subscriptions of a shard together count as a crowd. Each leaves some hundred bytes.
+/// How many channels, members and subscriptions of a shard, and KiB of its logs and of HTTP, together count as a crowd. Each leaves some hundred bytes.
 const CROWD: u64 = 20_000;
-/// Bytes of logs that count as one of these.
-const LOG_BYTES_OF_ONE: u64 = 1024;
+/// Bytes of logs, of HTTP answers and of HTTP connections that count as one of these.
+const BYTES_OF_ONE: u64 = 1024;
+/// What one HTTP connection holds: its future and its buffers (`http/serve.rs`).
+const HTTP_CONNECTION_BYTES: u64 = 18 * 1024;
 /// Time from the signal to the return of memory: the rest of a crowd leaves soon after its first half.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -48,8 +50,10 @@ impl HighWater {
 
     /// Takes the present numbers of a shard. Signals the thread if half of a crowd has gone, and again for each further
     /// half.
-    pub fn take_in(&mut self, levels: &Levels) {
-        let here = levels.channels + levels.members + levels.subscriptions + levels.log_bytes / LOG_BYTES_OF_ONE;
+    /// `answer_bytes` are the bytes of HTTP answers that wait for their readers.
+    pub fn take_in(&mut self, levels: &Levels, answer_bytes: usize, http_connections: usize) {
+        let bytes = levels.log_bytes + answer_bytes as u64 + http_connections as u64 * HTTP_CONNECTION_BYTES;
+        let here = levels.channels + levels.members + levels.subscriptions + bytes / BYTES_OF_ONE;
         self.most = self.most.max(here);
         if self.most >= CROWD && here <= self.most / 2 {
             self.most = here;
@@ -90,7 +94,7 @@ mod tests {
         let (bell, rung) = flume::bounded(1);
         let mut water = HighWater::new(Bell(bell));
         let mut rings = |channels| {
-            water.take_in(&levels(channels));
+            water.take_in(&levels(channels), 0, 0);
             rung.try_iter().count()
         };
         for (channels, expected) in
@@ -100,6 +104,18 @@ mod tests {
         }
         assert_eq!(rings(6_000), 0, "no crowd");
         assert_eq!(rings(0), 0, "no crowd has gone");
+    }
+
+    #[test]
+    fn answers_and_connections_of_http_that_go_ring_too() {
+        let (bell, rung) = flume::bounded(1);
+        let mut water = HighWater::new(Bell(bell));
+        for (answer_bytes, connections, expected) in
+            [(60 << 20, 0, 0), (10 << 20, 0, 1), (0, 0, 0), (0, 2000, 0), (0, 10, 1), (10 << 20, 0, 0), (0, 0, 0)]
+        {
+            water.take_in(&Levels::default(), answer_bytes, connections);
+            assert_eq!(rung.try_iter().count(), expected, "{answer_bytes} bytes, {connections} connections");
+        }
     }
 
     #[cfg(target_env = "gnu")]

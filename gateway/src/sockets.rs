@@ -617,7 +617,7 @@ impl Sockets for SocketTable {
         if let Some(high_water) = &mut self.high_water
             && self.ticks.is_multiple_of(TICKS_PER_LOOK)
         {
-            high_water.take_in(&shard.report().levels);
+            high_water.take_in(&shard.report().levels, self.services.answer_bytes(), self.http.len());
         }
     }
 
