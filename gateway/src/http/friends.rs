@@ -19,13 +19,9 @@ use super::listing::Stretch;
 use super::query::Query;
 use super::resource_request::ResourceRequest;
 use super::services::Services;
-use super::users::{UserBody, whole_seconds, with_people};
+use super::users::{TEXT_BYTES_MAX, UserBody, whole_seconds, with_people};
 
 const LIMIT_MAX: i32 = 1000;
-
-/// Bytes of the texts in one page, before they are escaped for JSON. A page that reaches it has fewer friends and a
-/// cursor. A thousand friends with ordinary profiles are below it.
-const PAGE_BYTES_MAX: usize = 512 << 10;
 
 /// The caller's friends, invitations and blocks, ordered by state and then by time.
 pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
@@ -69,12 +65,13 @@ pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answ
     Ok(answer::json(&Friends { friends: friends.collect(), cursor }))
 }
 
-/// How many texts of these lengths fit into a page: at least one.
+/// How many texts of these lengths fit into a page: at least one. A page that has no room for more has fewer friends and
+/// a cursor.
 fn fitting(lengths: impl Iterator<Item = usize>) -> usize {
     let mut bytes = 0;
     let fits = |length: &usize| {
         bytes += length;
-        bytes <= PAGE_BYTES_MAX
+        bytes <= TEXT_BYTES_MAX
     };
     lengths.take_while(fits).count().max(1)
 }

@@ -13,8 +13,15 @@ use super::query::Query;
 use super::resource_request::ResourceRequest;
 use super::services::Services;
 
+/// Bytes of the texts of users in one answer, before they are escaped for JSON. A thousand users with ordinary profiles
+/// are below it, and the head of a request cannot name so many.
+pub const TEXT_BYTES_MAX: usize = 512 << 10;
+
+/// Users that are read at a time, so that an answer that becomes too long is never in memory.
+const PEOPLE_AT_ONCE: usize = 100;
+
 /// The users with these ids and names; unknown ones are left out. The request head bounds how many a client can ask
-/// for.
+/// for. The answer has no cursor, so it is refused if it would be too long.
 pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     #[derive(Serialize)]
     struct Users<'a> {
@@ -32,7 +39,17 @@ pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answ
     }
     ids.sort_unstable();
     ids.dedup();
-    let people = people(services, caller, &ids).await?;
+    let mut people: Vec<Person> = Vec::new();
+    let mut text_bytes = 0;
+    for part in ids.chunks(PEOPLE_AT_ONCE) {
+        let found = self::people(services, caller, part).await?;
+        text_bytes += found.iter().map(Person::text_bytes).sum::<usize>();
+        if text_bytes > TEXT_BYTES_MAX {
+            let reason = format!("these users have more than {TEXT_BYTES_MAX} bytes of texts: ask for fewer at once");
+            return Err(Refusal::invalid(reason));
+        }
+        people.extend(found);
+    }
     Ok(answer::json(&Users { users: people.iter().map(UserBody::from).collect() }))
 }
 

@@ -173,6 +173,29 @@ fn a_page_of_long_profiles_is_shorter() {
 }
 
 #[test]
+fn users_whose_profiles_are_too_long_together_are_refused() {
+    let world = World::new();
+    let alice = world.sign_in("alice");
+    let profile = json!({ "avatar_url": "x".repeat(512), "location": "z".repeat(255), "timezone": "y".repeat(255) });
+    let others: Vec<String> = (0..600)
+        .map(|number| {
+            let other = world.sign_in(&format!("user-{number}"));
+            world.ask("PUT /v2/account", As::User(&other.token), profile.to_string());
+            other.user.to_string()
+        })
+        .collect();
+    let reads = world.services.store_reads();
+    let ask = |count: usize| {
+        let target = format!("GET /v2/user?ids={}", others[..count].join("&ids="));
+        world.ask(&target, As::User(&alice.token), "")
+    };
+    ask(600).expect_refusal(400, 3, "600 long profiles");
+    assert_eq!(world.services.store_reads() - reads, 6, "a hundred at a time");
+    let answer = ask(500);
+    assert_eq!((answer.status, answer.json()["users"].as_array().map(Vec::len)), (200, Some(500)));
+}
+
+#[test]
 fn pages_of_every_limit_show_everybody_once() {
     let world = World::new();
     let alice = world.sign_in("alice");
