@@ -15,8 +15,9 @@ use std::task::{Context, Poll, Waker};
 
 use runtime::bell::Bell;
 
-/// Requests that begin between two turns: some milliseconds of work, also if each asks for a long page.
-pub const REQUESTS_TURN_MAX: usize = 32;
+/// Requests that begin between two turns: some milliseconds of work, or a turn's work (`TURN_WORK_MAX`) if each asks for
+/// a long page. A turn that accepts connections takes about as long, so newcomers do not wait long behind each other.
+pub const REQUESTS_TURN_MAX: usize = 64;
 
 /// Lets the requests of a shard's connections begin.
 #[derive(Default)]

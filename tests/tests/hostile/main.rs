@@ -3,6 +3,7 @@
 //!
 //! Nothing here is judged by the time that it takes.
 
+mod answers;
 mod bodies;
 mod budgets;
 mod sessions;
