@@ -405,9 +405,9 @@ impl SocketTable {
     fn look_after(&mut self, id: ConnectionId, shard: &mut Shard, now: Timestamp) {
         let ticks = self.ticks;
         let Some(socket) = self.socket(id) else { return };
-        if !socket.reads && !(socket.stage == Stage::Session && socket.writes) {
-            // The shard has paused reading, so the client's silence does not count, unless bytes wait for the client: then
-            // it must take some of them.
+        let must_take_bytes = socket.stage == Stage::Session && socket.writes;
+        if !socket.reads && !must_take_bytes {
+            // The shard has paused reading, so the client's silence does not count.
             socket.heard = ticks;
         }
         let silence = ticks.wrapping_sub(socket.heard);

@@ -15,8 +15,8 @@ use std::task::{Context, Poll, Waker};
 
 use runtime::bell::Bell;
 
-/// Requests that begin between two turns: some milliseconds of work, or a turn's work (`TURN_WORK_MAX`) if each asks for
-/// a long page. A turn that accepts connections takes about as long, so newcomers do not wait long behind each other.
+/// Requests that begin between two turns: some milliseconds of work, or as much as a turn reads (`TURN_WORK_MAX`) if each
+/// asks for a long page. Fewer would keep HTTP clients waiting while turns are long.
 pub const REQUESTS_TURN_MAX: usize = 64;
 
 /// Lets the requests of a shard's connections begin.

@@ -83,7 +83,7 @@ impl UnreadAnswers {
         count.set(count.get() + 1);
         match cut {
             Cut::Full => {
-                log_limit::warn!("unread HTTP answers fill their memory: the oldest of the greatest is closed")
+                log_limit::warn!("unread HTTP answers fill their memory: the connection of one is closed")
             }
             Cut::Slow => log_limit::warn!("a client reads its HTTP answer too slowly: its connection is closed"),
         }
