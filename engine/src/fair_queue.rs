@@ -43,16 +43,22 @@ impl<L: Lines> FairQueue<L> {
     /// work, or the newest of a longer line.
     #[must_use]
     pub fn put(&mut self, path: L::Path, work: L::Work) -> Option<L::Work> {
-        let mut displaced = None;
-        if self.len() >= self.places_max {
+        let (mut displaced, before) = (None, self.len());
+        if before >= self.places_max {
             match self.lines.displace(Some(&path)) {
                 Some(other) => displaced = Some(other),
                 None => return Some(work),
             }
         }
         self.lines.put(path, work);
-        assert!(self.len() <= self.places_max, "{} wait in {} places", self.len(), self.places_max);
+        assert!(self.len() <= self.places_max.max(before), "{} wait in {} places", self.len(), self.places_max);
         displaced
+    }
+
+    /// Puts work that was taken and is not finished at the end of its line again, even if its place was given away
+    /// meanwhile. So the queue may have more work than places: at most as much as was taken and not finished.
+    pub fn put_back(&mut self, path: L::Path, work: L::Work) {
+        self.lines.put(path, work);
     }
 
     /// Takes the oldest work of the line whose turn it is.
@@ -226,6 +232,19 @@ mod tests {
         assert_eq!(put(&mut queue, 'd', 1, 0).as_deref(), Some("a1.1"));
         assert_eq!(put(&mut queue, 'e', 1, 0).as_deref(), Some("e1.0"), "every lane has one");
         assert_eq!(taken(&mut queue), ["a1.0", "b1.0", "c1.0", "d1.0"]);
+    }
+
+    #[test]
+    fn unfinished_work_comes_back_to_a_full_queue() {
+        let mut queue = Queue::new(3);
+        (0..3).for_each(|number| assert_eq!(put(&mut queue, 'a', 1, number), None));
+        assert_eq!(queue.take().as_deref(), Some("a1.0"));
+        assert_eq!(put(&mut queue, 'a', 1, 3), None);
+        queue.put_back(('a', (1, ())), "a1.0".into());
+        assert_eq!(queue.len(), 4);
+        assert_eq!(put(&mut queue, 'a', 1, 4).as_deref(), Some("a1.4"), "no more work is let in");
+        assert_eq!(put(&mut queue, 'b', 1, 0).as_deref(), Some("a1.0"));
+        assert_eq!(taken(&mut queue), ["a1.1", "b1.0", "a1.2", "a1.3"]);
     }
 
     #[test]
