@@ -47,7 +47,7 @@ pub async fn change(services: &Services, request: &ResourceRequest) -> Result<An
 /// Deletes the account, with everything that the server keeps of its user.
 pub async fn delete(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     let user = request.user(services)?;
-    services.account_deletions().depart(user).await.map(|()| answer::done())
+    services.account_deletions().depart(user, request.from()).await.map(|()| answer::done())
 }
 
 /// Whether this is a valid username.

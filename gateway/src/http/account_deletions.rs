@@ -7,6 +7,9 @@
 //! messages does not wait for one with many. Once the account is deleted, the store records that there are messages
 //! left to delete. Deletions that a stop or a crash leaves unfinished are continued at the next start, one at a time,
 //! while the task has nothing else to do.
+//!
+//! Places are shared: sites take turns, and within a site its networks do (`client_network.rs`). When all places are taken,
+//! a deletion of the site that has most gives way.
 
 pub mod queue;
 
@@ -27,11 +30,7 @@ use super::error::{Code, Refusal, group_refused};
 use super::services::Services;
 use super::session::log_out_everywhere;
 use crate::log_limit;
-use queue::{AccountDeletion, Next, Stage, Sweep, UNDER_WAY_MAX};
-
-/// Unfinished deletions that a start continues: as many as may be under way on 64 shards. If there are more, the next
-/// start continues the others.
-const LEFT_OVER_MAX: usize = 64 * UNDER_WAY_MAX;
+use queue::{AccountDeletion, LEFT_OVER_MAX, Next, Stage, Sweep};
 
 /// Messages that an owner is asked to delete at once.
 const MESSAGES_AT_ONCE: usize = 256;
@@ -60,7 +59,7 @@ pub async fn run(services: Rc<Services>) {
 
 async fn take_up(services: &Services) {
     match services.store.account_deletions(LEFT_OVER_MAX).await {
-        Ok(users) => *services.account_deletions().left_over.borrow_mut() = users,
+        Ok(users) => services.account_deletions().leave_over(users),
         Err(failure) => tracing::error!(%failure, "messages of deleted accounts stay until the next start"),
     }
 }
@@ -90,7 +89,7 @@ async fn step(services: &Services, mut account_deletion: AccountDeletion) {
             }
         },
     }
-    services.account_deletions().put(account_deletion);
+    services.account_deletions().put_back(account_deletion);
 }
 
 /// Leaves some of the groups. When no group is left, deletes the account, refuses its tokens and ends its sessions.

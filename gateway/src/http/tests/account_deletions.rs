@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::groups::group;
 use super::*;
+use crate::http::account_deletions::queue::UNDER_WAY_MAX;
 
 fn lobby() -> ChannelId {
     ChannelId::room("lobby").unwrap()
@@ -296,4 +297,25 @@ fn what_an_owner_could_not_delete_is_tried_again() {
         .await;
         assert_eq!(written(&world, &lobby(), alice.user), (0, 0));
     });
+}
+
+#[test]
+fn many_deletions_from_one_network_keep_no_other_user_out() {
+    const FLOOD: usize = 3000;
+    let world = World::new();
+    let alice = world.sign_in("alice");
+    let strangers = ClientNetwork::of("192.0.2.1".parse().unwrap());
+    let deletions = world.services.account_deletions();
+    let mut flood: Vec<_> =
+        (1..=FLOOD as u128).map(|user| Box::pin(deletions.depart(UserId(Uuid::from_u128(user)), strangers))).collect();
+    let mut refused = || {
+        let mut context = Context::from_waker(Waker::noop());
+        flood.retain_mut(|asked| asked.as_mut().poll(&mut context).is_pending());
+        FLOOD - flood.len()
+    };
+    assert_eq!(refused(), FLOOD - UNDER_WAY_MAX);
+    let delete = request("DELETE /v2/account", As::User(&alice.token)).body(Bytes::new()).unwrap();
+    let heard = world.send_from(ClientNetwork::of("192.0.2.2".parse().unwrap()), delete);
+    assert_eq!((heard.status, heard.text.as_str()), (200, "{}"));
+    assert!(refused() < FLOOD, "the strangers' accounts still wait");
 }

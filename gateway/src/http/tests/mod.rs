@@ -194,7 +194,12 @@ impl World {
     }
 
     pub fn send(&self, request: Request<Bytes>) -> Heard {
-        let mut answer = pin!(answer(&self.services, request));
+        self.send_from(ClientNetwork::UNKNOWN, request)
+    }
+
+    /// Sends a request from a client in this network.
+    pub fn send_from(&self, from: ClientNetwork, request: Request<Bytes>) -> Heard {
+        let mut answer = pin!(answer_from(&self.services, from, request));
         let (head, body) = block_on(poll_fn(|context| {
             let polled = answer.as_mut().poll(context);
             self.go_on(context);
@@ -222,7 +227,12 @@ impl World {
 
 /// The answer to a request whose body is there as soon as its head.
 pub async fn answer(services: &Services, request: Request<Bytes>) -> Answer {
-    let ((head, body), from) = (request.into_parts(), ClientNetwork::UNKNOWN);
+    answer_from(services, ClientNetwork::UNKNOWN, request).await
+}
+
+/// The same to a client in this network.
+pub async fn answer_from(services: &Services, from: ClientNetwork, request: Request<Bytes>) -> Answer {
+    let (head, body) = request.into_parts();
     match receive(services, from, &head, Full::new(body)).await.0 {
         Ok(received) => super::respond(services, ResourceRequest::new(head, received, from)).await,
         Err(refusal) => refused(&refusal),
