@@ -20,6 +20,10 @@ pub enum ClientNetwork {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ClientSite(ClientNetwork);
 
+/// What stands for a site where many entries name theirs. Sites have equal keys only if they are equal.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SiteKey(pub NonZeroU64);
+
 impl ClientNetwork {
     /// Stands for a client whose address the kernel no longer knows, because its connection is already dead.
     pub const UNKNOWN: Self = Self::V6(0);
@@ -51,6 +55,13 @@ impl ClientNetwork {
             Self::V4(_) => self,
             Self::V6(network) => Self::V6(network >> SUBNET_BITS << SUBNET_BITS),
         })
+    }
+}
+
+impl ClientSite {
+    /// The key of the site.
+    pub fn key(self) -> SiteKey {
+        SiteKey(self.0.key().0)
     }
 }
 

@@ -20,11 +20,14 @@
 //! or because the clock is wrong, what this run forgets is judged by that time and by how long this run has lasted: a
 //! start with a wrong clock must not forget logouts whose tokens will be good again.
 //!
-//! An entry is removed when every token that it refuses has expired. A full bucket refuses new entries, and the client
-//! that logs out is told so; no entry is ever dropped to make room. The store removes its own entries separately
+//! An entry is removed when every token that it refuses has expired; no entry is ever dropped to make room. So room is
+//! shared (`revocations/bucket.rs`): a user has `USER_TOKENS_MAX` logouts of single tokens, and each further one logs the
+//! user out everywhere, which takes one entry in all. A site that has made many entries is refused long before
+//! others are, and the client that logs out is told so. The store removes its own entries separately
 //! (`http/forgetting.rs`).
 
-use std::collections::HashMap;
+mod bucket;
+
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -35,10 +38,11 @@ use storage::ANSWER_DURATION_MAX;
 use storage::account::{Expiry, Revocation};
 use uuid::Uuid;
 
-const BUCKETS: usize = 256;
+pub use bucket::{Maker, Room};
 
-/// A million in all, at most 64 bytes each. To fill it takes as many sign-ins and logouts within one refresh lifetime.
-const BUCKET_ENTRIES_MAX: usize = 4096;
+use bucket::Bucket;
+
+const BUCKETS: usize = 256;
 
 const NANOSECONDS: i64 = 1_000_000_000;
 const MICROSECOND: i64 = 1_000;
@@ -92,14 +96,6 @@ pub struct Revocations {
     unmarked: AtomicBool,
 }
 
-#[derive(Clone, Default)]
-struct Bucket {
-    /// When each revoked token id may be forgotten.
-    tokens: HashMap<Uuid, Timestamp>,
-    /// For each of these users, tokens issued up to this time are refused.
-    cutoffs: HashMap<UserId, Timestamp>,
-}
-
 impl Revocations {
     /// `token_life` is the longest lifetime of any token; `kept` are the revocations in the store.
     pub fn new(token_life: Duration, kept: &[Revocation], now: Timestamp) -> Self {
@@ -114,8 +110,13 @@ impl Revocations {
         let places = RandomState::new();
         let mut buckets = vec![Bucket::default(); BUCKETS];
         for revocation in kept.iter().filter(|revocation| !expiry.covers(revocation)) {
-            if subject(revocation) != MARK.0 {
-                buckets[place_of(subject(revocation), &places)].insert(*revocation);
+            match *revocation {
+                Revocation::User { id: MARK, .. } => {}
+                Revocation::User { id, issued_before } => {
+                    buckets[place_of(id.0, &places)].put_cutoff(id, issued_before, None);
+                }
+                // The store does not say whose token it is, so the entry is found by the token.
+                Revocation::Token { id, expires } => buckets[place_of(id, &places)].put_token(id, expires, None),
             }
         }
         let buckets = buckets.into_iter().map(ArcSwap::from_pointee).collect();
@@ -141,33 +142,25 @@ impl Revocations {
         expiry(self.token_life, Timestamp(now.0.saturating_sub(self.doubt)))
     }
 
-    /// Whether there is room for one more revocation. A logout is refused if there is none: before it is written to the
-    /// store, because what is stored must be remembered.
-    pub fn has_room(&self, revocation: &Revocation, now: Timestamp) -> bool {
-        let bucket = self.bucket(subject(revocation)).load();
-        let known = match revocation {
-            Revocation::Token { id, .. } => bucket.tokens.contains_key(id),
-            Revocation::User { id, .. } => bucket.cutoffs.contains_key(id),
-        };
-        if known || bucket.len() < BUCKET_ENTRIES_MAX {
-            return true;
-        }
-        let mut bucket = Bucket::clone(&bucket);
-        bucket.forget(self.expiry(now));
-        bucket.len() < BUCKET_ENTRIES_MAX
+    /// How this token can be refused. Ask before the logout is written to the store, because what is stored must be
+    /// remembered.
+    pub fn room_for_token(&self, token: Uuid, maker: Maker, now: Timestamp) -> Room {
+        self.bucket(maker.user.0).load().room_for_token(token, maker, self.expiry(now))
     }
 
-    /// Refuses these tokens from now on, on every shard. The revocation is already in the store.
-    pub fn add(&self, revocation: Revocation, now: Timestamp) {
-        let expiry = self.expiry(now);
-        self.bucket(subject(&revocation)).rcu(|bucket| {
-            let mut bucket = Bucket::clone(bucket);
-            bucket.forget(expiry);
-            if !expiry.covers(&revocation) {
-                bucket.insert(revocation);
-            }
-            bucket
-        });
+    /// Whether all tokens of the maker can be refused. Ask before the logout is written to the store.
+    pub fn has_room_for_cutoff(&self, maker: Maker, now: Timestamp) -> bool {
+        self.bucket(maker.user.0).load().has_room_for_cutoff(maker, self.expiry(now))
+    }
+
+    /// Refuses a token of the maker from now on, on every shard, until it expires. The logout is already in the store.
+    pub fn add_token(&self, token: Uuid, expires: Timestamp, maker: Maker, now: Timestamp) {
+        self.change(maker.user, now, |bucket| bucket.put_token(token, expires, Some(maker)));
+    }
+
+    /// Refuses all tokens of the maker that were issued up to a time, on every shard. This is already in the store.
+    pub fn add_cutoff(&self, maker: Maker, issued_before: Timestamp, now: Timestamp) {
+        self.change(maker.user, now, |bucket| bucket.put_cutoff(maker.user, issued_before, Some(maker.site)));
     }
 
     /// A cutoff later than all tokens that this user has, and later than those that are issued until it is in force, if
@@ -186,31 +179,26 @@ impl Revocations {
     }
 
     /// Puts a cutoff from `next_cutoff` in force, on every shard. The cutoff is already in the store.
-    pub fn cut(&self, user: UserId, cutoff: Timestamp, now: Timestamp) -> Cut {
-        let (mut cut, expiry) = (Cut::Late, self.expiry(now));
-        self.bucket(user.0).rcu(|bucket| {
-            let mut bucket = Bucket::clone(bucket);
-            bucket.forget(expiry);
-            let before = bucket.cutoffs.insert(user, cutoff);
-            cut = match before {
-                Some(before) if before >= cutoff => {
-                    bucket.cutoffs.insert(user, before);
-                    Cut::Overtaken
-                }
+    pub fn cut(&self, maker: Maker, cutoff: Timestamp, now: Timestamp) -> Cut {
+        let mut cut = Cut::Late;
+        self.change(maker.user, now, |bucket| {
+            cut = match bucket.cutoff(maker.user) {
+                Some(before) if before >= cutoff => Cut::Overtaken,
                 _ if microseconds(now) > microseconds(cutoff) => Cut::Late,
                 _ => Cut::InForce,
             };
-            bucket
+            bucket.put_cutoff(maker.user, cutoff, Some(maker.site));
         });
         cut
     }
 
     /// Whether a token with this id and this issue of this user is refused.
     pub fn refuses(&self, token: Uuid, user: UserId, issue: Issue) -> bool {
-        if self.bucket(token).load().tokens.contains_key(&token) {
+        let bucket = self.bucket(user.0).load();
+        if bucket.has_token(token) || self.bucket(token).load().has_token(token) {
             return true;
         }
-        self.cutoff(user).is_some_and(|cutoff| match issue {
+        bucket.cutoff(user).is_some_and(|cutoff| match issue {
             Issue::Sequence(sequence) => sequence <= microseconds(cutoff),
             // A cutoff within a second counts for that whole second.
             Issue::Second(second) => second <= cutoff.0.div_euclid(NANOSECONDS),
@@ -224,34 +212,22 @@ impl Revocations {
     }
 
     fn cutoff(&self, user: UserId) -> Option<Timestamp> {
-        self.bucket(user.0).load().cutoffs.get(&user).copied()
+        self.bucket(user.0).load().cutoff(user)
+    }
+
+    /// Replaces the bucket of a user by a changed one without what has expired. `change` may run more than once.
+    fn change(&self, user: UserId, now: Timestamp, mut change: impl FnMut(&mut Bucket)) {
+        let expiry = self.expiry(now);
+        self.bucket(user.0).rcu(|bucket| {
+            let mut bucket = Bucket::clone(bucket);
+            change(&mut bucket);
+            bucket.forget(expiry);
+            bucket
+        });
     }
 
     fn bucket(&self, id: Uuid) -> &ArcSwap<Bucket> {
         &self.buckets[place_of(id, &self.places)]
-    }
-}
-
-impl Bucket {
-    fn len(&self) -> usize {
-        self.tokens.len() + self.cutoffs.len()
-    }
-
-    fn insert(&mut self, revocation: Revocation) {
-        match revocation {
-            Revocation::Token { id, expires } => {
-                self.tokens.insert(id, expires);
-            }
-            Revocation::User { id, issued_before } => {
-                let cutoff = self.cutoffs.entry(id).or_insert(issued_before);
-                *cutoff = issued_before.max(*cutoff);
-            }
-        }
-    }
-
-    fn forget(&mut self, expiry: Expiry) {
-        self.tokens.retain(|_, expires| *expires > expiry.tokens);
-        self.cutoffs.retain(|_, cutoff| *cutoff > expiry.users);
     }
 }
 
@@ -270,19 +246,17 @@ fn microseconds(time: Timestamp) -> i64 {
     time.0.div_euclid(MICROSECOND)
 }
 
-fn subject(revocation: &Revocation) -> Uuid {
-    match revocation {
-        Revocation::Token { id, .. } => *id,
-        Revocation::User { id, .. } => id.0,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client_network::ClientNetwork;
 
     const LIFE: Duration = Duration::from_secs(100);
     const SECOND_5: Issue = Issue::Sequence(5_000_000);
+
+    fn maker(user: UserId) -> Maker {
+        Maker { user, site: ClientNetwork::UNKNOWN.site().key() }
+    }
 
     fn at(second: i64) -> Timestamp {
         Timestamp(second * NANOSECONDS)
@@ -303,10 +277,10 @@ mod tests {
         let revocations = Revocations::new(LIFE, &[], at(0));
         let (token, user) = (id(1), UserId(id(2)));
         assert!(!revocations.refuses(token, user, SECOND_5));
-        revocations.add(Revocation::Token { id: token, expires: at(50) }, at(10));
+        revocations.add_token(token, at(50), maker(user), at(10));
         assert!(revocations.refuses(token, user, SECOND_5));
         assert!(!revocations.refuses(id(3), user, SECOND_5));
-        revocations.add(Revocation::Token { id: beside(&revocations, token), expires: at(90) }, at(50));
+        revocations.add_token(id(4), at(90), maker(user), at(50));
         assert!(!revocations.refuses(token, user, SECOND_5), "forgotten, for its own time is over");
     }
 
@@ -316,15 +290,15 @@ mod tests {
         let user = UserId(id(2));
         let refuses = |issue| revocations.refuses(id(1), user, issue);
         let cutoff = Timestamp(10 * NANOSECONDS + 5 * MICROSECOND + 7);
-        revocations.add(Revocation::User { id: user, issued_before: cutoff }, cutoff);
+        revocations.add_cutoff(maker(user), cutoff, cutoff);
         assert!(refuses(Issue::Sequence(10_000_005)));
         assert!(!refuses(Issue::Sequence(10_000_006)));
         assert_eq!(revocations.next_sequence(user, at(10)), 10_000_006);
         assert_eq!(revocations.next_sequence(user, at(11)), 11_000_000);
-        revocations.add(Revocation::User { id: user, issued_before: at(3) }, at(12));
+        revocations.add_cutoff(maker(user), at(3), at(12));
         assert!(refuses(Issue::Sequence(10_000_005)), "a cutoff never moves back");
         let other = UserId(beside(&revocations, user.0));
-        revocations.add(Revocation::User { id: other, issued_before: at(112) }, at(112));
+        revocations.add_cutoff(maker(other), at(112), at(112));
         assert!(!refuses(Issue::Sequence(1)), "all older tokens have expired by themselves");
     }
 
@@ -333,11 +307,11 @@ mod tests {
         let revocations = Revocations::new(LIFE, &[], at(0));
         let user = UserId(id(2));
         let cutoff = Timestamp(10 * NANOSECONDS + 5);
-        revocations.add(Revocation::User { id: user, issued_before: cutoff }, cutoff);
+        revocations.add_cutoff(maker(user), cutoff, cutoff);
         assert!(revocations.refuses(id(1), user, Issue::Second(10)));
         assert!(!revocations.refuses(id(1), user, Issue::Second(11)), "issued right after, and dated ahead");
         let next = revocations.next_cutoff(user, None, cutoff);
-        assert_eq!(revocations.cut(user, next, cutoff), Cut::InForce);
+        assert_eq!(revocations.cut(maker(user), next, cutoff), Cut::InForce);
         assert!(revocations.refuses(id(1), user, Issue::Second(11)), "before a second cutoff in the same second");
     }
 
@@ -347,15 +321,15 @@ mod tests {
         let user = UserId(id(2));
         let first = revocations.next_cutoff(user, None, at(10));
         let second = revocations.next_cutoff(user, None, at(11));
-        assert_eq!(revocations.cut(user, second, at(12)), Cut::InForce);
-        assert_eq!(revocations.cut(user, first, at(12)), Cut::Overtaken);
+        assert_eq!(revocations.cut(maker(user), second, at(12)), Cut::InForce);
+        assert_eq!(revocations.cut(maker(user), first, at(12)), Cut::Overtaken);
         let issued = Issue::Sequence(revocations.next_sequence(user, at(12)));
         assert!(!revocations.refuses(id(1), user, issued));
         let third = revocations.next_cutoff(user, None, at(12));
-        assert_eq!(revocations.cut(user, third, at(60)), Cut::Late);
+        assert_eq!(revocations.cut(maker(user), third, at(60)), Cut::Late);
         let ahead = Issue::Sequence(90_000_000);
         let fourth = revocations.next_cutoff(user, Some(ahead), at(60));
-        assert_eq!(revocations.cut(user, fourth, at(60)), Cut::InForce);
+        assert_eq!(revocations.cut(maker(user), fourth, at(60)), Cut::InForce);
         assert!(revocations.refuses(id(1), user, ahead), "a token of a clock that was ahead");
     }
 
@@ -372,7 +346,7 @@ mod tests {
         let after = Revocations::new(LIFE, &[mark], at(10));
         assert!(!after.refuses(id(1), user, ahead), "good until it is logged out");
         let cutoff = after.next_cutoff(user, None, at(10));
-        assert_eq!(after.cut(user, cutoff, at(11)), Cut::InForce);
+        assert_eq!(after.cut(maker(user), cutoff, at(11)), Cut::InForce);
         assert!(after.refuses(id(1), user, ahead));
         let issued = Issue::Sequence(after.next_sequence(user, at(11)));
         assert!(!after.refuses(id(1), user, issued), "signed in again");
@@ -426,17 +400,5 @@ mod tests {
         };
         let same = places().iter().zip(places()).filter(|(one, other)| *one == other).count();
         assert!(same < 50, "{same} of 1000 ids are in the same bucket of 256 in another process");
-    }
-
-    #[test]
-    fn a_full_bucket_says_so_until_its_entries_expire() {
-        let revocations = Revocations::new(LIFE, &[], at(0));
-        let entry = |number: u128| Revocation::Token { id: id(number), expires: at(50) };
-        let mut bucket = Bucket::default();
-        bucket.tokens.extend((0..BUCKET_ENTRIES_MAX as u128).map(|number| (id(number), at(50))));
-        let further = entry(u128::from(u64::MAX));
-        revocations.bucket(subject(&further)).store(bucket.into());
-        assert!(!revocations.has_room(&further, at(10)));
-        assert!(revocations.has_room(&further, at(50)));
     }
 }

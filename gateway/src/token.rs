@@ -287,8 +287,9 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::client_network::ClientNetwork;
     use crate::options::Secret;
-    use crate::revocations::Cut;
+    use crate::revocations::{Cut, Maker};
     use runtime::clock;
 
     pub(crate) const SESSION_TTL: Duration = Duration::from_secs(60);
@@ -311,6 +312,10 @@ pub(crate) mod tests {
 
     fn user() -> UserId {
         UserId(Uuid::from_u128(7))
+    }
+
+    fn maker() -> Maker {
+        Maker { user: user(), site: ClientNetwork::UNKNOWN.site().key() }
     }
 
     fn encode(part: &str) -> String {
@@ -431,7 +436,7 @@ pub(crate) mod tests {
         assert_eq!(again.username, "alicia");
         let expires = tokens.last_expiry(&claims, at(130));
         assert!(expires >= at(130 + 3600));
-        tokens.revocations().add(Revocation::Token { id: claims.token, expires }, at(130));
+        tokens.revocations().add_token(claims.token, expires, maker(), at(130));
         for token in [&pair.session, &renewed.session] {
             assert_eq!(tokens.check_session(token, at(131)), Err(TokenRefusal::LoggedOut));
         }
@@ -447,7 +452,7 @@ pub(crate) mod tests {
             let before = tokens.check_session(&pair.session, now).unwrap();
             assert_eq!(before.issued, 100, "never ahead of the clock");
             let cutoff = tokens.revocations().next_cutoff(user(), Some(before.issue()), now);
-            assert_eq!(tokens.revocations().cut(user(), cutoff, now), Cut::InForce);
+            assert_eq!(tokens.revocations().cut(maker(), cutoff, now), Cut::InForce);
             assert_eq!(tokens.check_session(&pair.session, now), Err(TokenRefusal::LoggedOut));
             assert_eq!(tokens.check_refresh(&pair.refresh, now), Err(TokenRefusal::LoggedOut));
             pair = tokens.issue(user(), "alice", Vars::new(), now);
@@ -509,7 +514,7 @@ pub(crate) mod tests {
                 }
                 Step::EndLogout(place) if !under_way.is_empty() => {
                     let cutoff = under_way.remove(place.index(under_way.len()));
-                    match tokens.revocations().cut(user(), cutoff, now) {
+                    match tokens.revocations().cut(maker(), cutoff, now) {
                         Cut::InForce => handed_out.iter_mut().for_each(|(_, logged_out)| *logged_out = true),
                         Cut::Overtaken => {}
                         // Some of them are refused, but no client was told so.
@@ -552,7 +557,7 @@ pub(crate) mod tests {
             begun.fetch_add(1, Ordering::SeqCst);
             let cutoff = tokens.revocations().next_cutoff(user(), None, clock::wall());
             let before = std::mem::take(&mut *handed_out.lock());
-            if tokens.revocations().cut(user(), cutoff, clock::wall()) == Cut::InForce {
+            if tokens.revocations().cut(maker(), cutoff, clock::wall()) == Cut::InForce {
                 for token in before {
                     assert_eq!(tokens.check_session(&token, clock::wall()), Err(TokenRefusal::LoggedOut));
                 }

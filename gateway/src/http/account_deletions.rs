@@ -22,14 +22,15 @@ use engine::query::Purge;
 use engine::social::group::{GroupAct, GroupChange, GroupRefusal};
 use glommio::timer::sleep;
 use storage::Failure;
-use storage::account::Revocation;
 use storage::group::RosterPlace;
 use uuid::Uuid;
 
-use super::error::{Code, Refusal, group_refused};
+use super::error::{Refusal, group_refused};
 use super::services::Services;
-use super::session::log_out_everywhere;
+use super::session::{log_out_everywhere, too_many_logouts};
+use crate::client_network::ClientNetwork;
 use crate::log_limit;
+use crate::revocations::Maker;
 use queue::{AccountDeletion, LEFT_OVER_MAX, Next, Stage, Sweep};
 
 /// Messages that an owner is asked to delete at once.
@@ -66,7 +67,7 @@ async fn take_up(services: &Services) {
 
 async fn step(services: &Services, mut account_deletion: AccountDeletion) {
     match &mut account_deletion.stage {
-        Stage::Leaving(after) => match leave(services, account_deletion.user, *after).await {
+        Stage::Leaving(after) => match leave(services, account_deletion.user, account_deletion.from, *after).await {
             Ok(stage) => account_deletion.stage = stage,
             Err(refusal) => return account_deletion.answer(Err(refusal)),
         },
@@ -93,10 +94,15 @@ async fn step(services: &Services, mut account_deletion: AccountDeletion) {
 }
 
 /// Leaves some of the groups. When no group is left, deletes the account, refuses its tokens and ends its sessions.
-async fn leave(services: &Services, user: UserId, after: Option<RosterPlace>) -> Result<Stage, Refusal> {
+async fn leave(
+    services: &Services,
+    user: UserId,
+    from: ClientNetwork,
+    after: Option<RosterPlace>,
+) -> Result<Stage, Refusal> {
     let groups = services.store.of(user).user_groups(user, None, after, GROUPS_AT_ONCE).await?;
     let Some(last) = groups.stopped.or(groups.items.last().map(|(_, place)| *place)) else {
-        end(services, user).await?;
+        end(services, user, from).await?;
         return Ok(Stage::Sweeping(Sweep::begin(services.now())));
     };
     for (group, _) in groups.items {
@@ -110,18 +116,18 @@ async fn leave(services: &Services, user: UserId, after: Option<RosterPlace>) ->
     Ok(Stage::Leaving(Some(last)))
 }
 
-async fn end(services: &Services, user: UserId) -> Result<(), Refusal> {
-    let now = services.now();
-    let (revocations, revocation) = (services.tokens.revocations(), Revocation::User { id: user, issued_before: now });
-    if !revocations.has_room(&revocation, now) {
-        return Err(Refusal::new(Code::Unavailable, "too many logouts within the lifetime of tokens, try again later"));
+async fn end(services: &Services, user: UserId, from: ClientNetwork) -> Result<(), Refusal> {
+    let (now, maker) = (services.now(), Maker { user, site: from.site().key() });
+    let revocations = services.tokens.revocations();
+    if !revocations.has_room_for_cutoff(maker, now) {
+        return Err(too_many_logouts());
     }
     if !services.store.delete_account(user, now).await? {
         return Err(Refusal::not_found("account not found"));
     }
-    revocations.add(revocation, now);
+    revocations.add_cutoff(maker, now, now);
     // Deleting the account took time, and a sign-in may have been answered meanwhile.
-    if let Err(refusal) = log_out_everywhere(services, user, None).await {
+    if let Err(refusal) = log_out_everywhere(services, maker, None).await {
         log_limit::warn!(reason = %refusal.message, "tokens issued while their account was deleted stay good");
     }
     services.channel_queries().tell(Broadcast::Expelled(user));

@@ -1,7 +1,6 @@
 //! Renews tokens, and logs out: `POST /v2/account/session/refresh`, `POST /v2/session/logout`
 //! (docs/protocol.md, section 8.2).
 
-use engine::id::UserId;
 use engine::session::shared_budgets::{Payer, Purse};
 use serde::Deserialize;
 use storage::account::Revocation;
@@ -14,7 +13,7 @@ use super::error::{Code, Refusal};
 use super::resource_request::ResourceRequest;
 use super::services::Services;
 use super::session_body::{GivenVars, SessionBody, banned, checked_vars};
-use crate::revocations::{Cut, Issue};
+use crate::revocations::{Cut, Issue, Maker, Room};
 use crate::token::{Claims, TokenRefusal};
 
 /// How often a cutoff is stored until it is later than all tokens. Once is enough, unless the store is slower than it
@@ -51,7 +50,7 @@ pub async fn refresh(services: &Services, request: &ResourceRequest) -> Result<A
 pub async fn logout(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     let caller = bearer(services, request.headers())?;
     let body: LogoutBody = request.read()?;
-    let now = services.now();
+    let (now, maker) = (services.now(), Maker { user: caller.user, site: request.from().site().key() });
     let mut given = Vec::new();
     if !body.token.is_empty() {
         given.push(own(&caller, services.tokens.check_session(&body.token, now))?);
@@ -61,11 +60,10 @@ pub async fn logout(services: &Services, request: &ResourceRequest) -> Result<An
     }
     given.dedup_by_key(|claims| claims.token);
     if given.is_empty() {
-        log_out_everywhere(services, caller.user, Some(caller.issue())).await?;
+        log_out_everywhere(services, maker, Some(caller.issue())).await?;
     }
     for claims in given {
-        let expires = services.tokens.last_expiry(&claims, now);
-        revoke(services, Revocation::Token { id: claims.token, expires }).await?;
+        revoke(services, &claims, maker).await?;
     }
     Ok(answer::done())
 }
@@ -94,25 +92,33 @@ fn own(caller: &Claims, given: Result<Claims, TokenRefusal>) -> Result<Claims, R
     }
 }
 
-/// Stores the revocation first and then puts it in force, so that a logout that was answered still holds after a
-/// restart.
-async fn revoke(services: &Services, revocation: Revocation) -> Result<(), Refusal> {
-    check_room(services, &revocation)?;
-    services.store.revoke(revocation).await?;
-    services.tokens.revocations().add(revocation, services.now());
+/// Refuses a token of the maker, or all of the maker's tokens if there is no room for one. Stores the revocation first and
+/// then puts it in force, so that a logout that was answered still holds after a restart.
+async fn revoke(services: &Services, claims: &Claims, maker: Maker) -> Result<(), Refusal> {
+    let (revocations, now) = (services.tokens.revocations(), services.now());
+    match revocations.room_for_token(claims.token, maker, now) {
+        Room::Token => {}
+        Room::Cutoff => return log_out_everywhere(services, maker, Some(claims.issue())).await,
+        Room::Full => return Err(too_many_logouts()),
+    }
+    let (id, expires) = (claims.token, services.tokens.last_expiry(claims, now));
+    services.store.revoke(Revocation::Token { id, expires }).await?;
+    revocations.add_token(id, expires, maker, services.now());
     Ok(())
 }
 
-/// Refuses all tokens that the user has when this returns. `seen` is one of them, if the caller knows one.
-pub async fn log_out_everywhere(services: &Services, user: UserId, seen: Option<Issue>) -> Result<(), Refusal> {
+/// Refuses all tokens that the maker has when this returns. `seen` is one of them, if the caller knows one.
+pub async fn log_out_everywhere(services: &Services, maker: Maker, seen: Option<Issue>) -> Result<(), Refusal> {
     let revocations = services.tokens.revocations();
     let mut cut = Cut::Late;
     for _ in 0..CUTOFF_TRIES {
-        let cutoff = revocations.next_cutoff(user, seen, services.now());
-        let revocation = Revocation::User { id: user, issued_before: cutoff };
-        check_room(services, &revocation)?;
-        services.store.revoke(revocation).await?;
-        cut = revocations.cut(user, cutoff, services.now());
+        let now = services.now();
+        if !revocations.has_room_for_cutoff(maker, now) {
+            return Err(too_many_logouts());
+        }
+        let cutoff = revocations.next_cutoff(maker.user, seen, now);
+        services.store.revoke(Revocation::User { id: maker.user, issued_before: cutoff }).await?;
+        cut = revocations.cut(maker, cutoff, services.now());
         if cut == Cut::InForce {
             return Ok(());
         }
@@ -124,9 +130,8 @@ pub async fn log_out_everywhere(services: &Services, user: UserId, seen: Option<
     }
 }
 
-fn check_room(services: &Services, revocation: &Revocation) -> Result<(), Refusal> {
-    if services.tokens.revocations().has_room(revocation, services.now()) {
-        return Ok(());
-    }
-    Err(Refusal::new(Code::Unavailable, "too many logouts within the lifetime of tokens, try again later"))
+/// The answer to a logout that finds no room.
+pub fn too_many_logouts() -> Refusal {
+    let reason = "too many logouts from this network within the lifetime of tokens, try again later";
+    Refusal::new(Code::Unavailable, reason)
 }

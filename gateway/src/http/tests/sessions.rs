@@ -77,6 +77,25 @@ fn logging_out_by_token() {
 }
 
 #[test]
+fn a_user_with_many_logouts_is_logged_out_everywhere() {
+    /// As many as the table of logouts has room for.
+    const LOGOUTS: usize = 64;
+    let world = World::new();
+    let (other, bob) = (world.sign_in("alice"), world.sign_in("bob"));
+    let mut rows = 0;
+    for round in 0..3 * LOGOUTS {
+        let session = world.sign_in("alice");
+        assert_eq!(logout(&world, &session.token, json!({ "token": session.token })).status, 200);
+        check(&world, &session, false, "logged out");
+        check(&world, &other, round < LOGOUTS, &format!("another session, after {} logouts", round + 1));
+        rows = world.store.revocations().unwrap().len();
+    }
+    assert_eq!(rows, LOGOUTS + 1, "each further logout moves the user's cutoff");
+    check(&world, &world.sign_in("alice"), true, "signed in again");
+    check(&world, &bob, true, "another user");
+}
+
+#[test]
 fn logging_out_everywhere() {
     let world = World::new();
     let sessions = [world.sign_in("alice"), world.sign_in("alice")];
