@@ -1,5 +1,6 @@
 //! Which requests were sent a moment ago. A user who asks another user, takes it back and asks again, over and over,
-//! notifies the other once in `REPEAT_INTERVAL_NS`. When the other accepts, the next request is a new one.
+//! notifies the other once in `REPEAT_INTERVAL_NS`. When the other accepts, the next request is a new one. So it is with
+//! all that a user can do again and again to fill another user's inbox.
 //!
 //! This is kept in memory alone, so a restart forgets it. When too many requests are kept, those that were sent first are
 //! forgotten, and their repetitions notify again.
@@ -10,6 +11,14 @@ use crate::generations::Generations;
 
 /// How long a repeated request notifies no user.
 pub const REPEAT_INTERVAL_NS: i64 = 60 * 1_000_000_000;
+
+/// How many notifications about groups a user causes another to get within `REPEAT_INTERVAL_NS`. A group that was just
+/// made is always a new one, so a bound for each group would be none.
+pub const GROUP_NOTICES_MAX: u8 = 4;
+
+/// How long a user whose inbox is full is told nothing more of one kind by the same user who is no friend: a day. What is
+/// told removes the oldest notification.
+pub const FULL_INTERVAL_NS: i64 = 24 * 3600 * 1_000_000_000;
 
 /// Requests that are kept, at some hundred bytes each.
 pub const SENT_REQUESTS_MAX: usize = 64 * 1024;
@@ -25,6 +34,19 @@ pub enum SentRequest {
     Join { user: UserId, group: GroupId },
     /// A user is added to a group, and is notified.
     Added { user: UserId, group: GroupId },
+    /// The notification with this number, from 0, that a user causes another to get about any group.
+    AboutGroups { actor: UserId, user: UserId, number: u8 },
+    /// A user causes a notification with this code of another user who is no friend and whose inbox is full.
+    IntoFull { sender: UserId, user: UserId, code: i32 },
+}
+
+impl SentRequest {
+    fn interval_ns(&self) -> i64 {
+        match self {
+            Self::IntoFull { .. } => FULL_INTERVAL_NS,
+            _ => REPEAT_INTERVAL_NS,
+        }
+    }
 }
 
 /// When each request was sent last.
@@ -41,7 +63,8 @@ impl SentRequests {
     /// Whether the same request was sent within the interval before this time. If the clock was set back since then, it
     /// counts as new.
     pub fn is_repeated(&mut self, request: SentRequest, time: Timestamp) -> bool {
-        self.0.get(&request).is_some_and(|sent| (0..REPEAT_INTERVAL_NS).contains(&time.0.saturating_sub(sent.0)))
+        let interval = 0..request.interval_ns();
+        self.0.get(&request).is_some_and(|sent| interval.contains(&time.0.saturating_sub(sent.0)))
     }
 
     /// Keeps that the request was sent at this time.

@@ -43,7 +43,7 @@ pub fn relate(
         set_side(rows, other, user, before[1], after.others, time)?;
         if let Some(news) = told.filter(|news| is_new(rows, *news, user, other, time)) {
             let wording = wording(news, &username);
-            related.notices.push(inbox::notify(rows, other, user, &wording, time)?);
+            related.notices.extend(inbox::notify(rows, other, user, &wording, time)?);
         }
     }
     Ok(related)
@@ -67,7 +67,7 @@ pub fn admit(
         return Ok(StoreReceipt::Admitted(None));
     }
     let notice = inbox::notify(rows, other, user, &Wording::direct_request(username), time)?;
-    Ok(StoreReceipt::Admitted(Some(notice)))
+    Ok(StoreReceipt::Admitted(notice))
 }
 
 /// Whether a user may join the direct channel with another user: both must have accounts, and the other must not have

@@ -18,7 +18,7 @@ use crate::group::{
     ADMINS_NOTIFIED_MAX, GROUP_NAME_BYTES_MAX, GROUPS_ADDED_MAX, GROUPS_PER_USER_MAX, Group, GroupCreated, GroupEdit,
     GroupEdited, Membership,
 };
-use crate::repeats::SentRequest;
+use crate::repeats::{GROUP_NOTICES_MAX, SentRequest};
 use crate::rows::Rows;
 
 /// Makes a group, with its creator as its superadmin. A missing creator and a taken name are answers. Fails with
@@ -210,7 +210,8 @@ fn event_message(
 }
 
 /// The users who are notified of a move, apart from the channel: a user whom an admin let in, or the admins when a user
-/// asks to join. A repetition within a minute notifies no user.
+/// asks to join. A repetition within a minute notifies no user, and within a minute one user notifies another about groups
+/// `GROUP_NOTICES_MAX` times.
 fn notices(
     rows: &mut impl Rows,
     group: &Group,
@@ -241,7 +242,16 @@ fn notices(
             (admins.into_iter().map(|(user, _)| user).collect(), wording)
         }
     };
-    users.into_iter().map(|user| inbox::notify(rows, user, actor, &wording, time)).collect()
+    let mut notices = Vec::with_capacity(users.len());
+    for user in users {
+        let about_groups = |number| SentRequest::AboutGroups { actor, user, number };
+        let next = (0..GROUP_NOTICES_MAX).map(about_groups).find(|request| !rows.is_repeated(*request, time));
+        if let Some(request) = next {
+            rows.note_sent(request, time);
+            notices.extend(inbox::notify(rows, user, actor, &wording, time)?);
+        }
+    }
+    Ok(notices)
 }
 
 /// Every user with a role has an account, so a name is missing only in damaged data.

@@ -10,7 +10,7 @@ use storage::group::{
     ADMINS_NOTIFIED_MAX, GROUP_NAME_BYTES_MAX, GROUPS_ADDED_MAX, GROUPS_EXAMINED_MAX, GROUPS_PER_USER_MAX, Group,
     GroupCreated, GroupEdit, GroupEdited, GroupFilter, GroupPlace, RosterPlace,
 };
-use storage::repeats::REPEAT_INTERVAL_NS;
+use storage::repeats::{GROUP_NOTICES_MAX, REPEAT_INTERVAL_NS};
 use storage::{PageStart, Store, Write, Written};
 use uuid::Uuid;
 
@@ -19,6 +19,7 @@ use crate::common::*;
 
 laws! {
     repeated_requests_to_join_notify_once_a_minute
+    new_groups_notify_a_user_so_often_only
     a_group_begins_with_its_creator
     joins_are_open_or_asked_for
     leaving_is_not_for_the_last_superadmin
@@ -599,4 +600,34 @@ fn repeated_requests_to_join_notify_once_a_minute<S: StoreUnderTest>() {
     }
     assert_eq!(world.notified(1), [-5, -5, -5]);
     assert_eq!(world.notified(2), [-4, -4]);
+}
+
+fn new_groups_notify_a_user_so_often_only<S: StoreUnderTest>() {
+    let mut world = World::<S>::of(5);
+    let begin = world.now().0;
+    let mut groups = 0;
+    // Makes a group, changes it so, and deletes it.
+    let mut flood = |acts: &[(u32, GroupAct)], count: u32, time: i64| {
+        for _ in 0..count {
+            groups += 1;
+            world.make_as(group(groups, acts[0].0));
+            for (actor, act) in acts.iter().chain([&(acts[0].0, GroupAct::Delete)]) {
+                let places = (0..act.messages_max()).map(|_| world.place()).collect();
+                let change = GroupChange { group: group_id(groups), actor: user(*actor), act: act.clone() };
+                let request = StoreWrite::ChangeGroup { change, time: Timestamp(begin + time), places };
+                let written = world.write(Write::Request(request));
+                assert!(matches!(written, Written::Receipt(StoreReceipt::GroupChanged(Ok(_)))), "{written:?}");
+            }
+        }
+        [1, 2].map(|one| world.notified(one).len())
+    };
+    let most = usize::from(GROUP_NOTICES_MAX);
+    let add = |actor| [(actor, GroupAct::Add(users(&[1])))];
+    assert_eq!(flood(&add(3), 20, 0), [most, 0], "one stranger");
+    assert_eq!(flood(&add(4), 2, 1), [most + 2, 0], "another one");
+    assert_eq!(flood(&add(3), 20, REPEAT_INTERVAL_NS - 1), [most + 2, 0]);
+    assert_eq!(flood(&add(3), 20, REPEAT_INTERVAL_NS), [2 * most + 2, 0]);
+    // A stranger asks to join one new group of another user after another.
+    let join = [(2, GroupAct::Add(users(&[3]))), (5, GroupAct::Join)];
+    assert_eq!(flood(&join, 20, 0), [2 * most + 2, most]);
 }

@@ -5,6 +5,7 @@ use engine::persist::{StoreReceipt, StoreWrite};
 use engine::social::friend::FriendAct;
 use engine::social::notification::Notification;
 use storage::inbox::NOTIFICATIONS_MAX;
+use storage::repeats::FULL_INTERVAL_NS;
 use storage::{Write, Written};
 use uuid::Uuid;
 
@@ -15,6 +16,7 @@ laws! {
     a_cursor_never_skips_one_whatever_the_clock_does
     only_ones_own_are_deleted
     the_oldest_makes_room
+    a_stranger_removes_one_of_a_full_inbox_a_day
 }
 
 /// A user wants to chat with user 1, at this time.
@@ -100,7 +102,7 @@ fn the_oldest_makes_room<S: StoreUnderTest>() {
     let mut all: Vec<_> = commit(world.store(), &knocks).into_iter().map(given).collect();
     assert_eq!(world.store().notifications(user(1), None, usize::MAX).unwrap(), all);
     for round in 0..5 {
-        all.push(given(world.write(knock(3, round))));
+        all.push(given(world.write(knock(3, round * FULL_INTERVAL_NS))));
         all.remove(0);
         assert_eq!(world.store().notifications(user(1), None, 2).unwrap(), all[..2]);
         if round % 2 == 1 {
@@ -117,4 +119,45 @@ fn the_oldest_makes_room<S: StoreUnderTest>() {
     all.push(given(world.write(knock(2, 9))));
     all.remove(0);
     assert_eq!(world.store().notifications(user(1), None, usize::MAX).unwrap(), all);
+}
+
+fn a_stranger_removes_one_of_a_full_inbox_a_day<S: StoreUnderTest>() {
+    let mut world = World::<S>::of(5);
+    world.relate(FriendAct::Add, 2, &[1]);
+    world.relate(FriendAct::Add, 1, &[2]);
+    let begin = world.now().0;
+    let most = NOTIFICATIONS_MAX as usize;
+    let knocks: Vec<_> = (1..most).map(|number| knock(2, begin + number as i64)).collect();
+    commit(world.store(), &knocks);
+    let kept = |world: &World<S>| world.store().notifications(user(1), None, usize::MAX).unwrap();
+    let mut all = kept(&world);
+    assert_eq!(all.len(), most);
+    let mut try_often = |from: u32, day: i64, expected: usize| {
+        for number in 0..100 {
+            let time = begin + day * FULL_INTERVAL_NS + (number + 1) * 60_000_000_000;
+            let written = world.write(knock(from, time));
+            if number < expected as i64 {
+                all.push(given(written));
+                all.remove(0);
+            } else {
+                assert_eq!(written, Written::Receipt(StoreReceipt::Admitted(None)), "{from} {day} {number}");
+            }
+        }
+        assert_eq!(kept(&world), all, "{from} {day}");
+    };
+    try_often(3, 0, 1);
+    try_often(4, 0, 1);
+    try_often(2, 0, 100);
+    try_often(3, 2, 1);
+    // Another kind of notification counts by itself.
+    world.relate(FriendAct::Add, 3, &[1]);
+    assert_eq!(kept(&world).last().map(|newest| newest.code as i32), Some(-2));
+    // When there is room again, all are told.
+    let ids = kept(&world)[..9].iter().map(|notification| notification.id).collect();
+    world.write(Write::DeleteNotifications { user: user(1), ids });
+    let time = begin + 2 * FULL_INTERVAL_NS + 7_000_000_000_000;
+    for number in 0..9 {
+        given(world.write(knock(3, time + number)));
+    }
+    assert_eq!(world.write(knock(3, time + 9)), Written::Receipt(StoreReceipt::Admitted(None)));
 }

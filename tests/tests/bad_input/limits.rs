@@ -127,7 +127,7 @@ fn friends_and_follows_of_one_user() {
 fn notifications_of_one_user() {
     const MORE: usize = 5;
     let (_data, server) = in_memory();
-    let [ada, bob] = server.people(["ada", "bob"]);
+    let [ada, bob, cleo] = server.people(["ada", "bob", "cleo"]);
     for _ in 0..(NOTIFICATIONS_MAX + MORE).div_ceil(2) {
         // She is told of his request and of the end of their friendship each time, because she has accepted.
         bob.relates("add", &ada);
@@ -138,6 +138,8 @@ fn notifications_of_one_user() {
     let all = ada.notifications();
     assert_eq!(all.len(), NOTIFICATIONS_MAX, "the oldest have made room");
     bob.relates("add", &ada);
+    assert_eq!(ada.notifications(), all, "he is no friend, and has had his share of today");
+    cleo.relates("add", &ada);
     let now = ada.notifications();
     assert_eq!((now.len(), &now[0]["id"]), (NOTIFICATIONS_MAX, &all[1]["id"]));
     assert_eq!(now.last().map(|last| &last["code"]), Some(&json!(-2)));

@@ -323,6 +323,7 @@ fn all_that_was_acknowledged_is_there_and_agrees() {
                 life.awake(&server);
                 // The unanswered request was still judged by what the last server knew.
                 life.world.told.clear();
+                life.world.told_about_groups.clear();
             }
         }
         let steps: usize = lives.iter().map(|life| life.steps).sum();

@@ -17,6 +17,9 @@ const INVITE_SENT: u64 = 1;
 const INVITE_RECEIVED: u64 = 2;
 const BLOCKED: u64 = 3;
 
+/// How often a user notifies another about groups within a minute.
+const GROUP_NOTICES_MAX: usize = 4;
+
 /// A user, by index.
 pub type User = usize;
 
@@ -67,6 +70,8 @@ pub struct World {
     pub inboxes: BTreeMap<User, Vec<Notice>>,
     /// When what was told last, by code, by whom, and to which user or about which group. A restart forgets it.
     pub told: BTreeMap<(i64, User, usize), Instant>,
+    /// When a user has notified another about groups within the last minute. A restart forgets it.
+    pub told_about_groups: BTreeMap<(User, User), Vec<Instant>>,
     /// By the smaller and the larger index.
     pub chats: BTreeMap<(User, User), Vec<Said>>,
 }
@@ -161,6 +166,16 @@ impl World {
         is_new
     }
 
+    /// Notifies a user about a group, unless the sender has done so four times within the last minute.
+    fn notify_about_group(&mut self, user: User, code: i64, sender: User, group: usize) {
+        let told = self.told_about_groups.entry((sender, user)).or_default();
+        told.retain(|told| told.elapsed() < Duration::from_secs(60));
+        if told.len() < GROUP_NOTICES_MAX {
+            told.push(Instant::now());
+            self.notify(user, code, sender, Some(group));
+        }
+    }
+
     fn notify(&mut self, user: User, code: i64, sender: User, group: Option<usize>) {
         self.inboxes.entry(user).or_default().push((code, sender, group));
     }
@@ -184,7 +199,7 @@ impl World {
             group.people.iter().filter(|(_, (role, _))| *role <= ADMIN).map(|(user, _)| *user).collect();
         if self.is_new(-5, (actor, number)) {
             for admin in admins {
-                self.notify(admin, -5, actor, Some(number));
+                self.notify_about_group(admin, -5, actor, number);
             }
         }
         Ok(())
@@ -273,7 +288,7 @@ impl World {
             // A request to join is answered.
             self.told.remove(&(-5, user, number));
             if self.is_new(-4, (user, number)) {
-                self.notify(user, -4, actor, Some(number));
+                self.notify_about_group(user, -4, actor, number);
             }
         }
         Ok(())
