@@ -6,7 +6,9 @@ use super::*;
 use crate::command::Event;
 use crate::fanout::frames::Frames;
 use crate::id::{Epoch, Sequence, UserId};
-use crate::limits::{CHANNELS_MAX, LOGS_BYTES_MAX, PASS_VISITS_MAX, ROOM_MEMBERS_MAX, WRITE_BYTES_MAX};
+use crate::limits::{
+    CHANNELS_MAX, LOGS_BYTES_MAX, PASS_VISITS_MAX, ROOM_MEMBERS_MAX, ROTATION_INTERVAL, WRITE_BYTES_MAX,
+};
 use crate::message::{Message, MessageCode};
 use crate::routing::PlacementKey;
 
