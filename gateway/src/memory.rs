@@ -1,16 +1,17 @@
 //! Returns memory to the system that the C library's allocator keeps after a crowd has gone.
 //!
 //! By itself the allocator returns only the memory at the end of its heaps. When 200,000 channels go, or thousands of HTTP
-//! connections with their answers, the holes between the remaining blocks are hundreds of MiB. A shard notices when most of what it had is gone, and signals a thread.
-//! The thread makes the allocator return all holes. A shard that allocates meanwhile has to wait, so this happens only
-//! after a crowd has gone.
+//! connections with their answers, the holes between the remaining blocks are hundreds of MiB. A shard notices when most
+//! of what it had is gone, and signals a thread. The thread makes the allocator return all holes. A shard that allocates
+//! meanwhile has to wait, so this happens only after a crowd has gone.
 
 use std::io;
 use std::time::Duration;
 
 use engine::counters::Levels;
 
-/// How many channels, members and subscriptions of a shard, and KiB of its logs and of HTTP, together count as a crowd. Each leaves some hundred bytes.
+/// How many channels, members and subscriptions of a shard, and KiB of its logs and of HTTP, together count as a crowd.
+/// Each leaves some hundred bytes.
 const CROWD: u64 = 20_000;
 /// Bytes of logs, of HTTP answers and of HTTP connections that count as one of these.
 const BYTES_OF_ONE: u64 = 1024;
@@ -42,6 +43,14 @@ pub struct HighWater {
     bell: Bell,
 }
 
+/// Bytes of HTTP answers that wait for their readers: the most since the last look, because they come and go quickly, and
+/// those that wait now.
+#[derive(Clone, Copy, Default)]
+pub struct AnswerBytes {
+    pub most: usize,
+    pub now: usize,
+}
+
 impl HighWater {
     /// Nothing has been seen yet. The bell signals the thread.
     pub fn new(bell: Bell) -> Self {
@@ -50,11 +59,13 @@ impl HighWater {
 
     /// Takes the present numbers of a shard. Signals the thread if half of a crowd has gone, and again for each further
     /// half.
-    /// `answer_bytes` are the bytes of HTTP answers that wait for their readers.
-    pub fn take_in(&mut self, levels: &Levels, answer_bytes: usize, http_connections: usize) {
-        let bytes = levels.log_bytes + answer_bytes as u64 + http_connections as u64 * HTTP_CONNECTION_BYTES;
-        let here = levels.channels + levels.members + levels.subscriptions + bytes / BYTES_OF_ONE;
-        self.most = self.most.max(here);
+    pub fn take_in(&mut self, levels: &Levels, answers: AnswerBytes, http_connections: usize) {
+        let bytes = levels.log_bytes + http_connections as u64 * HTTP_CONNECTION_BYTES;
+        let with = |answers: usize| {
+            levels.channels + levels.members + levels.subscriptions + (bytes + answers as u64) / BYTES_OF_ONE
+        };
+        let here = with(answers.now);
+        self.most = self.most.max(with(answers.most.max(answers.now)));
         if self.most >= CROWD && here <= self.most / 2 {
             self.most = here;
             let _ = self.bell.0.try_send(());
@@ -94,7 +105,7 @@ mod tests {
         let (bell, rung) = flume::bounded(1);
         let mut water = HighWater::new(Bell(bell));
         let mut rings = |channels| {
-            water.take_in(&levels(channels), 0, 0);
+            water.take_in(&levels(channels), AnswerBytes::default(), 0);
             rung.try_iter().count()
         };
         for (channels, expected) in
@@ -110,11 +121,19 @@ mod tests {
     fn answers_and_connections_of_http_that_go_ring_too() {
         let (bell, rung) = flume::bounded(1);
         let mut water = HighWater::new(Bell(bell));
-        for (answer_bytes, connections, expected) in
-            [(60 << 20, 0, 0), (10 << 20, 0, 1), (0, 0, 0), (0, 2000, 0), (0, 10, 1), (10 << 20, 0, 0), (0, 0, 0)]
-        {
-            water.take_in(&Levels::default(), answer_bytes, connections);
-            assert_eq!(rung.try_iter().count(), expected, "{answer_bytes} bytes, {connections} connections");
+        for (most, now, connections, expected) in [
+            (60, 60, 0, 0),
+            (60, 10, 0, 1),
+            (10, 0, 0, 0),
+            (0, 0, 2000, 0),
+            (0, 0, 10, 1),
+            (10, 10, 0, 0),
+            (10, 0, 0, 0),
+            // They have come and gone between two looks.
+            (60, 0, 0, 1),
+        ] {
+            water.take_in(&Levels::default(), AnswerBytes { most: most << 20, now: now << 20 }, connections);
+            assert_eq!(rung.try_iter().count(), expected, "{most} and {now} MiB, {connections} connections");
         }
     }
 

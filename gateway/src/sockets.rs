@@ -40,7 +40,7 @@ use self::unfinished_heads::UnfinishedHeads;
 use self::waiting_line::WaitingLine;
 use crate::http::{self, Services};
 use crate::http_tasks::HttpTasks;
-use crate::memory::{self, HighWater};
+use crate::memory::{self, AnswerBytes, HighWater};
 use crate::readiness::Readiness;
 use crate::session::{self, Progress};
 use crate::trusted_proxies::TrustedProxies;
@@ -617,7 +617,8 @@ impl Sockets for SocketTable {
         if let Some(high_water) = &mut self.high_water
             && self.ticks.is_multiple_of(TICKS_PER_LOOK)
         {
-            high_water.take_in(&shard.report().levels, self.services.answer_bytes(), self.http.len());
+            let [most, now] = [self.services.take_most_answer_bytes(), self.services.answer_bytes()];
+            high_water.take_in(&shard.report().levels, AnswerBytes { most, now }, self.http.len());
         }
     }
 

@@ -102,6 +102,11 @@ impl Services {
         self.unread_answers.bytes()
     }
 
+    /// The most bytes that these answers have held since the last call.
+    pub fn take_most_answer_bytes(&self) -> usize {
+        self.unread_answers.take_most_bytes()
+    }
+
     /// Sets how long a connection waits for its next request.
     pub fn keeping_connections(self, keep_alive: Duration) -> Self {
         Self { keep_alive, ..self }

@@ -40,6 +40,8 @@ pub struct UnreadAnswers {
 
 struct HeldAnswers {
     shares: ByteShares,
+    /// The most bytes since the last look.
+    most: usize,
     /// What wakes the connection of each answer when the answer gives way.
     wakers: HashMap<Holder, Option<Waker>>,
 }
@@ -53,7 +55,7 @@ pub struct UnreadAnswer {
 impl UnreadAnswers {
     /// Room for `bytes_max` bytes of answers.
     pub fn new(bytes_max: usize) -> Rc<Self> {
-        let held = HeldAnswers { shares: ByteShares::new(bytes_max), wakers: HashMap::new() };
+        let held = HeldAnswers { shares: ByteShares::new(bytes_max), most: 0, wakers: HashMap::new() };
         Rc::new(Self { held: RefCell::new(held), cuts: Default::default() })
     }
 
@@ -63,6 +65,7 @@ impl UnreadAnswers {
         let holder = held.shares.enter(from, user);
         held.wakers.insert(holder, None);
         let given_way = held.shares.grow(holder, bytes);
+        held.most = held.most.max(held.shares.bytes());
         for displaced in &given_way {
             if let Some(waker) = held.wakers.remove(displaced).flatten() {
                 waker.wake();
@@ -75,6 +78,13 @@ impl UnreadAnswers {
     /// The bytes that answers hold now.
     pub fn bytes(&self) -> usize {
         self.held.borrow().shares.bytes()
+    }
+
+    /// The most bytes that answers have held since the last call.
+    pub fn take_most_bytes(&self) -> usize {
+        let held = &mut *self.held.borrow_mut();
+        let now = held.shares.bytes();
+        std::mem::replace(&mut held.most, now)
     }
 
     /// Takes in that a connection was closed before its answer was read.
