@@ -132,8 +132,12 @@ impl Home {
         self.judge_tail();
     }
 
-    /// Judges one connection of those that still have to read of channels they have left.
+    /// If the logs hold more than half of what they may, judges one connection of those that still have to read of channels
+    /// they have left.
     fn judge_tail(&mut self) {
+        if self.subscribers.log_bytes() <= self.rules.logs_bytes_max / 2 {
+            return;
+        }
         let after = self.judged_tail.map_or(Bound::Unbounded, Bound::Excluded);
         let next = self.with_tails.range((after, Bound::Unbounded)).next().or(self.with_tails.first()).copied();
         self.judged_tail = next;
