@@ -320,7 +320,7 @@ impl Subscribers {
         self.audiences[key.0 as usize].members[index as usize].cursor
     }
 
-    /// The bytes between two positions of the audience's log. Both must be in the log, as [`FrameLog::range`] says.
+    /// The bytes between two positions of the audience's log. Both must be in the log, as `FrameLog::range` says.
     pub fn bytes(&self, key: AudienceKey, from: Position, to: Position) -> &[u8] {
         self.audiences[key.0 as usize].log.range(from, to)
     }
