@@ -50,6 +50,10 @@ pub const ANSWER_BYTES_FREE: usize = 1024;
 /// Presences that are listed in a microsecond.
 const LISTED_IN_A_MICROSECOND: usize = 2;
 
+/// How often the same work is done again for such a list, at the channel's owner and for sessions of other shards, which are
+/// not known here. It counts as work of the turn, so that owners are not asked for too much at once.
+pub const LISTED_ELSEWHERE: usize = 3;
+
 /// What it costs to tell a joining member who is there, in a room that so many sessions of this shard are in. Above
 /// `members_max` visible members a room is a crowd, and lists few of them.
 pub fn listed(sessions: usize, members_max: usize) -> Work {

@@ -21,7 +21,7 @@ use crate::parcel::{ChannelAction, ChannelRequest};
 use crate::session::admission::{Admitted, OpeningRefusal, Session, admit};
 use crate::session::connection::{Connection, OpenRequest, Private, RequestKind, Subscription};
 use crate::session::connections::Connections;
-use crate::session::costs::{OPENING, PING, REFUSAL, listed};
+use crate::session::costs::{LISTED_ELSEWHERE, OPENING, PING, REFUSAL, listed};
 use crate::session::held_bytes::HeldBytes;
 use crate::session::home::catching_up::{CatchUps, depart};
 use crate::session::sessions_by_user::SessionsByUser;
@@ -214,7 +214,9 @@ impl Home {
                 let kind = RequestKind::of(&action);
                 traffic.wait_for_owner(OpenRequest { channel: channel.clone(), kind });
                 if kind == RequestKind::Join {
-                    self.charge(id, listed(self.subscribers.count(&channel), self.rules.room_members_max));
+                    let listed = listed(self.subscribers.count(&channel), self.rules.room_members_max);
+                    self.charge(id, listed);
+                    self.count_work(listed.times(LISTED_ELSEWHERE));
                 }
                 self.send_request(channel, ChannelRequest { connection: id, number, action }, outbox);
             }

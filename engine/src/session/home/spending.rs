@@ -109,9 +109,14 @@ impl Home {
         self.worked >= TURN_WORK_MAX
     }
 
+    /// Counts work of this turn that no session is charged for.
+    pub(super) fn count_work(&mut self, work: Work) {
+        self.worked = self.worked + work;
+    }
+
     /// Charges work to a session, its user and its network.
     pub(super) fn charge(&mut self, id: ConnectionId, work: Work) {
-        self.worked = self.worked + work;
+        self.count_work(work);
         let Some(connection) = self.connections.get_mut(id) else { return };
         if let Some(rate) = self.rules.work_per_session {
             connection.work.spend(work, rate, self.monotonic);

@@ -104,7 +104,7 @@ impl Home {
         let bytes = self.write(id.slot, outlet, outbox);
         self.account(id.slot, outbox);
         let writes = (self.counters.private_writes - before) as usize;
-        self.worked = self.worked + late_write(writes, bytes, subscriptions);
+        self.count_work(late_write(writes, bytes, subscriptions));
     }
 
     /// Runs one slice of the passes under way, and deals with connections that are blocked or too far behind.
