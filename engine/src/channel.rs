@@ -238,7 +238,7 @@ impl Channel {
         self.recent.bytes() > 0
     }
 
-    /// Forgets the newest messages, unless they were asked for since the last call.
+    /// Forgets the newest messages, unless a reader has asked for them since the last call. Returns whether it forgets.
     pub fn forget_recent(&mut self) -> bool {
         let forgets = !self.recent.take_asked();
         if forgets {

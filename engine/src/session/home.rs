@@ -82,7 +82,7 @@ pub struct Home {
     ending: VecDeque<ConnectionId>,
     /// Connections that are owed more than one turn writes, in the order in which they are written to.
     deferred: VecDeque<ConnectionId>,
-    /// Slots of connections with full sockets that may still have to read of channels they have left, and the one that was
+    /// Slots of connections with full sockets that may still have to read of channels they have left, and the slot that was
     /// judged last.
     with_tails: BTreeSet<u32>,
     /// What answers and news hold that wait for full sockets.
