@@ -87,10 +87,13 @@ struct Scribe {
     places: u32,
     groups: u32,
     gone: HashSet<u32>,
+    /// Users who have sent in this commit.
+    senders: HashSet<u32>,
 }
 
 impl Scribe {
-    /// `None` for writes that no server would send: a second group with the same id, or the return of a deleted user.
+    /// `None` for writes that no server would send: a second group with the same id, the return of a deleted user, or
+    /// the end of a deletion while a message of the user is still being written.
     fn write(&mut self, model: &dyn Store, act: &Act) -> Option<Write> {
         // No request counts as a repetition: a restart, which the model does not know of, would forget it.
         self.time += REPEAT_INTERVAL_NS;
@@ -141,6 +144,7 @@ impl Scribe {
                     return None;
                 }
                 self.places += 1;
+                self.senders.insert(*one);
                 insert(&channel, self.places, *one)
             }
             Act::Register { user: one } => {
@@ -171,6 +175,9 @@ impl Scribe {
                 Write::DeleteAccount { user: user(*one), time }
             }
             Act::Finish { user: one } => {
+                if self.senders.contains(one) {
+                    return None;
+                }
                 self.gone.insert(*one);
                 Write::FinishAccountDeletion { user: user(*one) }
             }
@@ -215,10 +222,11 @@ fn may_notify_unnamed(model: &dyn Store, write: &Write) -> bool {
 /// Runs the same steps on the model and on another store, which must answer in the same way.
 pub fn agree_with_the_model<S: StoreUnderTest>(steps: &[Step]) {
     let (model, mut other) = (World::<InMemory>::of(USERS_AT_FIRST), World::<S>::of(USERS_AT_FIRST));
-    let mut scribe = Scribe { time: 0, places: 0, groups: 0, gone: HashSet::new() };
+    let mut scribe = Scribe { time: 0, places: 0, groups: 0, gone: HashSet::new(), senders: HashSet::new() };
     for step in steps {
         match step {
             Step::Commit(acts) => {
+                scribe.senders.clear();
                 let mut writes: Vec<_> = acts.iter().filter_map(|act| scribe.write(model.store(), act)).collect();
                 // Messages come first: a user does not send after the change that removes them, because the channel's
                 // owner waits until that change is decided.
