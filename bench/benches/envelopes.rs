@@ -122,7 +122,7 @@ fn encode(criterion: &mut Criterion) {
     let lobby = message(100).channel;
     let joined = Reply::Joined {
         channel: lobby.clone(),
-        presences: (0..100).map(presence).collect::<Arc<[_]>>(),
+        presences: (0..100).map(presence).collect(),
         count: None,
         me: presence(100),
     };

@@ -372,9 +372,13 @@ impl Channel {
         let (channel, me) = (self.id.clone(), member.presence.clone());
         if let Some(known) = self.members.get(requester) {
             let own = (!known.hidden).then(|| known.presence.clone());
-            let PresenceList { presences, count } = self.presence_changes.list(&self.members);
-            let others = presences.iter().filter(|presence| presence.session != me.session).cloned();
-            let reply = Reply::Joined { channel, presences: others.chain(own).collect(), count, me };
+            let PresenceList { mut presences, count } = self.presence_changes.list(&self.members);
+            // Most often the list has the member as it is.
+            if own.as_ref().is_none_or(|own| !presences.contains(own)) {
+                let others = presences.iter().filter(|presence| presence.session != me.session).cloned();
+                presences = others.chain(own).collect();
+            }
+            let reply = Reply::Joined { channel, presences, count, me };
             return self.announcements.answer_here(&self.members, requester, number, reply);
         }
         let returns = self.presence_changes.returns(&member, now);

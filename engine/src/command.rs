@@ -3,11 +3,11 @@
 //! formats; this file holds only the meanings.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::id::ChannelId;
 use crate::message::{Message, MessageCode, Presence, StatusPresence};
+use crate::presence_list::SharedPresences;
 use crate::social::notification::Notification;
 
 /// A request as a client sent it: well formed, but not checked yet.
@@ -70,7 +70,7 @@ pub enum Reply {
     /// In a crowd, where the presences are only a sample, `count` is the number of visible members.
     Joined {
         channel: ChannelId,
-        presences: Arc<[Presence]>,
+        presences: SharedPresences,
         count: Option<u32>,
         me: Presence,
     },

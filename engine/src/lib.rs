@@ -18,6 +18,7 @@ pub mod message_id;
 mod outbox;
 pub mod parcel;
 pub mod persist;
+pub mod presence_list;
 pub mod query;
 mod rate;
 pub mod routing;

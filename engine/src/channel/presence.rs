@@ -10,13 +10,13 @@
 //! cannot cause this again and again, a crowd stays a crowd for some seconds.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::channel::members::{Address, Member, Members};
 use crate::id::Monotonic;
 use crate::limits::{CROWD_EVENT_INTERVAL, CROWD_LASTS_MIN, CROWD_LIST_MAX, CROWD_SAMPLE_MAX, PRESENCES_PER_SECOND};
 use crate::message::Presence;
+use crate::presence_list::SharedPresences;
 use crate::rate::Used;
 
 /// A presence event: joins, leaves and, in a crowd, the count.
@@ -31,7 +31,7 @@ pub struct PresenceNews {
 /// The presences that a joining member is told of.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PresenceList {
-    pub presences: Arc<[Presence]>,
+    pub presences: SharedPresences,
     pub count: Option<u32>,
 }
 
@@ -58,7 +58,7 @@ pub struct PresenceChanges {
     /// The members that became known last. A member that joins a crowd is told of these.
     recent: VecDeque<Address>,
     /// The presences that a joining member is told of, cached until the next event.
-    list: Option<Arc<[Presence]>>,
+    list: Option<SharedPresences>,
     churn: Churn,
 }
 

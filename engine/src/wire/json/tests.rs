@@ -1,6 +1,5 @@
 //! Tests of what is read, refused and written, case by case; and that reading is the inverse of writing.
 
-use std::sync::Arc;
 
 use super::*;
 use crate::command::{Command, Event, Join, Rejection, Reply};

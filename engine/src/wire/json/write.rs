@@ -5,11 +5,13 @@
 //! written as null.
 
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::timestamp::{TimestampText, timestamp};
 use crate::command::{Event, News, Rejection, Reply};
 use crate::id::{ChannelId, ChannelKind, GroupId, MessageId, NotificationId, SessionId, UserId};
 use crate::message::{Message, MessageCode, Missed, Presence, StatusPresence};
+use crate::presence_list::SharedPresences;
 use crate::social::notification::Notification;
 
 /// Appends the answer to the request with this `cid`. An empty `cid` is left out.
@@ -146,8 +148,8 @@ impl Serialize for ErrorContext {
 #[derive(Serialize)]
 struct ChannelBody<'a> {
     id: &'a ChannelId,
-    #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "presences")]
-    presences: &'a [Presence],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    presences: Option<&'a RawValue>,
     #[serde(rename = "self")]
     me: PresenceBody<'a>,
     #[serde(flatten)]
@@ -157,7 +159,8 @@ struct ChannelBody<'a> {
 }
 
 impl<'a> ChannelBody<'a> {
-    fn new(channel: &'a ChannelId, presences: &'a [Presence], count: Option<u32>, me: &'a Presence) -> Self {
+    fn new(channel: &'a ChannelId, presences: &'a SharedPresences, count: Option<u32>, me: &'a Presence) -> Self {
+        let presences = (!presences.is_empty()).then(|| presences.json(presence_array));
         Self { id: channel, presences, me: me.into(), kind: channel.into(), presence_count: count }
     }
 }
@@ -364,6 +367,11 @@ impl<'a> From<&'a ChannelId> for KindBody<'a> {
 
 fn presences<S: serde::Serializer>(list: &[Presence], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(list.iter().map(PresenceBody::from))
+}
+
+fn presence_array(list: &[Presence]) -> Box<RawValue> {
+    let bodies: Vec<_> = list.iter().map(PresenceBody::from).collect();
+    to_raw_value(&bodies).expect("our own types can be written")
 }
 
 fn is_zero(number: &i32) -> bool {

@@ -5,6 +5,7 @@
 //! happens once per channel, not once per subscriber.
 
 use prost::Message as _;
+use prost::encoding::{WireType, encode_key, encode_varint};
 use prost_types::Timestamp as Time;
 
 use super::schema::{
@@ -14,6 +15,7 @@ use super::schema::{
 use crate::command::{Event, News, Rejection, RejectionContext, Reply};
 use crate::id::{ChannelId, ChannelKind, Timestamp};
 use crate::message::{Message, MessageCode, Missed, Presence, StatusPresence};
+use crate::presence_list::SharedPresences;
 use crate::social::notification::Notification;
 
 /// Appends the answer to the request with this `cid`. An empty `cid` is left out.
@@ -22,7 +24,7 @@ pub fn encode_reply(cid: &str, reply: &Reply, out: &mut Vec<u8>) {
         Reply::Done => None,
         Reply::Pong => Some(Payload::Pong(Pong {})),
         Reply::Joined { channel, presences, count, me } => {
-            Some(Payload::Channel(joined(channel, presences, *count, me)))
+            return joined(cid, channel, presences, *count, me, out);
         }
         Reply::Acknowledged { message, code } => Some(Payload::ChannelMessageAck(acknowledged(message, *code))),
         Reply::Statuses(presences) => Some(Payload::Status(Status { presences: list(presences) })),
@@ -85,18 +87,37 @@ fn envelope(cid: &str, payload: Option<Payload>, out: &mut Vec<u8>) {
     envelope.encode(out).expect("memory takes every write");
 }
 
-fn joined(channel: &ChannelId, presences: &[Presence], count: Option<u32>, me: &Presence) -> Channel {
+/// The number of the field `channel` of an envelope.
+const CHANNEL: u32 = 2;
+
+/// Appends an envelope with a channel. The presences, field 2 of a channel, are encoded already: the fields before and
+/// behind them are written around them.
+fn joined(
+    cid: &str,
+    channel: &ChannelId,
+    presences: &SharedPresences,
+    count: Option<u32>,
+    me: &Presence,
+    out: &mut Vec<u8>,
+) {
     let KindFields { room_name, group_id, user_id_one, user_id_two } = channel.into();
-    Channel {
-        id: channel.to_string(),
-        presences: list(presences),
+    let before = Channel { id: channel.to_string(), ..Channel::default() };
+    let presences = presences.protobuf(|all| Channel { presences: list(all), ..Channel::default() }.encode_to_vec());
+    let behind = Channel {
         self_: Some(me.into()),
         room_name,
         group_id,
         user_id_one,
         user_id_two,
         presence_count: count,
-    }
+        ..Channel::default()
+    };
+    envelope(cid, None, out);
+    encode_key(CHANNEL, WireType::LengthDelimited, out);
+    encode_varint((before.encoded_len() + presences.len() + behind.encoded_len()) as u64, out);
+    before.encode(out).expect("memory takes every write");
+    out.extend_from_slice(presences);
+    behind.encode(out).expect("memory takes every write");
 }
 
 fn acknowledged(message: &Message, code: MessageCode) -> ChannelMessageAck {

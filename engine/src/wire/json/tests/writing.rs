@@ -94,7 +94,7 @@ fn refusals() {
 fn joins() {
     let joined = |presences: &[Presence], me| Reply::Joined {
         channel: lobby(),
-        presences: Arc::from(presences),
+        presences: presences.to_vec().into(),
         count: None,
         me,
     };
@@ -112,7 +112,7 @@ fn joins() {
     );
     let direct = Reply::Joined {
         channel: ChannelId::direct(user(BOB), user(ALICE)),
-        presences: Arc::from([]),
+        presences: Vec::new().into(),
         count: None,
         me: alice(),
     };
@@ -123,7 +123,7 @@ fn joins() {
     );
     let group = Reply::Joined {
         channel: ChannelId::group(GroupId(parse_uuid(GROUP).unwrap())),
-        presences: Arc::from([]),
+        presences: Vec::new().into(),
         count: None,
         me: alice(),
     };
