@@ -113,6 +113,10 @@ pub const DEPARTURES_TURN_MAX: usize = 256;
 /// Users whose statuses one connection may follow. Beyond it requests to follow are refused.
 pub const FOLLOWS_MAX: usize = 1024;
 
+/// What all sessions of one user on one shard may follow together, a user counted once a session. Beyond it requests to
+/// follow are refused. One follow takes some 100 bytes, so these take 3 MiB.
+pub const FOLLOWS_PER_USER_MAX: usize = 32 * FOLLOWS_MAX;
+
 /// Users that may block the follower between a request to follow and the store's answer to it. Beyond it the request is
 /// refused.
 pub const BLOCKS_AT_ONCE_MAX: usize = 1024;

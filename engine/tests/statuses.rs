@@ -4,23 +4,31 @@
 mod world;
 
 use engine::command::Command;
-use engine::id::{ChannelId, SessionId, UserId};
-use engine::limits::FOLLOWS_MAX;
+use engine::id::{ChannelId, ConnectionId, SessionId, UserId};
+use engine::limits::{FOLLOWS_MAX, FOLLOWS_PER_USER_MAX, Rules};
 use engine::message::StatusPresence;
 use engine::parcel::Broadcast;
-use engine::persist::{StoreQuestion, StoreReceipt, StoreRequest, StoreWrite};
+use engine::persist::{StoreQuestion, StoreReceipt, StoreRequest, StoreWrite, Ticket};
 use engine::query::{Block, QueryAnswer};
 use engine::session::home::Visibility;
 use engine::shard::Input;
 use uuid::Uuid;
 use world::{MEMBER, NOW, World, only};
 
-/// Follows these users, who all exist. Returns what the session was told.
-fn follow(world: &mut World, numbers: std::ops::Range<u128>) -> String {
+/// A session asks to follow these users. Returns the ticket of the question to the store, and the users.
+fn ask_to_follow(world: &mut World, connection: ConnectionId, numbers: std::ops::Range<u128>) -> (Ticket, Vec<UserId>) {
     let users: Vec<UserId> = numbers.map(|number| UserId(Uuid::from_u128(1000 + number))).collect();
     let user_ids = users.iter().map(ToString::to_string).collect();
-    let (ticket, request) = only(world.ask("7", Command::StatusFollow { user_ids, usernames: Vec::new() }));
+    let command = Command::StatusFollow { user_ids, usernames: Vec::new() };
+    world.shard.step(Input::Request { connection, cid: "7".to_owned(), command }, NOW);
+    let (ticket, request) = only(world.turn());
     assert!(matches!(request, StoreRequest::Question(StoreQuestion::Users { .. })), "{request:?}");
+    (ticket, users)
+}
+
+/// Follows these users, who all exist. Returns what the session was told.
+fn follow(world: &mut World, numbers: std::ops::Range<u128>) -> String {
+    let (ticket, users) = ask_to_follow(world, MEMBER, numbers);
     world.heard.0.clear();
     world.answer(ticket, StoreReceipt::Users(users));
     world.heard.text()
@@ -31,12 +39,27 @@ fn a_session_follows_only_so_many() {
     let most = FOLLOWS_MAX as u128;
     let mut world = World::new();
     assert!(follow(&mut world, 0..most).contains("\"status\":{"));
-    assert!(follow(&mut world, most - 2..most + 1).contains("unfollow somebody first"), "one more is too many");
+    assert!(follow(&mut world, most - 2..most + 1).contains("unfollow a user first"), "one more is too many");
     assert!(follow(&mut world, 0..most).contains("\"status\":{"), "the same ones take no further place");
     let user_ids = vec![UserId(Uuid::from_u128(1000)).to_string()];
     assert!(world.ask("8", Command::StatusUnfollow { user_ids }).is_empty());
     assert!(follow(&mut world, most..most + 1).contains("\"status\":{"), "there is room again");
-    assert!(follow(&mut world, 0..1).contains("unfollow somebody first"), "the one that was given up is new");
+    assert!(follow(&mut world, 0..1).contains("unfollow a user first"), "the one that was given up is new");
+}
+
+#[test]
+fn the_sessions_of_a_user_follow_only_so_many_together() {
+    let mut world = World::under(Rules { work_per_session: None, work_per_user: None, ..Rules::default() });
+    for slot in 1..=(FOLLOWS_PER_USER_MAX / FOLLOWS_MAX) as u32 {
+        let connection = ConnectionId { slot, generation: 1 };
+        world.open_session(connection, 1, "ada", Visibility::Unseen);
+        let (ticket, users) = ask_to_follow(&mut world, connection, 0..FOLLOWS_MAX as u128);
+        world.answer(ticket, StoreReceipt::Users(users));
+    }
+    assert!(follow(&mut world, 0..1).contains("unfollow a user first"), "one more is too many");
+    world.shard.step(Input::Closed { connection: ConnectionId { slot: 1, generation: 1 } }, NOW);
+    world.turn();
+    assert!(follow(&mut world, 0..1).contains("\"status\":{"), "a session that is closed follows no user");
 }
 
 #[test]

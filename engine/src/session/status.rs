@@ -81,6 +81,11 @@ impl Statuses {
         self.followed.get(&slot).into_iter().flatten().copied()
     }
 
+    /// How many users the connection in this slot follows.
+    pub fn followed_count(&self, slot: u32) -> usize {
+        self.followed.get(&slot).map_or(0, BTreeSet::len)
+    }
+
     /// The slots of the connections that follow the user, in ascending order.
     pub fn followers(&self, user: UserId) -> Vec<u32> {
         let mut slots: Vec<u32> = self.followers.get(&user).into_iter().flatten().copied().collect();

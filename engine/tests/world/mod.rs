@@ -80,7 +80,7 @@ impl World {
         self.open_session(MEMBER, 1, "ada", Visibility::Unseen);
     }
 
-    fn open_session(&mut self, connection: ConnectionId, user: u128, username: &str, visibility: Visibility) {
+    pub fn open_session(&mut self, connection: ConnectionId, user: u128, username: &str, visibility: Visibility) {
         let session = Session {
             user: UserId(Uuid::from_u128(user)),
             session: SessionId(Uuid::from_u128(2 * user)),

@@ -14,7 +14,7 @@ use crate::command::{News, Rejection, Reply};
 use crate::fanout::frames::{self, Format};
 use crate::id::{ConnectionId, SessionId, UserId};
 use crate::limits::{
-    BLOCKS_AT_ONCE_MAX, FOLLOWS_MAX, NEWS_BYTES_MAX, NOTICE_TURN_PUSHES_MAX, NOTICES_WAITING_MAX,
+    BLOCKS_AT_ONCE_MAX, FOLLOWS_MAX, FOLLOWS_PER_USER_MAX, NEWS_BYTES_MAX, NOTICE_TURN_PUSHES_MAX, NOTICES_WAITING_MAX,
     STATUS_EVENT_BYTES_MAX, STATUS_PRESENCE_BYTES, STATUS_TURN_BYTES_MAX, STATUS_TURN_PUSHES_MAX, STATUSES_BYTES_MAX,
     STATUSES_OF_USER_BYTES_MAX,
 };
@@ -289,7 +289,7 @@ impl Home {
         let reply = match outcome {
             Ok(StoreReceipt::Users(mut users)) if blocked_by.len() <= BLOCKS_AT_ONCE_MAX => {
                 users.retain(|user| *user != own && !blocked_by.contains(user));
-                self.follow_found(id.slot, &users)
+                self.follow_found(id.slot, own, &users)
             }
             _ => Reply::Refused(Rejection::unavailable("the users could not be looked up: try again")),
         };
@@ -298,10 +298,16 @@ impl Home {
 
     /// Follows all of these users, or none if that would be too many. A user that the connection follows already is not
     /// counted twice.
-    fn follow_found(&mut self, slot: u32, users: &[UserId]) -> Reply {
+    fn follow_found(&mut self, slot: u32, own: UserId, users: &[UserId]) -> Reply {
         let followed: HashSet<UserId> = self.statuses.followed(slot).chain(users.iter().copied()).collect();
         if followed.len() > FOLLOWS_MAX {
-            let reason = format!("unfollow somebody first: {FOLLOWS_MAX} users are the most to follow");
+            let reason = format!("unfollow a user first: a session follows at most {FOLLOWS_MAX} users");
+            return Reply::Refused(Rejection::bad_input(reason));
+        }
+        let of_all: usize = self.sessions_by_user.of(own).map(|session| self.statuses.followed_count(session)).sum();
+        if of_all - self.statuses.followed_count(slot) + followed.len() > FOLLOWS_PER_USER_MAX {
+            let reason =
+                format!("unfollow a user first: the sessions of a user follow at most {FOLLOWS_PER_USER_MAX} users");
             return Reply::Refused(Rejection::bad_input(reason));
         }
         let shown: Vec<StatusPresence> = users.iter().flat_map(|&user| self.first_statuses(user)).cloned().collect();

@@ -1,6 +1,5 @@
 //! Tests of what is read, refused and written, case by case; and that reading is the inverse of writing.
 
-
 use super::*;
 use crate::command::{Command, Event, Join, Rejection, Reply};
 use crate::id::{ChannelId, MessageId, Sequence, SessionId, Timestamp, UserId, parse_uuid};
