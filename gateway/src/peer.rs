@@ -26,6 +26,11 @@ impl Peer {
         self.address
     }
 
+    /// The network of the connection's address.
+    pub fn network(&self) -> ClientNetwork {
+        self.address.map_or(ClientNetwork::UNKNOWN, ClientNetwork::of)
+    }
+
     /// The network for which a request with these headers counts. If this is a proxy, each request of the connection may
     /// be of another client.
     pub fn client(&self, headers: &(impl ForwardingHeaders + ?Sized)) -> ClientNetwork {

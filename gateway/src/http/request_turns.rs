@@ -1,19 +1,25 @@
-//! How many HTTP requests of a shard begin between two of its turns.
+//! How many HTTP requests of a shard begin between two of its turns, and which.
 //!
 //! The tasks of HTTP connections run between the turns, all that are ready, one after the other. A request that costs
 //! its client nothing costs the shard some microseconds, and thousands of connections can have many such requests ready
 //! at once. So a connection asks here before it looks at the head of a request. Beyond `REQUESTS_TURN_MAX` it waits for
-//! one of the next turns, in the order of asking, and the sessions have their turn before it. A request that has come
-//! before the answer to the one before it always waits, so that a connection begins one request each time it is polled.
+//! one of the next turns, and the sessions have their turn before it. A request that has come before the answer to the
+//! one before it always waits, so that a connection begins one request each time it is polled.
+//!
+//! Clients share the turns by site. The requests that wait are ordered in rounds, and each site has one request in a
+//! round: so a request waits for one of each other site, and for those that wait before it from its own site. Connections
+//! from one proxy are of one site here, because the clients behind it are known only from the heads of requests.
 //!
 //! Bounded by the number of HTTP connections of a shard, each of which waits once.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use runtime::bell::Bell;
+
+use crate::client_network::ClientSite;
 
 /// Requests that begin between two turns: some milliseconds of work, or as much as a turn reads (`TURN_WORK_MAX`) if each
 /// asks for a long page. Fewer would keep HTTP clients waiting while turns are long.
@@ -26,10 +32,63 @@ pub struct RequestTurns {
     let_in: Cell<usize>,
     /// Those of them that were waiting and have not begun.
     granted: Cell<usize>,
-    /// The connections that wait, in the order of asking.
-    waiting: RefCell<BTreeMap<u64, Rc<Place>>>,
-    next: Cell<u64>,
+    waiting: RefCell<Waiting>,
     bell: Bell,
+}
+
+/// The connections that wait.
+#[derive(Default)]
+struct Waiting {
+    places: BTreeMap<Number, Rc<Place>>,
+    /// The round of the request that was let in last.
+    round: u64,
+    asked: u64,
+    /// The sites of the requests that wait.
+    sites: HashMap<ClientSite, Line>,
+}
+
+/// What decides when a request is let in: first its round, and within the round the order of asking.
+type Number = (u64, u64);
+
+/// The requests of one site that wait, and the round of the newest.
+struct Line {
+    requests: usize,
+    round: u64,
+}
+
+impl Waiting {
+    fn put(&mut self, place: Rc<Place>) -> Number {
+        let line = self.sites.entry(place.site).or_insert(Line { requests: 0, round: self.round });
+        line.requests += 1;
+        line.round = line.round.max(self.round) + 1;
+        let number = (line.round, self.asked);
+        self.asked += 1;
+        self.places.insert(number, place);
+        number
+    }
+
+    fn take(&mut self) -> Option<Rc<Place>> {
+        let (number, place) = self.places.pop_first()?;
+        debug_assert!(number.0 >= self.round, "round {} after round {}", number.0, self.round);
+        self.round = number.0;
+        self.end(place.site);
+        Some(place)
+    }
+
+    fn remove(&mut self, number: Number) {
+        if let Some(place) = self.places.remove(&number) {
+            self.end(place.site);
+        }
+    }
+
+    fn end(&mut self, site: ClientSite) {
+        if let Some(line) = self.sites.get_mut(&site) {
+            line.requests -= 1;
+            if line.requests == 0 {
+                self.sites.remove(&site);
+            }
+        }
+    }
 }
 
 /// A connection among those whose requests begin in turn.
@@ -38,8 +97,8 @@ pub struct Beginner {
     place: Rc<Place>,
 }
 
-#[derive(Default)]
 struct Place {
+    site: ClientSite,
     standing: Cell<Standing>,
     waker: RefCell<Option<Waker>>,
 }
@@ -50,19 +109,19 @@ enum Standing {
     #[default]
     Absent,
     /// It waits under this number.
-    Waiting(u64),
+    Waiting(Number),
     /// It may begin, and counts already.
     Granted,
 }
 
 impl RequestTurns {
-    /// Begins a turn: lets the requests that have waited longest begin. Returns whether others still wait.
+    /// Begins a turn: lets the first of the waiting requests begin. Returns whether others still wait.
     pub fn begin_turn(&self) -> bool {
         // A connection whose task has not run since the last turn keeps its place.
         let mut let_in = self.granted.get();
         let mut waiting = self.waiting.borrow_mut();
         while let_in < REQUESTS_TURN_MAX
-            && let Some((_, place)) = waiting.pop_first()
+            && let Some(place) = waiting.take()
         {
             place.standing.set(Standing::Granted);
             self.granted.set(self.granted.get() + 1);
@@ -72,7 +131,7 @@ impl RequestTurns {
             }
         }
         self.let_in.set(let_in);
-        !waiting.is_empty()
+        !waiting.places.is_empty()
     }
 
     /// Ready if requests have begun to wait for a turn since this was last ready.
@@ -82,9 +141,10 @@ impl RequestTurns {
 }
 
 impl Beginner {
-    /// A connection that shares these turns.
-    pub fn new(turns: Rc<RequestTurns>) -> Self {
-        Self { turns, place: Rc::default() }
+    /// A connection of the site that shares these turns.
+    pub fn new(turns: Rc<RequestTurns>, site: ClientSite) -> Self {
+        let place = Place { site, standing: Cell::default(), waker: RefCell::default() };
+        Self { turns, place: Rc::new(place) }
     }
 
     /// Ready when the connection's next request may begin. Call it again until then. `is_pipelined` says whether the
@@ -99,14 +159,11 @@ impl Beginner {
             }
             Standing::Absent => {
                 let mut waiting = turns.waiting.borrow_mut();
-                if !is_pipelined && waiting.is_empty() && turns.let_in.get() < REQUESTS_TURN_MAX {
+                if !is_pipelined && waiting.places.is_empty() && turns.let_in.get() < REQUESTS_TURN_MAX {
                     turns.let_in.set(turns.let_in.get() + 1);
                     return Poll::Ready(());
                 }
-                let number = turns.next.get();
-                turns.next.set(number + 1);
-                place.standing.set(Standing::Waiting(number));
-                waiting.insert(number, place.clone());
+                place.standing.set(Standing::Waiting(waiting.put(place.clone())));
                 turns.bell.ring();
             }
             Standing::Waiting(_) => {}
@@ -120,7 +177,7 @@ impl Drop for Beginner {
     fn drop(&mut self) {
         match self.place.standing.get() {
             Standing::Absent => {}
-            Standing::Waiting(number) => drop(self.turns.waiting.borrow_mut().remove(&number)),
+            Standing::Waiting(number) => self.turns.waiting.borrow_mut().remove(number),
             Standing::Granted => self.turns.granted.set(self.turns.granted.get() - 1),
         }
     }
@@ -129,13 +186,18 @@ impl Drop for Beginner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client_network::ClientNetwork;
 
     fn begins(beginner: &Beginner, is_pipelined: bool) -> bool {
         beginner.poll_begin(is_pipelined, &Context::from_waker(Waker::noop())).is_ready()
     }
 
+    fn beginner(turns: &Rc<RequestTurns>, site: u8) -> Beginner {
+        Beginner::new(turns.clone(), ClientNetwork::of([192, 0, 2, site].into()).site())
+    }
+
     fn beginners(turns: &Rc<RequestTurns>, count: usize) -> Vec<Beginner> {
-        (0..count).map(|_| Beginner::new(turns.clone())).collect()
+        (0..count).map(|_| beginner(turns, 1)).collect()
     }
 
     /// Lets all of them try. Returns the numbers of those whose requests begin.
@@ -152,7 +214,7 @@ mod tests {
         assert!(begun(waiting).is_empty(), "there was no turn");
         assert!(turns.begin_turn(), "one still waits");
         assert!(turns.begin_turn(), "no task has run, so no more are let in");
-        let newcomer = Beginner::new(turns.clone());
+        let newcomer = beginner(&turns, 1);
         assert!(!begins(&newcomer, false), "others were first");
         assert_eq!(begun(waiting), (0..REQUESTS_TURN_MAX).collect::<Vec<_>>());
         assert!(!turns.begin_turn());
@@ -162,7 +224,7 @@ mod tests {
     #[test]
     fn a_request_that_has_come_too_early_waits_for_a_turn() {
         let turns = Rc::new(RequestTurns::default());
-        let client = Beginner::new(turns.clone());
+        let client = beginner(&turns, 1);
         assert!(begins(&client, false));
         for _ in 0..3 {
             assert!(!begins(&client, true) && !begins(&client, true));
@@ -182,6 +244,25 @@ mod tests {
         drop(clients);
         assert!(!turns.begin_turn());
         assert!(begins(&last, false));
-        assert_eq!((turns.granted.get(), turns.waiting.borrow().len()), (0, 0));
+        assert_eq!(
+            (turns.granted.get(), turns.waiting.borrow().places.len(), turns.waiting.borrow().sites.len()),
+            (0, 0, 0)
+        );
+    }
+
+    #[test]
+    fn a_site_with_many_requests_keeps_no_other_site_waiting() {
+        let turns = Rc::new(RequestTurns::default());
+        let crowd = beginners(&turns, 10 * REQUESTS_TURN_MAX);
+        begun(&crowd);
+        let others = [beginner(&turns, 2), beginner(&turns, 2), beginner(&turns, 3)];
+        assert!(begun(&others).is_empty());
+        turns.begin_turn();
+        assert_eq!(begun(&others), [0, 1, 2], "each site has a request in each round");
+        assert_eq!(begun(&crowd[REQUESTS_TURN_MAX..]).len(), REQUESTS_TURN_MAX - others.len());
+        // A site that comes back begins in the present round, and not behind those that were served meanwhile.
+        assert!(begun(&others[..1]).is_empty());
+        turns.begin_turn();
+        assert_eq!(begun(&others[..1]), [0]);
     }
 }

@@ -56,7 +56,8 @@ pub fn serve(
         if unread.is_empty() {
             pace.enter(Step::Idle, Instant::now());
         }
-        let stream = PacedStream::new(stream, unread, pace.clone(), Beginner::new(services.request_turns.clone()));
+        let beginner = Beginner::new(services.request_turns.clone(), peer.network().site());
+        let stream = PacedStream::new(stream, unread, pace.clone(), beginner);
         match drive(stream, &services, &pace, &entered, &peer).await {
             Some(Left::Opening(stream, bytes)) if services.connections.are_open() => {
                 // Out of descriptors: the client sees the connection end, and opens another one.
