@@ -89,16 +89,20 @@ pub const STATUS_EVENT_BYTES_MAX: usize = 64 * 1024;
 /// of what may wait for one connection, so that a client that reads is never found slow because of one turn.
 pub const STATUS_TURN_BYTES_MAX: usize = NEWS_BYTES_MAX / 4;
 
-/// Connections to which a shard gives status events in one turn, each counted once for each event: some milliseconds.
-/// Beyond it further changes wait for the next turn.
-pub const STATUS_TURN_PUSHES_MAX: usize = 4096;
+/// Connections to which a shard gives status events in one turn, each counted once for each event: some 7 ms of writes.
+/// Beyond it the other connections of an event, and further changes, wait for the next turn.
+pub const STATUS_TURN_PUSHES_MAX: usize = 1024;
 
-/// Connections to which a shard pushes notifications in one turn, each counted once for each push: some milliseconds. Beyond
-/// it further notifications wait for the next turn.
-pub const NOTICE_TURN_PUSHES_MAX: usize = 4096;
+/// Connections to which a shard pushes notifications in one turn, each counted once for each push: some 7 ms of writes.
+/// Beyond it the other sessions of a user, and further notifications, wait for the next turn.
+pub const NOTICE_TURN_PUSHES_MAX: usize = 1024;
 
-/// Pushes of notifications that wait on one shard, each for all sessions of a user. Beyond it a notification is not pushed.
-/// Its user finds it in the list.
+/// Connections that a turn writes private frames to: some 28 ms. So many answers are to as much work as a turn reads
+/// (`TURN_WORK_MAX`). Connections beyond it are written to in the next turn.
+pub const FLUSH_WRITES_MAX: usize = 4096;
+
+/// Pushes of notifications that wait on one shard, each for all sessions of a user. When it is full, the user that has
+/// most waiting gives way: its newest notification is not pushed. The user finds it in the list.
 pub const NOTICES_WAITING_MAX: usize = 16 * 1024;
 
 /// Connections and their memberships that a shard ends in one turn because their clients have gone, and as many that it

@@ -353,7 +353,6 @@ impl Shard {
         self.home.end_waiting(&mut self.outbox);
         self.home.tell_departures(&mut self.outbox);
         self.home.tell_statuses(&mut self.outbox);
-        self.home.tell_notices();
         // An announcement may release a request that waited for it, and that may be announced as well. It ends, because
         // nothing is read from sockets meanwhile.
         loop {
@@ -364,6 +363,7 @@ impl Shard {
             }
             self.carry_out();
         }
+        self.home.tell_notices();
         self.request_parcels.clear();
         effects.append(&mut self.effects);
     }

@@ -43,6 +43,8 @@ pub const RECEIVED_BYTES_FREE: usize = 4096;
 /// charged with, and late writes. It takes a part of this time, because the requests of a turn share much of their work.
 /// Beyond it the other sockets wait for the next turn.
 pub const TURN_WORK_MAX: Work = Work::micros(40_000);
+/// The part of it for requests that were read before and had to wait.
+pub const HELD_BACK_TURN_WORK_MAX: Work = Work::micros(20_000);
 
 /// Longer answers are charged by their length.
 pub const ANSWER_BYTES_FREE: usize = 1024;

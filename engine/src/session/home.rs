@@ -11,19 +11,21 @@ use std::num::NonZeroU32;
 use crate::budget::Work;
 use crate::command::{Command, RateLimit, Rejection, RejectionContext, Reply};
 use crate::counters::{HomeCounters, MALFORMED, refusal_of};
+use crate::fair_queue::{FairQueue, Turns};
 use crate::fanout::frames;
 use crate::fanout::log::Position;
 use crate::fanout::subscribers::{AudienceKey, PassReport, Subscribers};
 use crate::id::{ChannelId, ChannelKind, ConnectionId, Monotonic, UserId};
-use crate::limits::{DEPARTURES_TURN_MAX, ENDS_TURN_MAX, Rules, SUBSCRIPTIONS_MAX};
+use crate::limits::{DEPARTURES_TURN_MAX, ENDS_TURN_MAX, NOTICES_WAITING_MAX, Rules, SUBSCRIPTIONS_MAX};
 use crate::outbox::{Outbox, SocketEffect};
 use crate::parcel::{ChannelAction, ChannelRequest};
 use crate::session::admission::{Admitted, OpeningRefusal, Session, admit};
 use crate::session::connection::{Connection, OpenRequest, Private, RequestKind, Subscription};
 use crate::session::connections::Connections;
-use crate::session::costs::{LISTED_ELSEWHERE, OPENING, PING, REFUSAL, listed};
+use crate::session::costs::{HELD_BACK_TURN_WORK_MAX, LISTED_ELSEWHERE, OPENING, PING, REFUSAL, listed};
 use crate::session::held_bytes::HeldBytes;
 use crate::session::home::catching_up::{CatchUps, depart};
+use crate::session::home::news::Push;
 use crate::session::sessions_by_user::SessionsByUser;
 use crate::session::shared_budgets::{Payer, Purse, SharedBudgets};
 use crate::session::status::Statuses;
@@ -91,10 +93,14 @@ pub struct Home {
     /// Connections and memberships that have ended in this turn: at once, and of those that had to wait.
     ended: usize,
     ended_later: usize,
-    /// Notifications that are pushed in one of the next turns, each with its user.
-    notices: VecDeque<(UserId, Vec<Notification>)>,
-    /// Connections to which notifications were pushed in this turn.
-    notice_pushes: usize,
+    /// Notifications that wait to be pushed, each with its user. Users take turns.
+    notices: FairQueue<Turns<UserId, VecDeque<(UserId, Vec<Notification>)>>>,
+    /// Notifications that some of their user's sessions have been told of.
+    notice_push: Option<Push>,
+    /// An event about statuses that some of the connections have been told of.
+    status_push: Option<Push>,
+    /// Connections with a held request that waits for a turn, because the last turns had worked enough.
+    held_back: VecDeque<ConnectionId>,
     /// The work that the requests of this turn were charged with.
     worked: Work,
     pub shared_budgets: SharedBudgets,
@@ -128,8 +134,10 @@ impl Home {
             judged_tail: None,
             ended: 0,
             ended_later: 0,
-            notices: VecDeque::new(),
-            notice_pushes: 0,
+            notices: FairQueue::new(NOTICES_WAITING_MAX),
+            notice_push: None,
+            status_push: None,
+            held_back: VecDeque::new(),
             worked: Work::default(),
             shared_budgets: SharedBudgets::new(&rules),
             resting: VecDeque::new(),
@@ -273,7 +281,7 @@ impl Home {
             return;
         }
         let traffic = connection.traffic();
-        let waits = close_mode == CloseMode::AfterAnswers && traffic.is_unanswered();
+        let waits = close_mode == CloseMode::AfterAnswers && (traffic.is_unanswered() || traffic.held.is_some());
         if !waits && !self.has_ended_enough() {
             return self.end(id, frame, outbox);
         }
@@ -309,7 +317,7 @@ impl Home {
     pub fn owes(&self, id: ConnectionId) -> bool {
         let connection = self.connections.get(id).filter(|connection| !connection.closing);
         let traffic = connection.and_then(|connection| connection.traffic.as_ref());
-        traffic.is_some_and(|traffic| traffic.is_unanswered() || !traffic.outbox.is_empty())
+        traffic.is_some_and(|traffic| traffic.is_unanswered() || traffic.held.is_some() || !traffic.outbox.is_empty())
     }
 
     /// Takes in that the connection is gone.
@@ -445,18 +453,32 @@ impl Home {
         self.go_on(id, outbox);
     }
 
-    /// If all requests of a connection are answered, does what waited for that: the held request, or the close.
+    /// If all requests of a connection are answered, does what waited for that: the held request, or the close. One commit
+    /// of the store can answer very many connections. If the turn has worked enough, the held request waits for the next.
     fn go_on(&mut self, id: ConnectionId, outbox: &mut Outbox) {
+        let has_worked_enough = self.has_worked_enough();
         let Some(connection) = self.connections.get_mut(id) else { return };
         let traffic = connection.traffic();
         if traffic.is_unanswered() {
             return;
         }
         traffic.exclusive = false;
-        if let Some((cid, command)) = traffic.held.take() {
+        if traffic.held.is_some() && has_worked_enough {
+            self.held_back.push_back(id);
+        } else if let Some((cid, command)) = traffic.held.take() {
             self.consider(id, cid, command, outbox);
         } else if traffic.farewell.is_some() {
             self.end_later(id);
+        }
+    }
+
+    /// Takes up held requests that had to wait for this turn: worth half of what it may work, so that sockets are read as
+    /// well.
+    fn take_up_held_back(&mut self, outbox: &mut Outbox) {
+        while self.worked < HELD_BACK_TURN_WORK_MAX
+            && let Some(id) = self.held_back.pop_front()
+        {
+            self.go_on(id, outbox);
         }
     }
 
@@ -474,12 +496,11 @@ impl Home {
 
     /// Whether a pass is under way, or frames wait to be written.
     pub fn is_busy(&self) -> bool {
-        let waits =
-            !self.departures.is_empty() || !self.ending.is_empty() || !self.notices.is_empty() || self.has_rested();
+        let waits = !self.departures.is_empty() || !self.ending.is_empty() || self.has_rested() || self.has_news();
         self.subscribers.is_busy()
             || !self.dirty.is_empty()
             || !self.deferred.is_empty()
-            || !self.untold.is_empty()
+            || !self.held_back.is_empty()
             || waits
     }
 

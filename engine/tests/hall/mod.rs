@@ -32,6 +32,8 @@ struct Sockets {
     waiting: BTreeSet<u32>,
     /// The bytes that were written in this turn.
     written: usize,
+    /// The writes of this turn.
+    writes: usize,
 }
 
 impl Outlet for Sockets {
@@ -43,6 +45,7 @@ impl Outlet for Sockets {
         pieces.iter().for_each(|piece| heard.extend_from_slice(piece));
         let bytes = pieces.iter().map(|piece| piece.len()).sum();
         self.written += bytes;
+        self.writes += 1;
         Ok(bytes)
     }
 
@@ -63,6 +66,8 @@ pub struct Hall {
     pub ended_most: u64,
     /// The most bytes that were written in one turn.
     pub written_most: usize,
+    /// The most writes of one turn.
+    pub writes_most: usize,
 }
 
 pub fn connection(slot: u32) -> ConnectionId {
@@ -78,7 +83,7 @@ impl Hall {
         let shard = Shard::new(ShardId(0), 1, Epoch(1), rules, 7);
         let (sockets, closed, finished) = (Sockets::default(), BTreeSet::new(), BTreeSet::new());
         let now = Monotonic(3_600_000_000_000);
-        Self { shard, sockets, now, closed, finished, ended_most: 0, written_most: 0 }
+        Self { shard, sockets, now, closed, finished, ended_most: 0, written_most: 0, writes_most: 0 }
     }
 
     /// Opens a session of a user of its own.
@@ -108,6 +113,13 @@ impl Hall {
         self.ask(slot, Command::Join(join));
     }
 
+    /// Joins a room with this `cid`.
+    pub fn ask_as(&mut self, slot: u32, cid: &str, room: &str) {
+        let join = Join { target: room.to_owned(), kind: 1, persistence: true, hidden: false };
+        let (connection, cid) = (connection(slot), cid.to_owned());
+        self.shard.step(Input::Request { connection, cid, command: Command::Join(join) }, NOW);
+    }
+
     pub fn leave(&mut self, slot: u32, room: &str) {
         self.ask(slot, Command::Leave { channel_id: format!("2...{room}") });
     }
@@ -134,6 +146,14 @@ impl Hall {
         self.now = self.now.plus(after);
         self.shard.begin_turn(self.now);
         turns
+    }
+
+    /// Ends one turn, and begins the next. Returns whether the shard has more to do.
+    pub fn one_turn(&mut self) -> bool {
+        let asked = self.end_turn();
+        self.shard.begin_turn(self.now);
+        self.write_late();
+        asked || self.shard.is_busy()
     }
 
     /// The sockets of these sessions take nothing from now on.
@@ -165,6 +185,7 @@ impl Hall {
         self.shard.pass(self.now, &mut self.sockets);
         self.shard.invariants();
         self.written_most = self.written_most.max(std::mem::take(&mut self.sockets.written));
+        self.writes_most = self.writes_most.max(std::mem::take(&mut self.sockets.writes));
         let ended = before.saturating_sub(self.shard.report().levels.subscriptions);
         self.ended_most = self.ended_most.max(ended);
         for effect in effects.sockets {
@@ -178,6 +199,7 @@ impl Hall {
         for (ticket, request) in effects.store {
             let receipt = match request {
                 StoreRequest::Question(StoreQuestion::Head { .. }) => StoreReceipt::Head(None),
+                StoreRequest::Question(StoreQuestion::Users { ids, .. }) => StoreReceipt::Users(ids),
                 StoreRequest::Write(StoreWrite::Insert(_)) => StoreReceipt::Inserted,
                 other => panic!("{other:?}"),
             };

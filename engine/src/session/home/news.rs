@@ -14,7 +14,7 @@ use crate::command::{News, Rejection, Reply};
 use crate::fanout::frames::{self, Format};
 use crate::id::{ConnectionId, SessionId, UserId};
 use crate::limits::{
-    BLOCKS_AT_ONCE_MAX, FOLLOWS_MAX, FOLLOWS_PER_USER_MAX, NEWS_BYTES_MAX, NOTICE_TURN_PUSHES_MAX, NOTICES_WAITING_MAX,
+    BLOCKS_AT_ONCE_MAX, FOLLOWS_MAX, FOLLOWS_PER_USER_MAX, NEWS_BYTES_MAX, NOTICE_TURN_PUSHES_MAX,
     STATUS_EVENT_BYTES_MAX, STATUS_PRESENCE_BYTES, STATUS_TURN_BYTES_MAX, STATUS_TURN_PUSHES_MAX, STATUSES_BYTES_MAX,
     STATUSES_OF_USER_BYTES_MAX,
 };
@@ -26,23 +26,23 @@ use crate::query::Block;
 use crate::session::admission::Session;
 use crate::session::connection::Private;
 use crate::session::costs::{TOLD, TOLD_MAX};
+use crate::session::shared_budgets::{Payer, Purse};
 use crate::session::untold::{Change, Opened, Waiting};
 use crate::social::notification::Notification;
 use crate::wire::websocket;
 
-/// What telling news has cost.
-#[derive(Default)]
-struct Told {
-    /// Bytes of the encoded events.
-    bytes: usize,
-    /// Connections that were sent one, and changes that were taken up.
-    pushes: usize,
+/// News on their way to connections, which share the encoded bytes. One turn gives them to some of the connections.
+pub(super) struct Push {
+    to: Vec<ConnectionId>,
+    /// How many of them have the news.
+    done: usize,
+    encoded: [Option<Arc<[u8]>>; Format::COUNT],
 }
 
-impl Told {
-    fn add(&mut self, other: Told) {
-        self.bytes += other.bytes;
-        self.pushes += other.pushes;
+impl Push {
+    /// Bytes of the encoded news, each format counted once.
+    fn bytes(&self) -> usize {
+        self.encoded.iter().flatten().map(|frame| frame.len()).sum()
     }
 }
 
@@ -52,7 +52,7 @@ impl Home {
         match broadcast {
             Broadcast::Notices(notices) => {
                 for run in notices.chunk_by(|one, next| one.user == next.user) {
-                    let notifications = run.iter().map(|notice| notice.notification.clone()).collect();
+                    let notifications: Vec<_> = run.iter().map(|notice| notice.notification.clone()).collect();
                     self.notify_in_turn(run[0].user, notifications);
                 }
             }
@@ -61,37 +61,36 @@ impl Home {
         }
     }
 
-    /// Pushes notifications to the user's sessions, in this turn if it has not pushed too much.
+    /// Puts notifications, all for the same user, where they wait to be pushed to the user's sessions. Each push is charged
+    /// to the user who has caused it.
     fn notify_in_turn(&mut self, user: UserId, notifications: Vec<Notification>) {
-        if self.sessions_by_user.count(user) == 0 {
+        let sessions = self.sessions_by_user.count(user) as usize;
+        if sessions == 0 {
             return;
         }
-        if self.notices.is_empty() && self.deferred.is_empty() && self.notice_pushes < NOTICE_TURN_PUSHES_MAX {
-            return self.notify(user, notifications);
+        for notification in &notifications {
+            let payer = Payer { user: Some(notification.sender), network: None };
+            self.shared_budgets.charge(payer, Purse::Requests, TOLD.times(sessions.min(TOLD_MAX)));
         }
-        if self.notices.len() >= NOTICES_WAITING_MAX {
+        if self.notices.put((user, ()), (user, notifications)).is_some() {
             // It is stored, so its user finds it in the list.
             self.counters.notices_untold += 1;
-            return;
         }
-        self.notices.push_back((user, notifications));
     }
 
-    /// Pushes notifications that waited for this turn: as many as one turn may cost. Must be called once a turn.
+    /// Pushes notifications to sessions: as many as one turn may cost. Users take turns. Must be called once a turn.
     pub fn tell_notices(&mut self) {
-        while self.deferred.is_empty()
-            && self.notice_pushes < NOTICE_TURN_PUSHES_MAX
-            && let Some((user, notifications)) = self.notices.pop_front()
-        {
-            self.notify(user, notifications);
+        let mut left = NOTICE_TURN_PUSHES_MAX;
+        while self.deferred.is_empty() && left > 0 {
+            let Some(push) = self.notice_push.take().or_else(|| self.next_notice()) else { return };
+            self.notice_push = self.go_on_pushing(push, &mut left);
         }
     }
 
-    /// Pushes notifications, all for the same user, to the user's sessions.
-    fn notify(&mut self, user: UserId, notifications: Vec<Notification>) {
+    fn next_notice(&mut self) -> Option<Push> {
+        let (user, notifications) = self.notices.take()?;
         let slots: Vec<u32> = self.sessions_by_user.of(user).collect();
-        self.notice_pushes += slots.len();
-        self.push(&slots, &News::Notifications(notifications));
+        Some(self.begin_push(&slots, &News::Notifications(notifications)))
     }
 
     fn hear_status(&mut self, before: Option<&StatusPresence>, after: Option<&StatusPresence>) {
@@ -103,27 +102,32 @@ impl Home {
     /// Tells the sessions here of changed statuses: as much as one turn may cost, and at least one event. Must be called
     /// once a turn, before it ends.
     pub fn tell_statuses(&mut self, outbox: &mut Outbox) {
-        let (mut bytes, mut pushes) = (0, 0);
+        let (mut bytes, mut left) = (0, STATUS_TURN_PUSHES_MAX);
         // While connections wait for their turn, nothing more is told: what changes meanwhile becomes one event.
-        while self.deferred.is_empty()
-            && bytes < STATUS_TURN_BYTES_MAX
-            && pushes < STATUS_TURN_PUSHES_MAX
-            && let Some((user, changes)) = self.untold.take(STATUS_EVENT_BYTES_MAX)
-        {
-            let told = self.tell_status(user, changes, outbox);
-            (bytes, pushes) = (bytes + told.bytes, pushes + told.pushes);
+        while self.deferred.is_empty() && bytes < STATUS_TURN_BYTES_MAX && left > 0 {
+            let push = match self.status_push.take() {
+                Some(push) => push,
+                None => {
+                    let Some((user, changes)) = self.untold.take(STATUS_EVENT_BYTES_MAX) else { return };
+                    left = left.saturating_sub(changes.len());
+                    self.begin_telling(user, changes, outbox)
+                }
+            };
+            bytes += push.bytes();
+            self.status_push = self.go_on_pushing(push, &mut left);
         }
     }
 
-    /// Tells of changes of one user's sessions in one event. A session that has opened since knows what it showed then.
-    fn tell_status(&mut self, user: UserId, changes: Vec<(SessionId, Change)>, outbox: &mut Outbox) -> Told {
+    /// Begins to tell of changes of one user's sessions in one event. A session that has opened since knows what it showed
+    /// then.
+    fn begin_telling(&mut self, user: UserId, changes: Vec<(SessionId, Change)>, outbox: &mut Outbox) -> Push {
         let (mut joins, mut leaves, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
-        let mut told = Told { bytes: 0, pushes: changes.len() };
+        let taken_up = changes.len();
         let alone = changes.len() == 1;
         let mut knows = None;
         for (session, change) in changes {
             if let Some(opened) = &change.opened {
-                told.add(self.tell_opened(opened, change.after.as_ref()));
+                self.tell_opened(opened, change.after.as_ref());
                 knows = Some(opened.connection.slot).filter(|_| alone);
             }
             let before = self.statuses.of_session(user, session).cloned();
@@ -132,29 +136,30 @@ impl Home {
             leaves.extend(before);
             waiting.extend(change.waiting);
         }
+        let mut slots: Vec<u32> = Vec::new();
         if !joins.is_empty() || !leaves.is_empty() {
             // Every session is told of its own user's statuses. A follow leaves out the session's own user, so no
             // connection is in both lists.
-            let mut slots: Vec<u32> = self.sessions_by_user.of(user).collect();
-            slots.retain(|&slot| Some(slot) != knows);
+            slots.extend(self.sessions_by_user.of(user).filter(|&slot| Some(slot) != knows));
             slots.append(&mut self.statuses.followers(user));
-            told.add(self.push(&slots, &News::Status { joins, leaves }));
         }
+        let push = self.begin_push(&slots, &News::Status { joins, leaves });
         let asked_by: Vec<ConnectionId> = waiting.iter().map(|waiting| waiting.connection).collect();
-        self.charge_telling(user, &asked_by, TOLD.times(told.pushes.min(TOLD_MAX)) + Work::bytes(told.bytes));
+        let told = TOLD.times((taken_up + push.to.len()).min(TOLD_MAX));
+        self.charge_telling(user, &asked_by, told + Work::bytes(push.bytes()));
         for Waiting { connection, number } in waiting {
             self.answer(connection, number, &Reply::Done, None, outbox);
         }
-        told
+        push
     }
 
     /// Tells a session that has opened since the others were told, if it shows something else by now.
-    fn tell_opened(&mut self, opened: &Opened, after: Option<&StatusPresence>) -> Told {
+    fn tell_opened(&mut self, opened: &Opened, after: Option<&StatusPresence>) {
         if self.connections.get(opened.connection).is_none() || after == Some(&opened.shown) {
-            return Told::default();
+            return;
         }
         let news = News::Status { joins: after.cloned().into_iter().collect(), leaves: vec![opened.shown.clone()] };
-        self.push(&[opened.connection.slot], &news)
+        self.push_to(opened.connection, &news);
     }
 
     /// Ends all sessions of a user. None of them is read any more. They are closed one after the other, because each may
@@ -178,28 +183,57 @@ impl Home {
         }
     }
 
-    /// Sends news to these connections, which share the bytes. Closes a connection that has too many unread bytes
-    /// instead. Only a connection whose socket was found full has had its chance to read; to the others this turn may
-    /// send more than that.
-    fn push(&mut self, slots: &[u32], news: &News) -> Told {
+    /// Encodes news for the connections in these slots, in the formats that they have. No connection is sent them yet.
+    fn begin_push(&mut self, slots: &[u32], news: &News) -> Push {
         let mut encoded: [Option<Arc<[u8]>>; Format::COUNT] = Default::default();
+        let mut to = Vec::with_capacity(slots.len());
         for &slot in slots {
-            let Some(connection) = self.connections.in_slot(slot).filter(|connection| !connection.closing) else {
-                continue;
-            };
-            let format = connection.session.format;
-            let frame = encoded[format as usize].get_or_insert_with(|| frames::news(format, news).into()).clone();
-            let is_slow = connection.parked && !connection.deferred;
-            if is_slow && connection.traffic().outbox_bytes() + frame.len() > NEWS_BYTES_MAX {
-                let id = ConnectionId { slot, generation: connection.generation };
-                self.let_go(id, &format!("too slow: more than {NEWS_BYTES_MAX} bytes of news are unread"));
-                continue;
+            if let Some(connection) = self.connections.in_slot(slot).filter(|connection| !connection.closing) {
+                let format = connection.session.format;
+                encoded[format as usize].get_or_insert_with(|| frames::news(format, news).into());
+                to.push(ConnectionId { slot, generation: connection.generation });
             }
-            connection.traffic().say(Private::of(frame));
-            self.mark(slot);
         }
-        let bytes = encoded.iter().flatten().map(|frame| frame.len()).sum();
-        Told { bytes, pushes: slots.len() }
+        Push { to, done: 0, encoded }
+    }
+
+    /// Sends news to the next connections, at most `left`, and counts them off. Returns the rest.
+    fn go_on_pushing(&mut self, mut push: Push, left: &mut usize) -> Option<Push> {
+        let end = push.to.len().min(push.done + *left);
+        for &id in &push.to[push.done..end] {
+            let format = self.connections.get(id).map(|connection| connection.session.format);
+            if let Some(frame) = format.and_then(|format| push.encoded[format as usize].clone()) {
+                self.say_news(id, frame);
+            }
+        }
+        *left -= end - push.done;
+        push.done = end;
+        (end < push.to.len()).then_some(push)
+    }
+
+    /// Sends news to one connection.
+    fn push_to(&mut self, id: ConnectionId, news: &News) {
+        let push = self.begin_push(&[id.slot], news);
+        let rest = self.go_on_pushing(push, &mut 1);
+        debug_assert!(rest.is_none(), "there is one connection");
+    }
+
+    /// Sends an encoded event to a connection. If the connection has too many unread bytes, closes it instead. To a
+    /// connection whose socket was not found full yet, one turn may send more than that: it has had no chance to read.
+    fn say_news(&mut self, id: ConnectionId, frame: Arc<[u8]>) {
+        let Some(connection) = self.connections.get_mut(id).filter(|connection| !connection.closing) else { return };
+        let is_slow = connection.parked && !connection.deferred;
+        if is_slow && connection.traffic().outbox_bytes() + frame.len() > NEWS_BYTES_MAX {
+            return self.let_go(id, &format!("too slow: more than {NEWS_BYTES_MAX} bytes of news are unread"));
+        }
+        connection.traffic().say(Private::of(frame));
+        self.mark(id.slot);
+    }
+
+    /// Whether sessions here must still be told of news.
+    pub(super) fn has_news(&self) -> bool {
+        let under_way = self.status_push.is_some() || self.notice_push.is_some();
+        under_way || !self.notices.is_empty() || !self.untold.is_empty()
     }
 
     /// A session that has just opened shows itself. It is told at once, so this is the first frame that it receives.
@@ -207,7 +241,7 @@ impl Home {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Session { user, session, ref username, .. } = connection.session;
         let shown = StatusPresence { user, session, username: username.clone(), status: "".into() };
-        self.push(&[id.slot], &News::Status { joins: vec![shown.clone()], leaves: Vec::new() });
+        self.push_to(id, &News::Status { joins: vec![shown.clone()], leaves: Vec::new() });
         outbox.broadcast(Broadcast::Status { before: None, after: Some(shown.clone()) });
         self.untold.open(Opened { connection: id, shown });
     }

@@ -39,8 +39,9 @@ impl Home {
     pub fn begin_turn(&mut self, now: Monotonic, outbox: &mut Outbox) {
         self.monotonic = now;
         (self.ended, self.ended_later) = (0, 0);
-        (self.notice_pushes, self.worked) = (0, Work::default());
+        self.worked = Work::default();
         self.shared_budgets.begin_turn(now);
+        self.take_up_held_back(outbox);
         self.end_rests(outbox);
     }
 

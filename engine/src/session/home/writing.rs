@@ -11,7 +11,7 @@ use crate::fanout::frames;
 use crate::fanout::log::Position;
 use crate::fanout::subscribers::{AudienceKey, Outlet, Skip, Subscribers};
 use crate::id::{ConnectionId, Monotonic};
-use crate::limits::{PASS_BYTES_MAX, WRITE_PIECES_MAX};
+use crate::limits::{FLUSH_WRITES_MAX, PASS_BYTES_MAX, WRITE_PIECES_MAX};
 use crate::message::Missed;
 use crate::outbox::{Outbox, SocketEffect};
 use crate::session::admission::OnLag;
@@ -20,18 +20,20 @@ use crate::session::costs::late_write;
 use crate::wire::websocket;
 
 impl Home {
-    /// Writes the private frames of connections that have some: as many bytes as a slice of a pass writes. Connections
-    /// beyond that are parked, as if their sockets were full, and are written to in the next turns. Must be called before a
-    /// pass goes on.
+    /// Writes the private frames of connections that have some: as many bytes as a slice of a pass writes, and to at most
+    /// `FLUSH_WRITES_MAX` connections. Connections beyond that are parked, as if their sockets were full, and are written
+    /// to in the next turns. Must be called before a pass goes on.
     pub fn flush(&mut self, outlet: &mut impl Outlet, outbox: &mut Outbox) {
-        let mut left = PASS_BYTES_MAX;
+        let (mut left, mut writes) = (PASS_BYTES_MAX, FLUSH_WRITES_MAX);
         while left >= self.rules.write_bytes_max
+            && writes > 0
             && let Some(id) = self.deferred.pop_front()
         {
             if let Some(connection) = self.connections.get_mut(id)
                 && std::mem::take(&mut connection.deferred)
             {
                 left -= self.write(id.slot, outlet, outbox);
+                writes -= 1;
                 self.account(id.slot, outbox);
             }
         }
@@ -39,8 +41,9 @@ impl Home {
             let Some(connection) = self.connections.in_slot(slot) else { continue };
             let was_dirty = std::mem::take(&mut connection.dirty);
             if was_dirty && !connection.parked {
-                if left >= self.rules.write_bytes_max {
+                if left >= self.rules.write_bytes_max && writes > 0 {
                     left -= self.write(slot, outlet, outbox);
+                    writes -= 1;
                 } else {
                     connection.deferred = true;
                     self.deferred.push_back(ConnectionId { slot, generation: connection.generation });
