@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
 use runtime::Observer;
 use storage::bridge::Client;
@@ -21,7 +21,7 @@ use crate::health::{ALIVE, Health, READY};
 use crate::http::answer::Answer;
 use crate::listeners;
 use crate::log_limit;
-use crate::metrics::{Overview, StoreState};
+use crate::metrics::{Overview, PageFormat, ProcessState, StoreState};
 use crate::threaded_http::ThreadedServer;
 
 /// How long a shard may take to answer before it counts as not up.
@@ -30,8 +30,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a client may take to send its request, and to read its answer.
 const CLIENT_DURATION_MAX: Duration = Duration::from_secs(2);
 
-/// The content type of the page: OpenMetrics, which Prometheus reads natively.
-const PAGE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const LINE: &str = "text/plain; charset=utf-8";
 
 /// The operators' listener, bound but not serving yet.
@@ -64,7 +62,7 @@ impl Admin {
         self.listener.set_nonblocking(true)?;
         let (mut overview, hosts) = (Overview::default(), self.hosts);
         ThreadedServer::start("admin", vec![self.listener.into()], CLIENT_DURATION_MAX, move |request| {
-            let page = &mut || page(&mut overview, &observer, &store);
+            let page = &mut |format| page(&mut overview, &observer, &store, format);
             respond(request, &hosts, page, || health.unready(store.unready()))
         })
     }
@@ -74,7 +72,7 @@ impl Admin {
 fn respond<B>(
     request: &Request<B>,
     hosts: &Hosts,
-    page: &mut dyn FnMut() -> Answer,
+    page: &mut dyn FnMut(PageFormat) -> Answer,
     unready: impl FnOnce() -> Option<String>,
 ) -> Answer {
     let path = request.uri().path();
@@ -85,7 +83,7 @@ fn respond<B>(
         return misdirected(refusal);
     }
     match (request.method(), path) {
-        (&Method::GET, "/metrics") => page(),
+        (&Method::GET, "/metrics") => page(accepted_format(request)),
         (&Method::GET, "/healthz") => answer(StatusCode::OK, LINE, ALIVE),
         (&Method::GET, "/readyz") => match unready() {
             None => answer(StatusCode::OK, LINE, READY),
@@ -111,13 +109,20 @@ fn misdirected(refusal: HostRefusal) -> Answer {
     }
 }
 
-fn page(overview: &mut Overview, observer: &Observer, store: &Client) -> Answer {
+fn accepted_format<B>(request: &Request<B>) -> PageFormat {
+    let headers = request.headers().get_all(ACCEPT).into_iter();
+    let accept: Vec<&str> = headers.filter_map(|value| value.to_str().ok()).collect();
+    PageFormat::accepted(&accept.join(","))
+}
+
+fn page(overview: &mut Overview, observer: &Observer, store: &Client, format: PageFormat) -> Answer {
     overview.take_in(observer.ask(PATIENCE));
     let ready = store.unready().is_none();
     overview.store = StoreState { ready, disk: store.disk_room(), rows_read: store.rows_read() };
     overview.log_lines_left_out = log_limit::left_out();
-    match overview.text() {
-        Ok(body) => answer(StatusCode::OK, PAGE, body),
+    overview.process = ProcessState::read();
+    match overview.text(format) {
+        Ok(body) => answer(StatusCode::OK, format.content_type(), body),
         Err(error) => {
             let line = format!("the numbers cannot be written: {error}\n");
             answer(StatusCode::INTERNAL_SERVER_ERROR, LINE, line)
@@ -148,7 +153,7 @@ mod tests {
         let check = |method: &str, path: &str, expected: u16| {
             let unready = unready.get();
             let request = Request::builder().method(method).uri(path).header("Host", "localhost").body(()).unwrap();
-            let page = &mut || answer(StatusCode::OK, PAGE, "the page");
+            let page = &mut |format: PageFormat| answer(StatusCode::OK, format.content_type(), "the page");
             let answer = respond(&request, &hosts, page, || unready.map(str::to_owned));
             assert_eq!(answer.status(), expected, "{method} {path}");
             assert_eq!(answer.headers().get(X_CONTENT_TYPE_OPTIONS).unwrap(), "nosniff");

@@ -1,8 +1,11 @@
-//! What the shards have counted, as text in the format that Prometheus reads. docs/operations.md explains each number.
+//! What the shards have counted, as text in a format that Prometheus reads. docs/operations.md explains each number.
 //!
 //! Numbers are sums over all shards, except for those that only make sense for one core. The only labels are `shard`
 //! and `kind`, so the page does not grow with users or channels. A shard that did not answer keeps its last numbers,
 //! because counters must not go back.
+
+mod plain;
+mod process;
 
 use std::fmt;
 
@@ -17,6 +20,8 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use storage::DiskRoom;
+
+pub use self::process::ProcessState;
 
 /// A number of one report.
 type One = fn(&Report) -> u64;
@@ -105,6 +110,40 @@ pub struct Overview {
     pub store: StoreState,
     /// Log lines that were left out because their place in the code had written enough.
     pub log_lines_left_out: u64,
+    /// What the kernel says of this process.
+    pub process: Option<ProcessState>,
+}
+
+/// A format of the page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PageFormat {
+    /// OpenMetrics 1.0, for clients that ask for it, as Prometheus does.
+    OpenMetrics,
+    /// The older format 0.0.4, which more programs read.
+    Plain,
+}
+
+impl PageFormat {
+    /// The format for a request with this `Accept` header (RFC 9110, section 12.5.1). A client gets OpenMetrics if it
+    /// names it.
+    pub fn accepted(accept: &str) -> Self {
+        let named = accept.split(',').any(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let is_named = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/openmetrics-text"));
+            // A weight of 0 refuses it.
+            let weight = parts.find_map(|part| part.strip_prefix("q=")).map(str::parse::<f32>);
+            is_named && !matches!(weight, Some(Ok(weight)) if weight <= 0.0)
+        });
+        if named { Self::OpenMetrics } else { Self::Plain }
+    }
+
+    /// The content type of the page.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Plain => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
 }
 
 /// The state of the store when an operator asks.
@@ -131,12 +170,21 @@ impl Overview {
     }
 
     /// The page as text.
-    pub fn text(&self) -> Result<String, fmt::Error> {
+    pub fn text(&self, format: PageFormat) -> Result<String, fmt::Error> {
+        let mut page = String::new();
         let mut registry = Registry::with_prefix("stentor");
         registry.register_collector(Box::new(self.clone()));
-        let mut page = String::new();
-        text::encode(&mut page, &registry)?;
-        Ok(page)
+        text::encode_registry(&mut page, &registry)?;
+        if let Some(process) = self.process {
+            let mut registry = Registry::default();
+            registry.register_collector(Box::new(process));
+            text::encode_registry(&mut page, &registry)?;
+        }
+        text::encode_eof(&mut page)?;
+        Ok(match format {
+            PageFormat::OpenMetrics => page,
+            PageFormat::Plain => plain::text(&page),
+        })
     }
 
     fn reports(&self) -> impl Iterator<Item = &Report> {
@@ -157,6 +205,8 @@ impl Collector for Overview {
         for (name, help, kinds, several) in COUNTERS_BY_KIND {
             page.number(name, help, MetricType::Counter, &self.by_kind(kinds, *several))?;
         }
+        let build = [([("version", env!("CARGO_PKG_VERSION"))], 1)];
+        page.number("build_info", "Always 1; the label says which version this is", MetricType::Gauge, &build)?;
         let connections = self.by_kind(&STAGES, |report| report.sockets.stages.to_vec());
         page.number("connections", "Connections now, by their stage", MetricType::Gauge, &connections)?;
         for (name, help, one) in GAUGES {
@@ -222,12 +272,37 @@ impl Overview {
     }
 }
 
+/// Under the names that Prometheus' own client libraries use, so that dashboards which are made for any process show this
+/// one.
+impl Collector for ProcessState {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let page = &mut Page(&mut encoder);
+        page.single_seconds("process_cpu", "CPU time of the process", MetricType::Counter, self.cpu_seconds)?;
+        let help = "When the process was started, since 1970";
+        page.single_seconds("process_start_time", help, MetricType::Gauge, self.start_seconds)?;
+        for (name, help, value) in [
+            ("process_resident_memory_bytes", "Memory of the process", self.resident_bytes),
+            ("process_virtual_memory_bytes", "Addresses that the process uses", self.virtual_bytes),
+            ("process_open_fds", "Open descriptors", self.open_descriptors),
+            ("process_max_fds", "The limit on open descriptors", self.descriptors_max),
+            ("process_threads", "Threads of the process", self.threads),
+        ] {
+            page.single(name, help, MetricType::Gauge, value)?;
+        }
+        Ok(())
+    }
+}
+
 /// The page that metrics are written to.
 struct Page<'a, 'b>(&'a mut DescriptorEncoder<'b>);
 
 impl Page<'_, '_> {
     fn single(&mut self, name: &str, help: &str, of: MetricType, value: u64) -> fmt::Result {
         encode(self.0.encode_descriptor(name, help, None, of)?, of, value)
+    }
+
+    fn single_seconds(&mut self, name: &str, help: &str, of: MetricType, value: f64) -> fmt::Result {
+        encode(self.0.encode_descriptor(name, help, Some(&Unit::Seconds), of)?, of, value)
     }
 
     fn number<L: EncodeLabelSet>(
@@ -286,12 +361,28 @@ mod tests {
     fn every_metric_is_explained_to_operators() {
         let explained = include_str!("../../docs/operations.md");
         let store = StoreState { ready: true, disk: Some(DiskRoom::default()), rows_read: 0 };
-        let page = Overview { store, ..Overview::default() }.text().expect("memory takes every write");
+        let overview = Overview { store, process: Some(ProcessState::default()), ..Overview::default() };
+        let page = overview.text(PageFormat::OpenMetrics).expect("memory takes every write");
         let names: Vec<&str> =
             page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
         assert!(names.len() > 30, "{names:?}");
         for name in names {
             assert!(explained.contains(&format!("| `{name}")), "{name} is not in docs/operations.md");
+        }
+    }
+
+    #[test]
+    fn clients_that_name_open_metrics_get_it() {
+        let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1";
+        for (accept, expected) in [
+            (prometheus, PageFormat::OpenMetrics),
+            ("text/html, Application/OpenMetrics-Text ; version=0.0.1", PageFormat::OpenMetrics),
+            ("application/openmetrics-text;q=0, text/plain", PageFormat::Plain),
+            ("text/plain;version=0.0.4", PageFormat::Plain),
+            ("*/*", PageFormat::Plain),
+            ("", PageFormat::Plain),
+        ] {
+            assert_eq!(PageFormat::accepted(accept), expected, "{accept}");
         }
     }
 }

@@ -18,9 +18,9 @@ struct Page(BTreeMap<String, f64>);
 
 impl Page {
     fn of(admin: &Http) -> Self {
-        let answer = admin.request("GET", "/metrics", &[], "");
-        assert_eq!(answer.status, 200, "{}", answer.body);
         let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        let answer = admin.request("GET", "/metrics", &[("Accept", kind)], "");
+        assert_eq!(answer.status, 200, "{}", answer.body);
         assert_eq!(answer.header("content-type"), Some(kind));
         Self(parse(&answer.body))
     }

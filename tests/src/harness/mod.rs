@@ -10,6 +10,7 @@ mod node;
 pub mod person;
 mod ports;
 mod process;
+pub mod prometheus;
 mod proxy;
 mod raw;
 /// The engine's own tests use this module too.
