@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::budget::Work;
 use crate::channel::owner::Owner;
 use crate::command::{Command, Rejection};
 use crate::counters::{Levels, Report, SocketCounters, TurnCounters, kind_of};
@@ -19,7 +20,7 @@ use crate::query::{Block, ChannelQuery, OnlineQuery, QueryAnswer, Visitor};
 use crate::routing::{Route, Routing};
 use crate::session::admission::{OpeningRefusal, Session};
 use crate::session::home::{CloseMode, Home, Visibility};
-use crate::session::shared_budgets::SharedBudgets;
+use crate::session::shared_budgets::{Payer, SharedBudgets};
 
 pub use crate::outbox::SocketEffect;
 
@@ -137,6 +138,16 @@ impl Shard {
     /// The budgets that the sessions of this shard share with the gateway's HTTP handlers.
     pub fn shared_budgets(&self) -> SharedBudgets {
         self.home.shared_budgets.clone()
+    }
+
+    /// To whose budgets the work of a connection is charged. Empty if it has no session.
+    pub fn payer(&self, id: ConnectionId) -> Payer {
+        self.home.payer(id)
+    }
+
+    /// The work of the requests that were read in this turn, and of late writes.
+    pub fn worked(&self) -> Work {
+        self.home.worked()
     }
 
     /// Takes in one input, at the time `now`.

@@ -6,6 +6,7 @@
 //! this table (`sockets/opening.rs`).
 
 mod accept;
+mod fair_order;
 mod introductions;
 mod opening;
 mod unfinished_heads;
@@ -36,6 +37,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, SendFlags, Shutdown};
 
+use self::fair_order::FairOrder;
 use self::unfinished_heads::UnfinishedHeads;
 use self::waiting_line::WaitingLine;
 use crate::http::{self, Services};
@@ -52,6 +54,9 @@ const READ_BYTES_MAX: usize = 16 * 1024;
 
 /// Events taken from the epoll set at a time, and connections accepted at a time.
 const EVENTS_MAX: usize = 256;
+/// The same while more sockets are ready than a turn has time for: so many are arranged, and those that a turn does not
+/// get to are arranged again in the next one.
+const CROWD_EVENTS_MAX: usize = 4096;
 
 /// Bytes that the kernel may queue for a reader, without its bookkeeping. This is enough for a burst and for a pass
 /// under full load. Without this bound the kernel would use megabytes for every reader that has stopped reading.
@@ -98,6 +103,7 @@ pub struct SocketTable {
     /// Descriptors kept back for connections that will be refused.
     spares: Vec<OwnedFd>,
     events: Vec<epoll::Event>,
+    fair_order: FairOrder,
     buffer: Vec<u8>,
     heads: UnfinishedHeads,
     proxies: Rc<TrustedProxies>,
@@ -194,6 +200,7 @@ impl SocketTable {
             capacity,
             spares: Vec::with_capacity(accept::SPARES),
             events: Vec::with_capacity(EVENTS_MAX),
+            fair_order: FairOrder::default(),
             buffer: Vec::with_capacity(upgrade::HEAD_BYTES_MAX + 2 * READ_BYTES_MAX),
             heads: UnfinishedHeads::new(HEADS_BYTES_MAX),
             proxies: Rc::default(),
@@ -543,10 +550,15 @@ impl Sockets for SocketTable {
         while let Some(channel_query) = self.services.channel_queries().take() {
             shard.step(channel_query, now);
         }
-        let mut events = std::mem::take(&mut self.events);
+        let is_crowded = self.fair_order.is_crowded();
+        let mut events =
+            if is_crowded { Vec::with_capacity(CROWD_EVENTS_MAX) } else { std::mem::take(&mut self.events) };
         events.clear();
         // This fails only when a signal interrupts it, and then there are no events.
         let _ = epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&rustix::fs::Timespec::default()));
+        if is_crowded {
+            self.fair_order.arrange(&mut events, |event| shard.payer(id_of(event.data.u64())));
+        }
         let mut looked_at = 0;
         for event in &events {
             // What the other sockets have is reported again in the next turn.
@@ -560,6 +572,7 @@ impl Sockets for SocketTable {
                 continue;
             }
             let id = id_of(data);
+            let (payer, before) = (shard.payer(id), shard.worked());
             if flags.contains(EventFlags::OUT) {
                 self.writable(id, shard);
             }
@@ -571,9 +584,15 @@ impl Sockets for SocketTable {
             } else if flags.intersects(EventFlags::HUP | EventFlags::ERR) {
                 self.drop_connection(id, shard, now);
             }
+            if is_crowded {
+                self.fair_order.count(payer, shard.worked().without(before));
+            }
         }
-        let more = requests_wait || events.len() == EVENTS_MAX || looked_at < events.len() || !self.gone.is_empty();
-        self.events = events;
+        self.fair_order.end_turn(looked_at < events.len());
+        let more = requests_wait || events.len() >= EVENTS_MAX || looked_at < events.len() || !self.gone.is_empty();
+        if !is_crowded {
+            self.events = events;
+        }
         more
     }
 

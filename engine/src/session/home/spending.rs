@@ -110,6 +110,16 @@ impl Home {
         self.worked >= TURN_WORK_MAX
     }
 
+    /// The work of the requests that were read in this turn, and of late writes.
+    pub fn worked(&self) -> Work {
+        self.worked
+    }
+
+    /// To whose budgets the work of a connection is charged. Empty if there is no such connection.
+    pub fn payer(&self, id: ConnectionId) -> Payer {
+        self.connections.get(id).map_or(Payer::default(), |connection| connection.session.payer())
+    }
+
     /// Counts work of this turn that no session is charged for.
     pub(super) fn count_work(&mut self, work: Work) {
         self.worked = self.worked + work;
