@@ -116,8 +116,11 @@ pub const RATE_LIMITS: [&str; 4] = [
 /// Stages of a connection, in the order of `SocketCounters::stages`.
 pub const STAGES: [&str; 6] = ["opening", "session", "closing", "hanging_up", "refusing", "http"];
 
+/// The place of open sessions among `STAGES`.
+const SESSION_STAGE: usize = 1;
+
 /// Why openings of WebSockets are refused, in the order of `SocketCounters::openings_refused`.
-pub const OPENING_REFUSAL_KINDS: [&str; 13] = [
+pub const OPENING_REFUSAL_KINDS: [&str; 14] = [
     "malformed",
     "head_too_large",
     "body",
@@ -131,6 +134,7 @@ pub const OPENING_REFUSAL_KINDS: [&str; 13] = [
     "sessions_of_user",
     "proxy_header",
     "over_budget",
+    "draining",
 ];
 
 /// Classes of HTTP answers, in the order of `SocketCounters::http_answers`.
@@ -171,10 +175,19 @@ pub struct SocketCounters {
     pub sign_ins: u64,
 }
 
+impl SocketCounters {
+    /// WebSocket sessions now that are not being closed.
+    pub fn sessions(&self) -> u64 {
+        self.stages[SESSION_STAGE]
+    }
+}
+
 /// A shard as the home of connections.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct HomeCounters {
     pub sessions_opened: u64,
+    /// Sessions that a drain has closed.
+    pub drained: u64,
     pub requests: [u64; REQUEST_KINDS.len()],
     pub refused: [u64; REFUSAL_KINDS.len()],
     /// Those of the refused requests that came too fast, by what they exceeded.

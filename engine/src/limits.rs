@@ -110,6 +110,10 @@ pub const NOTICES_WAITING_MAX: usize = 16 * 1024;
 /// exceed it by its own memberships.
 pub const ENDS_TURN_MAX: usize = 4096;
 
+/// Slots of connections that a drain looks at in one turn: less than a millisecond. Beyond it the next ones wait for the next
+/// turn.
+pub const DRAIN_LOOKS_MAX: usize = 16 * 1024;
+
 /// Memberships of connections that are gone of which a shard tells the channels' owners in one turn. The others wait for
 /// the next turns. Each takes some 20 µs, with the event that tells the other members.
 pub const DEPARTURES_TURN_MAX: usize = 256;

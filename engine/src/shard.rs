@@ -5,6 +5,7 @@
 //! `pass`, `passed`. Nothing here waits, reads a clock or touches a socket.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use crate::budget::Work;
 use crate::channel::owner::Owner;
@@ -39,6 +40,9 @@ pub enum Input {
     Pong { connection: ConnectionId, frame: Vec<u8> },
     /// The server closes a connection; the frame is the last that the client receives.
     Close { connection: ConnectionId, frame: Vec<u8>, close_mode: CloseMode },
+    /// Close all sessions, evenly over this time; the frame is the last that each client receives. No session may open
+    /// afterwards.
+    Drain { time: Duration, frame: Vec<u8> },
     /// A connection is gone. Its slot may be used again.
     Closed { connection: ConnectionId },
     /// A parcel from another shard has arrived.
@@ -164,6 +168,7 @@ impl Shard {
             Input::Tell { connection, frame } => home.tell(connection, frame),
             Input::Pong { connection, frame } => home.pong(connection, frame),
             Input::Close { connection, frame, close_mode } => home.close(connection, frame, close_mode, outbox),
+            Input::Drain { time, frame } => home.drain(time, frame),
             Input::Closed { connection } => home.closed(connection, outbox),
             Input::Parcel(parcel) => self.open_parcel(parcel),
             Input::ChannelQuery { number, channel, query } => {
@@ -361,6 +366,7 @@ impl Shard {
     pub fn finish_turn(&mut self, now: Timestamp, effects: &mut Effects) {
         self.begin(now);
         self.home.judge_parked();
+        self.home.close_due(&mut self.outbox);
         self.home.end_waiting(&mut self.outbox);
         self.home.tell_departures(&mut self.outbox);
         self.home.tell_statuses(&mut self.outbox);

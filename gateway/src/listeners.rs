@@ -30,7 +30,7 @@ pub fn advice(error: &io::Error) -> &'static str {
 }
 
 /// Connections that may wait to be accepted. The kernel's own limit may be lower.
-const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sharing {

@@ -6,6 +6,7 @@
 //! this table (`sockets/opening.rs`).
 
 mod accept;
+mod draining;
 mod fair_order;
 mod introductions;
 mod opening;
@@ -21,6 +22,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use engine::counters::{STAGES, SocketCounters};
 use engine::fanout::frames::Format;
@@ -95,6 +97,8 @@ pub struct SocketTable {
     listener: Option<OwnedFd>,
     /// Whether the listener is in the epoll set.
     accepting: bool,
+    /// Whether the shard is to stop, but still serves the clients that it has.
+    draining: bool,
     entries: Vec<Entry>,
     free: Vec<u32>,
     open: usize,
@@ -194,6 +198,7 @@ impl SocketTable {
             readiness: Readiness::default(),
             listener: Some(listener),
             accepting: true,
+            draining: false,
             entries: Vec::new(),
             free: Vec::new(),
             open: 0,
@@ -630,7 +635,7 @@ impl Sockets for SocketTable {
             self.invariants();
         }
         let connections = self.open + self.http.len();
-        self.services.tell_connections(connections);
+        self.tell_health();
         self.services.be_crowded(connections > self.capacity / 10 * 9);
         self.resume_accepting();
         if let Some(high_water) = &mut self.high_water
@@ -654,9 +659,13 @@ impl Sockets for SocketTable {
         self.readiness.poll(&self.epoll, context)
     }
 
+    fn drain(&mut self, shard: &mut Shard, now: Timestamp, time: Duration) {
+        self.begin_drain(shard, now, time);
+    }
+
     fn stop(&mut self, shard: &mut Shard, now: Timestamp) {
-        self.pause_accepting();
-        self.listener = None;
+        self.close_listener();
+        self.draining = false;
         self.services.close_connections();
         for id in self.ids(1, 0) {
             match self.socket(id).map(|socket| socket.stage) {

@@ -150,6 +150,10 @@ pub enum Refusal {
     OverBudget {
         retry_after_seconds: u64,
     },
+    /// The server is about to stop.
+    Draining {
+        retry_after_seconds: u64,
+    },
     /// A trusted proxy has not said whose connection this is.
     ProxyHeader,
 }
@@ -171,6 +175,7 @@ impl Refusal {
             Self::SessionsOfUser { .. } => 10,
             Self::ProxyHeader => 11,
             Self::OverBudget { .. } => 12,
+            Self::Draining { .. } => 13,
         }
     }
 
@@ -187,13 +192,16 @@ impl Refusal {
             Self::ProxyHeader => {
                 (Self::BAD_REQUEST, "a proxy's connection begins with a header of the PROXY protocol here")
             }
+            Self::Draining { .. } => ("503 Service Unavailable", "the server restarts: connect again"),
             Self::SessionsOfUser { .. } => (Self::TOO_MANY, "too many sessions of this user: close one first"),
             Self::OverBudget { .. } => {
                 (Self::TOO_MANY, "too fast: this user or address asks for too much, try again later")
             }
         };
         let retry = match self {
-            Self::SessionsOfUser { retry_after_seconds } | Self::OverBudget { retry_after_seconds } => {
+            Self::SessionsOfUser { retry_after_seconds }
+            | Self::OverBudget { retry_after_seconds }
+            | Self::Draining { retry_after_seconds } => {
                 format!("Retry-After: {retry_after_seconds}\r\n")
             }
             _ => String::new(),
@@ -215,7 +223,7 @@ impl Refusal {
     const BAD_REQUEST: &str = "400 Bad Request\r\nSec-WebSocket-Version: 13";
 }
 
-const _: () = assert!(OPENING_REFUSAL_KINDS.len() == 13);
+const _: () = assert!(OPENING_REFUSAL_KINDS.len() == 14);
 
 /// The checks in their order: where the request ends, what it asks for, the token, and only then the handshake.
 fn answer(request: &Request<'_, '_>, tokens: &Tokens, now: Timestamp) -> Result<(Vec<u8>, Identity), Refusal> {

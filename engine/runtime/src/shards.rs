@@ -20,15 +20,18 @@ use storage::bridge::StoreQueue;
 /// Memory that each glommio executor registers for file I/O, which shards do not use.
 const IO_MEMORY_BYTES: usize = 64 * 1024;
 
-/// How long `stop` waits for each shard to say that it has drained. A shard's own deadline is shorter.
-const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// How long `stop` waits for each shard to say that it has nothing left to do. A shard's own deadline is shorter.
+const STOP_MAX: Duration = Duration::from_secs(10);
+
+/// Orders that a shard may not have taken: to drain, to stop, and to end.
+const ORDERS_MAX: usize = 3;
 
 /// Running shards.
 pub struct Running {
     threads: Vec<ExecutorJoinHandle<()>>,
     orders: Vec<flume::Sender<Order>>,
     observer: Observer,
-    drained: flume::Receiver<()>,
+    stopped: flume::Receiver<()>,
 }
 
 /// What a shard is made of.
@@ -77,16 +80,16 @@ where
 {
     assert!(!parts.is_empty(), "a server has at least one shard");
     let count = u16::try_from(parts.len()).map_err(|_| "too many shards".to_owned())?;
-    let (drained_sender, drained) = flume::bounded(parts.len());
+    let (stopped_sender, stopped) = flume::bounded(parts.len());
     let (begun_sender, begun) = flume::bounded(parts.len());
     let mut running =
-        Running { threads: Vec::new(), orders: Vec::new(), observer: Observer { questions: Vec::new() }, drained };
+        Running { threads: Vec::new(), orders: Vec::new(), observer: Observer { questions: Vec::new() }, stopped };
     for ((number, part), ends) in (0..count).zip(parts).zip(rings(count)) {
         let Part { core, store, seed, sockets } = part;
-        let (orders_sender, orders) = flume::bounded(2);
+        let (orders_sender, orders) = flume::bounded(ORDERS_MAX);
         // A queue apart from the orders, so that a question cannot delay the order to end.
         let (question_sender, questions) = flume::bounded(1);
-        let drained = drained_sender.clone();
+        let stopped = stopped_sender.clone();
         let mut beginning = Beginning { number: usize::from(number), told: begun_sender.clone(), turning: false };
         let turn = move || async move {
             let bell = Bell::default();
@@ -104,7 +107,7 @@ where
                 orders,
                 questions,
                 counters: TurnCounters::default(),
-                drained,
+                stopped,
             };
             beginning.turns();
             turning.run().await;
@@ -144,14 +147,20 @@ impl Running {
         self.observer.clone()
     }
 
+    /// Begins a drain: all shards accept no new connection, and close their sessions evenly over this time. `stop` ends the
+    /// rest. Call it once.
+    pub fn drain(&self, time: Duration) {
+        self.tell(Order::Drain { time });
+    }
+
     /// Stops all shards in an orderly way: they take no new work, finish all accepted work and tell all clients; then
     /// the threads end. Fails if a shard's thread ended early.
     pub fn stop(self) -> Result<(), String> {
-        self.tell(Order::Drain);
+        self.tell(Order::Stop);
         for _ in &self.threads {
-            // A shard that has already ended never reports that it has drained. Joining its thread below reports the
+            // A shard that has already ended never reports that it has stopped. Joining its thread below reports the
             // error.
-            if self.drained.recv_timeout(DRAIN_MAX).is_err() {
+            if self.stopped.recv_timeout(STOP_MAX).is_err() {
                 break;
             }
         }

@@ -39,7 +39,7 @@ const SLICES_PER_LOOK: u32 = 2;
 const LOOK: Duration = Duration::from_micros(1);
 
 /// How many ticks an orderly stop waits for clients to take their close frames.
-const DRAIN_TICKS_MAX: u32 = 50;
+const STOP_TICKS_MAX: u32 = 50;
 
 /// The connections of a shard, as the gateway keeps them.
 pub trait Sockets: Outlet {
@@ -57,6 +57,10 @@ pub trait Sockets: Outlet {
 
     /// Ready when `gather` would find something.
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()>;
+
+    /// Begins a drain: accepts no new connection, opens no new session, and closes the sessions evenly over this time.
+    /// Everything else goes on.
+    fn drain(&mut self, shard: &mut Shard, now: Timestamp, time: Duration);
 
     /// Begins an orderly stop: accepts no new connection, reads nothing new, and tells all clients.
     fn stop(&mut self, shard: &mut Shard, now: Timestamp);
@@ -78,9 +82,11 @@ pub enum Reading {
 /// An order to a shard from outside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Order {
+    /// Accept no new connection, and close the sessions evenly over this time.
+    Drain { time: Duration },
     /// Take no new work, finish the accepted work, and report when that is done.
-    Drain,
-    /// All shards have drained: end.
+    Stop,
+    /// All shards have stopped: end.
     End,
 }
 
@@ -95,16 +101,16 @@ pub struct Turning<S> {
     /// Questions for the counters.
     pub questions: flume::Receiver<Question>,
     pub counters: TurnCounters,
-    /// Where to report that the shard has drained.
-    pub drained: flume::Sender<()>,
+    /// Where to report that the shard has nothing left to do.
+    pub stopped: flume::Sender<()>,
 }
 
 /// How far an orderly stop has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stop {
     Not,
-    Draining { ticks: u32 },
-    Drained,
+    Stopping { ticks: u32 },
+    Stopped,
 }
 
 impl<S: Sockets> Turning<S> {
@@ -131,10 +137,11 @@ impl<S: Sockets> Turning<S> {
             }
             match order.take() {
                 Some(Order::End) => return,
-                Some(Order::Drain) => {
-                    assert!(stop == Stop::Not, "a shard is told to drain once");
+                Some(Order::Drain { time }) => self.sockets.drain(&mut self.shard, now, time),
+                Some(Order::Stop) => {
+                    assert!(stop == Stop::Not, "a shard is told to stop once");
                     self.sockets.stop(&mut self.shard, now);
-                    stop = Stop::Draining { ticks: 0 };
+                    stop = Stop::Stopping { ticks: 0 };
                 }
                 None => {}
             }
@@ -146,7 +153,7 @@ impl<S: Sockets> Turning<S> {
             self.shard.flush(&mut self.sockets);
             self.shard.pass(clock::monotonic(), &mut self.sockets);
             self.shard.passed(clock::wall());
-            stop = self.drain(stop, ticked);
+            stop = self.check_stop(stop, ticked);
             self.counters.turned(laps.end());
             if more || self.is_busy() {
                 slices += 1;
@@ -227,17 +234,17 @@ impl<S: Sockets> Turning<S> {
         self.shard.is_busy() || self.persistence.has_arrived() || self.rings.is_full()
     }
 
-    /// Reports once that the shard has drained: all connections have ended and the store has answered all requests, or
+    /// Reports once that the shard has nothing left to do: all connections have ended and the store has answered all requests, or
     /// the time is up.
-    fn drain(&self, stop: Stop, ticked: u32) -> Stop {
-        let Stop::Draining { ticks } = stop else { return stop };
+    fn check_stop(&self, stop: Stop, ticked: u32) -> Stop {
+        let Stop::Stopping { ticks } = stop else { return stop };
         let ticks = ticks + ticked;
-        if (self.sockets.is_empty() && self.shard.store_requests() == 0) || ticks > DRAIN_TICKS_MAX {
+        if (self.sockets.is_empty() && self.shard.store_requests() == 0) || ticks > STOP_TICKS_MAX {
             // The receiver is gone only if the process is ending anyway.
-            let _ = self.drained.try_send(());
-            return Stop::Drained;
+            let _ = self.stopped.try_send(());
+            return Stop::Stopped;
         }
-        Stop::Draining { ticks }
+        Stop::Stopping { ticks }
     }
 }
 

@@ -45,6 +45,8 @@ struct Seen {
     resting: AtomicBool,
     /// Until `rests` reaches this number, each poll wakes the shard's task again.
     rests_wanted: AtomicU64,
+    /// The time of the drain that it was told to begin.
+    drained: Mutex<Option<Duration>>,
     stopped: AtomicBool,
     /// Set by the test: the sockets have something. The test's `gather` clears it.
     ready: AtomicBool,
@@ -115,6 +117,10 @@ impl Sockets for Played {
             context.waker().wake_by_ref();
         }
         if self.seen.ready.load(SeqCst) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn drain(&mut self, _: &mut Shard, _: Timestamp, time: Duration) {
+        *self.seen.drained.lock() = Some(time);
     }
 
     fn stop(&mut self, _: &mut Shard, _: Timestamp) {
@@ -481,16 +487,23 @@ fn a_shard_at_rest_wakes_for_sockets_parcels_and_receipts() {
 
 #[test]
 fn a_shard_at_rest_wakes_for_an_order() {
-    let mut quick = 0;
+    let (mut quick_drains, mut quick) = (0, 0);
     for _ in 0..ROUNDS {
         let (running, seen, _keeper) = start_one(Box::new(|| (Box::new(|_, _, _| false), Vec::new())));
+        seen.wait_for_rest();
+        let before = seen.ticks.load(SeqCst);
+        running.drain(TICK);
+        seen.wait("the drain begins", |seen| seen.drained.lock().is_some());
+        assert_eq!(*seen.drained.lock(), Some(TICK));
+        quick_drains += usize::from(seen.ticks.load(SeqCst) == before);
         seen.wait_for_rest();
         let before = seen.ticks.load(SeqCst);
         running.stop().expect("the shard stops");
         assert!(seen.stopped.load(SeqCst));
         quick += usize::from(seen.ticks.load(SeqCst) == before);
     }
-    assert_seen_without_a_tick("orders", quick);
+    assert_seen_without_a_tick("orders to drain", quick_drains);
+    assert_seen_without_a_tick("orders to stop", quick);
 }
 
 #[test]

@@ -44,6 +44,11 @@ impl Connections {
         self.slots.get_mut(slot as usize)?.as_mut()
     }
 
+    /// How many slots there are, free ones included: all slots are below this number.
+    pub fn slots(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
     /// The id of the connection that has this slot now.
     pub fn id_in_slot(&self, slot: u32) -> Option<ConnectionId> {
         let connection = self.slots.get(slot as usize)?.as_ref()?;

@@ -25,6 +25,7 @@ use crate::session::connections::Connections;
 use crate::session::costs::{HELD_BACK_TURN_WORK_MAX, LISTED_ELSEWHERE, OPENING, PING, REFUSAL, listed};
 use crate::session::held_bytes::HeldBytes;
 use crate::session::home::catching_up::{CatchUps, depart};
+use crate::session::home::draining::Drain;
 use crate::session::home::news::Push;
 use crate::session::sessions_by_user::SessionsByUser;
 use crate::session::shared_budgets::{Payer, Purse, SharedBudgets};
@@ -33,6 +34,7 @@ use crate::session::untold::Untold;
 use crate::social::notification::Notification;
 
 mod catching_up;
+mod draining;
 mod news;
 mod receiving;
 mod spending;
@@ -66,6 +68,10 @@ struct Lookup {
 pub struct Home {
     rules: Rules,
     connections: Connections,
+    /// How many connections there are.
+    open: usize,
+    /// The drain, once one has begun.
+    drain: Option<Drain>,
     sessions_by_user: SessionsByUser,
     statuses: Statuses,
     /// Changes of statuses that the sessions here have not been told.
@@ -118,6 +124,8 @@ impl Home {
         Self {
             rules,
             connections: Connections::default(),
+            open: 0,
+            drain: None,
             sessions_by_user: SessionsByUser::default(),
             statuses: Statuses::default(),
             untold: Untold::default(),
@@ -161,7 +169,9 @@ impl Home {
 
     /// Takes in a connection that has signed in. If it is visible, its own status is the first frame that it receives.
     pub fn open(&mut self, id: ConnectionId, session: Session, visibility: Visibility, outbox: &mut Outbox) {
+        debug_assert!(self.drain.is_none(), "no session opens during a drain");
         self.counters.sessions_opened += 1;
+        self.open += 1;
         self.sessions_by_user.enter(session.user, id.slot);
         self.connections.insert(id.slot, Connection::of(id.generation, session));
         if visibility == Visibility::Online {
@@ -330,6 +340,10 @@ impl Home {
             self.held_bytes.change(connection.session.user, before, 0);
         }
         if let Some(connection) = self.connections.remove(id) {
+            self.open -= 1;
+            if let Some(drain) = &mut self.drain {
+                drain.ended(id.slot);
+            }
             self.sessions_by_user.leave(connection.session.user, id.slot);
         }
     }
@@ -501,6 +515,7 @@ impl Home {
             || !self.dirty.is_empty()
             || !self.deferred.is_empty()
             || !self.held_back.is_empty()
+            || self.drain_is_behind()
             || waits
     }
 

@@ -51,6 +51,8 @@ impl CloseCode {
     pub const INVALID_PAYLOAD: Self = Self(1007);
     /// 1009: a message was longer than the protocol allows.
     pub const MESSAGE_TOO_BIG: Self = Self(1009);
+    /// 1012: the server restarts, and the client may connect again at once. The code is in IANA's registry of close codes.
+    pub const SERVICE_RESTART: Self = Self(1012);
     /// 1013: the reader is too far behind, and may come back. The code is in IANA's registry of close codes, not in the
     /// RFC.
     pub const TRY_AGAIN_LATER: Self = Self(1013);

@@ -158,7 +158,7 @@ async fn answer(
         }
     }
     services.answered().count(answer.status());
-    if fault.is_some() || ending == Ending::Close || !services.connections.may_keep() {
+    if fault.is_some() || ending == Ending::Close || !services.may_keep() {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     pace.answered(in_hand, Instant::now());

@@ -222,9 +222,14 @@ impl Services {
         self.health.unready(self.unready())
     }
 
-    /// Takes in how many connections the shard has.
-    pub fn tell_connections(&self, connections: usize) {
-        self.health.tell(connections);
+    /// Takes in how many connections the shard has, and how many of them are sessions.
+    pub fn tell_connections(&self, connections: usize, sessions: usize) {
+        self.health.tell(connections, sessions);
+    }
+
+    /// Takes in that the shard opens no session any more.
+    pub fn tell_of_drain(&self) {
+        self.health.tell_of_drain();
     }
 
     /// While `crowded`, connections close after their answer, because the shard has little room for others.
@@ -232,9 +237,9 @@ impl Services {
         self.connections.be_crowded(crowded);
     }
 
-    /// Whether a connection may stay open for its next request after a refusal.
+    /// Whether a connection may stay open for its next request.
     pub fn may_keep(&self) -> bool {
-        self.connections.may_keep()
+        self.connections.may_keep() && !self.health.is_draining()
     }
 
     /// Begins the stop: each connection closes after the answer that it still owes, idle connections close at once.

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, Shutdown, SocketFlags, sockopt};
 
 use super::{EVENTS_MAX, LISTENER, SEND_BUFFER_BYTES, SocketTable, Stage, introductions, send_flags};
+use crate::listeners::BACKLOG;
 use crate::{full, log_limit};
 
 /// Connections of a shard beyond its capacity whose request is read before they are refused.
@@ -30,6 +31,9 @@ const REFUSALS_PER_TURN: usize = 32;
 /// Bytes read from a client that is refused at once. If bytes were left unread, closing would reset the connection and
 /// the client would lose its answer.
 const UNHEARD_BYTES_MAX: usize = 4096;
+
+/// Calls of `accept` that take in every connection of a full backlog.
+pub(super) const BACKLOG_ACCEPTS_MAX: usize = BACKLOG as usize / EVENTS_MAX + 1;
 
 impl SocketTable {
     pub(super) fn accept(&mut self) {

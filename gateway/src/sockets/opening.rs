@@ -37,7 +37,7 @@ impl SocketTable {
     pub(super) fn take_returns(&mut self, shard: &mut Shard, now: Timestamp) {
         while let Some(Returned { descriptor, peer, mut bytes }) = self.services.returns().take() {
             // After the stop has begun, no connection becomes a session.
-            if self.listener.is_some()
+            if (self.listener.is_some() || self.draining)
                 && let Some(id) = self.seat(descriptor, Stage::Opening)
             {
                 self.addresses.extend(peer.address().map(|address| (id, address)));
@@ -98,8 +98,9 @@ impl SocketTable {
             return self.keep_head(id, bytes);
         }
         let peer = self.services.bounds_networks().then(|| Peer::new(self.address(id), self.proxies.clone()));
-        let (services, mut network) = (self.services.clone(), None);
+        let (services, mut network, open) = (self.services.clone(), None, self.let_sessions_in());
         let let_in = |headers: &[Header<'_>]| {
+            open?;
             let Some(peer) = peer else { return Ok(()) };
             let key = *network.insert(peer.client(headers).key());
             services.afford_opening(key).map_err(over_budget)
