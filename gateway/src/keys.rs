@@ -50,7 +50,8 @@ impl SigningKeys {
     }
 }
 
-fn random_key() -> Result<Secret, KeysError> {
+/// A key of 32 random bytes.
+pub(crate) fn random_key() -> Result<Secret, KeysError> {
     let mut bytes = [0; KEY_BYTES];
     getrandom::fill(&mut bytes).map_err(KeysError::NoRandomness)?;
     Ok(Secret::new(bytes))
@@ -59,17 +60,18 @@ fn random_key() -> Result<Secret, KeysError> {
 fn kept_key(directory: &Path, name: &str) -> Result<Secret, KeysError> {
     let path = directory.join(name);
     let failed = |source| KeysError::File { path: path.clone(), source };
-    std::fs::create_dir_all(directory).map_err(failed)?;
     if !path.exists() {
         let key = random_key()?;
-        write_new(directory, &path, key.bytes()).map_err(failed)?;
+        make_file(directory, &path, key.bytes()).map_err(failed)?;
     }
     let text = std::fs::read(&path).map_err(failed)?;
     from_hex(text.trim_ascii()).map(Secret::new).ok_or(KeysError::Damaged { path })
 }
 
-/// Creates the file with this content, complete and on disk, unless it already exists.
-fn write_new(directory: &Path, path: &Path, key: &[u8]) -> io::Result<()> {
+/// Creates the file with these bytes in hexadecimal digits, complete and on disk, unless it already exists. Creates its
+/// directory too.
+pub(crate) fn make_file(directory: &Path, path: &Path, key: &[u8]) -> io::Result<()> {
+    std::fs::create_dir_all(directory)?;
     let aside = path.with_extension(format!("new-{}", std::process::id()));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
     let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();

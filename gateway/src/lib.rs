@@ -14,6 +14,8 @@ pub mod database;
 #[cfg(not(feature = "scylla"))]
 #[path = "no_database.rs"]
 pub mod database;
+pub mod drain;
+pub mod ending;
 pub mod file_modes;
 pub mod forwarded;
 mod full;
@@ -24,6 +26,7 @@ pub mod http;
 mod http_tasks;
 pub mod keys;
 pub mod listeners;
+mod local_http;
 mod log_limit;
 pub mod machine;
 pub mod memory;

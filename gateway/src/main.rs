@@ -6,13 +6,15 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::id::{Epoch, ShardId};
 use engine::limits::Rules;
 use engine::routing::PlacementKey;
 use engine::session::shared_budgets::SharedBudgets;
-use gateway::admin::Admin;
+use gateway::admin::token::AdminToken;
+use gateway::admin::{self, Admin};
+use gateway::drain::{Drain, Event};
 use gateway::health::{Health, HealthReporter};
 use gateway::http::{BODIES_BYTES_MAX, Services};
 use gateway::keys::SigningKeys;
@@ -22,7 +24,7 @@ use gateway::password::Passwords;
 use gateway::sockets::{HEADS_BYTES_MAX, SocketTable};
 use gateway::token::Tokens;
 use gateway::waiting::WaitingRoom;
-use gateway::{announcement, database, file_modes, health_check, machine, memory, transfer};
+use gateway::{announcement, database, ending, file_modes, health_check, machine, memory, transfer};
 use runtime::clock;
 use runtime::shards::{Part, start};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -39,6 +41,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 /// How often a store that does not answer yet is asked again.
 const STORE_RETRY: Duration = Duration::from_millis(100);
+/// Signals and other reasons to end that may wait. More wait with the kernel.
+const EVENTS_MAX: usize = 16;
 
 fn main() -> ExitCode {
     stop_at_the_first_panic();
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
     file_modes::warn_of_readable(&options.secret_files());
     let done = match &options.command {
         Command::Serve => serve(&options),
+        Command::Admin(call) => admin::client::call(&options, *call).and_then(|said| print(&said)),
         Command::HealthCheck => health_check::ask(options.listen).and_then(|said| print(&format!("{said}\n"))),
         Command::Schema { apply: false } => database::tables(&options.database).and_then(|cql| print(&cql)),
         Command::Schema { apply: true } => {
@@ -83,6 +88,7 @@ fn failed(error: &str) -> ExitCode {
 
 /// Runs the server until it receives a signal to stop, or has a fatal failure.
 fn serve(options: &Options) -> Result<(), String> {
+    let begun = Instant::now();
     let shards = usize::from(options.shards.get());
     let capacity = machine::prepare(shards)?;
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(said)?;
@@ -98,6 +104,8 @@ fn serve(options: &Options) -> Result<(), String> {
         return Ok(());
     };
     let keys = SigningKeys::obtain(options).map_err(said)?;
+    let token = |admin| AdminToken::obtain(options).map(|token| (admin, token)).map_err(said);
+    let admin = admin.map(token).transpose()?;
     let (bridge, ends) = Bridge::start(store, shards).map_err(said)?;
     let (client, fatal) = (bridge.client(), bridge.fatal());
     let keep_alive = options.keep_alive;
@@ -153,16 +161,23 @@ fn serve(options: &Options) -> Result<(), String> {
     };
     drop(waiting_room);
     let running = start(epoch, rules, parts.collect())?;
-    let admin_address = admin.as_ref().map(Admin::address).transpose().map_err(said)?;
-    let _admin = admin
-        .map(|admin| admin.serve(running.observer(), bridge.client(), health.clone()))
-        .transpose()
-        .map_err(said)?;
+    let (events, heard) = flume::bounded(EVENTS_MAX);
+    let drain = Arc::new(Drain::new(health.clone(), options.drain, events.clone()));
+    let admin_address = admin.as_ref().map(|(admin, _)| admin.address()).transpose().map_err(said)?;
+    let parts = || admin::Parts {
+        observer: running.observer(),
+        store: bridge.client(),
+        health: health.clone(),
+        drain: drain.clone(),
+        facts: admin::Facts { store: options.store.name(), shards, capacity, begun },
+    };
+    let _admin = admin.map(|(admin, token)| admin.serve(token, parts())).transpose().map_err(said)?;
     if let Err(error) = print(&announcement::text(options, address, admin_address, shards, capacity)) {
         tracing::warn!(error, "the server runs, but nobody can be told where");
     }
 
-    let ended = wait(signals, fatal);
+    listen_for_the_end(signals, fatal, events);
+    let ended = ending::wait(&heard, &drain, &health, |time| running.drain(time));
     let shards_stopped = running.stop();
     let store_stopped = bridge.stop().map_err(said);
     ended.and(shards_stopped).and(store_stopped)
@@ -195,22 +210,20 @@ fn open_store(options: &Options) -> Result<Arc<dyn Store>, String> {
     })
 }
 
-/// Waits for a signal to stop, or for a fatal failure of the store.
-fn wait(mut signals: Signals, fatal: flume::Receiver<storage::Failure>) -> Result<(), String> {
-    let (told, news) = flume::bounded(1);
-    let signalled = told.clone();
+/// Tells of each signal to stop, and of a fatal failure of the store.
+fn listen_for_the_end(mut signals: Signals, fatal: flume::Receiver<Failure>, events: flume::Sender<Event>) {
+    let signalled = events.clone();
     std::thread::spawn(move || {
-        if signals.forever().any(is_to_stop) {
-            tracing::info!("stopping: no new work, everything acknowledged is kept");
-            let _ = signalled.try_send(Ok(()));
+        for signal in signals.forever().filter(|signal| is_to_stop(*signal)) {
+            let event = if signal == SIGINT { Event::Interrupt } else { Event::Terminate };
+            let _ = signalled.send(event);
         }
     });
     std::thread::spawn(move || {
         if let Ok(failure) = fatal.recv() {
-            let _ = told.try_send(Err(failure.to_string()));
+            let _ = events.send(Event::Fatal(failure.to_string()));
         }
     });
-    news.recv().unwrap_or(Ok(()))
 }
 
 /// Whether this signal ends the server. A terminal that closes sends SIGHUP, and so do tools that rotate logs: it must not

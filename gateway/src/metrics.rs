@@ -36,6 +36,7 @@ const COUNTERS: &[(&str, &str, One)] = &[
     ("connections_accepted", "Connections accepted", |r| r.sockets.accepted),
     ("connections_refused", "Connections refused because no more fit", |r| r.sockets.refused),
     ("sessions_opened", "WebSocket sessions opened", |r| r.home.sessions_opened),
+    ("drain_sessions_closed", "Sessions that a drain has closed", |r| r.home.drained),
     ("sign_ins", "Users signed in over HTTP", |r| r.sockets.sign_ins),
     ("socket_reads", "Reads of sockets that found something", |r| r.sockets.reads),
     ("socket_read_bytes", "Bytes read from sockets", |r| r.sockets.read_bytes),
@@ -97,6 +98,9 @@ const HISTOGRAMS: &[(&str, &str, Lengths)] = &[
     ("turn", "One turn of a shard's loop", |r| &r.turn.turns),
 ];
 
+/// Why admin calls are refused for their token, in the order of `Overview::admin_refused`.
+pub(crate) const TOKEN_REFUSALS: [&str; 2] = ["token_missing", "token_wrong"];
+
 const CORE_KINDS: [&str; 3] = ["turning", "looking", "waiting"];
 
 const MICROS_PER_SECOND: f64 = 1e6;
@@ -112,6 +116,19 @@ pub struct Overview {
     pub log_lines_left_out: u64,
     /// What the kernel says of this process.
     pub process: Option<ProcessState>,
+    pub drain: DrainLevels,
+    /// Admin calls that were refused for their token, by the reason.
+    pub admin_refused: [u64; TOKEN_REFUSALS.len()],
+    /// Whether the newest reports were shown.
+    were_shown: bool,
+}
+
+/// How far the drain is when an operator asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DrainLevels {
+    pub is_draining: bool,
+    /// Open sessions, if it has begun.
+    pub sessions_left: usize,
 }
 
 /// A format of the page.
@@ -163,10 +180,23 @@ impl Overview {
         self.up = reports.iter().map(Option::is_some).collect();
         self.newest.resize_with(reports.len(), || None);
         for (newest, report) in self.newest.iter_mut().zip(reports) {
-            if report.is_some() {
-                *newest = report;
-            }
+            let Some(mut report) = report else { continue };
+            // A shard forgets its longest turn when it has reported it, and not every report is shown.
+            let before = newest.as_ref().filter(|_| !self.were_shown).map_or(0, |before| before.turn.longest);
+            report.turn.longest = report.turn.longest.max(before);
+            *newest = Some(report);
         }
+        self.were_shown = false;
+    }
+
+    /// Takes in that the numbers were read.
+    pub fn shown(&mut self) {
+        self.were_shown = true;
+    }
+
+    /// How many shards answered in time.
+    pub fn shards_up(&self) -> usize {
+        self.up.iter().filter(|up| **up).count()
     }
 
     /// The page as text.
@@ -191,7 +221,8 @@ impl Overview {
         self.newest.iter().flatten().map(|report| &**report)
     }
 
-    fn sum(&self, one: impl Fn(&Report) -> u64) -> u64 {
+    /// The sum of a number over all shards.
+    pub fn sum(&self, one: impl Fn(&Report) -> u64) -> u64 {
         self.reports().map(one).sum()
     }
 }
@@ -221,6 +252,14 @@ impl Collector for Overview {
         }
         let help = "Rows that the embedded store has looked at, removed ones included";
         page.single("store_rows_read", help, MetricType::Counter, rows_read)?;
+        let DrainLevels { is_draining, sessions_left } = self.drain;
+        page.single("draining", "Whether the server is about to stop", MetricType::Gauge, u64::from(is_draining))?;
+        let help = "Sessions that are open during a drain";
+        page.single("drain_sessions_left", help, MetricType::Gauge, sessions_left as u64)?;
+        let refused: Vec<_> =
+            TOKEN_REFUSALS.iter().zip(self.admin_refused).map(|(kind, n)| ([("kind", *kind)], n)).collect();
+        let help = "Admin calls refused for their token, by the reason";
+        page.number("admin_calls_refused", help, MetricType::Counter, &refused)?;
         let help = "Log lines left out, because lines like them were written moments before";
         page.single("log_lines_left_out", help, MetricType::Counter, self.log_lines_left_out)?;
         let lag = self.reports().map(|report| report.levels.lag_bytes).max().unwrap_or(0);

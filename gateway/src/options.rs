@@ -4,7 +4,9 @@
 //! The result is checked and typed; no raw string goes further into the server. Every error says which setting is wrong
 //! and what to write instead. Keys given as text never appear in `Debug` output.
 
+mod admin_call;
 mod settings;
+pub(crate) mod span;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -20,11 +22,14 @@ use engine::limits::{
 use serde::Deserialize;
 use storage::embedded::EmbeddedOptions;
 
+pub use self::admin_call::AdminCall;
+use self::admin_call::DrainFlags;
 #[cfg(feature = "scylla")]
 pub(crate) use self::settings::parsed;
 use self::settings::{AdminAddress, Settings, Ttl};
 pub(crate) use self::settings::{SecretSetting, secret};
 use crate::database::DatabaseOptions;
+use crate::drain::Terms;
 use crate::target::is_host;
 use crate::trusted_proxies::{NETWORKS_MAX, TrustedProxies};
 
@@ -56,6 +61,8 @@ const KEEP_ALIVE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// The names of the files in the data directory that keep signing keys which no option gives.
 pub(crate) const SESSION_KEY_FILE: &str = "session.key";
 pub(crate) const REFRESH_KEY_FILE: &str = "refresh.key";
+/// The name of the file there that keeps the token of admin calls.
+pub(crate) const ADMIN_TOKEN_FILE: &str = "admin.token";
 
 /// The server's checked configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -66,6 +73,10 @@ pub struct Options {
     pub admin: Option<SocketAddr>,
     /// Names by which operators reach that address, besides `localhost` and IP addresses.
     pub admin_hosts: Vec<String>,
+    /// The file with the token of admin calls, if it is not the one in the data directory.
+    pub admin_token_file: Option<PathBuf>,
+    /// How the server drains before it stops.
+    pub drain: Terms,
     /// The peers that may say for which client they speak.
     pub trusted_proxies: TrustedProxies,
     pub data: PathBuf,
@@ -114,6 +125,17 @@ pub enum StoreKind {
     Scylla,
 }
 
+impl StoreKind {
+    /// The name of the kind on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Memory => "memory",
+            Self::Scylla => "scylla",
+        }
+    }
+}
+
 /// The task of this process.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
@@ -124,6 +146,8 @@ pub enum Command {
     },
     /// Ask the server on this machine whether it is ready.
     HealthCheck,
+    /// Call the admin address of the server on this machine.
+    Admin(AdminCall),
     /// Write everything that the store has to this file.
     Export(PathBuf),
     /// Move everything from this file to the store; without a file, from the embedded store to the database.
@@ -139,6 +163,10 @@ enum CommandName {
     /// Ask the server that listens on --listen whether it is ready: exit code 0 if it is
     #[value(name = "healthcheck")]
     HealthCheck,
+    /// Ask the server at --admin how it is
+    Status,
+    /// Let the server at --admin drain and stop; with --status, tell how far the drain is
+    Drain,
     /// Write everything that the store has to FILE; begun again, it goes on where it was
     Export,
     /// Move everything from FILE, an export, to an empty store; without FILE, from the embedded store in --data to the
@@ -213,7 +241,10 @@ impl Options {
         flags.settings.keep_strongest_secrets(&mut matches);
         // What the command line or the environment gives replaces what the file gives.
         flags.update_from_arg_matches(&matches)?;
-        let command = checked_command(flags.command, flags.apply, flags.file)?;
+        let command = match flags.command {
+            Some(CommandName::Drain) if !flags.apply && flags.file.is_none() => Command::Admin(flags.drain.call()?),
+            command => flags.drain.none_given().and_then(|()| checked_command(command, flags.apply, flags.file))?,
+        };
         secret_files.extend(flags.settings.secret_files());
         Self::checked(command, flags.settings, secret_files)
     }
@@ -234,6 +265,8 @@ impl Options {
                 Some(AdminAddress::Off) => None,
             },
             admin_hosts: checked_admin_hosts(settings.admin_host)?,
+            admin_token_file: settings.admin_token_file,
+            drain: Terms { wait: settings.drain_wait.map(|wait| wait.0), time: settings.drain_time.map(|time| time.0) },
             trusted_proxies: checked_proxies(settings.trusted_proxies, settings.proxy_protocol)?,
             data: settings.data.unwrap_or_else(|| PathBuf::from("./stentor-data")),
             store: settings.store.unwrap_or(StoreKind::Embedded),
@@ -261,7 +294,14 @@ impl Options {
     pub fn secret_files(&self) -> Vec<PathBuf> {
         let kept = [(&self.session_key, SESSION_KEY_FILE), (&self.refresh_key, REFRESH_KEY_FILE)];
         let kept = kept.into_iter().filter(|(given, _)| given.is_none() && self.store != StoreKind::Memory);
-        self.given_secret_files.iter().cloned().chain(kept.map(|(_, name)| self.data.join(name))).collect()
+        let keys = self.given_secret_files.iter().cloned().chain(kept.map(|(_, name)| self.data.join(name)));
+        keys.chain(self.admin.and_then(|_| self.admin_token_path())).collect()
+    }
+
+    /// The file with the token of admin calls. `None`: the memory store has no directory, and no option names a file.
+    pub fn admin_token_path(&self) -> Option<PathBuf> {
+        let kept = || (self.store != StoreKind::Memory).then(|| self.data.join(ADMIN_TOKEN_FILE));
+        self.admin_token_file.clone().or_else(kept)
     }
 
     /// The directory of the embedded store, beside the signing keys.
@@ -296,6 +336,9 @@ struct Flags {
     apply: bool,
 
     #[command(flatten)]
+    drain: DrainFlags,
+
+    #[command(flatten)]
     settings: Settings,
 }
 
@@ -304,6 +347,7 @@ fn checked_command(name: Option<CommandName>, apply: bool, file: Option<PathBuf>
     match (name, apply, file) {
         (Some(CommandName::Schema), apply, None) => Ok(Command::Schema { apply }),
         (_, true, _) => refused("--apply is for `stentor schema`"),
+        (Some(CommandName::Status), false, None) => Ok(Command::Admin(AdminCall::Status)),
         (Some(CommandName::HealthCheck), false, None) => Ok(Command::HealthCheck),
         (Some(CommandName::Export), false, Some(file)) => Ok(Command::Export(file)),
         (Some(CommandName::Export), false, None) => {
@@ -311,6 +355,7 @@ fn checked_command(name: Option<CommandName>, apply: bool, file: Option<PathBuf>
         }
         (Some(CommandName::Import), false, file) => Ok(Command::Import(file)),
         (None, false, None) => Ok(Command::Serve),
+        (Some(CommandName::Drain), ..) => refused("`stentor drain` takes no FILE"),
         (_, false, Some(_)) => refused("a FILE is for `stentor export` and `stentor import`"),
     }
 }
@@ -685,12 +730,14 @@ mod tests {
             assert_eq!(names, expected, "{file} {arguments:?}");
         };
         let by_path = format!("session_key_file = '{}'", path.display());
-        check("", &[], &["session.key", "refresh.key"]);
+        check("", &[], &["session.key", "refresh.key", "admin.token"]);
+        check("admin = 'off'", &[], &["session.key", "refresh.key"]);
+        check("store = 'memory'", &["--admin-token-file", "other.token"], &["other.token"]);
         check("store = 'memory'", &[], &[]);
-        check(&by_path, &[], &["key", "refresh.key"]);
-        check("", &["--refresh-key-file", path.to_str().unwrap()], &["key", "session.key"]);
-        check("session_key = 'key-in-the-text-0123456789'", &[], &["stentor.toml", "refresh.key"]);
-        check(&by_path, &["--session-key", "key-of-the-flag-0123456789"], &["refresh.key"]);
+        check(&by_path, &[], &["key", "refresh.key", "admin.token"]);
+        check("", &["--refresh-key-file", path.to_str().unwrap()], &["key", "session.key", "admin.token"]);
+        check("session_key = 'key-in-the-text-0123456789'", &[], &["stentor.toml", "refresh.key", "admin.token"]);
+        check(&by_path, &["--session-key", "key-of-the-flag-0123456789"], &["refresh.key", "admin.token"]);
     }
 
     #[test]
@@ -705,7 +752,12 @@ mod tests {
         let names =
             ["listen", "admin", "admin-host", "data", "store", "shards", "keep-alive", "server-key", "session-ttl"];
         let others = ["refresh-key-file", "config", "room-members-max", "sends-per-second", "trusted-proxies"];
-        for name in names.into_iter().chain(others).chain(["work-per-session", "work-per-user"]) {
+        for name in names.into_iter().chain(others).chain([
+            "work-per-session",
+            "work-per-user",
+            "admin-token-file",
+            "drain-wait",
+        ]) {
             assert!(help.contains(&format!("--{name} ")), "{name} is not in: {help}");
             let variable = format!("STENTOR_{}", name.to_uppercase().replace('-', "_"));
             assert!(help.contains(&variable), "{variable} is not in: {help}");

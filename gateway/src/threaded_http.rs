@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::{Future, ready};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -74,6 +74,15 @@ impl ThreadedServer {
         drop(self.over);
         let _ = self.thread.join();
     }
+}
+
+/// The address of the other end of a connection, which each request carries.
+#[derive(Clone, Copy)]
+struct Client(IpAddr);
+
+/// The address from which this request came. `None` if the connection was dead before it was looked at.
+pub(crate) fn client_of<B>(request: &Request<B>) -> Option<IpAddr> {
+    request.extensions().get().map(|Client(address)| *address)
 }
 
 type Respond = dyn FnMut(&Request<Incoming>) -> Answer;
@@ -211,8 +220,12 @@ enum Stage {
 
 impl Connection {
     fn new(stream: TcpStream, patience: Duration, respond: Rc<RefCell<Respond>>) -> Self {
+        let client = stream.peer_addr().ok().map(|peer| Client(peer.ip()));
         let socket = Rc::new(Socket::new(stream, patience));
-        let service = service_fn(move |request| ready(Ok::<_, Infallible>((respond.borrow_mut())(&request))));
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            client.and_then(|client| request.extensions_mut().insert(client));
+            ready(Ok::<_, Infallible>((respond.borrow_mut())(&request)))
+        });
         let connection = http1::Builder::new()
             .keep_alive(false)
             // A client may close its writing side once it has sent its request.

@@ -16,6 +16,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
 use serde::{Deserialize, Deserializer};
 
+use super::span::Span;
 use super::{OptionsError, StoreKind, TTL_MAX};
 use crate::database::DatabaseSettings;
 
@@ -37,6 +38,19 @@ pub(super) struct Settings {
     /// Names by which operators reach a loopback --admin, besides `localhost` and IP addresses [default: none]
     #[arg(long, env = "STENTOR_ADMIN_HOST", value_name = "NAME,..", value_delimiter = ',')]
     pub admin_host: Option<Vec<String>>,
+
+    /// File with the token of admin calls; made if missing [default: admin.token in the data directory]
+    #[arg(long, env = "STENTOR_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
+
+    /// How long a server that is to stop is only not ready, for balancers to see it [default: 10s, or 0 if no client is
+    /// connected and /readyz was never asked]
+    #[arg(long, env = "STENTOR_DRAIN_WAIT", value_name = "TIME")]
+    pub drain_wait: Option<Span>,
+
+    /// Time over which a server that is to stop closes its sessions [default: 0]
+    #[arg(long, env = "STENTOR_DRAIN_TIME", value_name = "TIME")]
+    pub drain_time: Option<Span>,
 
     /// Proxies whose word on a client's address counts, such as 10.0.0.0/8,::1 [default: none]
     #[arg(long, env = "STENTOR_TRUSTED_PROXIES", value_name = "NET,..", value_delimiter = ',')]

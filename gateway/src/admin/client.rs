@@ -1,0 +1,88 @@
+//! `stentor status` and `stentor drain`: calls to the admin address of a running server, with the token that the server
+//! keeps in its file. A failure says what to do next.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::token;
+use crate::drain::Terms;
+use crate::local_http;
+use crate::options::{AdminCall, Options};
+
+/// Makes the call. Returns the server's answer, which is JSON.
+pub fn call(options: &Options, call: AdminCall) -> Result<String, String> {
+    let Some(address) = options.admin else {
+        return Err("--admin is off; name the address of the server's admin calls with --admin".to_owned());
+    };
+    let Some(path) = options.admin_token_path() else {
+        let next = "name the file that the server was given with --admin-token-file";
+        return Err(format!("a server with the memory store keeps no token of admin calls by itself; {next}"));
+    };
+    let token = token::read(&path)
+        .map_err(|error| format!("{error}; run this where the server runs, as its user, with its --data"))?;
+    made(address, &token, call)
+}
+
+fn made(address: SocketAddr, token: &str, call: AdminCall) -> Result<String, String> {
+    let (method, target) = match call {
+        AdminCall::Status => ("GET", "/v1/status".to_owned()),
+        AdminCall::DrainStatus => ("GET", "/v1/drain".to_owned()),
+        AdminCall::Drain(terms) => ("POST", format!("/v1/drain{}", query(terms))),
+    };
+    let answer = local_http::ask(address, method, &target, Some(token))
+        .map_err(|error| format!("{error}; is the server running, with this address as its --admin?"))?;
+    if (200..300).contains(&answer.status) {
+        return Ok(answer.body + "\n");
+    }
+    let refusal: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+    match (refusal["message"].as_str(), refusal["next"].as_str()) {
+        (Some(message), Some(next)) => Err(format!("{message} ({}); {next}", answer.status)),
+        _ => Err(format!("{address} answers {}: is it the admin address of a server of this version?", answer.status)),
+    }
+}
+
+fn query(Terms { wait, time }: Terms) -> String {
+    let parameter = |name: &str, time: Option<Duration>| Some(format!("{name}={}ms", time?.as_millis()));
+    let parameters: Vec<String> = [parameter("wait", wait), parameter("time", time)].into_iter().flatten().collect();
+    if parameters.is_empty() { String::new() } else { format!("?{}", parameters.join("&")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local_http::tests::played;
+
+    #[test]
+    fn each_command_is_one_call() {
+        let second = Duration::from_secs(1);
+        for (call, expected) in [
+            (AdminCall::Status, "GET /v1/status HTTP"),
+            (AdminCall::DrainStatus, "GET /v1/drain HTTP"),
+            (AdminCall::Drain(Terms::default()), "POST /v1/drain HTTP"),
+            (AdminCall::Drain(Terms { wait: None, time: Some(second) }), "POST /v1/drain?time=1000ms HTTP"),
+            (
+                AdminCall::Drain(Terms { wait: Some(second), time: Some(second) }),
+                "POST /v1/drain?wait=1000ms&time=1000ms HTTP",
+            ),
+        ] {
+            let (answer, request) =
+                played("HTTP/1.1 200 OK\r\n\r\n{\"a\": 1}", |address| made(address, "the-token", call));
+            assert_eq!(answer, Ok("{\"a\": 1}\n".to_owned()));
+            assert!(request.starts_with(expected) && request.contains("Bearer the-token\r\n"), "{request}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_do_next() {
+        let check = |answer: &'static str, expected: &str| {
+            let (refused, _) = played(answer, |address| made(address, "the-token", AdminCall::Status));
+            let refused = refused.unwrap_err();
+            assert!(refused.contains(expected), "{refused}");
+        };
+        check("HTTP/1.1 401 Unauthorized\r\n\r\n{\"message\":\"no\",\"next\":\"do\"}", "no (401); do");
+        check("HTTP/1.1 404 Not Found\r\n\r\nnothing here", "answers 404: is it the admin address");
+        check("SSH-2.0-OpenSSH\r\n", "is the server running");
+    }
+}

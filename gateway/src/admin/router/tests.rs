@@ -1,0 +1,196 @@
+//! The calls, without a server: who may make them, and what they answer.
+
+use std::io::Write;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use serde_json::Value;
+
+use super::*;
+use crate::options::Options;
+
+const TOKEN: &str = "a-token-of-the-tests";
+
+/// A desk that notes what it is asked.
+#[derive(Default)]
+struct Played {
+    unready: Option<&'static str>,
+    drains: Vec<Terms>,
+    refused: [u64; TOKEN_REFUSALS.len()],
+}
+
+impl Desk for Played {
+    fn page(&mut self, _: PageFormat) -> Answer {
+        answer(StatusCode::OK, LINE, "the page")
+    }
+
+    fn unready(&self) -> Option<String> {
+        self.unready.map(str::to_owned)
+    }
+
+    fn status(&mut self) -> Answer {
+        json(StatusCode::OK, &"the status")
+    }
+
+    fn drain_status(&self, status: StatusCode) -> Answer {
+        json(status, &"the drain")
+    }
+
+    fn begin_drain(&mut self, terms: Terms) -> bool {
+        self.drains.push(terms);
+        self.drains.len() == 1
+    }
+
+    fn count_refusal(&mut self, kind: usize) {
+        self.refused[kind] += 1;
+    }
+}
+
+/// The status and the body of the answer to this request.
+fn ask(desk: &mut Played, method: &str, target: &str, headers: &[(&str, &str)]) -> (u16, String) {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(TOKEN.as_bytes()).unwrap();
+    let arguments = ["stentor", "--admin-token-file", file.path().to_str().unwrap()].map(Into::into);
+    let token = AdminToken::obtain(&Options::from_arguments(arguments).unwrap()).unwrap();
+    let hosts = Hosts::of("127.0.0.1:7351".parse().unwrap(), &[]);
+    let mut request = Request::builder().method(method).uri(target).header("Host", "localhost");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let answer = respond(&request.body(()).unwrap(), &hosts, &token, desk);
+    assert_eq!(answer.headers().get(X_CONTENT_TYPE_OPTIONS).unwrap(), "nosniff");
+    let status = answer.status().as_u16();
+    let is_json = answer.headers().get(CONTENT_TYPE).unwrap() == "application/json";
+    let body = answer.into_body().collect();
+    let body = whole(body);
+    if status >= 400 && status != 503 {
+        assert!(is_json, "{body}");
+        let refusal: Value = serde_json::from_str(&body).unwrap();
+        assert!(["code", "message", "next"].iter().all(|member| refusal[member].is_string()), "{body}");
+    }
+    (status, body)
+}
+
+/// The bytes of a body that is there as a whole.
+fn whole<T>(collect: http_body_util::combinators::Collect<T>) -> String
+where
+    T: hyper::body::Body<Data = hyper::body::Bytes, Error = std::convert::Infallible> + Unpin,
+{
+    let mut collect = std::pin::pin!(collect);
+    let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
+    match collect.as_mut().poll(context) {
+        std::task::Poll::Ready(Ok(collected)) => String::from_utf8(collected.to_bytes().to_vec()).unwrap(),
+        _ => panic!("the body is there"),
+    }
+}
+
+fn bearer(token: &str) -> [(&'static str, String); 1] {
+    [("Authorization", format!("Bearer {token}"))]
+}
+
+#[test]
+fn numbers_and_health_need_no_token_and_the_rest_is_explained() {
+    let desk = &mut Played::default();
+    let mut check = |method: &str, target: &str, expected: u16| {
+        let (status, _) = ask(desk, method, target, &[]);
+        assert_eq!(status, expected, "{method} {target}");
+    };
+    check("GET", "/", 200);
+    check("GET", "/metrics", 200);
+    check("GET", "/metrics?x=1", 200);
+    check("POST", "/metrics", 405);
+    check("HEAD", "/metrics", 405);
+    check("GET", "/healthz", 200);
+    check("POST", "/readyz", 405);
+    check("GET", "/readyz", 200);
+    check("GET", "/v1/nothing", 404);
+    check("DELETE", "/v1/drain", 405);
+    desk.unready = Some("no disk");
+    assert_eq!(ask(desk, "GET", "/readyz", &[]), (503, "no disk\n".to_owned()));
+    assert_eq!(ask(desk, "GET", "/healthz", &[]).0, 200);
+}
+
+#[test]
+fn every_call_is_listed_and_documented() {
+    let (_, body) = ask(&mut Played::default(), "GET", "/", &[]);
+    let listed: Value = serde_json::from_str(&body).unwrap();
+    let pages = include_str!("../../../../docs/admin.md");
+    assert_eq!(listed["calls"].as_array().unwrap().len(), CALLS.len());
+    for call in &CALLS {
+        assert!(pages.contains(&format!("`{} {}`", call.method, call.path)), "{} {}", call.method, call.path);
+        for parameter in call.parameters {
+            assert!(pages.contains(&format!("`{parameter}`")), "{parameter}");
+        }
+    }
+}
+
+#[test]
+fn calls_need_the_token_and_refusals_are_counted() {
+    for (method, target) in [("GET", "/v1/status"), ("GET", "/v1/drain"), ("POST", "/v1/drain")] {
+        let desk = &mut Played::default();
+        for (headers, expected) in [
+            (vec![], 401),
+            (vec![("Authorization", "Basic YTpi".to_owned())], 401),
+            (bearer("another-token-of-tests").to_vec(), 401),
+            (bearer(&TOKEN[1..]).to_vec(), 401),
+        ] {
+            let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            let (status, body) = ask(desk, method, target, &headers);
+            assert_eq!(status, expected, "{method} {target} {headers:?}");
+            assert!(body.contains("--admin-token-file") && !body.contains(TOKEN), "{body}");
+        }
+        assert_eq!((desk.refused, desk.drains.len()), ([2, 2], 0));
+        let right = format!("bearer {TOKEN}");
+        let (status, _) = ask(desk, method, target, &[("Authorization", &right)]);
+        assert!((200..300).contains(&status), "{method} {target}: {status}");
+        assert_eq!(desk.refused, [2, 2]);
+    }
+}
+
+#[test]
+fn a_drain_takes_its_times_from_the_query_and_begins_once() {
+    let right = format!("Bearer {TOKEN}");
+    let right = ("Authorization", right.as_str());
+    for (query, expected) in [
+        ("", Terms::default()),
+        ("?wait=0&time=1m%2030s", Terms { wait: Some(Duration::ZERO), time: Some(Duration::from_secs(90)) }),
+        ("?time=250ms", Terms { wait: None, time: Some(Duration::from_millis(250)) }),
+    ] {
+        let desk = &mut Played::default();
+        let target = format!("/v1/drain{query}");
+        assert_eq!(ask(desk, "POST", &target, &[right]).0, 202, "{query}");
+        assert_eq!(desk.drains, [expected], "{query}");
+        let (status, body) = ask(desk, "POST", &target, &[right]);
+        assert!(status == 409 && body.contains("already_draining"), "{body}");
+    }
+    let desk = &mut Played::default();
+    for wrong in ["?wait=soon", "?wait=1s&wait=2s", "?node=2", "?time=25h", "?time=%zz", "?Wait=1s"] {
+        let (status, body) = ask(desk, "POST", &format!("/v1/drain{wrong}"), &[right]);
+        assert!(status == 400 && body.contains("wait, time"), "{wrong}: {body}");
+    }
+    assert_eq!(ask(desk, "POST", "/v1/drain", &[right, ("Content-Length", "0")]).0, 202);
+    for body in [("Content-Length", "7"), ("Transfer-Encoding", "chunked")] {
+        let (status, said) = ask(desk, "POST", "/v1/drain", &[right, body]);
+        assert!(status == 400 && said.contains("query"), "{said}");
+    }
+    assert_eq!(desk.drains.len(), 1);
+}
+
+#[test]
+fn a_host_of_another_name_gets_nothing_but_health() {
+    let desk = &mut Played::default();
+    let hosts = Hosts::of("127.0.0.1:7351".parse().unwrap(), &[]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), TOKEN).unwrap();
+    let arguments = ["stentor", "--admin-token-file", file.path().to_str().unwrap()].map(Into::into);
+    let token = AdminToken::obtain(&Options::from_arguments(arguments).unwrap()).unwrap();
+    for (target, expected) in [("/", 421), ("/metrics", 421), ("/v1/drain", 421), ("/readyz", 200)] {
+        let request = Request::builder()
+            .uri(target)
+            .header("Host", "attacker.example")
+            .header("Authorization", format!("Bearer {TOKEN}"));
+        let answer = respond(&request.body(()).unwrap(), &hosts, &token, desk);
+        assert_eq!(answer.status(), expected, "{target}");
+    }
+}
