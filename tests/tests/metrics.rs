@@ -271,11 +271,11 @@ fn a_page_whose_name_leads_to_the_address_reads_nothing() {
 }
 
 #[test]
-fn only_the_page_is_there_and_the_server_stops_while_it_is_asked() {
+fn users_do_not_see_the_page_and_the_server_stops_while_it_is_asked() {
     let data = data_dir();
     let server = launch(data.path()).start();
     let admin = server.admin();
-    assert_eq!(admin.request("GET", "/", &[], "").status, 404);
+    assert_eq!(admin.request("GET", "/nothing", &[], "").status, 404);
     assert_eq!(admin.request("POST", "/metrics", &[], "x").status, 405);
     assert_eq!(server.http().request("GET", "/metrics", &[], "").status, 404, "users do not see it");
     let stuck = TcpStream::connect(admin.address()).expect("it listens");

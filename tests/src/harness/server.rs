@@ -21,6 +21,7 @@ pub struct Launch {
     listen: Option<String>,
     admin: String,
     shards: Option<u16>,
+    drain_wait: Option<String>,
     flags: Vec<String>,
     environment: Vec<(String, String)>,
     confine: Option<Confine>,
@@ -38,6 +39,8 @@ impl Launch {
             // Off by default, because many servers run at once.
             admin: "off".into(),
             shards: Some(1),
+            // No balancer looks at these servers, so a stop need not wait for one.
+            drain_wait: Some("0".into()),
             flags: Vec::new(),
             environment: Vec::new(),
             confine: None,
@@ -77,6 +80,18 @@ impl Launch {
     /// Leaves `--shards` to the environment, the configuration file or the default.
     pub fn shards_unsaid(mut self) -> Self {
         self.shards = None;
+        self
+    }
+
+    /// How long SIGTERM only makes the server not ready. The default here is no time.
+    pub fn drain_wait(mut self, time: &str) -> Self {
+        self.drain_wait = Some(time.to_owned());
+        self
+    }
+
+    /// Leaves `--drain-wait` to the environment, the configuration file or the default.
+    pub fn drain_wait_unsaid(mut self) -> Self {
+        self.drain_wait = None;
         self
     }
 
@@ -156,6 +171,9 @@ impl Launch {
         command.args(["--admin", &self.admin]);
         if let Some(shards) = self.shards {
             command.args(["--shards", &shards.to_string()]);
+        }
+        if let Some(wait) = &self.drain_wait {
+            command.args(["--drain-wait", wait]);
         }
         command.args(&self.flags).envs(self.environment);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
