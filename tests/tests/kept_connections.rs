@@ -131,7 +131,7 @@ fn a_session_behind_requests_is_one_like_any_other() {
     expect_status(&mut socket, "200", "before");
     expect_session(&mut socket, "the second");
     server.stop();
-    assert_eq!(socket.read_ending().1, Ending::Code(1001));
+    assert_eq!(socket.read_ending().1, Ending::Code(1012));
 }
 
 #[test]

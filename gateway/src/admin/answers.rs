@@ -3,7 +3,7 @@
 
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
@@ -12,12 +12,30 @@ use crate::http::answer::Answer;
 pub(super) const LINE: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
-/// A refusal, as operators read it.
+/// A call that is refused, as operators read it.
 #[derive(Serialize)]
-struct Refusal<'a> {
-    code: &'a str,
-    message: &'a str,
-    next: &'a str,
+pub(super) struct Refusal {
+    #[serde(skip)]
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    next: String,
+}
+
+impl Refusal {
+    /// A refusal with a code for programs, what is wrong, and what to do next.
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>, next: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), next: next.into() }
+    }
+
+    /// The answer that tells it.
+    pub fn answer(&self) -> Answer {
+        let mut answer = json(self.status, self);
+        if self.status == StatusCode::UNAUTHORIZED {
+            answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        answer
+    }
 }
 
 /// An answer to an operator. Unlike the answers to users, it does not let pages of other origins read it.
@@ -38,9 +56,4 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
             answer(StatusCode::INTERNAL_SERVER_ERROR, LINE, format!("the answer cannot be written: {error}\n"))
         }
     }
-}
-
-/// A refusal: a code for programs, what is wrong, and what to do next.
-pub(super) fn refused(status: StatusCode, code: &str, message: &str, next: &str) -> Answer {
-    json(status, &Refusal { code, message, next })
 }

@@ -3,11 +3,13 @@
 //! In a cluster, calls about a process will take the parameter `node`, by default the process that is asked. No call has
 //! a parameter of this name until then, so it is refused as unknown.
 
-use hyper::header::{ACCEPT, ALLOW, AUTHORIZATION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, WWW_AUTHENTICATE};
+use std::time::Duration;
+
+use hyper::header::{ACCEPT, ALLOW, AUTHORIZATION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 
-use super::answers::{LINE, answer, json, refused};
+use super::answers::{LINE, Refusal, answer, json};
 use super::hosts::{HostRefusal, Hosts};
 use super::token::AdminToken;
 use crate::drain::Terms;
@@ -97,22 +99,19 @@ pub(super) fn respond<B>(request: &Request<B>, hosts: &Hosts, token: &AdminToken
     if !matches!(path, "/healthz" | "/readyz")
         && let Err(refusal) = hosts.check(request)
     {
-        return misdirected(refusal);
+        return misdirected(refusal).answer();
     }
     let mut of_path = CALLS.iter().filter(|call| call.path == path).peekable();
     if of_path.peek().is_none() {
         let message = format!("there is no call {path}");
-        return refused(StatusCode::NOT_FOUND, "not_found", &message, "GET / lists the calls");
+        return Refusal::new(StatusCode::NOT_FOUND, "not_found", message, "GET / lists the calls").answer();
     }
     let Some(call) = of_path.clone().find(|call| call.method == *request.method()) else {
         return other_method(path, &of_path.map(|call| call.method.as_str()).collect::<Vec<_>>());
     };
-    if call.token
-        && let Err(refusal) = check_token(request, token, desk)
-    {
-        return refusal;
-    }
-    carry_out(call, request, desk).unwrap_or_else(|refusal| refusal)
+    let admitted = if call.token { check_token(request, token, desk) } else { Ok(()) };
+    let answer = admitted.and_then(|()| carry_out(call, request, desk));
+    answer.unwrap_or_else(|refusal| refusal.answer())
 }
 
 fn accepted_format<B>(request: &Request<B>) -> PageFormat {
@@ -121,7 +120,7 @@ fn accepted_format<B>(request: &Request<B>) -> PageFormat {
     PageFormat::accepted(&accept.join(","))
 }
 
-fn carry_out<B>(call: &Call, request: &Request<B>, desk: &mut impl Desk) -> Result<Answer, Answer> {
+fn carry_out<B>(call: &Call, request: &Request<B>, desk: &mut impl Desk) -> Result<Answer, Refusal> {
     Ok(match call.kind {
         Kind::Calls => listed(),
         Kind::Metrics => desk.page(accepted_format(request)),
@@ -137,7 +136,7 @@ fn carry_out<B>(call: &Call, request: &Request<B>, desk: &mut impl Desk) -> Resu
             let [wait, time] = spans(call, request.uri().query().unwrap_or_default())?;
             if !desk.begin_drain(Terms { wait, time }) {
                 let next = "GET /v1/drain tells how far it is; SIGINT stops the server at once";
-                return Err(refused(StatusCode::CONFLICT, "already_draining", "a drain has begun before", next));
+                return Err(Refusal::new(StatusCode::CONFLICT, "already_draining", "a drain has begun before", next));
             }
             desk.drain_status(StatusCode::ACCEPTED)
         }
@@ -175,18 +174,18 @@ fn listed() -> Answer {
 fn other_method(path: &str, methods: &[&str]) -> Answer {
     let allowed = methods.join(", ");
     let (message, next) = (format!("{path} answers {allowed} alone"), "GET / lists the calls");
-    let mut answer = refused(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &message, next);
+    let mut answer = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message, next).answer();
     if let Ok(allowed) = HeaderValue::from_str(&allowed) {
         answer.headers_mut().insert(ALLOW, allowed);
     }
     answer
 }
 
-fn misdirected(refusal: HostRefusal) -> Answer {
+fn misdirected(refusal: HostRefusal) -> Refusal {
     match refusal {
         HostRefusal::Malformed => {
             let next = "send the name or the address by which you reach the server";
-            refused(
+            Refusal::new(
                 StatusCode::BAD_REQUEST,
                 "host_malformed",
                 "one Host header with the name of a host is needed",
@@ -196,12 +195,12 @@ fn misdirected(refusal: HostRefusal) -> Answer {
         HostRefusal::Foreign(host) => {
             let message = format!("{host} is no name of this address");
             let next = "name the hosts that operators use with --admin-host";
-            refused(StatusCode::MISDIRECTED_REQUEST, "host_unknown", &message, next)
+            Refusal::new(StatusCode::MISDIRECTED_REQUEST, "host_unknown", message, next)
         }
     }
 }
 
-fn check_token<B>(request: &Request<B>, token: &AdminToken, desk: &mut impl Desk) -> Result<(), Answer> {
+fn check_token<B>(request: &Request<B>, token: &AdminToken, desk: &mut impl Desk) -> Result<(), Refusal> {
     const NEXT: &str =
         "send Authorization: Bearer TOKEN, with the text of the server's admin.token or --admin-token-file";
     let header = request.headers().get(AUTHORIZATION).and_then(|header| header.to_str().ok());
@@ -215,28 +214,26 @@ fn check_token<B>(request: &Request<B>, token: &AdminToken, desk: &mut impl Desk
     let client = client_of(request).map_or_else(|| "unknown".to_owned(), |address| address.to_string());
     let call = request.uri().path();
     log_limit::warn!(client, call, "an admin call was refused: {message}");
-    let mut refusal = refused(StatusCode::UNAUTHORIZED, TOKEN_REFUSALS[kind], message, NEXT);
-    refusal.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    Err(refusal)
+    Err(Refusal::new(StatusCode::UNAUTHORIZED, TOKEN_REFUSALS[kind], message, NEXT))
 }
 
 /// No call reads a body, so a body with parameters would be ignored in silence.
-fn refuse_body<B>(request: &Request<B>) -> Result<(), Answer> {
+fn refuse_body<B>(request: &Request<B>) -> Result<(), Refusal> {
     let headers = request.headers();
     let is_empty = headers.get(CONTENT_LENGTH).is_none_or(|length| length.as_bytes() == b"0");
     if is_empty && !headers.contains_key(TRANSFER_ENCODING) {
         return Ok(());
     }
     let next = "give the parameters in the query, such as ?wait=10s&time=2m";
-    Err(refused(StatusCode::BAD_REQUEST, "body_unexpected", "a body is not read", next))
+    Err(Refusal::new(StatusCode::BAD_REQUEST, "body_unexpected", "a body is not read", next))
 }
 
 /// The times in a query, in the order of the call's parameters.
-fn spans<const N: usize>(call: &Call, query: &str) -> Result<[Option<std::time::Duration>; N], Answer> {
+fn spans<const N: usize>(call: &Call, query: &str) -> Result<[Option<Duration>; N], Refusal> {
     let known = call.parameters.join(", ");
     let refuse = |message: &str| {
         let next = format!("the parameters are {known}, each once");
-        refused(StatusCode::BAD_REQUEST, "parameter_wrong", message, &next)
+        Refusal::new(StatusCode::BAD_REQUEST, "parameter_wrong", message, next)
     };
     let mut spans = [None; N];
     for (name, value) in percent::pairs(query) {
