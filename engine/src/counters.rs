@@ -240,6 +240,8 @@ pub struct TurnCounters {
     pub turns: Histogram,
     /// The longest turn since the last report.
     pub longest: u64,
+    /// The longest time since the last report in which the shard had to turn and did not, because other tasks ran.
+    pub longest_pause: u64,
     pub turning_nanos: u64,
     /// Time in the runtime while there was more to do: rings, timers, HTTP.
     pub looking_nanos: u64,
@@ -256,6 +258,17 @@ impl TurnCounters {
         self.turns.record(micros);
         self.longest = self.longest.max(micros);
         self.turning_nanos += took.as_nanos() as u64;
+    }
+
+    /// Counts time in the runtime while there was more to do.
+    pub fn looked(&mut self, took: Duration) {
+        self.looking_nanos += took.as_nanos() as u64;
+        self.paused(took);
+    }
+
+    /// Takes in for how long something waited that should have had a turn at once.
+    pub fn paused(&mut self, waited: Duration) {
+        self.longest_pause = self.longest_pause.max(waited.as_micros() as u64);
     }
 }
 
@@ -313,6 +326,15 @@ mod tests {
         for (value, bucket) in [(1 << (last - 1), last - 1), ((1 << (last - 1)) + 1, last), (u64::MAX, last)] {
             check(value, bucket);
         }
+    }
+
+    #[test]
+    fn the_longest_pause_is_kept() {
+        let mut counters = TurnCounters::default();
+        counters.looked(Duration::from_micros(40));
+        counters.paused(Duration::from_millis(95));
+        counters.looked(Duration::from_micros(50));
+        assert_eq!((counters.longest_pause, counters.looking_nanos), (95_000, 90_000));
     }
 
     #[test]

@@ -294,12 +294,13 @@ impl Overview {
         let shard = |number: usize| [("shard", number.to_string())];
         let up: Vec<_> = self.up.iter().enumerate().map(|(number, up)| (shard(number), u64::from(*up))).collect();
         page.number("shard_up", "Whether the shard answered in time", MetricType::Gauge, &up)?;
-        let mut longest = Vec::new();
+        let (mut longest, mut pauses) = (Vec::new(), Vec::new());
         let mut seconds = Vec::new();
         for (number, report) in self.newest.iter().enumerate() {
             let Some(report) = report else { continue };
             let turn = &report.turn;
             longest.push((shard(number), turn.longest as f64 / MICROS_PER_SECOND));
+            pauses.push((shard(number), turn.longest_pause as f64 / MICROS_PER_SECOND));
             let nanos = [turn.turning_nanos, turn.looking_nanos, turn.waiting_nanos];
             for (kind, nanos) in CORE_KINDS.iter().zip(nanos) {
                 let labels = [("shard", number.to_string()), ("kind", (*kind).to_owned())];
@@ -307,6 +308,8 @@ impl Overview {
             }
         }
         page.seconds("longest_turn", "The longest turn since last asked", MetricType::Gauge, &longest)?;
+        let help = "The longest time since last asked in which a due turn did not begin";
+        page.seconds("longest_pause", help, MetricType::Gauge, &pauses)?;
         page.seconds("core", "What a shard's core spent its time on", MetricType::Counter, &seconds)
     }
 }

@@ -116,8 +116,8 @@ enum Stop {
 impl<S: Sockets> Turning<S> {
     /// Turns until the order to end comes.
     pub async fn run(mut self) {
-        let ticks = Rc::new(Cell::new(0u32));
-        let _ticker = ticker(ticks.clone(), self.bell.clone());
+        let (ticks, late) = (Rc::new(Cell::new(0u32)), Rc::new(Cell::new(Duration::ZERO)));
+        let _ticker = ticker(ticks.clone(), late.clone(), self.bell.clone());
         let (order, question) = (Rc::new(Cell::new(None)), Rc::new(Cell::new(None)));
         let _listening = listen(self.orders.clone(), order.clone(), self.bell.clone());
         let _asked = listen(self.questions.clone(), question.clone(), self.bell.clone());
@@ -130,6 +130,7 @@ impl<S: Sockets> Turning<S> {
             self.shard.begin_turn(monotonic);
             let ticked = ticks.take();
             if ticked > 0 {
+                self.counters.paused(late.take());
                 self.sockets.tick(&mut self.shard, now);
                 if cfg!(debug_assertions) {
                     self.invariants();
@@ -159,7 +160,7 @@ impl<S: Sockets> Turning<S> {
                 slices += 1;
                 if slices.is_multiple_of(SLICES_PER_LOOK) {
                     sleep(LOOK).await;
-                    self.counters.looking_nanos += laps.end().as_nanos() as u64;
+                    self.counters.looked(laps.end());
                 }
             } else {
                 self.wait(clock::monotonic()).await;
@@ -214,7 +215,7 @@ impl<S: Sockets> Turning<S> {
         report.sockets = self.sockets.counters();
         report.levels.parcels_waiting = self.rings.waiting() as u64;
         report.turn = self.counters.clone();
-        self.counters.longest = 0;
+        (self.counters.longest, self.counters.longest_pause) = (0, 0);
         let _ = question.try_send(Box::new(report));
     }
 
@@ -248,10 +249,14 @@ impl<S: Sockets> Turning<S> {
     }
 }
 
-fn ticker(ticks: Rc<Cell<u32>>, bell: Bell) -> Task<()> {
+/// Counts ticks, and puts into `late` by how much the newest came too late. While the shard waits for its sockets, a
+/// late tick is the only sign that other tasks kept it from looking at them.
+fn ticker(ticks: Rc<Cell<u32>>, late: Rc<Cell<Duration>>, bell: Bell) -> Task<()> {
     glommio::spawn_local(async move {
         loop {
+            let mut laps = Laps::begin();
             sleep(TICK).await;
+            late.set(late.get().max(laps.end().saturating_sub(TICK)));
             ticks.set(ticks.get() + 1);
             bell.ring();
         }
