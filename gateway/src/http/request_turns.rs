@@ -6,6 +6,10 @@
 //! one of the next turns, and the sessions have their turn before it. A request that has come before the answer to the
 //! one before it always waits, so that a connection begins one request each time it is polled.
 //!
+//! Bytes count, too. Whoever is let in may read `READ_BYTES_TURN_MAX` bytes; a connection that wants to read more, of a
+//! body or of anything else, waits for a next turn as a request does. Without this, a connection whose client sends as
+//! fast as the server reads would be ready all the time, and glommio looks at no other input while a task is ready.
+//!
 //! Clients share the turns by site. The requests that wait are ordered in rounds, and each site has one request in a
 //! round: so a request waits for one of each other site, and for those that wait before it from its own site. Connections
 //! from one proxy are of one site here, because the clients behind it are known only from the heads of requests.
@@ -24,6 +28,10 @@ use crate::client_network::ClientSite;
 /// Requests that begin between two turns: some milliseconds of work, or as much as a turn reads (`TURN_WORK_MAX`) if each
 /// asks for a long page. Fewer would keep HTTP clients waiting while turns are long.
 pub const REQUESTS_TURN_MAX: usize = 64;
+
+/// Bytes that a connection reads each time it is let in: nearly every request comes with fewer. So a shard reads a
+/// megabyte between two turns at most, which takes it a few milliseconds.
+pub const READ_BYTES_TURN_MAX: usize = 16 << 10;
 
 /// Lets the requests of a shard's connections begin.
 #[derive(Default)]
@@ -171,15 +179,20 @@ impl Beginner {
         *place.waker.borrow_mut() = Some(context.waker().clone());
         Poll::Pending
     }
-}
 
-impl Drop for Beginner {
-    fn drop(&mut self) {
-        match self.place.standing.get() {
+    /// Gives the connection's place to others: it will not begin before it asks again.
+    pub fn leave(&self) {
+        match self.place.standing.take() {
             Standing::Absent => {}
             Standing::Waiting(number) => self.turns.waiting.borrow_mut().remove(number),
             Standing::Granted => self.turns.granted.set(self.turns.granted.get() - 1),
         }
+    }
+}
+
+impl Drop for Beginner {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
@@ -248,6 +261,20 @@ mod tests {
             (turns.granted.get(), turns.waiting.borrow().places.len(), turns.waiting.borrow().sites.len()),
             (0, 0, 0)
         );
+    }
+
+    #[test]
+    fn a_connection_that_leaves_gives_its_place_to_others() {
+        let turns = Rc::new(RequestTurns::default());
+        let clients = beginners(&turns, 3 * REQUESTS_TURN_MAX);
+        begun(&clients);
+        turns.begin_turn();
+        // Those that are let in leave, and one of those that wait.
+        clients[..=2 * REQUESTS_TURN_MAX].iter().for_each(Beginner::leave);
+        assert_eq!(turns.granted.get(), 0);
+        assert!(!turns.begin_turn(), "nobody else waits");
+        assert_eq!(begun(&clients[2 * REQUESTS_TURN_MAX + 1..]).len(), REQUESTS_TURN_MAX - 1);
+        assert!(begins(&clients[0], false), "it may come back");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use glommio::timer::Timer;
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use super::framing::{Fault, Framing, Passage};
-use super::request_turns::Beginner;
+use super::request_turns::{Beginner, READ_BYTES_TURN_MAX};
 use super::unread_answers::UnreadAnswer;
 use crate::upgrade::is_worth_parsing;
 
@@ -30,7 +30,7 @@ const ANSWER_DURATION_MAX: Duration = Duration::from_secs(30);
 
 /// How long, and how many bytes, the server still reads from a client that keeps sending after the last answer.
 const LINGER_DURATION_MAX: Duration = Duration::from_secs(2);
-const LINGER_BYTES_MAX: usize = 4 << 20;
+pub const LINGER_BYTES_MAX: usize = 512 << 10;
 
 /// Most bytes read at once.
 const READ_BYTES_MAX: usize = 8192;
@@ -183,6 +183,8 @@ pub struct PacedStream {
     let_in: bool,
     /// Whether that request has come before the answer to the one before it, as far as is known.
     is_pipelined: bool,
+    /// Bytes that may be read before the connection waits for a turn.
+    allowance: usize,
     /// How the stream ends for hyper, once hyper has the passed bytes.
     end: Option<End>,
     pace: Rc<Pace>,
@@ -219,6 +221,7 @@ impl PacedStream {
             beginner,
             let_in: false,
             is_pipelined: false,
+            allowance: READ_BYTES_TURN_MAX,
             end: None,
             pace,
         }
@@ -243,7 +246,10 @@ impl PacedStream {
         let mut discarded = 0;
         poll_fn(|context| {
             while discarded < LINGER_BYTES_MAX {
-                match Pin::new(&mut self.stream).poll_read(context, &mut [0; READ_BYTES_MAX]) {
+                if self.poll_allowance(context).is_pending() {
+                    return deadline.as_mut().poll(context).map(drop);
+                }
+                match self.poll_receive(context, &mut [0; READ_BYTES_MAX]) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
                     Poll::Ready(Ok(read)) => discarded += read,
                     Poll::Pending if unsent => return deadline.as_mut().poll(context).map(drop),
@@ -255,13 +261,33 @@ impl PacedStream {
         .await;
     }
 
+    /// Ready when the connection may read: at once, or in a next turn of the shard if it has read its part of this one.
+    fn poll_allowance(&mut self, context: &Context<'_>) -> Poll<()> {
+        if self.allowance == 0 {
+            ready!(self.beginner.poll_begin(true, context));
+            self.allowance = READ_BYTES_TURN_MAX;
+        }
+        Poll::Ready(())
+    }
+
+    /// Reads from the socket, within the allowance.
+    fn poll_receive(&mut self, context: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
+        debug_assert!(self.allowance > 0, "a read of no bytes looks like the end of the stream");
+        let most = bytes.len().min(self.allowance);
+        let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut bytes[..most]));
+        if let Ok(read) = read {
+            self.allowance -= read;
+        }
+        Poll::Ready(read)
+    }
+
     /// Ready unless bytes of a next request are here and it may not begin yet.
-    fn poll_turn(&mut self, context: &Context<'_>) -> Poll<()> {
+    fn poll_begin(&mut self, context: &Context<'_>) -> Poll<()> {
         let is_new = self.passed == 0 && self.end.is_none() && self.framing.is_between_requests();
         if is_new && !self.let_in && !self.unread.is_empty() {
             self.pace.has_read();
             ready!(self.beginner.poll_begin(self.is_pipelined, context));
-            self.let_in = true;
+            (self.let_in, self.allowance) = (true, READ_BYTES_TURN_MAX);
         }
         Poll::Ready(())
     }
@@ -316,12 +342,13 @@ impl Read for PacedStream {
         mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            ready!(self.poll_turn(context));
+            ready!(self.poll_begin(context));
             if self.pass() {
                 break;
             }
+            ready!(self.poll_allowance(context));
             let mut bytes = [0; READ_BYTES_MAX];
-            let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(context, &mut bytes) else {
+            let Poll::Ready(read) = self.poll_receive(context, &mut bytes) else {
                 self.is_pipelined = false;
                 return Poll::Pending;
             };
@@ -348,7 +375,12 @@ impl Write for PacedStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         match written {
-            Poll::Pending => self.pace.write_waits(),
+            Poll::Pending => {
+                self.pace.write_waits();
+                // A connection that waits for its client may read nothing for a long time. It would keep a place among
+                // those that are let in. When the client reads, hyper reads again, and so asks again.
+                self.beginner.leave();
+            }
             Poll::Ready(Ok(bytes)) => self.pace.has_written(bytes),
             Poll::Ready(Err(_)) => {}
         }

@@ -9,6 +9,8 @@ use glommio::net::TcpListener;
 use glommio::{LocalExecutor, Task};
 
 use super::super::bodies::BODIES_BYTES_MAX;
+use super::super::request_turns::READ_BYTES_TURN_MAX;
+use super::super::stream::LINGER_BYTES_MAX;
 use super::*;
 use crate::peer::Peer;
 use crate::trusted_proxies::TrustedProxies;
@@ -69,11 +71,17 @@ fn serve_from<T: Send + 'static>(
     })
 }
 
+thread_local! {
+    /// Turns that this thread's connections have waited for.
+    static TURNS: Cell<usize> = const { Cell::new(0) };
+}
+
 /// Begins a turn whenever requests wait for one, as the shard does.
 fn turning(services: Rc<Services>) -> Task<()> {
     glommio::spawn_local(async move {
         loop {
             poll_fn(|context| services.request_turns().poll_waiting(context)).await;
+            TURNS.set(TURNS.get() + 1);
             services.request_turns().begin_turn();
         }
     })
@@ -324,6 +332,20 @@ fn a_refused_body_that_comes_leaves_the_connection_to_the_next_request() {
             assert_eq!(answer(&mut stream).1, "{}", "behind {status}");
         });
     }
+}
+
+/// After its last answer the server reads what the client still sends, in many turns and not for ever.
+#[test]
+fn what_comes_after_the_last_answer_is_read_in_turns_and_within_a_bound() {
+    serve_one(1, |mut stream| {
+        stream.write_all(b"POST /nope HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999\r\n\r\n").unwrap();
+        let (head, body) = answer(&mut stream);
+        assert!(head.starts_with("http/1.1 404") && head.contains("connection: close"), "{head}{body}");
+        // The server closes before it has read all of this, and the connection is reset.
+        while stream.write_all(&[b'x'; 8192]).is_ok() {}
+    });
+    let turns = LINGER_BYTES_MAX / READ_BYTES_TURN_MAX;
+    assert!((turns - 2..=turns + 1).contains(&TURNS.get()), "{} turns, and not {turns}", TURNS.get());
 }
 
 /// Fills the room for bodies with one of this client, once another body has begun to arrive.
