@@ -12,19 +12,21 @@
 
 use httparse::{Request, Status};
 
+use super::chunks::{ChunkFraming, Chunks, Decoded};
 use crate::heads::{self, Body, BodyFault, HEADERS_MAX};
 use crate::target::Target;
 use crate::upgrade::HEAD_BYTES_MAX;
-
-/// Longest line with the size of a chunk, including extensions.
-const CHUNK_LINE_BYTES_MAX: usize = 1024;
 
 /// Longest head that is passed to hyper: escaping makes up to three bytes of each byte of a target.
 pub const ESCAPED_HEAD_BYTES_MAX: usize = 3 * HEAD_BYTES_MAX;
 
 /// The position of a connection between and within its requests.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Framing(State);
+pub struct Framing {
+    state: State,
+    /// What has come of the newest body beside its data.
+    chunk_framing: ChunkFraming,
+}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 enum State {
@@ -32,12 +34,8 @@ enum State {
     Head,
     /// So many bytes of a body follow.
     Body(u64),
-    /// The size of a chunk follows.
-    ChunkLine,
-    /// So many bytes of a chunk follow, including the line end after it.
-    Chunk(u64),
-    /// The trailers, which may follow the last chunk.
-    Trailers,
+    /// A body in chunks.
+    Chunks(Chunks),
     /// All bytes that follow are ignored.
     Over,
 }
@@ -53,6 +51,9 @@ pub enum Passage {
     Pass(usize),
     /// The first `read` bytes are a head. Pass on `head` in its place.
     Rewrite { read: usize, head: Vec<u8> },
+    /// The first `read` bytes belong to a body in chunks. Pass on its data as one chunk in their place (`chunks::encode`),
+    /// with the end of the body if it is the end.
+    Chunk { read: usize, data: Vec<u8>, is_end: bool },
     /// The head cannot be answered normally. Pass on this head without a body in its place, and nothing after it.
     Refuse { fault: Fault, head: &'static [u8] },
     /// The first bytes are the head of a WebSocket opening.
@@ -79,20 +80,23 @@ const TARGET_BYTES_MAX: usize = u16::MAX as usize - 1;
 impl Framing {
     /// Decides what to do with the bytes that were read and have not been passed on. `bytes` may be empty.
     pub fn next(&mut self, bytes: &[u8]) -> Passage {
-        match self.0 {
+        match self.state {
             _ if bytes.is_empty() => Passage::NeedMore,
             State::Head => self.head(bytes),
-            State::Body(left) => self.counted(left, bytes, State::Head, State::Body),
-            State::ChunkLine => self.chunk_line(bytes),
-            State::Chunk(left) => self.counted(left, bytes, State::ChunkLine, State::Chunk),
-            State::Trailers => self.trailers(bytes),
+            State::Body(left) => self.counted(left, bytes),
+            State::Chunks(chunks) => self.chunks(chunks, bytes),
             State::Over => Passage::Skip(bytes.len()),
         }
     }
 
     /// Whether the connection is between two requests. The bytes of an incomplete head may have come.
     pub fn is_between_requests(&self) -> bool {
-        self.0 == State::Head
+        self.state == State::Head
+    }
+
+    /// What has come of the newest request's body beside its data.
+    pub fn chunk_framing(&self) -> ChunkFraming {
+        self.chunk_framing
     }
 
     fn head(&mut self, bytes: &[u8]) -> Passage {
@@ -111,16 +115,17 @@ impl Framing {
         };
         let (method, target) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
         if method == "GET" && Target::of(target).is_socket() {
-            self.0 = State::Over;
+            self.state = State::Over;
             return Passage::Opening;
         }
         if !Target::has_good_authority(target) {
             return self.refuse(Fault::Malformed, method);
         }
-        self.0 = match heads::body(request.version, request.headers) {
+        self.chunk_framing = ChunkFraming::default();
+        self.state = match heads::body(request.version, request.headers) {
             Ok(Body::NONE) => State::Head,
             Ok(Body::Bytes(length)) => State::Body(length),
-            Ok(Body::Chunked) => State::ChunkLine,
+            Ok(Body::Chunked) => State::Chunks(Chunks::default()),
             Err(BodyFault::Malformed) => return self.refuse(Fault::Malformed, method),
             Err(BodyFault::UnknownCoding) => return self.refuse(Fault::UnknownCoding, method),
             Err(BodyFault::CodingAndLength) => return self.refuse(Fault::CodingAndLength, method),
@@ -137,7 +142,7 @@ impl Framing {
     }
 
     fn refuse(&mut self, fault: Fault, method: &str) -> Passage {
-        self.0 = State::Over;
+        self.state = State::Over;
         let head: &[u8] = match method {
             // The answer to HEAD has no body.
             "HEAD" => b"HEAD / HTTP/1.1\r\nHost: refused\r\nConnection: close\r\n\r\n",
@@ -146,61 +151,32 @@ impl Framing {
         Passage::Refuse { fault, head }
     }
 
-    fn counted(&mut self, left: u64, bytes: &[u8], behind: State, within: fn(u64) -> State) -> Passage {
+    fn counted(&mut self, left: u64, bytes: &[u8]) -> Passage {
         debug_assert!(left > 0, "a body that has ended is left");
         let passed = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
         let left = left - passed as u64;
-        self.0 = if left == 0 { behind } else { within(left) };
+        self.state = if left == 0 { State::Head } else { State::Body(left) };
         Passage::Pass(passed)
     }
 
-    fn chunk_line(&mut self, bytes: &[u8]) -> Passage {
-        let line = &bytes[..bytes.len().min(CHUNK_LINE_BYTES_MAX)];
-        // httparse accepts a line without digits as a size of zero.
-        if !line[0].is_ascii_hexdigit() {
-            return self.broken();
-        }
-        match httparse::parse_chunk_size(line) {
-            Ok(Status::Complete((read, 0))) => {
-                self.0 = State::Trailers;
-                Passage::Pass(read)
-            }
-            Ok(Status::Complete((read, size))) if size <= u64::MAX - LINE_END => {
-                self.0 = State::Chunk(size + LINE_END);
-                Passage::Pass(read)
-            }
-            Ok(Status::Partial) if line.len() < CHUNK_LINE_BYTES_MAX => Passage::NeedMore,
-            _ => self.broken(),
-        }
-    }
-
-    /// Passes the trailers, which end with an empty line. Only CRLF is accepted as a line end, because parsers disagree
-    /// about others.
-    fn trailers(&mut self, bytes: &[u8]) -> Passage {
-        let bytes = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
-        let mut start = 0;
-        while let Some(end) = bytes[start..].iter().position(|byte| matches!(byte, b'\r' | b'\n')) {
-            match bytes[start + end..] {
-                [b'\r', b'\n', ..] if end == 0 => {
-                    self.0 = State::Head;
-                    return Passage::Pass(start + 2);
-                }
-                [b'\r', b'\n', ..] => start += end + 2,
-                [b'\r'] => break,
-                _ => return self.broken(),
+    fn chunks(&mut self, mut chunks: Chunks, bytes: &[u8]) -> Passage {
+        let decoded = chunks.decode(bytes);
+        self.chunk_framing = chunks.framing();
+        match decoded {
+            Decoded::NeedMore => Passage::NeedMore,
+            Decoded::Broken => self.broken(),
+            Decoded::Data { read, data, is_end } => {
+                self.state = if is_end { State::Head } else { State::Chunks(chunks) };
+                if data.is_empty() && !is_end { Passage::Skip(read) } else { Passage::Chunk { read, data, is_end } }
             }
         }
-        if bytes.len() < HEAD_BYTES_MAX { Passage::NeedMore } else { self.broken() }
     }
 
     fn broken(&mut self) -> Passage {
-        self.0 = State::Over;
+        self.state = State::Over;
         Passage::Broken
     }
 }
-
-/// The bytes of CRLF.
-const LINE_END: u64 = 2;
 
 /// The target, with the characters escaped that hyper's URI parser refuses. Go's parser accepts them, and so clients
 /// send them: the official clients of several languages put values into the query without encoding them.
@@ -226,9 +202,11 @@ fn escaped(target: &str) -> Option<String> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::chunks::{CHUNK_LINE_BYTES_MAX, TRAILERS_BYTES_MAX};
     use super::*;
 
-    /// What hyper receives of a stream that is read in these pieces, and how the stream ends.
+    /// What hyper receives of a stream that is read in these pieces, and how the stream ends. Of a body in chunks only the
+    /// data is shown, and a bar at its end.
     fn passed(stream: &[u8], pieces: impl IntoIterator<Item = usize>) -> (Vec<u8>, Option<Passage>) {
         let (mut framing, mut passed, mut unread) = (Framing::default(), Vec::new(), Vec::new());
         let mut rest = stream;
@@ -245,10 +223,15 @@ mod tests {
                         unread.drain(..read);
                         passed.extend(head);
                     }
+                    Passage::Chunk { read, data, is_end } => {
+                        unread.drain(..read);
+                        passed.extend(data);
+                        passed.extend_from_slice(if is_end { b"|" } else { b"" });
+                    }
                     end => return (passed, Some(end)),
                 }
             }
-            assert!(unread.len() <= HEAD_BYTES_MAX.max(CHUNK_LINE_BYTES_MAX));
+            assert!(unread.len() <= HEAD_BYTES_MAX);
         }
         (passed, None)
     }
@@ -266,22 +249,24 @@ mod tests {
     #[test]
     fn an_opening_is_found_behind_anything() {
         let post = |length: &str, body: &str| format!("POST / HTTP/1.1\r\nHost: a\r\n{length}\r\n\r\n{body}");
-        for before in [
-            String::new(),
-            GET.into(),
-            GET.repeat(3),
-            GET.replace("GET", "HEAD"),
-            post("Content-Length: 0", ""),
-            post("Content-Length: 5", "GET /"),
-            post(&format!("Content-Length: {}", WS.len()), WS),
-            post("Transfer-Encoding: chunked", "0\r\n\r\n"),
-            post("Transfer-Encoding: chunked", "5\r\nGET /\r\n00A;x=\"y\"\r\n0123456789\r\n0\r\nA: b\r\nC: d\r\n\r\n"),
-            post("Transfer-Encoding: chunked", &format!("{:X}\r\n{WS}\r\n0\r\n\r\n", WS.len())),
+        let coded = |body: &str| post("Transfer-Encoding: chunked", body);
+        let as_it_is = |before: String| (before.clone(), before);
+        for (before, seen) in [
+            as_it_is(String::new()),
+            as_it_is(GET.into()),
+            as_it_is(GET.repeat(3)),
+            as_it_is(GET.replace("GET", "HEAD")),
+            as_it_is(post("Content-Length: 0", "")),
+            as_it_is(post("Content-Length: 5", "GET /")),
+            as_it_is(post(&format!("Content-Length: {}", WS.len()), WS)),
+            (coded("0\r\n\r\n"), coded("|")),
+            (coded("5\r\nGET /\r\n00A;x=\"y\"\r\n0123456789\r\n0\r\nA: b\r\nC: d\r\n\r\n"), coded("GET /0123456789|")),
+            (coded(&format!("{:X}\r\n{WS}\r\n0\r\n\r\n", WS.len())), coded(&format!("{WS}|"))),
         ] {
-            check(&format!("{before}{WS}\u{1}frames"), &before, Some(Passage::Opening));
-            check(&format!("{before}\r\n\n\r\n{WS}"), &before, Some(Passage::Opening));
-            check(&format!("{before}{}", WS.replace("/ws", "http://a/%77s")), &before, Some(Passage::Opening));
-            check(&before, &before, None);
+            check(&format!("{before}{WS}\u{1}frames"), &seen, Some(Passage::Opening));
+            check(&format!("{before}\r\n\n\r\n{WS}"), &seen, Some(Passage::Opening));
+            check(&format!("{before}{}", WS.replace("/ws", "http://a/%77s")), &seen, Some(Passage::Opening));
+            check(&before, &seen, None);
         }
         check(&WS.replace("GET", "POST"), &WS.replace("GET", "POST"), None);
     }
@@ -324,15 +309,29 @@ mod tests {
     #[test]
     fn a_body_that_parsers_read_differently_ends_the_connection() {
         let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
-        for body in ["g\r\n", "-1\r\n", "\r\n", "5 5\r\n", "1\rx", "fffffffffffffffff\r\n"] {
+        let longest = "x".repeat(CHUNK_LINE_BYTES_MAX);
+        for body in [
+            "g\r\n",
+            "-1\r\n",
+            "\r\n",
+            "5 5\r\n",
+            "5\n",
+            "1\rx",
+            "1;x\ny\r\na\r\n",
+            "fffffffffffffffff\r\n",
+            &format!("1;{longest}"),
+        ] {
             check(&format!("{head}{body}"), head, Some(Passage::Broken));
         }
-        check(&format!("{head}1;{}", "x".repeat(CHUNK_LINE_BYTES_MAX)), head, Some(Passage::Broken));
+        // The size, the data and the line end behind it belong together.
+        for body in ["1\r\nab\r\n", "1\r\na\n", "1\r\na\rb", "1\r\na0\r\n\r\n"] {
+            check(&format!("{head}{body}{WS}"), &format!("{head}a"), Some(Passage::Broken));
+        }
         let last = format!("{head}0\r\n");
         for trailers in ["A: b\n\r\n", "\n", "A: b\rC: d\r\n\r\n", "\rx"] {
-            check(&format!("{last}{trailers}{WS}"), &last, Some(Passage::Broken));
+            check(&format!("{last}{trailers}{WS}"), head, Some(Passage::Broken));
         }
-        check(&format!("{last}A: {}", "b".repeat(HEAD_BYTES_MAX)), &last, Some(Passage::Broken));
+        check(&format!("{last}A: {}", "b".repeat(TRAILERS_BYTES_MAX)), head, Some(Passage::Broken));
     }
 
     proptest! {

@@ -11,6 +11,7 @@ mod authorization;
 mod bodies;
 mod body;
 mod body_terms;
+mod chunks;
 mod connections;
 mod costs;
 pub mod cursor;

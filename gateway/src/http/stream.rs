@@ -14,6 +14,7 @@ use glommio::net::TcpStream;
 use glommio::timer::Timer;
 use hyper::rt::{Read, ReadBufCursor, Write};
 
+use super::chunks;
 use super::framing::{Fault, Framing, Passage};
 use super::request_turns::{Beginner, READ_BYTES_TURN_MAX};
 use super::unread_answers::UnreadAnswer;
@@ -312,6 +313,11 @@ impl PacedStream {
                 Passage::Rewrite { read, head } => {
                     self.passed = head.len();
                     self.unread.splice(..read, head);
+                }
+                Passage::Chunk { read, data, is_end } => {
+                    let chunk = chunks::encode(&data, is_end);
+                    self.passed = chunk.len();
+                    self.unread.splice(..read, chunk);
                 }
                 Passage::Refuse { fault, head } => {
                     self.pace.fault.set(Some(fault));

@@ -286,6 +286,12 @@ fn passed_on(stream: &[u8], read_bytes: usize) -> (Vec<u8>, Option<Passage>) {
                     unread.drain(..read);
                     passed.extend(head);
                 }
+                Passage::Chunk { read, data, is_end } => {
+                    assert!(data.len() <= read && read > 0);
+                    unread.drain(..read);
+                    passed.extend(data);
+                    passed.extend_from_slice(if is_end { b"|" } else { b"" });
+                }
                 end => return (passed, Some(end)),
             }
         }

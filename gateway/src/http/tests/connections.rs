@@ -9,6 +9,7 @@ use glommio::net::TcpListener;
 use glommio::{LocalExecutor, Task};
 
 use super::super::bodies::BODIES_BYTES_MAX;
+use super::super::chunks::CHUNK_FRAMING_BYTES_MAX;
 use super::super::request_turns::READ_BYTES_TURN_MAX;
 use super::super::stream::LINGER_BYTES_MAX;
 use super::*;
@@ -332,6 +333,34 @@ fn a_refused_body_that_comes_leaves_the_connection_to_the_next_request() {
             assert_eq!(answer(&mut stream).1, "{}", "behind {status}");
         });
     }
+}
+
+/// Whatever the chunks are, the connection reads some KiB in each turn, and the next request finds its place.
+#[test]
+fn a_body_in_tiny_chunks_is_read_in_many_turns() {
+    const CHUNKS: usize = 40_000;
+    serve_one(1, |mut stream| {
+        let head = "POST /nope HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        stream.write_all(&[head.as_bytes(), &b"1\r\na\r\n".repeat(CHUNKS), b"0\r\n\r\n"].concat()).unwrap();
+        let (head, body) = answer(&mut stream);
+        assert!(head.starts_with("http/1.1 404") && !head.contains("connection: close"), "{head}{body}");
+        stream.write_all(b"GET /healthcheck HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert_eq!(answer(&mut stream).1, "{}");
+    });
+    let least = CHUNKS * b"1\r\na\r\n".len() / READ_BYTES_TURN_MAX - 1;
+    assert!(TURNS.get() >= least, "{} turns for all of it, and not {least}", TURNS.get());
+}
+
+#[test]
+fn a_body_of_framing_alone_is_refused() {
+    serve_one(1, |mut stream| {
+        let chunk = format!("1;{}\r\na\r\n", "x".repeat(1000));
+        let body = chunk.repeat(CHUNK_FRAMING_BYTES_MAX / 1000 + 1);
+        // The rest may meet a closed connection.
+        let _ = stream.write_all(sign_in(KEY, "Transfer-Encoding: chunked", &body).as_bytes());
+        let (head, said) = answer(&mut stream);
+        assert!(head.starts_with("http/1.1 400") && head.contains("connection: close"), "{head}{said}");
+    });
 }
 
 /// After its last answer the server reads what the client still sends, in many turns and not for ever.
