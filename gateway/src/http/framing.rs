@@ -17,6 +17,9 @@ use crate::heads::{self, Body, BodyFault, HEADERS_MAX};
 use crate::target::Target;
 use crate::upgrade::HEAD_BYTES_MAX;
 
+/// Most bytes of empty lines before a request. Some clients send one behind the body of the request before it.
+pub const EMPTY_LINES_BYTES_MAX: usize = 256;
+
 /// Longest head that is passed to hyper: escaping makes up to three bytes of each byte of a target.
 pub const ESCAPED_HEAD_BYTES_MAX: usize = 3 * HEAD_BYTES_MAX;
 
@@ -24,6 +27,8 @@ pub const ESCAPED_HEAD_BYTES_MAX: usize = 3 * HEAD_BYTES_MAX;
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Framing {
     state: State,
+    /// Bytes of empty lines that have come before the next request.
+    empty_lines: usize,
     /// What has come of the newest body beside its data.
     chunk_framing: ChunkFraming,
 }
@@ -101,6 +106,10 @@ impl Framing {
 
     fn head(&mut self, bytes: &[u8]) -> Passage {
         let lines = heads::empty_lines(bytes);
+        self.empty_lines += lines;
+        if self.empty_lines > EMPTY_LINES_BYTES_MAX {
+            return self.refuse(Fault::Malformed, "");
+        }
         if lines > 0 {
             return Passage::Skip(lines);
         }
@@ -121,7 +130,7 @@ impl Framing {
         if !Target::has_good_authority(target) {
             return self.refuse(Fault::Malformed, method);
         }
-        self.chunk_framing = ChunkFraming::default();
+        (self.empty_lines, self.chunk_framing) = (0, ChunkFraming::default());
         self.state = match heads::body(request.version, request.headers) {
             Ok(Body::NONE) => State::Head,
             Ok(Body::Bytes(length)) => State::Body(length),
@@ -304,6 +313,18 @@ mod tests {
         let padded = |bytes: usize| with(&format!("X: {}", "x".repeat(bytes - with("X: ").len())));
         check(&padded(HEAD_BYTES_MAX), &padded(HEAD_BYTES_MAX), None);
         check(&padded(HEAD_BYTES_MAX + 1), "", refuse(Fault::TooLarge, ""));
+    }
+
+    #[test]
+    fn empty_lines_without_end_are_refused() {
+        let lines = |bytes: usize| "\r\n".repeat(bytes / 2);
+        let refused = Passage::Refuse {
+            fault: Fault::Malformed,
+            head: b"GET / HTTP/1.1\r\nHost: refused\r\nConnection: close\r\n\r\n",
+        };
+        let most = lines(EMPTY_LINES_BYTES_MAX);
+        check(&format!("{most}{GET}{most}{GET}{most}"), &GET.repeat(2), None);
+        check(&format!("{GET}{most}\n{GET}"), GET, Some(refused));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use glommio::{LocalExecutor, Task};
 
 use super::super::bodies::BODIES_BYTES_MAX;
 use super::super::chunks::CHUNK_FRAMING_BYTES_MAX;
+use super::super::framing::EMPTY_LINES_BYTES_MAX;
 use super::super::request_turns::READ_BYTES_TURN_MAX;
 use super::super::stream::LINGER_BYTES_MAX;
 use super::*;
@@ -360,6 +361,19 @@ fn a_body_of_framing_alone_is_refused() {
         let _ = stream.write_all(sign_in(KEY, "Transfer-Encoding: chunked", &body).as_bytes());
         let (head, said) = answer(&mut stream);
         assert!(head.starts_with("http/1.1 400") && head.contains("connection: close"), "{head}{said}");
+    });
+}
+
+#[test]
+fn empty_lines_without_end_end_the_connection() {
+    serve_one(1, |mut stream| {
+        stream.write_all(b"GET /healthcheck HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert_eq!(answer(&mut stream).1, "{}");
+        stream.write_all(&[b'\n'; EMPTY_LINES_BYTES_MAX + 1]).unwrap();
+        let (head, body) = answer(&mut stream);
+        assert!(head.starts_with("http/1.1 400") && head.contains("connection: close"), "{head}{body}");
+        stream.shutdown(Shutdown::Write).unwrap();
+        assert!(ends(&mut stream));
     });
 }
 
