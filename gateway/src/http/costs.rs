@@ -19,6 +19,8 @@ pub const REFRESH: Work = Work::micros(200);
 pub const CHECK: Work = Work::micros(20);
 /// To refuse a request because its user is beyond the budget.
 pub const REFUSAL: Work = Work::micros(50);
+/// To find a chunk of a body.
+pub const CHUNK: Work = Work::micros(1);
 
 /// A message or a notification on a page.
 pub const ROW: Work = Work::micros(5);

@@ -25,7 +25,8 @@ use super::authorization::{basic, bearer};
 use super::bodies::Uncollected;
 use super::body::{RequestBody, encoding, too_large};
 use super::body_terms::{BodyTerms, Sender};
-use super::costs::{CHANGE, CHECK, REFUSAL, REQUEST};
+use super::chunks::ChunkFraming;
+use super::costs::{CHANGE, CHECK, CHUNK, REFUSAL, REQUEST};
 use super::error::{Code, Refusal};
 use super::resource_request::Received;
 use super::route::Route;
@@ -48,18 +49,21 @@ pub enum Ending {
 }
 
 /// The body of a request, or its refusal, and how the connection ends. The request is charged to its network and its user.
+/// `framing` tells what has come of the body beside its data.
 pub async fn receive<B: Body<Data = Bytes> + Unpin>(
     services: &Services,
     from: ClientNetwork,
     head: &Parts,
     body: B,
+    framing: impl Fn() -> ChunkFraming,
 ) -> (Result<Received, Refusal>, Ending) {
     let mut payer = Payer { user: None, network: Some(from.key()) };
     let terms = judge(services, head, &body, &mut payer).await;
     let has_body = !body.is_end_stream();
     let mut body = Metered { body, bytes: 0 };
     let (received, ending) = receive_body(services, from, head, &mut body, terms).await;
-    services.charge(payer, Work::bytes(body.bytes));
+    let ChunkFraming { bytes, chunks } = framing();
+    services.charge(payer, Work::bytes(body.bytes + bytes) + CHUNK.times(chunks));
     let received = received.and_then(|body| {
         if has_body && payer.user.is_some() {
             // The token may have expired or been logged out while the body came.

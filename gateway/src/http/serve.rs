@@ -139,7 +139,7 @@ async fn answer(
     let fault = pace.take_fault();
     let (head, body) = request.into_parts();
     let from = peer.client(&head.headers);
-    let (received, ending) = receive(services, from, &head, body).await;
+    let (received, ending) = receive(services, from, &head, body, || pace.chunk_framing()).await;
     let user = received.as_ref().map_or(None, |received| received.user);
     pace.enter(Step::Answer, Instant::now());
     let mut answer = match (fault, received) {

@@ -14,7 +14,7 @@ use glommio::net::TcpStream;
 use glommio::timer::Timer;
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-use super::chunks;
+use super::chunks::{self, ChunkFraming};
 use super::framing::{Fault, Framing, Passage};
 use super::request_turns::{Beginner, READ_BYTES_TURN_MAX};
 use super::unread_answers::UnreadAnswer;
@@ -59,6 +59,8 @@ pub struct Pace {
     keep_alive: Duration,
     /// The fault of a head that was replaced by another one for hyper.
     fault: Cell<Option<Fault>>,
+    /// What has come of the newest request's body beside its data.
+    chunk_framing: Cell<ChunkFraming>,
 }
 
 /// What a connection is doing. Each step has its own deadline.
@@ -83,6 +85,7 @@ impl Pace {
             in_hand: RefCell::default(),
             keep_alive,
             fault: Cell::new(None),
+            chunk_framing: Cell::default(),
         };
         pace.enter(Step::Head, now);
         pace
@@ -92,6 +95,11 @@ impl Pace {
     /// answered.
     pub fn take_fault(&self) -> Option<Fault> {
         self.fault.take()
+    }
+
+    /// What has come of the newest request's body beside its data.
+    pub fn chunk_framing(&self) -> ChunkFraming {
+        self.chunk_framing.get()
     }
 
     /// Begins a step, with its deadline counted from `now`.
@@ -337,7 +345,9 @@ impl PacedStream {
         if self.framing.is_between_requests() && !is_worth_parsing(&self.unread, parsed) {
             return Passage::NeedMore;
         }
-        self.framing.next(&self.unread)
+        let passage = self.framing.next(&self.unread);
+        self.pace.chunk_framing.set(self.framing.chunk_framing());
+        passage
     }
 }
 

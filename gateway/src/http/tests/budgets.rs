@@ -1,7 +1,10 @@
 //! A user who asks for too much is refused before the store is asked, for a moment. No other user is refused.
 
+use std::future::Future;
 use std::num::NonZeroU32;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use engine::budget::Work;
@@ -9,11 +12,15 @@ use engine::id::Monotonic;
 use engine::limits::{BUDGET_DEBT_MAX, REST_DURATION, Rules};
 use engine::session::shared_budgets::{Payer, Purse, SharedBudgets};
 use glommio::LocalExecutor;
+use http_body_util::Full;
 use hyper::body::Bytes;
 use serde_json::json;
 use storage::memory::Memory;
 
+use super::super::chunks::ChunkFraming;
+use super::super::receiving::receive;
 use super::{As, Heard, Session, World, answer, request};
+use crate::client_network::ClientNetwork;
 
 /// Milliseconds of work a second. Two seconds of it pay for 133 requests that find nothing.
 const RATE: NonZeroU32 = NonZeroU32::new(10).unwrap();
@@ -149,6 +156,23 @@ fn the_bytes_of_a_refused_body_are_charged() {
     world.ask("PUT /v2/account", As::User(&ada.token), body).expect_refusal(429, 8, "a body beyond the budget");
     // 50 µs for the refusal, and 100 µs for the bytes, at ten milliseconds a second.
     assert_eq!(debt() - before, Duration::from_millis(15));
+}
+
+#[test]
+fn the_framing_of_a_body_is_charged() {
+    let (world, budgets) = world();
+    let ada = world.sign_in("ada");
+    let payer = Payer { user: Some(ada.user), network: None };
+    let debt = || budgets.standings(payer, Purse::Requests)[0].1.debt();
+    budgets.charge(payer, Purse::Requests, Work::micros(20_500));
+    let before = debt();
+    let (head, _) = request("GET /v2/account", As::User(&ada.token)).body(()).unwrap().into_parts();
+    let framing = || ChunkFraming { bytes: 5000, chunks: 1000 };
+    let body = Full::new(Bytes::from_static(&[b'x'; 1000]));
+    let mut received = pin!(receive(&world.services, ClientNetwork::UNKNOWN, &head, body, framing));
+    assert!(received.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+    // 50 µs for the refusal, 6 µs for the bytes, and 1 µs for each chunk, at ten milliseconds a second.
+    assert_eq!(debt() - before, Duration::from_micros(105_600));
 }
 
 #[test]

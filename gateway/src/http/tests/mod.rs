@@ -41,6 +41,7 @@ use storage::memory::Memory;
 use storage::{Store, Write};
 
 use super::answer::{Answer, refused};
+use super::chunks::ChunkFraming;
 use super::receiving::receive;
 use super::resource_request::ResourceRequest;
 use super::services::Services;
@@ -233,7 +234,7 @@ pub async fn answer(services: &Services, request: Request<Bytes>) -> Answer {
 /// The same to a client in this network.
 pub async fn answer_from(services: &Services, from: ClientNetwork, request: Request<Bytes>) -> Answer {
     let (head, body) = request.into_parts();
-    match receive(services, from, &head, Full::new(body)).await.0 {
+    match receive(services, from, &head, Full::new(body), ChunkFraming::default).await.0 {
         Ok(received) => super::respond(services, ResourceRequest::new(head, received, from)).await,
         Err(refusal) => refused(&refusal),
     }
