@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use engine::id::{ChannelId, MessageId, Sequence, Timestamp, UserId};
 use engine::message::{Message, MessageCode};
 use engine::persist::StoreWrite;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
 use serde_json::{Value, json};
 use storage::embedded::{Embedded, EmbeddedOptions};
 use storage::{Store, Write};
@@ -67,7 +69,7 @@ fn rounds(shards: u16, rounds: usize, store: &[String]) {
     let accounts: Vec<Account> = (0..PUBLISHERS_PER_ROOM).map(|n| server.sign_in(&format!("publisher-{n}"))).collect();
     let reader = server.sign_in("reader");
     let mut known: HashMap<String, Known> = HashMap::new();
-    let mut moments = Moments(0x9e37_79b9_7f4a_7c15 ^ u64::from(shards));
+    let mut moments = Moments(ChaCha8Rng::seed_from_u64(shards.into()));
     for round in 0..rounds {
         let told = publish_until_killed(server, &accounts, &reader, round, moments.next());
         server = launch().listen(address).start();
@@ -226,14 +228,11 @@ fn text(value: &Value) -> String {
 }
 
 /// Times to kill, from the first acknowledged message to half a second later; short times are more frequent.
-struct Moments(u64);
+struct Moments(ChaCha8Rng);
 
 impl Moments {
     fn next(&mut self) -> Duration {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        let part = (self.0 % 1000) as f64 / 1000.0;
+        let part = (self.0.next_u64() % 1000) as f64 / 1000.0;
         Duration::from_secs_f64(0.5 * part * part)
     }
 }

@@ -124,7 +124,7 @@ fn a_deletion_that_was_cut_off_is_finished() {
     let launch = || Launch::on(data.path()).shards(2).flag("--session-ttl", 3600);
     let mut server = launch().start();
     let address = server.address();
-    let mut moments = Random(4711);
+    let mut moments = Random::from_seed(4711);
     let (mut whole, mut gone_unheard, mut heard) = (0, 0, 0);
     for round in 0..ROUNDS {
         let name = format!("going-{round}");

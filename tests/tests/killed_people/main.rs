@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 use engine::limits::REQUEST_TO_CHAT_INTERVAL;
 use observed::{Ids, Observed};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
 use step::{Asker, Managing, Relating, Step};
 use tests::harness::{Launch, Person, Server, data_dir};
 use world::{User, World};
@@ -59,7 +61,7 @@ impl Life {
             old_names: Vec::new(),
             groups_made: 0,
             asked_to_chat: BTreeMap::new(),
-            random: Random(seed ^ (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            random: Random::from_seed(seed ^ (number as u64) << 32),
             unanswered: None,
             steps: 0,
         }
@@ -259,18 +261,15 @@ impl Life {
 }
 
 /// A generator that gives the same numbers for the same seed.
-struct Random(u64);
+struct Random(ChaCha8Rng);
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
+    fn from_seed(seed: u64) -> Self {
+        Self(ChaCha8Rng::seed_from_u64(seed))
     }
 
     fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
+        (self.0.next_u64() % bound as u64) as usize
     }
 }
 
@@ -289,7 +288,7 @@ fn live(lives: &mut [Life], server: Server, steps: usize, kill_after: Option<Dur
         let server = match kill_after {
             None => Some(server),
             Some(moment) => {
-                first_step.recv().expect("somebody is answered");
+                first_step.recv().expect("a world is answered");
                 thread::sleep(moment);
                 server.kill();
                 None
@@ -311,7 +310,7 @@ fn all_that_was_acknowledged_is_there_and_agrees() {
         let address = server.address();
         let mut lives: Vec<Life> =
             (0..WORLDS).map(|number| Life::begin(&server, number, 0xfeed ^ u64::from(shards))).collect();
-        let mut moments = Random(77 + u64::from(shards));
+        let mut moments = Random::from_seed(77 + u64::from(shards));
         let mut cut = 0;
         for _ in 0..rounds {
             let part = moments.below(1000) as f64 / 1000.0;
@@ -341,7 +340,7 @@ fn people_and_groups_are_what_the_protocol_says() {
         let mut lives: Vec<Life> =
             (0..WORLDS).map(|number| Life::begin(&server, number, 0xb00c ^ u64::from(shards))).collect();
         for _ in 0..4 {
-            server = live(&mut lives, server, 150, None).expect("nobody has killed it");
+            server = live(&mut lives, server, 150, None).expect("the server was not killed");
             for life in &mut lives {
                 life.awake(&server);
             }
