@@ -18,7 +18,7 @@ use crate::query::{Block, ChannelQuery, QueryAnswer, Version, Visitor};
 pub enum Output {
     /// To the shard that owns this channel.
     Owner(ChannelId, ToOwner),
-    /// To the home of some connections that are in a channel.
+    /// To the home of some connections.
     Home(ShardId, ToHome),
     /// To the homes of all connections, on every shard.
     EveryHome(ToEveryHome),
@@ -40,11 +40,21 @@ pub enum ToOwner {
     CatchUp(Option<Reached>),
 }
 
-/// What a home may be told of a channel.
+/// What one home may be told.
 #[derive(Debug)]
 pub enum ToHome {
     Batch(Batch),
     CaughtUp(Box<CaughtUp>),
+    /// The store has confirmed a block. The home of shard `from` hears under this number that this home has acted on it.
+    Blocked {
+        from: ShardId,
+        number: u64,
+        block: Block,
+    },
+    /// A home has acted on the block with this number.
+    BlockHeard {
+        number: u64,
+    },
 }
 
 /// What all homes may be told.
@@ -140,6 +150,16 @@ impl Outbox {
     /// Tells every home that the store has confirmed a block. The visitor is answered when all homes have acted on it.
     pub fn blocked(&mut self, visitor: Visitor, block: Block) {
         self.put(Output::EveryHome(ToEveryHome::Blocked(visitor, block)));
+    }
+
+    /// Tells one home of a block. It answers shard `from` with [`Outbox::block_heard`].
+    pub fn home_blocked(&mut self, home: ShardId, from: ShardId, number: u64, block: Block) {
+        self.put(Output::Home(home, ToHome::Blocked { from, number, block }));
+    }
+
+    /// Tells the shard that counts the answers that this home has acted on the block with this number.
+    pub fn block_heard(&mut self, home: ShardId, number: u64) {
+        self.put(Output::Home(home, ToHome::BlockHeard { number }));
     }
 
     /// Tells the gateway what to do about a connection of this shard.

@@ -62,10 +62,15 @@ impl Routing {
         if shard == self.own { Route::Here } else { Route::Shard(shard) }
     }
 
+    /// All shards, this one too.
+    pub fn all(&self) -> impl Iterator<Item = ShardId> + use<> {
+        (0..self.shards).map(ShardId)
+    }
+
     /// All shards but this one.
     pub fn others(&self) -> impl Iterator<Item = ShardId> + use<> {
         let own = self.own;
-        (0..self.shards).map(ShardId).filter(move |&shard| shard != own)
+        self.all().filter(move |&shard| shard != own)
     }
 }
 
@@ -82,6 +87,7 @@ mod tests {
         assert_eq!(routing.owner_of(&lobby), routing.shard(owner));
         assert_eq!(routing.shard(ShardId(1)), Route::Here);
         assert_eq!(routing.shard(ShardId(3)), Route::Shard(ShardId(3)));
+        assert!(routing.all().eq((0..4).map(ShardId)));
         assert!(routing.others().eq([ShardId(0), ShardId(2), ShardId(3)]));
         assert_eq!(Routing::new(owner, 4, key).owner_of(&lobby), Route::Here);
     }

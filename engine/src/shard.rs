@@ -5,6 +5,7 @@
 //! `pass`, `passed`. Nothing here waits, reads a clock or touches a socket.
 
 use std::collections::{BTreeMap, HashMap};
+use std::mem;
 use std::time::Duration;
 
 use crate::budget::Work;
@@ -72,14 +73,6 @@ pub struct Effects {
 }
 
 impl Effects {
-    /// Everything in others, after everything in these.
-    fn append(&mut self, others: &mut Self) {
-        self.parcels.append(&mut others.parcels);
-        self.store.append(&mut others.store);
-        self.sockets.append(&mut others.sockets);
-        self.answers.append(&mut others.answers);
-    }
-
     fn is_empty(&self) -> bool {
         self.parcels.is_empty() && self.store.is_empty() && self.sockets.is_empty() && self.answers.is_empty()
     }
@@ -100,7 +93,7 @@ pub struct Shard {
     /// Requests under way at the store, with the askers, and since when.
     asked: HashMap<Ticket, (Asker, Timestamp)>,
     tickets: u64,
-    /// Blocks that the other shards were told of and have not all confirmed, by number. There are at most as many as
+    /// Blocks that the shards were told of and have not all confirmed, by number. There are at most as many as
     /// queries that ask for them.
     blocks: HashMap<u64, Unheard>,
     block_numbers: u64,
@@ -200,13 +193,12 @@ impl Shard {
             }
             Parcel::Batch(batch) => self.tell_home(ToHome::Batch(batch)),
             Parcel::CaughtUp(answer) => self.tell_home(ToHome::CaughtUp(answer)),
-            Parcel::QueryAnswer { number, answer } => self.effects.answers.push((number, answer)),
-            Parcel::Broadcast(broadcast) => self.home.hear(&broadcast),
-            Parcel::Blocked { from, number, block } => {
-                self.home.end_following(block);
-                self.effects.parcels.push((from, Parcel::BlockHeard { number }));
+            Parcel::QueryAnswer { number, answer } => {
+                self.outbox.answer(Visitor { shard: self.routing.own(), number }, answer);
             }
-            Parcel::BlockHeard { number } => self.block_heard(number),
+            Parcel::Broadcast(broadcast) => self.home.hear(&broadcast),
+            Parcel::Blocked { from, number, block } => self.tell_home(ToHome::Blocked { from, number, block }),
+            Parcel::BlockHeard { number } => self.tell_home(ToHome::BlockHeard { number }),
         }
     }
 
@@ -298,6 +290,11 @@ impl Shard {
         match to_home {
             ToHome::Batch(batch) => self.home.receive(batch, &mut self.outbox),
             ToHome::CaughtUp(answer) => self.home.caught_up(*answer, &mut self.outbox),
+            ToHome::Blocked { from, number, block } => {
+                self.home.end_following(block);
+                self.outbox.block_heard(from, number);
+            }
+            ToHome::BlockHeard { number } => self.block_heard(number),
         }
     }
 
@@ -316,6 +313,8 @@ impl Shard {
         let parcel = match to_home {
             ToHome::Batch(batch) => Parcel::Batch(batch),
             ToHome::CaughtUp(answer) => Parcel::CaughtUp(answer),
+            ToHome::Blocked { from, number, block } => Parcel::Blocked { from, number, block },
+            ToHome::BlockHeard { number } => Parcel::BlockHeard { number },
         };
         self.effects.parcels.push((to, parcel));
     }
@@ -362,7 +361,8 @@ impl Shard {
         }
     }
 
-    /// Ends the turn: what channels have announced is told to the homes on this shard and on others.
+    /// Ends the turn: what channels have announced is told to the homes on this shard and on others. The caller lends
+    /// `effects`, which must be empty, and gets them back with everything that the turn wants.
     pub fn finish_turn(&mut self, now: Timestamp, effects: &mut Effects) {
         self.begin(now);
         self.home.judge_parked();
@@ -382,23 +382,22 @@ impl Shard {
         }
         self.home.tell_notices();
         self.request_parcels.clear();
-        effects.append(&mut self.effects);
+        debug_assert!(effects.is_empty(), "the last turn's effects are carried out");
+        mem::swap(effects, &mut self.effects);
     }
 
-    /// The sessions of the user who is blocked stop following the other, on every shard. The visitor is answered when all
-    /// have done so: after the answer, no status of the user who blocks reaches the blocked user, on any shard.
+    /// Tells every home, this shard's own too, that the blocked user's sessions must stop following the other user. The
+    /// visitor is answered when all have done so: after the answer, no status of the user who blocks reaches the blocked
+    /// user, on any shard.
     fn tell_of_block(&mut self, visitor: Visitor, block: Block) {
-        self.home.end_following(block);
-        let shards = self.routing.others().count();
-        if shards == 0 {
-            return self.outbox.answer(visitor, QueryAnswer::Blocked(Ok(())));
-        }
         self.block_numbers += 1;
         let (from, number) = (self.routing.own(), self.block_numbers);
-        self.blocks.insert(number, Unheard { shards, visitor });
-        for shard in self.routing.others() {
-            self.effects.parcels.push((shard, Parcel::Blocked { from, number, block }));
+        let mut shards = 0;
+        for shard in self.routing.all() {
+            self.outbox.home_blocked(shard, from, number, block);
+            shards += 1;
         }
+        self.blocks.insert(number, Unheard { shards, visitor });
     }
 
     fn block_heard(&mut self, number: u64) {
