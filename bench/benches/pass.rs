@@ -64,7 +64,7 @@ impl Room {
             key = Some(subscribers.subscribe(&channel, Format::Json, slot, Reached::default()).0);
         }
         let frames = frames(&channel);
-        Room { channel, key: key.expect("somebody is in it"), members, subscribers, frames }
+        Room { channel, key: key.expect("a member is in it"), members, subscribers, frames }
     }
 
     /// Appends a message to the log.

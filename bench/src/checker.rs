@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_to_nobody_is_a_fault() {
+    fn a_delivery_to_an_unknown_member_is_a_fault() {
         let mut checker = Checker::new(padding(CONTENT_BYTES));
         checker.deliver(3, 0, 100);
         assert_eq!((checker.delivered, checker.take_faults().foreign), (0, 1));

@@ -111,7 +111,7 @@ fn notice() -> Notice {
 }
 
 #[test]
-fn who_comes_and_goes_all_the_time_has_asked_once_in_ten_seconds() {
+fn a_user_who_comes_and_goes_asks_to_chat_once_in_ten_seconds() {
     let mut chat = Chat::new();
     for _ in 0..3 {
         assert_eq!(chat.visit(Answer::Sent), DirectRequest::Send);

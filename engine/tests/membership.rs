@@ -33,7 +33,7 @@ fn join(world: &mut World) {
 }
 
 #[test]
-fn who_sends_is_not_looked_up() {
+fn sending_looks_up_no_member() {
     let mut world = World::new();
     join(&mut world);
     for number in 0..100 {

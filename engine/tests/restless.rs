@@ -72,7 +72,7 @@ fn joins_of(slot: u32, heard: &str) -> usize {
 }
 
 #[test]
-fn who_joins_where_many_come_and_go_is_told_of_its_own_join_at_once() {
+fn a_joiner_among_many_who_come_and_go_is_told_of_its_own_join_at_once() {
     let mut hall = restless_room();
     for joins in 1..=3 {
         hall.join(COMER, "hall");
@@ -93,7 +93,7 @@ fn who_joins_where_many_come_and_go_is_told_of_its_own_join_at_once() {
 }
 
 #[test]
-fn who_returns_where_many_come_and_go_has_left_for_itself_alone() {
+fn a_session_that_returns_among_many_has_left_for_itself_alone() {
     let mut hall = restless_room();
     hall.leave(0, "hall");
     hall.turn(Duration::from_millis(1));
@@ -108,7 +108,7 @@ fn who_returns_where_many_come_and_go_has_left_for_itself_alone() {
 }
 
 #[test]
-fn who_sends_where_many_come_and_go_is_told_of_before_its_message() {
+fn a_sender_among_many_who_come_and_go_is_told_before_its_message() {
     let mut hall = restless_room();
     hall.join_as(COMER, "hall", false);
     hall.turn(Duration::from_millis(1));

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_gives_way_while_there_is_room() {
+    fn no_holder_gives_way_while_there_is_room() {
         let mut shares = ByteShares::new(100);
         let one = with(&mut shares, 1, 90);
         with(&mut shares, 2, 10);

@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_for_a_database_is_told_how_to_get_it() {
+    fn a_server_without_the_driver_says_how_to_get_it() {
         let options = parse(&["--store", "scylla"]).unwrap();
         assert_eq!(options.store, StoreKind::Scylla);
         assert_eq!(open(&options.database).err().as_deref(), Some(ADVICE));

@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_knows_which_ids_share_a_bucket() {
+    fn clients_cannot_know_which_ids_share_a_bucket() {
         let ids: Vec<_> = (0..1000).map(id).collect();
         let places = || {
             let revocations = Revocations::new(LIFE, &[], at(0));

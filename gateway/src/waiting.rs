@@ -83,7 +83,7 @@ mod tests {
     use crate::listeners::listeners;
 
     #[test]
-    fn whoever_comes_too_early_is_told_so() {
+    fn a_client_that_comes_too_early_is_told_so() {
         let (listening, address) = listeners("127.0.0.1:0".parse().unwrap(), 2).unwrap();
         let room = WaitingRoom::open(&listening).unwrap();
         for _ in 0..4 {

@@ -668,7 +668,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_nobody_gave_are_damage() {
+    fn unknown_numbers_are_damage() {
         let damage = |what, number| Err(Damage::Number { what, number });
         assert_eq!(decode_membership(&vouch_for(10, &[0, 0, 0, 0, 0, 0, 0, 0, 5])), damage("role", 5));
         let edge = decode_edge(&vouch_for(11, &[0, 0, 0, 0, 0, 0, 0, 0, 4]));

@@ -428,7 +428,7 @@ fn full_queues_refuse_at_once() {
 }
 
 #[test]
-fn who_asks_most_gives_way_to_others_when_the_readers_are_busy() {
+fn the_user_who_asks_most_gives_way_when_the_readers_are_busy() {
     let (let_go, stuck) = flume::bounded(0);
     let store = Arc::new(Staged { stuck, ..Arc::into_inner(stage().store).unwrap() });
     let (bridge, _ends) = Bridge::start(store, 1).unwrap();
@@ -455,7 +455,7 @@ fn who_asks_most_gives_way_to_others_when_the_readers_are_busy() {
 }
 
 #[test]
-fn nobody_waits_too_long_for_a_store_that_is_stuck() {
+fn a_query_of_a_stuck_store_is_refused_in_time() {
     let (let_go, stuck) = flume::bounded(0);
     let store = Arc::new(Staged { stuck, ..Arc::into_inner(stage().store).unwrap() });
     let (bridge, ends) = Bridge::start_with(store, 1, Duration::from_millis(20)).unwrap();
@@ -584,7 +584,7 @@ fn stop_answers_all_that_was_taken_and_closes() {
 }
 
 #[test]
-fn a_keeper_with_lanes_is_given_all_in_order_and_answers_each_when_it_likes() {
+fn a_store_with_lanes_gets_requests_in_order_and_may_answer_in_any_order() {
     let (store, taken, drained) = stage_with_lanes();
     let (bridge, ends) = Bridge::start(store, 2).unwrap();
     let (lobby, client) = (room("lobby"), bridge.client());
@@ -624,14 +624,14 @@ fn a_keeper_with_lanes_is_given_all_in_order_and_answers_each_when_it_likes() {
 }
 
 #[test]
-fn stop_waits_for_what_a_keeper_with_lanes_has_taken() {
+fn stop_waits_until_a_store_with_lanes_has_answered_all() {
     let (store, taken, drained) = stage_with_lanes();
     let (bridge, ends) = Bridge::start(store.clone(), 1).unwrap();
     send_insert(&ends[0], &room("lobby"), 1);
     let (_, answer) = taken_write(&taken);
     let stopped = std::thread::spawn(move || bridge.stop());
     answer(Ok(Written::Receipt(StoreReceipt::Inserted)));
-    assert!(!store.closed.load(Ordering::SeqCst), "nobody has said that all is answered");
+    assert!(!store.closed.load(Ordering::SeqCst), "the store has not said that all is answered");
     drained.send(()).unwrap();
     stopped.join().unwrap().unwrap();
     assert!(store.closed.load(Ordering::SeqCst));
@@ -639,7 +639,7 @@ fn stop_waits_for_what_a_keeper_with_lanes_has_taken() {
 }
 
 #[test]
-fn a_keeper_with_lanes_that_has_failed_is_asked_no_more() {
+fn a_store_with_lanes_gets_no_request_after_a_final_failure() {
     let (store, taken, drained) = stage_with_lanes();
     let (bridge, ends) = Bridge::start(store, 1).unwrap();
     let (lobby, fatal, failure) = (room("lobby"), bridge.fatal(), Failure::Final("taken over".into()));

@@ -160,7 +160,7 @@ fn a_newer_record_of_the_store_is_refused() {
 }
 
 #[test]
-fn a_damaged_record_fails_its_readers_and_nobody_else() {
+fn a_damaged_record_fails_its_readers_alone() {
     let directory = written_store();
     overwrite(&directory, "messages", |record| *record.last_mut().unwrap() ^= 1);
     let (store, lobby) = (open(&directory), room("lobby"));

@@ -227,7 +227,7 @@ fn comings_and_goings_in_a_group() {
 }
 
 #[test]
-fn superadmins_who_come_and_go_are_in_nobodys_way() {
+fn superadmins_who_come_and_go_hinder_no_other_user() {
     let mut world = World::<OnDisk>::of(4);
     world.make(1, 1);
     world.cast(1, &[(2, Role::Member), (3, Role::Member)]);

@@ -124,7 +124,7 @@ fn publish_until_killed(
             let channel = channel(&room);
             connections.push((room, scope.spawn(move || publish_until_cut(socket, &channel, &author, &started))));
         }
-        first_ack.recv().expect("somebody is acknowledged something");
+        first_ack.recv().expect("a publisher is acknowledged something");
         thread::sleep(moment);
         server.kill();
         let mut told: HashMap<String, Vec<Told>> = HashMap::new();

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn only_who_asked_for_it_is_moved_on() {
+    fn only_a_member_that_asked_for_it_is_moved_on() {
         let heard = heard(Behavior::Silent, &[message(0), gap(Some(0), Some(7)), message(7)]);
         assert_eq!((heard.gaps, heard.wrong), (1, 1));
     }

@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_back_with_another_presence_is_told_of_once_and_not_as_a_leave() {
+    fn a_session_that_returns_with_another_presence_is_told_once_and_not_as_a_leave() {
         let (mut members, mut changes) = (Members::default(), PresenceChanges::default());
         let now = Monotonic(3_600_000_000_000);
         for slot in 0..300 {

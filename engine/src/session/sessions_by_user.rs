@@ -116,7 +116,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn everybody_is_found_and_nobody_else(steps in proptest::collection::vec((0..4u8, 0..12u32), 0..60)) {
+        fn exactly_the_open_sessions_of_a_user_are_found(steps in proptest::collection::vec((0..4u8, 0..12u32), 0..60)) {
             let mut sessions_by_user = SessionsByUser::default();
             let mut model: BTreeMap<u32, u8> = BTreeMap::new();
             for (number, slot) in steps {

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn who_follows_is_forgotten_without_a_trace() {
+    fn a_follower_that_leaves_is_forgotten_without_a_trace() {
         let mut statuses = Statuses::default();
         let users: Vec<UserId> = (0..3).map(|number| UserId(uuid::Uuid::from_u128(number))).collect();
         for &user in &users {

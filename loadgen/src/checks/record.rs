@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_and_what_nobody_compares_is_not_kept() {
+    fn contents_that_are_too_long_or_not_compared_are_not_kept() {
         let long = Frame::Text("x".repeat(BYTES_A_MEMBER).into());
         assert_eq!(Record::new(2).keep(&long, said(0)), None);
         assert_eq!(Record::new(1).keep(&frame(0), said(0)), None);

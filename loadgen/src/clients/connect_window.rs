@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn everybody_is_let_in_and_never_more_at_once_than_allowed() {
+    async fn all_users_are_let_in_and_never_more_at_once_than_allowed() {
         let (admitted, attempts, most) = run(500, 16, |_, _| None).await;
         assert_eq!((admitted.failed.len(), admitted.retries, attempts), (0, 0, 500));
         assert!((8..=16).contains(&most), "{most} at once");
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_lets_nobody_in_is_left_alone() {
+    async fn a_server_that_lets_no_user_in_is_left_alone() {
         let (admitted, attempts, _) = run(1_000, 8, |number, _| (number >= 100).then_some(Refusal::Final)).await;
         assert_eq!(admitted.failed.len(), 900, "everybody is accounted for");
         assert!((164..=180).contains(&attempts), "{attempts} attempts");

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_that_nobody_takes_are_added_up_and_none_is_lost() {
+    fn seconds_that_are_not_taken_are_added_up_and_none_is_lost() {
         let closed = Closed::default();
         let second = |at: u64| {
             let mut second = Second::new(at);

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn without_churn_everybody_stays() {
+    fn without_churn_all_users_stay() {
         let conduct = Conduct { churn_a_second: 0.0, reconnect_share: 0.0, ..conduct() };
         assert!(lives(&conduct, 1).iter().all(|life| life.len() == 1));
     }

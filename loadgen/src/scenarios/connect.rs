@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_who_connected_has_no_cost_and_no_rate() {
+    fn a_run_in_which_no_user_connected_has_no_cost_and_no_rate() {
         let json = report(Held { shut_out: 10, ..Held::default() });
         assert_eq!(json["connections"]["connections_per_second"], 0.0);
         assert_eq!(json["memory"]["generator_per_user_bytes"], 0);

@@ -19,7 +19,7 @@ fn run(server: &FakeNakama, more: &[&str]) -> (Option<i32>, Value, String) {
 }
 
 #[test]
-fn everybody_gets_in_and_stays() {
+fn all_users_get_in_and_stay() {
     for fault in [Fault::None, Fault::ExpiredToken] {
         let server = FakeNakama::start(fault);
         let (code, report, text) = run(&server, &["--processes", "2", "--threads", "2"]);
@@ -45,7 +45,7 @@ fn idle_members_hear_pings_and_answer_them() {
 }
 
 #[test]
-fn those_who_are_shut_out_and_those_who_are_lost_are_counted() {
+fn users_that_are_shut_out_or_lost_are_counted() {
     let server = FakeNakama::start(Fault::None);
     let (code, report, text) = run(&server, &["--server-key", "wrong"]);
     assert_eq!(code, Some(1), "{text}");

@@ -172,7 +172,7 @@ mod tests {
     /// A database that is not reached yet fails each write at once, so each write is answered as soon as there is room
     /// for it.
     #[test]
-    fn whoever_finds_no_room_waits_in_order_and_not_too_long() {
+    fn a_change_that_finds_no_room_waits_in_order_and_not_too_long() {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let options = crate::options::ScyllaOptions::at(vec![address.to_string()]);

@@ -61,7 +61,7 @@ fn a_user_in_many_groups_joins_at_the_cost_of_one_in_few() {
 
 /// The groups of a user whom an older version has not counted are counted once.
 #[test]
-fn who_was_not_counted_yet_is_counted_once() {
+fn a_user_who_was_not_counted_yet_is_counted_once() {
     with_node(|| {
         let mut world = World::<OnCql>::of(2);
         (1..=20).for_each(|number| world.make(number, 1));

@@ -377,7 +377,7 @@ fn an_export_goes_to_the_database_and_from_there_to_an_embedded_store() {
 }
 
 #[test]
-fn a_keyspace_that_has_come_in_part_serves_nobody() {
+fn a_keyspace_that_has_come_in_part_serves_no_client() {
     with_node(|| {
         let directory = scratch();
         let source = common::open(&directory);

@@ -189,12 +189,12 @@ fn all_or_nothing(write: impl Fn(&mut Stage) -> Write) {
 }
 
 #[test]
-fn a_server_that_dies_in_the_middle_has_befriended_nobody() {
+fn a_server_that_dies_in_the_middle_has_made_no_friendship() {
     with_node(|| all_or_nothing(Stage::befriend));
 }
 
 #[test]
-fn a_server_that_dies_in_the_middle_has_let_in_nobody() {
+fn a_server_that_dies_in_the_middle_has_let_in_no_user() {
     with_node(|| all_or_nothing(Stage::let_in));
 }
 
@@ -213,7 +213,7 @@ fn a_change_that_failed_is_nothing_although_the_server_dies_while_it_takes_it_ba
 }
 
 #[test]
-fn whoever_takes_over_may_die_as_well() {
+fn a_server_that_takes_over_may_die_as_well() {
     with_node(|| {
         let mut stage = Stage::begin();
         let (before, write) = (stage.tables(), stage.befriend());
@@ -232,7 +232,7 @@ fn whoever_takes_over_may_die_as_well() {
 
 /// The server carries out the last batch, with which a change is done, but cannot know that it did.
 #[test]
-fn a_change_is_whole_when_nobody_knows_whether_it_is_done() {
+fn a_change_with_an_unknown_outcome_is_whole() {
     with_node(|| {
         let mut stage = Stage::begin();
         let (before, write) = (stage.tables(), stage.befriend());

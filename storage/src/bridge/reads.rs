@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn who_fills_the_queue_gives_way_to_others() {
+    fn the_user_who_fills_the_queue_gives_way_to_others() {
         let told = Told::new(0);
         for number in 0..READS_MAX {
             assert_eq!(told.put(1, number), None, "there is room");

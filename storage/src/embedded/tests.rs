@@ -271,7 +271,7 @@ fn a_row_that_is_written_into_a_hollow_is_found() {
 }
 
 #[test]
-fn a_reader_that_began_before_a_row_was_written_hides_it_from_nobody() {
+fn an_older_reader_hides_a_newer_row_from_no_other_reader() {
     let directory = tempfile::tempdir().unwrap();
     let store = with_goings(&directory, 200);
     let view = store.tables().unwrap().view();
@@ -294,7 +294,7 @@ fn a_merge_into_the_last_level_drops_marks() {
 }
 
 #[test]
-fn damage_among_leftovers_keeps_nobody_from_writing() {
+fn damage_among_leftovers_prevents_no_write() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory);
     commit(&store, [register(1), new_group(1)]);

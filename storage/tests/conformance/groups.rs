@@ -32,7 +32,7 @@ laws! {
     a_deleted_group_leaves_nothing
     edits_are_of_admins_and_names_are_unique
     requests_are_told_to_the_longest_serving_admins
-    nobody_is_in_too_many_groups
+    a_user_is_in_a_bounded_number_of_groups
     others_can_add_a_user_to_so_many_groups_only
     lists_of_people_are_in_order_and_paged
     groups_are_found_by_what_is_asked
@@ -406,7 +406,7 @@ fn requests_are_told_to_the_longest_serving_admins<S: StoreUnderTest>() {
     assert!(outcome.notices.iter().all(|notice| notice.notification.sender == user(admins + 1)));
 }
 
-fn nobody_is_in_too_many_groups<S: StoreUnderTest>() {
+fn a_user_is_in_a_bounded_number_of_groups<S: StoreUnderTest>() {
     let mut world = World::<S>::of(3);
     let most = GROUPS_PER_USER_MAX as u32;
     let makes: Vec<_> = (1..most).map(|number| Write::CreateGroup(group(number, 1))).collect();

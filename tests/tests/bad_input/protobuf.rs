@@ -69,7 +69,7 @@ fn an_envelope_without_a_payload_is_told_so_before_the_close() {
 }
 
 #[test]
-fn fields_that_nobody_knows_are_ignored() {
+fn unknown_fields_are_ignored() {
     let data = data_dir();
     let server = Launch::on(data.path()).start();
     let mut socket = server.connect_in(Format::Protobuf, "alice");

@@ -85,7 +85,7 @@ fn half_bodies_hold_no_more_than_all_bodies_may() {
 
 /// The attackers drop their oldest half bodies and send new ones for as long as the bystander asks.
 #[test]
-fn half_bodies_that_keep_coming_starve_nobody() {
+fn half_bodies_that_keep_coming_starve_no_other_client() {
     let stage = Stage::launch_with(Launch::without_budgets);
     let half = half_body(&stage);
     stage.beside(ATTACKER, &sign_in_device("bystander"), || {

@@ -123,7 +123,7 @@ fn pings_whose_answers_are_never_read_hold_little_memory() {
 /// One client reads nothing and answers no ping. The server does not read it, because its answers wait. Another one reads
 /// slowly all the while.
 #[test]
-fn who_takes_no_byte_is_let_go_although_its_socket_is_not_read() {
+fn a_session_that_takes_no_byte_is_closed_although_its_socket_is_not_read() {
     const SESSIONS: &str = "stentor_connections{kind=\"session\"}";
     let stage = Stage::launch_with(Launch::without_budgets);
     let question = masked_frame(0x81, json!({"cid": "x".repeat(3000), "ping": {}}).to_string().as_bytes());

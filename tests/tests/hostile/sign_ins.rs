@@ -54,7 +54,7 @@ fn with_owner_on(stage: Stage) -> Stage {
 }
 
 #[test]
-fn wrong_guesses_refuse_nobody_at_another_address() {
+fn wrong_guesses_refuse_no_client_at_another_address() {
     let stage = with_owner();
     let refused = stage.beside(BYSTANDER, &sign_in_email("bystander", "right password"), || {
         guess(&stage, |guesser| format!("guessed-{guesser}"))

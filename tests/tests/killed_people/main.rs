@@ -302,7 +302,7 @@ fn live(lives: &mut [Life], server: Server, steps: usize, kill_after: Option<Dur
 }
 
 #[test]
-fn all_that_was_acknowledged_is_there_and_agrees() {
+fn acknowledged_changes_are_there_after_a_kill_and_agree() {
     for (shards, rounds) in [(1, 12), (4, 8)] {
         let data = data_dir();
         let launch = || Launch::on(data.path()).shards(shards).flag("--session-ttl", 3600);

@@ -143,7 +143,7 @@ fn members_whose_accounts_are_deleted() {
                     assert!(!going.iter().any(|gone| gone.id() == friend), "{} is gone", friend);
                 }
             }
-            nobody_speaks(server, &founder, &group, &going);
+            assert_deleted_users_cannot_speak(server, &founder, &group, &going);
         }
     });
 }
@@ -155,7 +155,7 @@ fn seats_agree(founder: &Person, group: &str, listed: &[(String, u64)]) {
 }
 
 /// Asserts that history has no messages of deleted users, including event messages about them.
-fn nobody_speaks(server: &Server, founder: &Person, group: &str, gone: &[Person]) {
+fn assert_deleted_users_cannot_speak(server: &Server, founder: &Person, group: &str, gone: &[Person]) {
     for message in founder.history(&group_channel(group)) {
         assert!(!gone.iter().any(|person| message["sender_id"] == person.id()), "{message}");
     }

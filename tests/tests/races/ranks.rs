@@ -41,7 +41,7 @@ fn two_superadmins_against_each_other() {
 }
 
 #[test]
-fn everybody_against_everybody() {
+fn all_leaders_against_each_other() {
     on_every_size(|server| {
         let leaders = crowd(server, "leader", 6);
         let witness = server.person("witness");

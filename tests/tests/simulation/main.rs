@@ -124,7 +124,7 @@ fn hostile_clients_cost_the_others_no_more_than_their_budget() {
 }
 
 #[test]
-fn who_cannot_keep_up_is_told_exactly_what_it_missed_or_is_let_go() {
+fn a_slow_client_is_told_exactly_what_it_missed_or_is_closed() {
     let (mut gaps, mut closed) = (0, 0);
     for seed in seeds(20) {
         for (shards, store_fails) in [(1, false), (3, true)] {
@@ -137,7 +137,7 @@ fn who_cannot_keep_up_is_told_exactly_what_it_missed_or_is_let_go() {
 }
 
 #[test]
-fn a_flood_is_refused_beyond_its_measure_and_harms_nobody() {
+fn a_flood_is_refused_beyond_its_measure_and_harms_no_other_client() {
     for seed in seeds(10) {
         for pace in [Pace::Even, Pace::Slow] {
             let heard = run(seed, Plan { pace, sends_per_second: NonZeroU32::new(2), ..PLAN });
@@ -187,7 +187,7 @@ fn visits_that_write_little_keep_every_promise() {
 }
 
 #[test]
-fn clocks_that_jump_by_two_hours_and_come_back_harm_nobody() {
+fn clocks_that_jump_by_two_hours_and_come_back_harm_no_client() {
     for seed in seeds(20) {
         for (shards, room_members_max) in [(1, 4), (3, 4), (3, 1000)] {
             let plan = Plan {
@@ -252,7 +252,7 @@ fn the_same_seed_gives_the_same_bytes() {
 }
 
 #[test]
-fn nobody_sees_what_they_may_not_whoever_is_thrown_out_or_blocked() {
+fn users_who_are_thrown_out_or_blocked_see_nothing_that_they_may_not() {
     let mut outcome = people::Outcome::default();
     for seed in seeds(40) {
         for (shards, store_fails) in [(1, false), (3, false), (3, true)] {
@@ -263,7 +263,7 @@ fn nobody_sees_what_they_may_not_whoever_is_thrown_out_or_blocked() {
 }
 
 #[test]
-fn lost_batches_show_nobody_what_they_may_not_see_and_leave_no_ghost() {
+fn lost_batches_show_users_nothing_that_they_may_not_see_and_leave_no_ghost() {
     let mut outcome = people::Outcome::default();
     for seed in seeds(60) {
         for (shards, store_fails) in [(2, false), (3, true)] {

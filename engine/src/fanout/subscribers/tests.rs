@@ -208,7 +208,7 @@ fn what_came_during_a_rotation_waits_for_the_next_one_and_no_longer() {
 }
 
 #[test]
-fn who_comes_and_goes_between_two_rotations_upsets_nothing() {
+fn a_member_that_comes_and_goes_between_two_rotations_upsets_nothing() {
     let mut room = Room::of(300);
     room.say(1);
     room.slice();
@@ -540,7 +540,7 @@ fn how_things_stand_costs_no_more_with_more_channels() {
 
 /// One member that reads nothing is in many rooms, and each room has as many bytes for it as a member may be behind.
 #[test]
-fn who_reads_nothing_in_many_rooms_holds_a_bounded_memory_and_gives_it_back() {
+fn a_connection_that_reads_nothing_in_many_rooms_holds_bounded_memory() {
     const SLOT: u32 = 3;
     let rules = Rules { lag_bytes_max: 1024 * 1024, logs_bytes_max: 16 * 1024 * 1024, ..ANY_LAG };
     let (mut subscribers, mut report) = (Subscribers::default(), PassReport::default());

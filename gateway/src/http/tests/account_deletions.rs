@@ -193,7 +193,7 @@ fn what_is_said_to_the_last_goes_as_well() {
 }
 
 #[test]
-fn nobody_is_kept_waiting_for_the_last_message() {
+fn the_answer_to_a_deletion_does_not_wait_for_the_last_message() {
     let world = World::new();
     let alice = world.sign_in("alice");
     fill(&world, &lobby(), &[&alice], 1000);

@@ -109,7 +109,7 @@ fn renewing_tokens_has_a_budget_too() {
 }
 
 #[test]
-fn who_has_no_good_token_is_refused_for_that() {
+fn a_client_without_a_good_token_is_refused_for_that() {
     let (world, budgets) = world();
     let ada = world.sign_in("ada");
     let payer = Payer { user: Some(ada.user), network: None };

@@ -163,7 +163,7 @@ fn a_connection_whose_next_request_is_an_opening_comes_back() {
 }
 
 #[test]
-fn who_a_request_is_for_must_be_said_once() {
+fn a_request_must_name_its_host_once() {
     for (head, status) in [
         ("GET /healthcheck HTTP/1.1\r\nHost: a\r\n", 200),
         ("GET /healthcheck HTTP/1.1\r\nHost:\r\n", 200),
@@ -287,7 +287,7 @@ fn sign_in(key: &str, lines: &str, body: &str) -> String {
 const KEY: &str = "ZGVmYXVsdGtleTo=";
 
 #[test]
-fn who_has_no_key_is_refused_before_the_body_comes() {
+fn a_client_without_the_key_is_refused_before_the_body_comes() {
     for lines in [
         "Content-Length: 10",
         "Content-Length: 999999999999",

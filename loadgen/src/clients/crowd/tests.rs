@@ -287,7 +287,7 @@ fn a_refusal_for_its_speed_is_told_from_others() {
 }
 
 #[test]
-fn an_answer_that_nobody_awaits_is_a_stray_one() {
+fn an_answer_without_a_request_is_a_stray_one() {
     let ack = |cid: &str| format!(r#"{{"cid":"{cid}","channel_message_ack":{{"message_id":"id-9"}}}}"#);
     for (frames, sent, stray) in [
         (vec![ack("0")], 1, 0),
