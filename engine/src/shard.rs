@@ -436,7 +436,7 @@ impl Shard {
     pub fn report(&self) -> Report {
         let (channels, members) = self.owner.size();
         let subscribers = &self.home.subscribers;
-        let standing = subscribers.standing();
+        let levels = subscribers.levels();
         Report {
             shard: self.routing.own(),
             home: self.home.counters.clone(),
@@ -446,10 +446,10 @@ impl Shard {
                 channels: channels as u64,
                 members: members as u64,
                 resting: self.home.resting() as u64,
-                subscriptions: standing.subscriptions as u64,
-                parked: standing.parked as u64,
-                lag_bytes: standing.lag_bytes,
-                log_bytes: standing.log_bytes,
+                subscriptions: levels.subscriptions as u64,
+                parked: levels.parked as u64,
+                lag_bytes: levels.lag_bytes,
+                log_bytes: levels.log_bytes,
                 store_requests: self.store_requests() as u64,
                 ..Levels::default()
             },

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::heads::HEADERS_MAX;
 use crate::health::ALIVE;
-use crate::percent::{self, Part};
+use crate::percent::{self, UrlPart};
 use crate::target::Target;
 use crate::upgrade::HEAD_BYTES_MAX;
 
@@ -51,7 +51,7 @@ pub fn asked(bytes: &[u8]) -> Option<Asked> {
     if !matches!(request.method, Some("GET" | "HEAD")) {
         return Some(Asked::Service(method));
     }
-    let path = percent::decode(Target::of(request.path.unwrap_or_default()).path, Part::Path);
+    let path = percent::decode(Target::of(request.path.unwrap_or_default()).path, UrlPart::Path);
     Some(match path.as_deref() {
         Some("/healthcheck") => Asked::Health(method),
         Some("/" | "") => Asked::Life(method, ""),

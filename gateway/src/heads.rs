@@ -12,13 +12,13 @@ pub const HTTP_1_1: Option<u8> = Some(1);
 
 /// How a request gives the length of its body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Body {
+pub enum BodyLength {
     Bytes(u64),
     /// In chunks, which end with a chunk of size zero.
     Chunked,
 }
 
-impl Body {
+impl BodyLength {
     /// A request without a body.
     pub const NONE: Self = Self::Bytes(0);
 }
@@ -34,8 +34,8 @@ pub enum BodyFault {
     CodingAndLength,
 }
 
-/// The length of the body that follows this head (RFC 9112, section 6.3).
-pub fn body(version: Option<u8>, headers: &[Header<'_>]) -> Result<Body, BodyFault> {
+/// The length of the body that follows this head (RFC 9112, section 6.3). Fails if parsers may disagree about it.
+pub fn body(version: Option<u8>, headers: &[Header<'_>]) -> Result<BodyLength, BodyFault> {
     let mut codings = Vec::new();
     for value in values(headers, "transfer-encoding") {
         codings.extend(value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii));
@@ -49,11 +49,11 @@ pub fn body(version: Option<u8>, headers: &[Header<'_>]) -> Result<Body, BodyFau
         length = Some(announced);
     }
     match codings.as_slice() {
-        [] => Ok(Body::Bytes(length.unwrap_or(0))),
+        [] => Ok(BodyLength::Bytes(length.unwrap_or(0))),
         _ if length.is_some() => Err(BodyFault::CodingAndLength),
         // HTTP/1.0 has no transfer codings, so the length of such a body is unknown.
         _ if version != HTTP_1_1 => Err(BodyFault::Malformed),
-        [coding] if coding.eq_ignore_ascii_case(b"chunked") => Ok(Body::Chunked),
+        [coding] if coding.eq_ignore_ascii_case(b"chunked") => Ok(BodyLength::Chunked),
         codings if codings.iter().all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(b"chunked")) => {
             Err(BodyFault::Malformed)
         }
@@ -107,17 +107,17 @@ mod tests {
     #[test]
     fn where_a_body_ends() {
         use BodyFault::{CodingAndLength, Malformed, UnknownCoding};
-        let check = |lines: &str, expected: Result<Body, BodyFault>| {
+        let check = |lines: &str, expected: Result<BodyLength, BodyFault>| {
             let head = format!("POST / HTTP/1.1\r\n{lines}\r\n\r\n");
             let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
             let mut request = httparse::Request::new(&mut headers);
             request.parse(head.as_bytes()).unwrap();
             assert_eq!(body(request.version, request.headers), expected, "{head}");
         };
-        check("Host: a", Ok(Body::NONE));
-        check("Content-Length: 0", Ok(Body::NONE));
-        check("content-length:  17 ", Ok(Body::Bytes(17)));
-        check("Content-Length: 5\r\nContent-Length: 5", Ok(Body::Bytes(5)));
+        check("Host: a", Ok(BodyLength::NONE));
+        check("Content-Length: 0", Ok(BodyLength::NONE));
+        check("content-length:  17 ", Ok(BodyLength::Bytes(17)));
+        check("Content-Length: 5\r\nContent-Length: 5", Ok(BodyLength::Bytes(5)));
         check("Content-Length: 5\r\nContent-Length: 6", Err(Malformed));
         check("Content-Length: 5, 5", Err(Malformed));
         check("Content-Length: -1", Err(Malformed));
@@ -125,8 +125,8 @@ mod tests {
         check("Content-Length: 0x5", Err(Malformed));
         check("Content-Length: 99999999999999999999", Err(Malformed));
         check("Content-Length:", Err(Malformed));
-        check("Transfer-Encoding: chunked", Ok(Body::Chunked));
-        check("transfer-encoding: CHUNKED", Ok(Body::Chunked));
+        check("Transfer-Encoding: chunked", Ok(BodyLength::Chunked));
+        check("transfer-encoding: CHUNKED", Ok(BodyLength::Chunked));
         check("Transfer-Encoding: chunked\r\nContent-Length: 5", Err(CodingAndLength));
         check("Content-Length: 0\r\nTransfer-Encoding: chunked", Err(CodingAndLength));
         check("Content-Length: 5\r\nTransfer-Encoding: identity", Err(CodingAndLength));
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn http_1_0_has_bodies_of_announced_length_only() {
         let headers = [Header { name: "Content-Length", value: b"7" }];
-        assert_eq!(body(Some(0), &headers), Ok(Body::Bytes(7)));
+        assert_eq!(body(Some(0), &headers), Ok(BodyLength::Bytes(7)));
         let headers = [Header { name: "Transfer-Encoding", value: b"chunked" }];
         assert_eq!(body(Some(0), &headers), Err(BodyFault::Malformed));
     }

@@ -22,11 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Signals the thread. `try_send` never waits.
 #[derive(Clone)]
-pub struct Bell(flume::Sender<()>);
+pub struct ReturnSignal(flume::Sender<()>);
 
-/// Starts the thread. It ends when the last `Bell` is dropped.
-pub fn start() -> io::Result<Bell> {
-    let (bell, rung) = flume::bounded(1);
+/// Starts the thread. It ends when the last `ReturnSignal` is dropped.
+pub fn start() -> io::Result<ReturnSignal> {
+    let (signal, rung) = flume::bounded(1);
     let giving_back = move || {
         while rung.recv().is_ok() {
             std::thread::sleep(PATIENCE);
@@ -34,13 +34,13 @@ pub fn start() -> io::Result<Bell> {
         }
     };
     std::thread::Builder::new().name("memory".to_owned()).spawn(giving_back)?;
-    Ok(Bell(bell))
+    Ok(ReturnSignal(signal))
 }
 
 /// The most that a shard has had since its memory was last returned.
 pub struct HighWater {
     most: u64,
-    bell: Bell,
+    signal: ReturnSignal,
 }
 
 /// Bytes of HTTP answers that wait for their readers: the most since the last look, because they come and go quickly, and
@@ -52,9 +52,9 @@ pub struct AnswerBytes {
 }
 
 impl HighWater {
-    /// Nothing has been seen yet. The bell signals the thread.
-    pub fn new(bell: Bell) -> Self {
-        Self { most: 0, bell }
+    /// Nothing has been seen yet. `signal` wakes the thread.
+    pub fn new(signal: ReturnSignal) -> Self {
+        Self { most: 0, signal }
     }
 
     /// Takes the present numbers of a shard. Signals the thread if half of a crowd has gone, and again for each further
@@ -68,7 +68,7 @@ impl HighWater {
         self.most = self.most.max(with(answers.most.max(answers.now)));
         if self.most >= CROWD && here <= self.most / 2 {
             self.most = here;
-            let _ = self.bell.0.try_send(());
+            let _ = self.signal.0.try_send(());
         }
     }
 }
@@ -102,8 +102,8 @@ mod tests {
 
     #[test]
     fn a_crowd_that_goes_rings_once_for_each_half() {
-        let (bell, rung) = flume::bounded(1);
-        let mut water = HighWater::new(Bell(bell));
+        let (signal, rung) = flume::bounded(1);
+        let mut water = HighWater::new(ReturnSignal(signal));
         let mut rings = |channels| {
             water.take_in(&levels(channels), AnswerBytes::default(), 0);
             rung.try_iter().count()
@@ -119,8 +119,8 @@ mod tests {
 
     #[test]
     fn answers_and_connections_of_http_that_go_ring_too() {
-        let (bell, rung) = flume::bounded(1);
-        let mut water = HighWater::new(Bell(bell));
+        let (signal, rung) = flume::bounded(1);
+        let mut water = HighWater::new(ReturnSignal(signal));
         for (most, now, connections, expected) in [
             (60, 60, 0, 0),
             (60, 10, 0, 1),

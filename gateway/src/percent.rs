@@ -4,19 +4,19 @@
 /// Which part of a URL is decoded. Both decode `%XX`. A query also decodes `+`, which means a blank there and itself in
 /// a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Part {
+pub enum UrlPart {
     Path,
     Query,
 }
 
 /// Returns the text, or `None` if an escape is incomplete or the bytes are not UTF-8.
-pub fn decode(encoded: &str, part: Part) -> Option<String> {
+pub fn decode(encoded: &str, part: UrlPart) -> Option<String> {
     let mut decoded = Vec::with_capacity(encoded.len());
     let mut rest = encoded.bytes();
     while let Some(byte) = rest.next() {
         decoded.push(match byte {
             b'%' => hex(rest.next()?)? * 16 + hex(rest.next()?)?,
-            b'+' if part == Part::Query => b' ',
+            b'+' if part == UrlPart::Query => b' ',
             byte => byte,
         });
     }
@@ -37,8 +37,8 @@ mod tests {
     use super::*;
 
     fn check(encoded: &str, path: Option<&str>, query: Option<&str>) {
-        assert_eq!(decode(encoded, Part::Path).as_deref(), path, "{encoded}");
-        assert_eq!(decode(encoded, Part::Query).as_deref(), query, "{encoded}");
+        assert_eq!(decode(encoded, UrlPart::Path).as_deref(), path, "{encoded}");
+        assert_eq!(decode(encoded, UrlPart::Query).as_deref(), query, "{encoded}");
     }
 
     #[test]

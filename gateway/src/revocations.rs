@@ -69,7 +69,7 @@ pub enum Issue {
 
 /// The result of putting a stored cutoff in force.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Cut {
+pub enum CutoffOutcome {
     /// Every token that was issued to the user until now is refused.
     InForce,
     /// A later cutoff of this user came first. The user may have got new tokens since.
@@ -179,13 +179,13 @@ impl Revocations {
     }
 
     /// Puts a cutoff from `next_cutoff` in force, on every shard. The cutoff is already in the store.
-    pub fn cut(&self, maker: Maker, cutoff: Timestamp, now: Timestamp) -> Cut {
-        let mut cut = Cut::Late;
+    pub fn cut(&self, maker: Maker, cutoff: Timestamp, now: Timestamp) -> CutoffOutcome {
+        let mut cut = CutoffOutcome::Late;
         self.change(maker.user, now, |bucket| {
             cut = match bucket.cutoff(maker.user) {
-                Some(before) if before >= cutoff => Cut::Overtaken,
-                _ if microseconds(now) > microseconds(cutoff) => Cut::Late,
-                _ => Cut::InForce,
+                Some(before) if before >= cutoff => CutoffOutcome::Overtaken,
+                _ if microseconds(now) > microseconds(cutoff) => CutoffOutcome::Late,
+                _ => CutoffOutcome::InForce,
             };
             bucket.put_cutoff(maker.user, cutoff, Some(maker.site));
         });
@@ -311,7 +311,7 @@ mod tests {
         assert!(revocations.refuses(id(1), user, Issue::Second(10)));
         assert!(!revocations.refuses(id(1), user, Issue::Second(11)), "issued right after, and dated ahead");
         let next = revocations.next_cutoff(user, None, cutoff);
-        assert_eq!(revocations.cut(maker(user), next, cutoff), Cut::InForce);
+        assert_eq!(revocations.cut(maker(user), next, cutoff), CutoffOutcome::InForce);
         assert!(revocations.refuses(id(1), user, Issue::Second(11)), "before a second cutoff in the same second");
     }
 
@@ -321,15 +321,15 @@ mod tests {
         let user = UserId(id(2));
         let first = revocations.next_cutoff(user, None, at(10));
         let second = revocations.next_cutoff(user, None, at(11));
-        assert_eq!(revocations.cut(maker(user), second, at(12)), Cut::InForce);
-        assert_eq!(revocations.cut(maker(user), first, at(12)), Cut::Overtaken);
+        assert_eq!(revocations.cut(maker(user), second, at(12)), CutoffOutcome::InForce);
+        assert_eq!(revocations.cut(maker(user), first, at(12)), CutoffOutcome::Overtaken);
         let issued = Issue::Sequence(revocations.next_sequence(user, at(12)));
         assert!(!revocations.refuses(id(1), user, issued));
         let third = revocations.next_cutoff(user, None, at(12));
-        assert_eq!(revocations.cut(maker(user), third, at(60)), Cut::Late);
+        assert_eq!(revocations.cut(maker(user), third, at(60)), CutoffOutcome::Late);
         let ahead = Issue::Sequence(90_000_000);
         let fourth = revocations.next_cutoff(user, Some(ahead), at(60));
-        assert_eq!(revocations.cut(maker(user), fourth, at(60)), Cut::InForce);
+        assert_eq!(revocations.cut(maker(user), fourth, at(60)), CutoffOutcome::InForce);
         assert!(revocations.refuses(id(1), user, ahead), "a token of a clock that was ahead");
     }
 
@@ -346,7 +346,7 @@ mod tests {
         let after = Revocations::new(LIFE, &[mark], at(10));
         assert!(!after.refuses(id(1), user, ahead), "good until it is logged out");
         let cutoff = after.next_cutoff(user, None, at(10));
-        assert_eq!(after.cut(maker(user), cutoff, at(11)), Cut::InForce);
+        assert_eq!(after.cut(maker(user), cutoff, at(11)), CutoffOutcome::InForce);
         assert!(after.refuses(id(1), user, ahead));
         let issued = Issue::Sequence(after.next_sequence(user, at(11)));
         assert!(!after.refuses(id(1), user, issued), "signed in again");

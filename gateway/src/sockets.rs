@@ -230,8 +230,8 @@ impl SocketTable {
     }
 
     /// From now on, memory is given back to the system when most of this shard's channels and members are gone.
-    pub fn give_memory_back(&mut self, bell: memory::Bell) {
-        self.high_water = Some(HighWater::new(bell));
+    pub fn give_memory_back(&mut self, signal: memory::ReturnSignal) {
+        self.high_water = Some(HighWater::new(signal));
     }
 
     /// Starts the tasks that let the store forget expired logouts and that tell the store when the newest tokens were

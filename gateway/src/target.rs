@@ -1,6 +1,6 @@
 //! The target of a request, as path and query, in each form that a request line allows (RFC 9112, section 3.2).
 
-use crate::percent::{self, Part};
+use crate::percent::{self, UrlPart};
 
 /// The path of WebSocket openings.
 const SOCKET: &str = "/ws";
@@ -41,7 +41,7 @@ impl<'a> Target<'a> {
         self.path == SOCKET
             || (self.path.starts_with('/')
                 && self.path.contains('%')
-                && percent::decode(self.path, Part::Path).is_some_and(|path| path == SOCKET))
+                && percent::decode(self.path, UrlPart::Path).is_some_and(|path| path == SOCKET))
     }
 }
 

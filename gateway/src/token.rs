@@ -289,7 +289,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::client_network::ClientNetwork;
     use crate::options::Secret;
-    use crate::revocations::{Cut, Maker};
+    use crate::revocations::{CutoffOutcome, Maker};
     use runtime::clock;
 
     pub(crate) const SESSION_TTL: Duration = Duration::from_secs(60);
@@ -452,7 +452,7 @@ pub(crate) mod tests {
             let before = tokens.check_session(&pair.session, now).unwrap();
             assert_eq!(before.issued, 100, "never ahead of the clock");
             let cutoff = tokens.revocations().next_cutoff(user(), Some(before.issue()), now);
-            assert_eq!(tokens.revocations().cut(maker(), cutoff, now), Cut::InForce);
+            assert_eq!(tokens.revocations().cut(maker(), cutoff, now), CutoffOutcome::InForce);
             assert_eq!(tokens.check_session(&pair.session, now), Err(TokenRefusal::LoggedOut));
             assert_eq!(tokens.check_refresh(&pair.refresh, now), Err(TokenRefusal::LoggedOut));
             pair = tokens.issue(user(), "alice", Vars::new(), now);
@@ -515,10 +515,10 @@ pub(crate) mod tests {
                 Step::EndLogout(place) if !under_way.is_empty() => {
                     let cutoff = under_way.remove(place.index(under_way.len()));
                     match tokens.revocations().cut(maker(), cutoff, now) {
-                        Cut::InForce => handed_out.iter_mut().for_each(|(_, logged_out)| *logged_out = true),
-                        Cut::Overtaken => {}
+                        CutoffOutcome::InForce => handed_out.iter_mut().for_each(|(_, logged_out)| *logged_out = true),
+                        CutoffOutcome::Overtaken => {}
                         // Some of them are refused, but no client was told so.
-                        Cut::Late => handed_out.retain(|(_, logged_out)| *logged_out),
+                        CutoffOutcome::Late => handed_out.retain(|(_, logged_out)| *logged_out),
                     }
                 }
                 Step::Pass(nanoseconds) => now.0 += nanoseconds,
@@ -557,7 +557,7 @@ pub(crate) mod tests {
             begun.fetch_add(1, Ordering::SeqCst);
             let cutoff = tokens.revocations().next_cutoff(user(), None, clock::wall());
             let before = std::mem::take(&mut *handed_out.lock());
-            if tokens.revocations().cut(maker(), cutoff, clock::wall()) == Cut::InForce {
+            if tokens.revocations().cut(maker(), cutoff, clock::wall()) == CutoffOutcome::InForce {
                 for token in before {
                     assert_eq!(tokens.check_session(&token, clock::wall()), Err(TokenRefusal::LoggedOut));
                 }

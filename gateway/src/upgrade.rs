@@ -19,8 +19,8 @@ use engine::session::home::Visibility;
 use httparse::{Header, Request, Status};
 use sha1::{Digest, Sha1};
 
-use crate::heads::{self, Body, HEADERS_MAX, HTTP_1_1, lists, one, values};
-use crate::percent::{self, Part};
+use crate::heads::{self, BodyLength, HEADERS_MAX, HTTP_1_1, lists, one, values};
+use crate::percent::{self, UrlPart};
 use crate::target::{Target, is_host};
 use crate::token::{Claims, TOKEN_BYTES_MAX, TokenRefusal, Tokens};
 
@@ -44,7 +44,7 @@ pub enum Opening {
     /// Write the answer. From byte `consumed` on, the connection carries frames of this session.
     WebSocket { answer: Vec<u8>, identity: Identity, consumed: usize },
     /// Write the refusal. The connection's next request starts at byte `next`; without `next`, close the connection.
-    Refuse { refusal: Refusal, next: Option<usize> },
+    Refuse { refusal: UpgradeRefusal, next: Option<usize> },
     /// Not an opening: hand all bytes to `http/`.
     Http,
 }
@@ -71,7 +71,7 @@ pub struct Identity {
 pub fn judge(
     bytes: &[u8],
     tokens: &Tokens,
-    let_in: impl FnOnce(&[Header<'_>]) -> Result<(), Refusal>,
+    let_in: impl FnOnce(&[Header<'_>]) -> Result<(), UpgradeRefusal>,
     now: Timestamp,
 ) -> Opening {
     // Bytes beyond the limit are ignored, so the verdict is the same when more bytes arrive at once.
@@ -91,9 +91,9 @@ pub fn judge(
         },
         Ok(Status::Partial) if head.len() < HEAD_BYTES_MAX => Opening::NeedMore,
         Ok(Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
-            Opening::Refuse { refusal: Refusal::HeadTooLarge, next: None }
+            Opening::Refuse { refusal: UpgradeRefusal::HeadTooLarge, next: None }
         }
-        Err(_) => Opening::Refuse { refusal: Refusal::Malformed, next: None },
+        Err(_) => Opening::Refuse { refusal: UpgradeRefusal::Malformed, next: None },
     }
 }
 
@@ -123,12 +123,12 @@ fn asks_for_a_socket(bytes: &[u8]) -> Option<bool> {
 fn may_go_on(request: &Request<'_, '_>) -> bool {
     request.version == HTTP_1_1
         && !lists(request.headers, "connection", "close")
-        && heads::body(request.version, request.headers) == Ok(Body::NONE)
+        && heads::body(request.version, request.headers) == Ok(BodyLength::NONE)
 }
 
 /// Why an opening is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refusal {
+pub enum UpgradeRefusal {
     /// The bytes are not HTTP.
     Malformed,
     HeadTooLarge,
@@ -158,7 +158,7 @@ pub enum Refusal {
     ProxyHeader,
 }
 
-impl Refusal {
+impl UpgradeRefusal {
     /// The index of this refusal in `OPENING_REFUSAL_KINDS`.
     pub fn kind(self) -> usize {
         match self {
@@ -226,15 +226,15 @@ impl Refusal {
 const _: () = assert!(OPENING_REFUSAL_KINDS.len() == 14);
 
 /// The checks in their order: where the request ends, what it asks for, the token, and only then the handshake.
-fn answer(request: &Request<'_, '_>, tokens: &Tokens, now: Timestamp) -> Result<(Vec<u8>, Identity), Refusal> {
-    if heads::body(request.version, request.headers) != Ok(Body::NONE) {
-        return Err(Refusal::Body);
+fn answer(request: &Request<'_, '_>, tokens: &Tokens, now: Timestamp) -> Result<(Vec<u8>, Identity), UpgradeRefusal> {
+    if heads::body(request.version, request.headers) != Ok(BodyLength::NONE) {
+        return Err(UpgradeRefusal::Body);
     }
     let query = Target::of(request.path.unwrap_or_default()).query;
     let format = format(query)?;
     let on_lag = on_lag(query)?;
     if names_no_token(query, request.headers) && !asks_for_upgrade(request.headers) {
-        return Err(Refusal::NoOpening);
+        return Err(UpgradeRefusal::NoOpening);
     }
     let claims = claims(query, request.headers, tokens, now)?;
     let key = handshake_key(request)?;
@@ -247,19 +247,19 @@ fn answer(request: &Request<'_, '_>, tokens: &Tokens, now: Timestamp) -> Result<
     Ok((answer.into_bytes(), Identity { user, username, format, on_lag, visibility }))
 }
 
-fn format(query: &str) -> Result<Format, Refusal> {
+fn format(query: &str) -> Result<Format, UpgradeRefusal> {
     match parameter(query, "format").as_deref() {
         None | Some("" | "json") => Ok(Format::Json),
         Some("protobuf") => Ok(Format::Protobuf),
-        Some(_) => Err(Refusal::Parameter("unknown format, use json or protobuf")),
+        Some(_) => Err(UpgradeRefusal::Parameter("unknown format, use json or protobuf")),
     }
 }
 
-fn on_lag(query: &str) -> Result<OnLag, Refusal> {
+fn on_lag(query: &str) -> Result<OnLag, UpgradeRefusal> {
     match parameter(query, "on_lag").as_deref() {
         None | Some("" | "close") => Ok(OnLag::Close),
         Some("skip") => Ok(OnLag::Skip),
-        Some(_) => Err(Refusal::Parameter("unknown on_lag, use close or skip")),
+        Some(_) => Err(UpgradeRefusal::Parameter("unknown on_lag, use close or skip")),
     }
 }
 
@@ -273,8 +273,8 @@ fn visibility(query: &str) -> Visibility {
 
 /// If there is an `Authorization` header, only the header counts. The query's token is for browsers, which cannot set
 /// headers here.
-fn claims(query: &str, headers: &[Header<'_>], tokens: &Tokens, now: Timestamp) -> Result<Claims, Refusal> {
-    const MISSING: Refusal = Refusal::TokenMissing;
+fn claims(query: &str, headers: &[Header<'_>], tokens: &Tokens, now: Timestamp) -> Result<Claims, UpgradeRefusal> {
+    const MISSING: UpgradeRefusal = UpgradeRefusal::TokenMissing;
     let token = match values(headers, "authorization").next() {
         Some(header) => {
             let header = std::str::from_utf8(header).map_err(|_| MISSING)?;
@@ -282,7 +282,7 @@ fn claims(query: &str, headers: &[Header<'_>], tokens: &Tokens, now: Timestamp) 
         }
         None => parameter(query, "token").ok_or(MISSING)?,
     };
-    tokens.check_session(&token, now).map_err(Refusal::Token)
+    tokens.check_session(&token, now).map_err(UpgradeRefusal::Token)
 }
 
 fn names_no_token(query: &str, headers: &[Header<'_>]) -> bool {
@@ -294,9 +294,9 @@ fn asks_for_upgrade(headers: &[Header<'_>]) -> bool {
 }
 
 /// The client's key, if the request is an opening handshake by RFC 6455, section 4.2.1.
-fn handshake_key<'h>(request: &Request<'_, 'h>) -> Result<&'h [u8], Refusal> {
+fn handshake_key<'h>(request: &Request<'_, 'h>) -> Result<&'h [u8], UpgradeRefusal> {
     let headers: &[Header<'h>] = request.headers;
-    let refuse = |line| Err(Refusal::Handshake(line));
+    let refuse = |line| Err(UpgradeRefusal::Handshake(line));
     if request.version != HTTP_1_1 {
         return refuse("a WebSocket needs HTTP/1.1");
     }
@@ -327,7 +327,7 @@ fn handshake_key<'h>(request: &Request<'_, 'h>) -> Result<&'h [u8], Refusal> {
 /// The first value of a query parameter, if it decodes to text.
 fn parameter(query: &str, name: &str) -> Option<String> {
     let (_, value) = percent::pairs(query).find(|(key, _)| *key == name)?;
-    percent::decode(value, Part::Query)
+    percent::decode(value, UrlPart::Query)
 }
 
 #[cfg(test)]
@@ -368,8 +368,8 @@ mod tests {
             Opening::NeedMore => "more",
             Opening::Http => "http",
             Opening::WebSocket { .. } => "101",
-            Opening::Refuse { refusal: Refusal::HeadTooLarge, .. } => "431",
-            Opening::Refuse { refusal: Refusal::TokenMissing | Refusal::Token(_), .. } => "401",
+            Opening::Refuse { refusal: UpgradeRefusal::HeadTooLarge, .. } => "431",
+            Opening::Refuse { refusal: UpgradeRefusal::TokenMissing | UpgradeRefusal::Token(_), .. } => "401",
             Opening::Refuse { .. } => "400",
         }
     }
@@ -454,7 +454,7 @@ mod tests {
         for body in ["Content-Length: 5", "Transfer-Encoding: chunked", "Transfer-Encoding: gzip", "Content-Length: x"]
         {
             let refused = judged(&head(&target, &format!("{UPGRADE}{body}\r\n")));
-            assert_eq!(refused, Opening::Refuse { refusal: Refusal::Body, next: None }, "{body}");
+            assert_eq!(refused, Opening::Refuse { refusal: UpgradeRefusal::Body, next: None }, "{body}");
         }
         check(&target, &format!("{UPGRADE}Content-Length: 0\r\n"), "101");
         check(&target, &format!("{UPGRADE}Expect: 100-continue\r\n"), "101");
@@ -472,7 +472,7 @@ mod tests {
         assert!(!next(&UPGRADE.replace("Connection: Upgrade", "Connection: close, Upgrade"), "HTTP/1.1"));
         assert!(!next(&format!("{UPGRADE}Content-Length: 1\r\n"), "HTTP/1.1"));
         let request = head("/ws", UPGRADE);
-        let expected = Opening::Refuse { refusal: Refusal::TokenMissing, next: Some(request.len()) };
+        let expected = Opening::Refuse { refusal: UpgradeRefusal::TokenMissing, next: Some(request.len()) };
         assert_eq!(judged(&format!("{request}GET / HTTP/1.1")), expected);
     }
 

@@ -30,7 +30,7 @@ pub use ends::{NotTaken, StoreQueue, StoreQueueServer, store_queue};
 use crate::{ANSWER_DURATION_MAX, Failure, Store};
 use committer::Committer;
 use reads::ReadQueue;
-use waiting::{Desk, Waiting};
+use waiting::{QuerySender, Waiting};
 use writes::{WriteQueue, write_queue};
 
 /// Writes in one group, so that no write waits more than a few milliseconds for the others.
@@ -53,7 +53,7 @@ pub struct Bridge {
     bell: flume::Sender<()>,
     writes: WriteQueue,
     reads: Arc<ReadQueue>,
-    desk: Desk,
+    queries: QuerySender,
     waiting: Arc<Waiting>,
     fatal: flume::Receiver<Failure>,
     committer: Option<JoinHandle<()>>,
@@ -81,9 +81,10 @@ impl Bridge {
         let (near, far) = (0..shards).map(|_| store_queue(IN_FLIGHT_PER_SHARD_MAX, bell.clone())).unzip();
 
         let waiting = Arc::new(Waiting::default());
-        let desk = Desk::new(line.clone(), reads.clone(), waiting.clone(), patience);
+        let queries = QuerySender::new(line.clone(), reads.clone(), waiting.clone(), patience);
         let (committer, readers, watcher) = (None, Vec::new(), None);
-        let mut bridge = Self { store, line, bell, writes, reads, desk, waiting, fatal, committer, readers, watcher };
+        let mut bridge =
+            Self { store, line, bell, writes, reads, queries, waiting, fatal, committer, readers, watcher };
         let (line, waiting) = (bridge.line.clone(), bridge.waiting.clone());
         bridge.watcher = Some(spawn("store-watch", move || {
             let _watch = Watch(line);
@@ -94,8 +95,14 @@ impl Bridge {
             let reader = spawn(&format!("store-read-{number}"), move || answer_reads(&*store, &line, &reads))?;
             bridge.readers.push(reader);
         }
-        let committer =
-            Committer::new(bridge.store.clone(), bridge.line.clone(), bell_heard, far, writes_out, bridge.desk.clone());
+        let committer = Committer::new(
+            bridge.store.clone(),
+            bridge.line.clone(),
+            bell_heard,
+            far,
+            writes_out,
+            bridge.queries.clone(),
+        );
         bridge.committer = Some(spawn("store-commit", move || committer.run())?);
         Ok((bridge, near))
     }
@@ -103,7 +110,7 @@ impl Bridge {
     /// A client for HTTP handlers, usable on any thread.
     pub fn client(&self) -> Client {
         let store = Arc::downgrade(&self.store);
-        Client::new(self.line.clone(), self.bell.clone(), self.writes.clone(), self.desk.clone(), store)
+        Client::new(self.line.clone(), self.bell.clone(), self.writes.clone(), self.queries.clone(), store)
     }
 
     /// Receives one failure, if the store ever fails for good: the process should then stop.

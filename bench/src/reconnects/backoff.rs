@@ -20,7 +20,7 @@ pub fn wait(try_number: u32, draw: f64) -> Duration {
 
 /// Where an opening is given up that is spoiled on purpose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Spoiled {
+pub enum AbortPoint {
     /// When half of the request has been sent.
     InTheHead,
     /// When the session is open.
@@ -44,8 +44,8 @@ impl Draws {
         wait(try_number, (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64)
     }
 
-    pub fn spoiled(&mut self) -> Spoiled {
-        [Spoiled::InTheHead, Spoiled::Opened, Spoiled::Joined][(self.0.next_u32() % 3) as usize]
+    pub fn spoiled(&mut self) -> AbortPoint {
+        [AbortPoint::InTheHead, AbortPoint::Opened, AbortPoint::Joined][(self.0.next_u32() % 3) as usize]
     }
 }
 
@@ -97,7 +97,7 @@ mod tests {
         assert_eq!(drawn(1), drawn(1));
         assert_ne!(drawn(1), drawn(2));
         assert!(drawn(3).iter().all(|(wait, _)| *wait <= WAIT_MAX));
-        for kind in [Spoiled::InTheHead, Spoiled::Opened, Spoiled::Joined] {
+        for kind in [AbortPoint::InTheHead, AbortPoint::Opened, AbortPoint::Joined] {
             assert!(drawn(3).iter().any(|(_, spoiled)| *spoiled == kind), "{kind:?}");
         }
     }

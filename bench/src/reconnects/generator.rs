@@ -15,7 +15,7 @@ use rustix::event::epoll;
 use rustix::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
 
-use super::backoff::{Draws, Spoiled, planned, spoiled_of};
+use super::backoff::{AbortPoint, Draws, planned, spoiled_of};
 use super::timers::Timers;
 use crate::accounts;
 use crate::bystander::Quantiles;
@@ -88,7 +88,7 @@ struct Member {
     failures: u32,
     /// Openings that are still to be spoiled.
     to_spoil: u32,
-    spoiling: Option<Spoiled>,
+    spoiling: Option<AbortPoint>,
     begun_ns: u64,
     home: bool,
     draws: Draws,
@@ -222,7 +222,7 @@ impl Crowd<'_> {
         let member = &mut self.members[index];
         member.spoiling = (member.to_spoil > 0).then(|| member.draws.spoiled());
         let head = &self.heads[index];
-        let sent = if member.spoiling == Some(Spoiled::InTheHead) { &head[..head.len() / 2] } else { head };
+        let sent = if member.spoiling == Some(AbortPoint::InTheHead) { &head[..head.len() / 2] } else { head };
         member.session = Some(Session::open(self.options.server, self.options.number, sent, &self.epoll, index)?);
         member.begun_ns = now_ns;
         self.outcome.openings += 1;
@@ -269,9 +269,9 @@ impl Crowd<'_> {
         });
         let spoil = match member.spoiling {
             None => false,
-            Some(Spoiled::InTheHead) => session.has_sent_all(),
-            Some(Spoiled::Opened) => opened,
-            Some(Spoiled::Joined) => joined,
+            Some(AbortPoint::InTheHead) => session.has_sent_all(),
+            Some(AbortPoint::Opened) => opened,
+            Some(AbortPoint::Joined) => joined,
         };
         if spoil && ended.is_ok() {
             return self.spoil(index);

@@ -212,7 +212,7 @@ impl PresenceChanges {
                     return None;
                 }
                 self.churn.told = now;
-                self.everybody_new(members)
+                self.all_arrived(members)
             }
             None => self.become_crowd(members, room_max, now),
             Some(crowd) if fits_room_again(members, room_max) && crowd.since.plus(CROWD_LASTS_MIN) <= now => {
@@ -235,7 +235,7 @@ impl PresenceChanges {
         })
     }
 
-    fn everybody_new(&mut self, members: &mut Members) -> PresenceNews {
+    fn all_arrived(&mut self, members: &mut Members) -> PresenceNews {
         let arrived = std::mem::take(&mut self.arrived);
         let joins: Vec<_> = arrived.into_iter().filter_map(|address| members.tell_of(address)).collect();
         PresenceNews { leaves: self.take_left(&joins), joins, count: None }
@@ -261,12 +261,12 @@ impl PresenceChanges {
     }
 
     fn become_room(&mut self, members: &mut Members, now: Monotonic) -> PresenceNews {
-        let everybody: Vec<Address> = members.visible_after(None).map(|member| member.address).collect();
-        for &address in &everybody {
+        let visible: Vec<Address> = members.visible_after(None).map(|member| member.address).collect();
+        for &address in &visible {
             members.tell_of(address);
         }
         let presence = |address: &Address| members.get(*address).map(|member| member.presence.clone());
-        let joins: Vec<_> = everybody.iter().filter_map(presence).collect();
+        let joins: Vec<_> = visible.iter().filter_map(presence).collect();
         let leaves = self.take_left(&joins);
         let churn = Churn { told: now, ..std::mem::take(&mut self.churn) };
         *self = Self { churn, ..Self::default() };

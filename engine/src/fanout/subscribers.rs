@@ -28,7 +28,7 @@ use crate::table::give_back;
 
 /// The most members that `standing` looks at to find how far the slowest is behind: this takes about 50 µs. If the
 /// audiences with parked members have more members than this, the result covers only a part of them.
-const STANDING_VISITS_MAX: usize = 32 * 1024;
+const LEVELS_VISITS_MAX: usize = 32 * 1024;
 
 /// The capacity that the queue of passes may keep when it is empty.
 const LINE_KEPT: usize = 1024;
@@ -116,10 +116,10 @@ type Queue = VecDeque<(AudienceKey, u64)>;
 
 /// The current state of all audiences together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Standing {
+pub struct SubscriberLevels {
     pub subscriptions: usize,
     pub parked: usize,
-    /// Bytes owed to the parked member that is furthest behind, among the first `STANDING_VISITS_MAX` members of
+    /// Bytes owed to the parked member that is furthest behind, among the first `LEVELS_VISITS_MAX` members of
     /// audiences with parked members.
     pub lag_bytes: u64,
     /// The memory that all logs hold.
@@ -552,11 +552,11 @@ impl Subscribers {
         }
     }
 
-    /// The current state of all audiences. Looks at no more than `STANDING_VISITS_MAX` members, all of audiences with
+    /// The current state of all audiences. Looks at no more than `LEVELS_VISITS_MAX` members, all of audiences with
     /// parked members.
-    pub fn standing(&self) -> Standing {
+    pub fn levels(&self) -> SubscriberLevels {
         let (lag_bytes, _) = self.lag();
-        Standing { subscriptions: self.members, parked: self.parked, lag_bytes, log_bytes: self.log_bytes() }
+        SubscriberLevels { subscriptions: self.members, parked: self.parked, lag_bytes, log_bytes: self.log_bytes() }
     }
 
     /// The bytes owed to the slowest parked member, and how many members were looked at to find it.
@@ -565,13 +565,13 @@ impl Subscribers {
         for key in &self.waiting {
             let audience = &self.audiences[key.0 as usize];
             let end = audience.log.end();
-            for member in audience.members.iter().take(STANDING_VISITS_MAX - visits) {
+            for member in audience.members.iter().take(LEVELS_VISITS_MAX - visits) {
                 visits += 1;
                 if member.parked {
                     lag = lag.max(end.0 - member.cursor.0);
                 }
             }
-            if visits == STANDING_VISITS_MAX {
+            if visits == LEVELS_VISITS_MAX {
                 break;
             }
         }

@@ -27,7 +27,7 @@ const CHECK_BYTES: usize = 4;
 pub struct Cursor {
     /// The direction of the listing that the cursor belongs to.
     pub direction: Direction,
-    pub step: Step,
+    pub step: PageStep,
     /// The message beyond which the page begins.
     pub id: MessageId,
 }
@@ -41,7 +41,7 @@ pub enum Direction {
 
 /// Whether a cursor leads forward in its listing's order, or back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Step {
+pub enum PageStep {
     Next,
     Previous,
 }
@@ -65,7 +65,7 @@ impl CursorKey {
     /// The cursor in this text, if this server gave it out for this channel and direction.
     pub fn decode(&self, channel: &ChannelId, direction: Direction, text: &str) -> Option<Cursor> {
         let (mark, id) = self.decode_marked(channel, text)?;
-        let step = [Step::Next, Step::Previous].into_iter().find(|step| *step as u8 == mark[1])?;
+        let step = [PageStep::Next, PageStep::Previous].into_iter().find(|step| *step as u8 == mark[1])?;
         (mark[0] == direction as u8).then_some(Cursor { direction, step, id: MessageId(id) })
     }
 
@@ -136,14 +136,14 @@ mod tests {
         ChannelId::room("lobby").unwrap()
     }
 
-    fn cursor(direction: Direction, step: Step, id: u128) -> Cursor {
+    fn cursor(direction: Direction, step: PageStep, id: u128) -> Cursor {
         Cursor { direction, step, id: MessageId(Uuid::from_u128(id)) }
     }
 
     #[test]
     fn refuses_what_it_did_not_give_for_this() {
         let key = CursorKey::new(&keys());
-        let text = key.encode(&lobby(), cursor(Direction::OldestFirst, Step::Next, 7));
+        let text = key.encode(&lobby(), cursor(Direction::OldestFirst, PageStep::Next, 7));
         let decode = |channel: &ChannelId, direction, text: &str| key.decode(channel, direction, text);
         assert!(decode(&lobby(), Direction::OldestFirst, &text).is_some());
         assert_eq!(decode(&lobby(), Direction::NewestFirst, &text), None);
@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(key.decode_presence(&lobby(), &text[1..]), None);
         for direction in [Direction::OldestFirst, Direction::NewestFirst] {
             assert_eq!(key.decode(&lobby(), direction, &text), None);
-            for step in [Step::Next, Step::Previous] {
+            for step in [PageStep::Next, PageStep::Previous] {
                 let history = key.encode(&lobby(), cursor(direction, step, 7));
                 assert_eq!(key.decode_presence(&lobby(), &history), None);
             }
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_clients_have_kept_stays_good() {
-        let place = cursor(Direction::OldestFirst, Step::Next, 7);
+        let place = cursor(Direction::OldestFirst, PageStep::Next, 7);
         let kept = "AQAAAAAAAAAAAAAAAAAAAAAAB751DqWPBEw8V5_TCA";
         assert_eq!(CursorKey::new(&keys()).encode(&lobby(), place), kept);
     }
@@ -199,7 +199,7 @@ mod tests {
         fn comes_back_as_it_was_given(newest: bool, previous: bool, id: u128) {
             let key = CursorKey::new(&keys());
             let direction = if newest { Direction::NewestFirst } else { Direction::OldestFirst };
-            let step = if previous { Step::Previous } else { Step::Next };
+            let step = if previous { PageStep::Previous } else { PageStep::Next };
             let cursor = cursor(direction, step, id);
             prop_assert_eq!(key.decode(&lobby(), direction, &key.encode(&lobby(), cursor)), Some(cursor));
         }
@@ -207,7 +207,7 @@ mod tests {
         #[test]
         fn a_changed_bit_is_noticed(id: u128, place: prop::sample::Index, bit in 0..8u8) {
             let key = CursorKey::new(&keys());
-            let text = key.encode(&lobby(), cursor(Direction::OldestFirst, Step::Next, id));
+            let text = key.encode(&lobby(), cursor(Direction::OldestFirst, PageStep::Next, id));
             let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(&text).unwrap();
             let index = place.index(bytes.len());
             bytes[index] ^= 1 << bit;

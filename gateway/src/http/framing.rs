@@ -13,7 +13,7 @@
 use httparse::{Request, Status};
 
 use super::chunks::{ChunkFraming, Chunks, Decoded};
-use crate::heads::{self, Body, BodyFault, HEADERS_MAX};
+use crate::heads::{self, BodyFault, BodyLength, HEADERS_MAX};
 use crate::target::Target;
 use crate::upgrade::HEAD_BYTES_MAX;
 
@@ -132,9 +132,9 @@ impl Framing {
         }
         (self.empty_lines, self.chunk_framing) = (0, ChunkFraming::default());
         self.state = match heads::body(request.version, request.headers) {
-            Ok(Body::NONE) => State::Head,
-            Ok(Body::Bytes(length)) => State::Body(length),
-            Ok(Body::Chunked) => State::Chunks(Chunks::default()),
+            Ok(BodyLength::NONE) => State::Head,
+            Ok(BodyLength::Bytes(length)) => State::Body(length),
+            Ok(BodyLength::Chunked) => State::Chunks(Chunks::default()),
             Err(BodyFault::Malformed) => return self.refuse(Fault::Malformed, method),
             Err(BodyFault::UnknownCoding) => return self.refuse(Fault::UnknownCoding, method),
             Err(BodyFault::CodingAndLength) => return self.refuse(Fault::CodingAndLength, method),

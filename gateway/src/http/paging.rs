@@ -7,7 +7,7 @@ use engine::id::MessageId;
 use engine::message::Message;
 use storage::{PageStart, Part};
 
-use super::cursor::{Cursor, Direction, Step};
+use super::cursor::{Cursor, Direction, PageStep};
 
 /// What a client asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,10 +38,10 @@ impl Listing {
         match (self.direction, self.cursor.map(|cursor| (cursor.step, cursor.id))) {
             (OldestFirst, None) => self.after.map_or(PageStart::Oldest, PageStart::After),
             (NewestFirst, None) => self.before.map_or(PageStart::Newest, PageStart::Before),
-            (OldestFirst, Some((Step::Next, id))) | (NewestFirst, Some((Step::Previous, id))) => {
+            (OldestFirst, Some((PageStep::Next, id))) | (NewestFirst, Some((PageStep::Previous, id))) => {
                 PageStart::After(self.after.map_or(id, |after| after.max(id)))
             }
-            (NewestFirst, Some((Step::Next, id))) | (OldestFirst, Some((Step::Previous, id))) => {
+            (NewestFirst, Some((PageStep::Next, id))) | (OldestFirst, Some((PageStep::Previous, id))) => {
                 PageStart::Before(self.before.map_or(id, |before| before.min(id)))
             }
         }
@@ -65,7 +65,7 @@ impl Listing {
         messages.retain(|message| self.holds(message.id));
         let more = messages.len() > self.limit;
         messages.truncate(self.limit);
-        let back = self.cursor.is_some_and(|cursor| cursor.step == Step::Previous);
+        let back = self.cursor.is_some_and(|cursor| cursor.step == PageStep::Previous);
         if back {
             messages.reverse();
         }
@@ -80,28 +80,28 @@ impl Listing {
         let previous = if back { on } else { self.cursor.map(|_| first) };
         Page {
             messages,
-            next: next.map(|id| cursor(Step::Next, id)),
-            previous: previous.map(|id| cursor(Step::Previous, id)),
+            next: next.map(|id| cursor(PageStep::Next, id)),
+            previous: previous.map(|id| cursor(PageStep::Previous, id)),
             cacheable: Some(newer(last)),
         }
     }
 
     fn empty_page(&self, stopped: Option<MessageId>) -> Page {
         let cursor = |step, id| Cursor { direction: self.direction, step, id };
-        let back = self.cursor.is_some_and(|cursor| cursor.step == Step::Previous);
+        let back = self.cursor.is_some_and(|cursor| cursor.step == PageStep::Previous);
         // Reading forward, the store has seen that there is nothing up to where it stopped.
         let seen = stopped.filter(|_| self.direction == Direction::OldestFirst && !back);
         Page {
             messages: Vec::new(),
-            next: stopped.map(|id| cursor(Step::Next, id)),
-            previous: stopped.filter(|_| back).map(|id| cursor(Step::Previous, id)),
+            next: stopped.map(|id| cursor(PageStep::Next, id)),
+            previous: stopped.filter(|_| back).map(|id| cursor(PageStep::Previous, id)),
             cacheable: seen.or(self.cursor.map(|cursor| cursor.id)).map(newer),
         }
     }
 }
 
 fn newer(than: MessageId) -> Cursor {
-    Cursor { direction: Direction::OldestFirst, step: Step::Next, id: than }
+    Cursor { direction: Direction::OldestFirst, step: PageStep::Next, id: than }
 }
 
 #[cfg(test)]
@@ -250,7 +250,7 @@ mod tests {
         check(&newest, &[], true, false);
         assert_eq!(newest.cacheable, None);
         check(&list(&SEVEN, NewestFirst, newest.next), &[3, 2, 1], false, true);
-        let back = Some(Cursor { direction: OldestFirst, step: Step::Previous, id: MessageId(Uuid::from_u128(7)) });
+        let back = Some(Cursor { direction: OldestFirst, step: PageStep::Previous, id: MessageId(Uuid::from_u128(7)) });
         let gone_back = nothing_up_to(4, OldestFirst, back, open);
         check(&gone_back, &[], true, true);
         check(&list(&SEVEN, OldestFirst, gone_back.next), &[5, 6, 7], false, true);

@@ -4,7 +4,7 @@
 use engine::id::{UserId, parse_uuid};
 
 use super::error::Refusal;
-use crate::percent::{self, Part};
+use crate::percent::{self, UrlPart};
 
 /// A request's parameters, decoded. Their number is bounded by the request head.
 #[derive(Default, Debug)]
@@ -14,7 +14,7 @@ impl Query {
     /// Reads the part of a target after `?`. Refuses text that is not percent-encoded UTF-8.
     pub fn parse(query: Option<&str>) -> Result<Self, Refusal> {
         let text = |encoded| {
-            percent::decode(encoded, Part::Query)
+            percent::decode(encoded, UrlPart::Query)
                 .ok_or_else(|| Refusal::invalid("the query is not percent-encoded UTF-8"))
         };
         let pairs = percent::pairs(query.unwrap_or_default());

@@ -33,20 +33,13 @@ use super::route::Route;
 use super::services::Services;
 use crate::client_network::ClientNetwork;
 use crate::target::is_host;
+use crate::upgrade::Ending;
 
 /// How many bytes of a body that no resource reads the server throws away before the connection closes.
 const DISCARDED_BYTES_MAX: u64 = 1 << 20;
 
 /// How long the server waits for a body that no resource reads. A body that its client has already sent comes within a round trip.
 const DISCARD_DURATION_MAX: Duration = Duration::from_secs(1);
-
-/// What can happen to a connection after the answer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Ending {
-    /// The next request may follow.
-    Keep,
-    Close,
-}
 
 /// The body of a request, or its refusal, and how the connection ends. The request is charged to its network and its user.
 /// `framing` tells what has come of the body beside its data.

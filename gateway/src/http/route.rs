@@ -4,7 +4,7 @@
 use storage::account::CredentialKind;
 
 use super::members::MemberAct;
-use crate::percent::{self, Part};
+use crate::percent::{self, UrlPart};
 
 /// The first segments below `/v2/` of the protocol's REST features: those that this server has and those that it lacks.
 const FEATURES: [&str; 15] = [
@@ -85,7 +85,7 @@ impl Route {
 
     fn of_segments(path: &str) -> Self {
         let decoded: Vec<Option<String>> =
-            path.splitn(SEGMENTS_MAX, '/').map(|segment| percent::decode(segment, Part::Path)).collect();
+            path.splitn(SEGMENTS_MAX, '/').map(|segment| percent::decode(segment, UrlPart::Path)).collect();
         let names: Vec<&str> = decoded.iter().map(|segment| segment.as_deref().unwrap_or(NO_NAME)).collect();
         let id = |place: usize| decoded[place].clone();
         let route = match names.as_slice() {

@@ -23,15 +23,16 @@ use super::answer::{self, Answer};
 use super::connections::Entered;
 use super::error::{Code, Refusal};
 use super::framing::{ESCAPED_HEAD_BYTES_MAX, Fault};
-use super::receiving::{Ending, receive};
+use super::receiving::receive;
 use super::request_turns::Beginner;
 use super::resource_request::ResourceRequest;
 use super::returns::Returned;
 use super::router::respond;
 use super::services::Services;
 use super::stream::{Left, Pace, PacedStream, Step};
-use super::unread_answers::Cut;
+use super::unread_answers::AnswerCut;
 use crate::peer::Peer;
+use crate::upgrade::Ending;
 use crate::{full, readiness};
 
 /// Answers the requests of one connection, until one of them opens a WebSocket: then the connection goes to
@@ -105,12 +106,12 @@ async fn drive(
             Poll::Pending => {}
         }
         if pace.poll_displaced(context).is_ready() {
-            services.unread_answers.was_cut(Cut::Full);
+            services.unread_answers.was_cut(AnswerCut::Full);
             return Poll::Ready(None);
         }
         ready!(watch.poll_overdue(context));
         if pace.is_read_too_slowly(Instant::now()) {
-            services.unread_answers.was_cut(Cut::Slow);
+            services.unread_answers.was_cut(AnswerCut::Slow);
         }
         Poll::Ready(None)
     })

@@ -13,7 +13,7 @@ use super::error::{Code, Refusal};
 use super::resource_request::ResourceRequest;
 use super::services::Services;
 use super::session_body::{GivenVars, SessionBody, banned, checked_vars};
-use crate::revocations::{Cut, Issue, Maker, Room};
+use crate::revocations::{CutoffOutcome, Issue, Maker, Room};
 use crate::token::{Claims, TokenRefusal};
 
 /// How often a cutoff is stored until it is later than all tokens. Once is enough, unless the store is slower than it
@@ -110,7 +110,7 @@ async fn revoke(services: &Services, claims: &Claims, maker: Maker) -> Result<()
 /// Refuses all tokens that the maker has when this returns. `seen` is one of them, if the caller knows one.
 pub async fn log_out_everywhere(services: &Services, maker: Maker, seen: Option<Issue>) -> Result<(), Refusal> {
     let revocations = services.tokens.revocations();
-    let mut cut = Cut::Late;
+    let mut cut = CutoffOutcome::Late;
     for _ in 0..CUTOFF_TRIES {
         let now = services.now();
         if !revocations.has_room_for_cutoff(maker, now) {
@@ -119,14 +119,16 @@ pub async fn log_out_everywhere(services: &Services, maker: Maker, seen: Option<
         let cutoff = revocations.next_cutoff(maker.user, seen, now);
         services.store.revoke(Revocation::User { id: maker.user, issued_before: cutoff }).await?;
         cut = revocations.cut(maker, cutoff, services.now());
-        if cut == Cut::InForce {
+        if cut == CutoffOutcome::InForce {
             return Ok(());
         }
     }
     match cut {
         // If a later logout of the same user overtook this one, this one counts as just before it.
-        Cut::InForce | Cut::Overtaken => Ok(()),
-        Cut::Late => Err(Refusal::new(Code::Unavailable, "the store is too slow to log out everywhere, try again")),
+        CutoffOutcome::InForce | CutoffOutcome::Overtaken => Ok(()),
+        CutoffOutcome::Late => {
+            Err(Refusal::new(Code::Unavailable, "the store is too slow to log out everywhere, try again"))
+        }
     }
 }
 

@@ -23,14 +23,14 @@ pub const ANSWERS_BYTES_MAX: usize = 64 << 20;
 
 /// Why a connection is closed before its answer is read, in the order of `ANSWER_CUTS`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Cut {
+pub enum AnswerCut {
     /// The answer gave way to others.
     Full,
     /// Its client read too slowly.
     Slow,
 }
 
-const _: () = assert!(Cut::Slow as usize + 1 == ANSWER_CUTS.len());
+const _: () = assert!(AnswerCut::Slow as usize + 1 == ANSWER_CUTS.len());
 
 /// The answers of a shard that are made and not yet with the kernel.
 pub struct UnreadAnswers {
@@ -88,14 +88,14 @@ impl UnreadAnswers {
     }
 
     /// Takes in that a connection was closed before its answer was read.
-    pub fn was_cut(&self, cut: Cut) {
+    pub fn was_cut(&self, cut: AnswerCut) {
         let count = &self.cuts[cut as usize];
         count.set(count.get() + 1);
         match cut {
-            Cut::Full => {
+            AnswerCut::Full => {
                 log_limit::warn!("unread HTTP answers fill their memory: the connection of one is closed")
             }
-            Cut::Slow => log_limit::warn!("a client reads its HTTP answer too slowly: its connection is closed"),
+            AnswerCut::Slow => log_limit::warn!("a client reads its HTTP answer too slowly: its connection is closed"),
         }
     }
 

@@ -14,7 +14,7 @@ use super::{SocketTable, Stage};
 use crate::log_limit;
 use crate::proxy_header::{self, ProxyHeader};
 use crate::trusted_proxies::TrustedProxies;
-use crate::upgrade::Refusal;
+use crate::upgrade::UpgradeRefusal;
 
 impl SocketTable {
     /// Reads the header with which a proxy begins a connection, and then the first request behind it.
@@ -24,7 +24,7 @@ impl SocketTable {
             ProxyHeader::Bad(fault) => {
                 let peer = self.address(id);
                 log_limit::warn!(?peer, %fault, "a proxy's connection is refused: --proxy-protocol expects the header");
-                self.refuse(id, Refusal::ProxyHeader, None);
+                self.refuse(id, UpgradeRefusal::ProxyHeader, None);
             }
             ProxyHeader::Whole { read, client } => {
                 self.heads.leave(id);

@@ -26,7 +26,7 @@ use crate::http::error::seconds_rounded_up;
 use crate::http::{self, Returned};
 use crate::peer::Peer;
 use crate::trusted_proxies::TrustedProxies;
-use crate::upgrade::{self, Ending, Identity, Opening, Refusal};
+use crate::upgrade::{self, Ending, Identity, Opening, UpgradeRefusal};
 use crate::{full, heads, readiness};
 
 /// When a client whose user has too many sessions may try again.
@@ -154,7 +154,7 @@ impl SocketTable {
 
     /// Refuses an opening. If it is allowed, the connection stays open for the next request, because proxies and HTTP
     /// clients reuse it.
-    pub(super) fn refuse(&mut self, id: ConnectionId, refusal: Refusal, next: Option<&[u8]>) {
+    pub(super) fn refuse(&mut self, id: ConnectionId, refusal: UpgradeRefusal, next: Option<&[u8]>) {
         self.counters.openings_refused[refusal.kind()] += 1;
         let next = next.filter(|_| self.services.may_keep());
         let ending = if next.is_some() { Ending::Keep } else { Ending::Close };
@@ -180,18 +180,18 @@ impl SocketTable {
 }
 
 /// What the client of an opening is told that its user may not make now.
-fn refusal_of(refused: OpeningRefusal) -> Refusal {
+fn refusal_of(refused: OpeningRefusal) -> UpgradeRefusal {
     match refused {
         OpeningRefusal::TooManySessions => {
-            Refusal::SessionsOfUser { retry_after_seconds: retry_after_seconds(SESSIONS_RETRY_SECONDS) }
+            UpgradeRefusal::SessionsOfUser { retry_after_seconds: retry_after_seconds(SESSIONS_RETRY_SECONDS) }
         }
         OpeningRefusal::OverBudget { retry_after } => over_budget(retry_after),
     }
 }
 
-fn over_budget(retry_after: Duration) -> Refusal {
+fn over_budget(retry_after: Duration) -> UpgradeRefusal {
     let wait_seconds = seconds_rounded_up(retry_after);
-    Refusal::OverBudget {
+    UpgradeRefusal::OverBudget {
         retry_after_seconds: retry_after_seconds(wait_seconds..=wait_seconds + BUDGET_SPREAD_SECONDS),
     }
 }

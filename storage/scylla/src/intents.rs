@@ -64,15 +64,15 @@ pub struct Slot {
 
 /// The mutations of one logged batch, with timestamps that rise from `first`.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Part {
+pub struct ChangePart {
     first: i64,
     mutations: Vec<Mutation>,
 }
 
 /// A change and its undo, each in parts.
 pub struct Whole {
-    forth: Vec<Part>,
-    back: Vec<Part>,
+    forth: Vec<ChangePart>,
+    back: Vec<ChangePart>,
     /// The slot of the intent, if the change needs one.
     slot: Option<Slot>,
     /// Whether the intent is known to be stored.
@@ -131,8 +131,8 @@ impl Whole {
             let (mutations, mut undo): (Vec<_>, Vec<_>) = changes.by_ref().take(length).unzip();
             undo.reverse();
             to -= length as i64;
-            forth.push(Part { first: from, mutations });
-            back.push(Part { first: to, mutations: undo });
+            forth.push(ChangePart { first: from, mutations });
+            back.push(ChangePart { first: to, mutations: undo });
             from += length as i64;
         }
         debug_assert!(changes.next().is_none(), "each mutation is in a batch");
@@ -218,7 +218,7 @@ impl Intents {
         }
     }
 
-    async fn write_part(&self, part: Part, deadline: Instant) -> Result<(), FailedAttempt> {
+    async fn write_part(&self, part: ChangePart, deadline: Instant) -> Result<(), FailedAttempt> {
         let size = || part.mutations.iter().map(size_of_mutation).sum::<usize>();
         debug_assert!(part.mutations.len() == 1 || size() <= BATCH_BYTES_MAX, "a batch of {} bytes", size());
         self.database.write_at(part.first, part.mutations, BatchType::Logged, deadline).await
@@ -274,7 +274,7 @@ impl Intents {
     }
 
     /// The parts of an intent, if all of them are stored.
-    async fn read_intent(&self, slot: i32, parts: i32) -> Result<Option<Vec<Part>>, Failure> {
+    async fn read_intent(&self, slot: i32, parts: i32) -> Result<Option<Vec<ChangePart>>, Failure> {
         let (mut intent, mut back) = (None, Vec::new());
         for number in 0..parts {
             let Some((bytes,)) = self.database.one(intents::part(slot, number)).await? else { return Ok(None) };
@@ -285,7 +285,7 @@ impl Intents {
             }
             back.push(part_of(part).map_err(|unknown| damaged(slot, &unknown))?);
         }
-        let follows = |pair: &[Part]| pair[1].first + pair[1].mutations.len() as i64 == pair[0].first;
+        let follows = |pair: &[ChangePart]| pair[1].first + pair[1].mutations.len() as i64 == pair[0].first;
         debug_assert!(back.windows(2).all(follows), "the batches of an undo are noted from the last to the first");
         Ok(Some(back))
     }
@@ -302,7 +302,7 @@ async fn in_time<T>(deadline: Instant, awaited: impl Future<Output = Option<T>>)
 }
 
 /// An intent's rows, in groups of one mutation each. The first group deletes what the slot held before.
-fn rows_of(slot: i32, back: &[Part]) -> Result<Vec<Vec<Mutation>>, FailedAttempt> {
+fn rows_of(slot: i32, back: &[ChangePart]) -> Result<Vec<Vec<Mutation>>, FailedAttempt> {
     debug_assert!(back.len() > 1, "a change of one batch needs no intent");
     let (intent, parts) = (Uuid::new_v4(), back.len() as u32);
     let (mut groups, mut group, mut size) = (Vec::new(), vec![intents::clear(slot)], 0);
@@ -327,11 +327,11 @@ fn rows_of(slot: i32, back: &[Part]) -> Result<Vec<Vec<Mutation>>, FailedAttempt
 }
 
 /// What [`rows_of`] has noted in a record.
-fn read_part(record: &[u8]) -> Result<Part, String> {
+fn read_part(record: &[u8]) -> Result<ChangePart, String> {
     record::decode_intent(record).map_err(|damage| damage.to_string()).and_then(part_of)
 }
 
-fn part_of(part: IntentPart) -> Result<Part, String> {
+fn part_of(part: IntentPart) -> Result<ChangePart, String> {
     let mutation = |(name, values): (String, Vec<Value>)| {
         let statement =
             Statement::named(&name).ok_or_else(|| format!("statement {name} is unknown to this program"))?;
@@ -341,7 +341,7 @@ fn part_of(part: IntentPart) -> Result<Part, String> {
         Ok(Mutation::new(statement, values.into_iter().map(cql_of).collect::<Vec<_>>()))
     };
     let mutations = part.rows.into_iter().map(mutation).collect::<Result<_, String>>()?;
-    Ok(Part { first: part.first, mutations })
+    Ok(ChangePart { first: part.first, mutations })
 }
 
 fn value_of(value: &CqlValue) -> Result<Value, FailedAttempt> {
@@ -422,8 +422,8 @@ mod tests {
         (forth, Mutation::new(Statement::DeleteRevocation, [int(number), int(0)]))
     }
 
-    fn stamps(parts: &[Part]) -> Vec<(i64, i32)> {
-        let of_part = |part: &Part| {
+    fn stamps(parts: &[ChangePart]) -> Vec<(i64, i32)> {
+        let of_part = |part: &ChangePart| {
             let numbers = part.mutations.iter().map(|mutation| match mutation.values[0] {
                 CqlValue::Int(number) => number,
                 _ => panic!("{mutation:?}"),

@@ -11,7 +11,7 @@ use engine::social::notification::Notification;
 
 use super::Line;
 use super::reads::Asker;
-use super::waiting::Desk;
+use super::waiting::QuerySender;
 use super::writes::{ClientWrite, WriteQueue};
 use crate::account::{
     Account, AccountChange, Changed, Credential, CredentialOwner, Expiry, Linked, Profile, Registered, Registration,
@@ -34,7 +34,7 @@ pub struct Client {
     line: Arc<Line>,
     bell: flume::Sender<()>,
     writes: WriteQueue,
-    desk: Desk,
+    queries: QuerySender,
     reads_asked: Arc<AtomicU64>,
     store: Weak<dyn Store>,
 }
@@ -51,10 +51,10 @@ impl Client {
         line: Arc<Line>,
         bell: flume::Sender<()>,
         writes: WriteQueue,
-        desk: Desk,
+        queries: QuerySender,
         store: Weak<dyn Store>,
     ) -> Self {
-        Self { asker: None, line, bell, writes, desk, reads_asked: Arc::default(), store }
+        Self { asker: None, line, bell, writes, queries, reads_asked: Arc::default(), store }
     }
 
     /// The same client, whose requests are made for this user: they wait in the user's share of the queues. The requests of
@@ -65,8 +65,8 @@ impl Client {
 
     fn asking_for(&self, asker: Asker) -> Self {
         let (line, bell, writes) = (self.line.clone(), self.bell.clone(), self.writes.clone());
-        let (desk, reads_asked, store) = (self.desk.clone(), self.reads_asked.clone(), self.store.clone());
-        Self { asker, line, bell, writes, desk, reads_asked, store }
+        let (queries, reads_asked, store) = (self.queries.clone(), self.reads_asked.clone(), self.store.clone());
+        Self { asker, line, bell, writes, queries, reads_asked, store }
     }
 
     /// Why a request made now must fail; `None` if it need not.
@@ -367,7 +367,7 @@ impl Client {
         let (answer, answered) = flume::bounded(1);
         let answer = move |found| drop(answer.try_send(found));
         self.line.while_open(|| {
-            self.desk.ask(self.asker, question, answer);
+            self.queries.ask(self.asker, question, answer);
             Ok(())
         })?;
         answered.recv_async().await.unwrap_or_else(|_| Err(unanswered()))

@@ -15,7 +15,7 @@ use engine::social::group::Role;
 
 use super::StoreQueueServer;
 use super::reads::asker_of;
-use super::waiting::Desk;
+use super::waiting::QuerySender;
 use super::writes::{ClientWrite, WriteTaker};
 use super::{GROUP_BYTES_MAX, GROUP_WRITES_MAX, Line, Watch};
 use crate::change::may_chat;
@@ -30,7 +30,7 @@ pub(super) struct Committer {
     bell: flume::Receiver<()>,
     shards: Vec<StoreQueueServer>,
     clients: WriteTaker,
-    desk: Desk,
+    queries: QuerySender,
     /// The queue from which the next write is taken: a shard's number, or, after the last shard, the clients.
     turn: usize,
 }
@@ -101,9 +101,9 @@ impl Committer {
         bell: flume::Receiver<()>,
         shards: Vec<StoreQueueServer>,
         clients: WriteTaker,
-        desk: Desk,
+        queries: QuerySender,
     ) -> Self {
-        Self { store, line, bell, shards, clients, desk, turn: 0 }
+        Self { store, line, bell, shards, clients, queries, turn: 0 }
     }
 
     /// Serves until the line is closed and everything that was taken is answered.
@@ -207,7 +207,7 @@ impl Committer {
     /// Lets a reader answer a shard's question.
     fn pass_on(&self, asker: ShardAsker, question: StoreQuestion) {
         let answer = move |found| asker.answer(found);
-        self.desk.ask_for_shard(asker_of(&question), move |store| look_up(store, &question), answer);
+        self.queries.ask_for_shard(asker_of(&question), move |store| look_up(store, &question), answer);
     }
 }
 

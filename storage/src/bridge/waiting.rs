@@ -13,7 +13,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// Sends queries to the readers.
 #[derive(Clone)]
-pub(super) struct Desk {
+pub(super) struct QuerySender {
     line: Arc<Line>,
     reads: Arc<ReadQueue>,
     waiting: Arc<Waiting>,
@@ -37,8 +37,8 @@ struct State {
 
 type Refuse = Box<dyn FnOnce(Failure) + Send>;
 
-impl Desk {
-    /// A desk whose queries are refused when they have waited for longer than `patience`.
+impl QuerySender {
+    /// A sender whose queries are refused when they have waited for longer than `patience`.
     pub fn new(line: Arc<Line>, reads: Arc<ReadQueue>, waiting: Arc<Waiting>, patience: Duration) -> Self {
         Self { line, reads, waiting, patience }
     }

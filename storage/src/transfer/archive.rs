@@ -41,7 +41,7 @@ pub(crate) struct Block {
 
 /// One record.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Part {
+pub(super) enum ArchiveRecord {
     Note(Note),
     Block(Block),
 }
@@ -56,7 +56,7 @@ pub(super) enum Trouble {
 }
 
 /// The next record, and its bytes; `None` at the end of the file.
-pub(super) fn next(file: &mut impl Read) -> Result<Option<(Part, Vec<u8>)>, Trouble> {
+pub(super) fn next(file: &mut impl Read) -> Result<Option<(ArchiveRecord, Vec<u8>)>, Trouble> {
     let mut bytes = Vec::with_capacity(READ_BYTES);
     read_more(file, &mut bytes, HEADER_BYTES)?;
     if bytes.is_empty() {
@@ -73,9 +73,9 @@ pub(super) fn next(file: &mut impl Read) -> Result<Option<(Part, Vec<u8>)>, Trou
     }
     assert_eq!(bytes.len(), HEADER_BYTES + length, "nothing of the next record was read");
     let part = if kind == Kind::Note as u8 {
-        record::decode_note(&bytes).map(Part::Note)
+        record::decode_note(&bytes).map(ArchiveRecord::Note)
     } else {
-        record::decode_block(&bytes).map(Part::Block)
+        record::decode_block(&bytes).map(ArchiveRecord::Block)
     };
     Ok(Some((part.map_err(Trouble::Damage)?, bytes)))
 }
@@ -96,25 +96,25 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Accepts the next part, or fails if it does not follow from the parts before.
-    pub fn take(&mut self, part: Part) -> Result<(), String> {
+    pub fn take(&mut self, part: ArchiveRecord) -> Result<(), String> {
         match (part, &mut self.note) {
             (_, Some(Note { done: true, .. })) => Err("there is something behind its end".into()),
-            (Part::Note(note), None) => {
+            (ArchiveRecord::Note(note), None) => {
                 if note.done || note.left > 0 || note.counts.sum() > 0 || !note.place.is_empty() {
                     return Err("its beginning is missing".into());
                 }
                 self.note = Some(note);
                 Ok(())
             }
-            (Part::Note(note), Some(known)) => {
+            (ArchiveRecord::Note(note), Some(known)) => {
                 if note.counts != known.counts || note.left != known.left {
                     return Err("it does not have the rows that it counts".into());
                 }
                 *known = note;
                 Ok(())
             }
-            (Part::Block(_), None) => Err("it does not begin as one".into()),
-            (Part::Block(block), Some(note)) => {
+            (ArchiveRecord::Block(_), None) => Err("it does not begin as one".into()),
+            (ArchiveRecord::Block(block), Some(note)) => {
                 if block.number != self.blocks {
                     return Err(format!("block {} is missing", self.blocks));
                 }
@@ -169,7 +169,7 @@ impl Source for Archive {
             let part = next(&mut file).map_err(|trouble| damaged(&self.path, &said(trouble)))?;
             let Some((part, bytes)) = part else { return Ok(None) };
             place += bytes.len() as u64;
-            if let Part::Block(block) = part {
+            if let ArchiveRecord::Block(block) = part {
                 let items = block.rows.iter().map(|(table, key, value)| Item::of(*table, key, value));
                 let items = items.collect::<Result<_, _>>()?;
                 return Ok(Some(Page { items, left: 0, place: place.to_be_bytes().into() }));
@@ -309,8 +309,8 @@ mod tests {
             let bytes = [record::encode_note(&note), record::encode_block(block.clone())].concat();
             let mut file = &bytes[..];
             let read = |file: &mut &[u8]| next(file).unwrap().map(|(part, _)| part);
-            prop_assert_eq!(read(&mut file), Some(Part::Note(note)));
-            prop_assert_eq!(read(&mut file), Some(Part::Block(block)));
+            prop_assert_eq!(read(&mut file), Some(ArchiveRecord::Note(note)));
+            prop_assert_eq!(read(&mut file), Some(ArchiveRecord::Block(block)));
             prop_assert_eq!(read(&mut file), None);
         }
 

@@ -5,7 +5,7 @@ use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::archive::{Block, Part, Progress, RECORD_BYTES_MAX, Trouble, next, read_whole, said, unreadable};
+use super::archive::{ArchiveRecord, Block, Progress, RECORD_BYTES_MAX, Trouble, next, read_whole, said, unreadable};
 use super::{Item, Note, Target};
 use crate::Failure;
 use crate::record::{self, HEADER_BYTES};
@@ -70,7 +70,7 @@ fn read_begun(file: &File) -> Result<(Progress, u64), String> {
         match next(&mut file) {
             Ok(None) => return Ok((progress, end)),
             // The export is complete but was not renamed: write its end again.
-            Ok(Some((Part::Note(Note { done: true, .. }), _))) => return Ok((progress, end)),
+            Ok(Some((ArchiveRecord::Note(Note { done: true, .. }), _))) => return Ok((progress, end)),
             Ok(Some((part, bytes))) => {
                 progress.take(part)?;
                 end += bytes.len() as u64;

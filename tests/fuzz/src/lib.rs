@@ -16,7 +16,7 @@ use engine::wire::request::{Malformed, Request};
 use engine::wire::websocket::{self, Assembly, Decoded, MESSAGE_BYTES_MAX, Violation};
 use engine::wire::{json, protobuf};
 use gateway::forwarded;
-use gateway::http::cursor::{Cursor, CursorKey, Direction, Step};
+use gateway::http::cursor::{Cursor, CursorKey, Direction, PageStep};
 use gateway::http::framing::{Framing, Passage};
 use gateway::keys::SigningKeys;
 use gateway::options::Secret;
@@ -212,7 +212,7 @@ pub fn cursor(bytes: &[u8]) {
     let Some((&id, channel)) = rest.split_first_chunk() else { return };
     let channel = std::str::from_utf8(channel).ok().and_then(|text| ChannelId::parse(text).ok()).unwrap_or(lobby);
     let direction = if way & 1 == 0 { Direction::OldestFirst } else { Direction::NewestFirst };
-    let step = if way & 2 == 0 { Step::Next } else { Step::Previous };
+    let step = if way & 2 == 0 { PageStep::Next } else { PageStep::Previous };
     let cursor = Cursor { direction, step, id: MessageId(Uuid::from_bytes(id)) };
     let text = KEY.encode(&channel, cursor);
     assert_eq!(KEY.decode(&channel, direction, &text), Some(cursor));
@@ -490,10 +490,10 @@ fn cursor_seeds() -> Vec<Vec<u8>> {
     let key = CursorKey::new(&keys());
     let id = MessageId(Uuid::from_u128(0x0190_1234_5678_7abc_8def_0123_4567_89ab));
     let given = [
-        (Direction::OldestFirst, Step::Next),
-        (Direction::OldestFirst, Step::Previous),
-        (Direction::NewestFirst, Step::Next),
-        (Direction::NewestFirst, Step::Previous),
+        (Direction::OldestFirst, PageStep::Next),
+        (Direction::OldestFirst, PageStep::Previous),
+        (Direction::NewestFirst, PageStep::Next),
+        (Direction::NewestFirst, PageStep::Previous),
     ]
     .map(|(direction, step)| {
         key.encode(&ChannelId::room("lobby").expect("a room"), Cursor { direction, step, id }).into_bytes()

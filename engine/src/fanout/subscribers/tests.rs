@@ -294,8 +294,8 @@ fn counts_each_message_of_each_member_once_however_it_is_cut() {
     assert_eq!(subscribers.counters.deliveries, 0, "an unfinished frame is no delivery");
     let blocked = std::mem::take(&mut report.blocked);
     blocked.iter().for_each(|(slot, key)| subscribers.park(*key, places[*slot as usize].1));
-    let standing = subscribers.standing();
-    assert_eq!((standing.parked, standing.lag_bytes), (PASS_VISITS_MAX, 1));
+    let levels = subscribers.levels();
+    assert_eq!((levels.parked, levels.lag_bytes), (PASS_VISITS_MAX, 1));
     while subscribers.is_busy() {
         subscribers.invariants();
         pass(&mut subscribers, Monotonic(0), &mut Narrow(usize::MAX), &ANY_LAG, &mut report);
@@ -312,8 +312,8 @@ fn counts_each_message_of_each_member_once_however_it_is_cut() {
     assert_eq!((counters.passes.count(), counters.passes.sum), (1, 3000), "one round, by the end of its last slice");
     assert_eq!((counters.latency.count(), counters.latency.sum), (1, 4000));
     assert_eq!(
-        subscribers.standing(),
-        Standing { subscriptions: MEMBERS as usize, parked: 0, lag_bytes: 0, log_bytes: 0 }
+        subscribers.levels(),
+        SubscriberLevels { subscriptions: MEMBERS as usize, parked: 0, lag_bytes: 0, log_bytes: 0 }
     );
 }
 
@@ -492,8 +492,8 @@ fn what_came_in_a_rotation_that_turns_out_to_be_the_last_is_not_counted_with_wha
     assert_eq!(slice(&mut subscribers, Timestamp(91_000_000)), (2, 3000));
 }
 
-/// The sums of `standing`, found by looking at every member.
-fn standing_by_walking(subscribers: &Subscribers) -> (usize, usize) {
+/// The sums of `levels`, found by looking at every member.
+fn levels_by_walking(subscribers: &Subscribers) -> (usize, usize) {
     let members = || subscribers.audiences.iter().flat_map(|(_, audience)| &audience.members);
     (members().count(), members().filter(|member| member.parked).count())
 }
@@ -509,15 +509,15 @@ fn how_things_stand_costs_no_more_with_more_channels() {
         subscribers.append(&channel, &frames);
     }
     assert_eq!(subscribers.lag(), (0, 0), "nobody is parked, and nobody is looked at");
-    assert_eq!(subscribers.standing().subscriptions, 50_000);
+    assert_eq!(subscribers.levels().subscriptions, 50_000);
 
     let bytes = said(Timestamp(0)).of(Format::Json).bytes.len() as u64;
     for parked in [1, 100, 50_000] {
         places[..parked].iter().for_each(|(key, index)| subscribers.park(*key, *index));
-        let visits = parked.min(STANDING_VISITS_MAX);
+        let visits = parked.min(LEVELS_VISITS_MAX);
         assert_eq!(subscribers.lag(), (bytes, visits));
-        let standing = subscribers.standing();
-        assert_eq!((standing.subscriptions, standing.parked, standing.lag_bytes), (50_000, parked, bytes));
+        let levels = subscribers.levels();
+        assert_eq!((levels.subscriptions, levels.parked, levels.lag_bytes), (50_000, parked, bytes));
     }
     for (place, (key, index)) in places.into_iter().enumerate() {
         match place % 2 {
@@ -530,12 +530,12 @@ fn how_things_stand_costs_no_more_with_more_channels() {
             }
         }
         if place % 5_000 == 0 {
-            let Standing { subscriptions, parked, .. } = subscribers.standing();
-            assert_eq!((subscriptions, parked), standing_by_walking(&subscribers));
+            let SubscriberLevels { subscriptions, parked, .. } = subscribers.levels();
+            assert_eq!((subscriptions, parked), levels_by_walking(&subscribers));
         }
     }
-    let standing = subscribers.standing();
-    assert_eq!((standing.subscriptions, standing.parked, standing.lag_bytes), (25_000, 0, 0));
+    let levels = subscribers.levels();
+    assert_eq!((levels.subscriptions, levels.parked, levels.lag_bytes), (25_000, 0, 0));
 }
 
 /// One member that reads nothing is in many rooms, and each room has as many bytes for it as a member may be behind.
@@ -568,13 +568,13 @@ fn a_connection_that_reads_nothing_in_many_rooms_holds_bounded_memory() {
                 let_go += 1;
             }
         }
-        assert!(subscribers.standing().log_bytes <= rules.logs_bytes_max, "{}", subscribers.standing().log_bytes);
+        assert!(subscribers.levels().log_bytes <= rules.logs_bytes_max, "{}", subscribers.levels().log_bytes);
     }
     assert!(let_go > 50, "{let_go} were too far behind for the memory that was left");
     for (key, index) in places {
         subscribers.unsubscribe(key, index);
     }
-    assert_eq!(subscribers.standing(), Standing::default());
+    assert_eq!(subscribers.levels(), SubscriberLevels::default());
 }
 
 #[test]
@@ -596,7 +596,7 @@ fn parked_members_of_quiet_channels_are_judged_when_logs_fill_the_memory() {
         }
     }
     report.lagging.clear();
-    assert!(subscribers.standing().log_bytes > rules.logs_bytes_max * 3 / 4, "{}", subscribers.standing().log_bytes);
+    assert!(subscribers.levels().log_bytes > rules.logs_bytes_max * 3 / 4, "{}", subscribers.levels().log_bytes);
     // No channel has anything to deliver.
     for _ in 0..2 * places.len() {
         subscribers.judge_parked(&rules, &mut report);
@@ -607,7 +607,7 @@ fn parked_members_of_quiet_channels_are_judged_when_logs_fill_the_memory() {
         }
         subscribers.invariants();
     }
-    let log_bytes = subscribers.standing().log_bytes;
+    let log_bytes = subscribers.levels().log_bytes;
     assert!(log_bytes < rules.logs_bytes_max, "{log_bytes} bytes are left");
     assert!(subscribers.lag_allowed(&rules) > 200 * 1024, "those who are left are not too far behind");
     assert!(places.len() > 10, "{} are left", places.len());

@@ -34,7 +34,7 @@ impl Home {
             {
                 left -= self.write(id.slot, outlet, outbox);
                 writes -= 1;
-                self.account(id.slot, outbox);
+                self.charge_held_bytes(id.slot, outbox);
             }
         }
         for slot in std::mem::take(&mut self.dirty) {
@@ -50,13 +50,13 @@ impl Home {
                     park(connection, &mut self.subscribers);
                 }
             }
-            self.account(slot, outbox);
+            self.charge_held_bytes(slot, outbox);
         }
     }
 
-    /// Counts what waits for a connection's socket if it is full. If that is too much with all others, connections of the
-    /// user that has most waiting are cut off, until it is not.
-    fn account(&mut self, slot: u32, outbox: &mut Outbox) {
+    /// Counts the bytes that wait for this connection's socket, if the socket is full. While the connections of the shard
+    /// together hold more than `Rules::outboxes_bytes_max`, closes the heaviest connection of the user who holds most.
+    fn charge_held_bytes(&mut self, slot: u32, outbox: &mut Outbox) {
         self.count_held(slot);
         while let Some(user) = self.held_bytes.gives_way() {
             let accounted = |id: ConnectionId| {
@@ -105,7 +105,7 @@ impl Home {
         }
         let (subscriptions, before) = (connection.subscriptions.len(), self.counters.private_writes);
         let bytes = self.write(id.slot, outlet, outbox);
-        self.account(id.slot, outbox);
+        self.charge_held_bytes(id.slot, outbox);
         let writes = (self.counters.private_writes - before) as usize;
         self.count_work(late_write(writes, bytes, subscriptions));
     }
