@@ -150,7 +150,7 @@ pub enum ChannelKind<'a> {
 pub struct InvalidChannelId;
 
 impl ChannelId {
-    /// The channel of the room called `name`, which must be 1 to 64 bytes long.
+    /// The channel of the room called `name`, which must be 1 to 64 bytes long. Fails for any other length.
     pub fn room(name: &str) -> Result<Self, InvalidChannelId> {
         if name.is_empty() || name.len() > ROOM_NAME_BYTES_MAX {
             return Err(InvalidChannelId);
@@ -172,7 +172,7 @@ impl ChannelId {
     /// Reads `mode.subject.subcontext.label`. Changes UUIDs to lower case, and puts the two users of a direct channel
     /// in order.
     ///
-    /// Empty UUID parts mean the nil UUID, as in Nakama.
+    /// Empty UUID parts mean the nil UUID, as in Nakama. Fails if the text is no channel id in this form.
     pub fn parse(text: &str) -> Result<Self, InvalidChannelId> {
         let mut parts = text.splitn(4, '.');
         let (Some(mode), Some(subject), Some(subcontext), Some(label)) =

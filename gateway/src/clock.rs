@@ -6,7 +6,8 @@ use std::thread::{self, JoinHandle};
 
 use runtime::clock::{self, LOOK_INTERVAL};
 
-/// Starts the thread that looks at the clock once a second, until the process ends.
+/// Starts the thread that looks at the clock once a second, until the process ends. Fails if the thread cannot be
+/// started.
 pub fn watch() -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("clock".into()).spawn(|| {
         loop {

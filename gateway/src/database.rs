@@ -14,7 +14,7 @@ pub use storage_scylla::options::ScyllaOptions as DatabaseOptions;
 
 pub(crate) use options::DatabaseSettings;
 
-/// Begins to connect, without waiting for the database.
+/// Begins to connect, without waiting for the database. Fails if an option cannot be used.
 pub fn open(options: &DatabaseOptions) -> Result<Arc<dyn Movable>, String> {
     Ok(Arc::new(Scylla::open(options.clone(), clock::wall).map_err(said)?))
 }
@@ -29,7 +29,8 @@ pub fn tables(options: &DatabaseOptions) -> Result<String, String> {
     Ok(schema::text(&options.keyspace, options.replication))
 }
 
-/// Makes the tables, or brings them up to date. Returns what was done, for people.
+/// Makes the tables, or brings them up to date. Returns what was done, for people. Fails if the database cannot be
+/// reached or refuses a statement.
 pub fn apply_schema(options: &DatabaseOptions) -> Result<String, String> {
     let before = storage_scylla::apply_schema(options, clock::wall()).map_err(said)?;
     let (keyspace, version) = (&options.keyspace, schema::VERSION);

@@ -36,7 +36,7 @@ pub enum KeysError {
 
 impl SigningKeys {
     /// The keys for this server. With the memory store nothing is written: the keys end with the process, like
-    /// everything that they give access to.
+    /// everything that they give access to. Fails if a key file cannot be read or written, or is damaged.
     pub fn obtain(options: &Options) -> Result<Self, KeysError> {
         let key = |given: &Option<Secret>, name: &str| match (given, options.store) {
             (Some(secret), _) => Ok(secret.clone()),

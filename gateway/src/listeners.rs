@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use rustix::net::{self, SocketFlags, sockopt};
 
 /// Binds and opens the listening sockets of an address, one for each shard. Returns them with the actual address.
+/// Fails if the address cannot be bound.
 pub fn listeners(address: SocketAddr, shards: usize) -> io::Result<(Vec<OwnedFd>, SocketAddr)> {
     // First bind alone: sockets that share a port would not notice that another server of ours uses it.
     let alone = bound(address, Sharing::Alone)?;

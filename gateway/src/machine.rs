@@ -26,7 +26,9 @@ const DESCRIPTORS_MIN: u64 = 40;
 /// Bytes that glommio locks for the rings of one shard.
 const LOCKED_BYTES_PER_SHARD: u64 = 512 * 1024;
 
-/// Checks the limits that the process needs and raises them. Returns how many connections fit, for all shards together.
+/// Checks the limits that the process needs and raises them. Returns how many connections fit, for all shards
+/// together. Fails, with a text for operators, if a limit is too low, io_uring is forbidden, or the clock is before
+/// 1970.
 pub fn prepare(shards: usize) -> Result<usize, String> {
     raise_locked_memory(shards as u64 * LOCKED_BYTES_PER_SHARD)?;
     io_uring::probe().map_err(|error| explain_io_uring(&error))?;
@@ -126,7 +128,7 @@ mod io_uring {
 
     use rustix::io_uring::{io_uring_params, io_uring_setup};
 
-    /// Sets up a ring of one entry and gives it back.
+    /// Sets up a ring of one entry and gives it back. Fails if the kernel forbids io_uring, or has none.
     pub fn probe() -> io::Result<()> {
         let mut parameters = io_uring_params::default();
         // SAFETY: the parameters outlive the call, and the ring is closed without having been mapped or used.

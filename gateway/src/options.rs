@@ -224,7 +224,8 @@ impl OptionsError {
 }
 
 impl Options {
-    /// Reads the process's arguments, its environment, and the file they name.
+    /// Reads the process's arguments, its environment, and the file they name. Fails with the option that is unknown,
+    /// malformed or contradicts another one.
     pub fn from_process() -> Result<Self, OptionsError> {
         Self::from_arguments(std::env::args_os())
     }

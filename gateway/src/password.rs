@@ -67,7 +67,7 @@ pub enum PasswordFailure {
 }
 
 impl Passwords {
-    /// Starts the threads, at least one.
+    /// Starts the threads, at least one. Fails if a thread cannot be started.
     pub fn start(threads: usize) -> io::Result<Self> {
         Self::start_with(threads, Argon2::default())
     }
@@ -95,12 +95,14 @@ impl Passwords {
         Self::start_with(1, argon2).unwrap()
     }
 
-    /// The hash to store for this password, with its own salt, in PHC string form.
+    /// The hash to store for this password, with its own salt, in PHC string form. Fails with `Busy` if the queue has
+    /// no place for it.
     pub async fn hash(&self, password: GivenPassword) -> Result<String, PasswordFailure> {
         self.answer_of(password, hash).await
     }
 
-    /// Whether this password made the hash `kept`. Without a hash the answer is no, after the same time.
+    /// Whether this password made the hash `kept`. Without a hash the answer is no, after the same time. Fails with
+    /// `Busy` if the queue has no place for it.
     pub async fn check(&self, password: GivenPassword, kept: Option<String>) -> Result<bool, PasswordFailure> {
         self.answer_of(password, move |argon2, text| match kept {
             Some(kept) => check(argon2, text, &kept),

@@ -47,7 +47,7 @@ pub fn adopt(descriptor: OwnedFd) -> TcpStream {
 }
 
 /// Takes a socket back from glommio. glommio gives no descriptor away, so the result is a duplicate descriptor of the
-/// same socket.
+/// same socket. Fails if no descriptor is free.
 pub fn give_up(stream: TcpStream) -> io::Result<OwnedFd> {
     // SAFETY: the stream owns its descriptor, and lives until this has returned.
     let descriptor = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };

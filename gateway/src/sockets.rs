@@ -189,7 +189,7 @@ impl Stage {
 const _: () = assert!(Stage::Refusing as usize + 2 == STAGES.len());
 
 impl SocketTable {
-    /// The table of a shard that accepts on `listener`.
+    /// The table of a shard that accepts on `listener`. Fails if the kernel gives no epoll set.
     pub fn new(listener: OwnedFd, capacity: usize, services: Rc<Services>) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;

@@ -159,12 +159,14 @@ impl Tokens {
         self.sign(&Claims { username: username.to_owned(), vars, ..claims.clone() }, now)
     }
 
-    /// The claims of a session token, if it is valid.
+    /// The claims of a session token, if it is valid. Otherwise says whether it is malformed, has expired or was
+    /// logged out.
     pub fn check_session(&self, token: &str, now: Timestamp) -> Result<Claims, TokenRefusal> {
         self.check(&self.session, token, now)
     }
 
-    /// The claims of a refresh token, if it is valid.
+    /// The claims of a refresh token, if it is valid. Otherwise says whether it is malformed, has expired or was
+    /// logged out.
     pub fn check_refresh(&self, token: &str, now: Timestamp) -> Result<Claims, TokenRefusal> {
         self.check(&self.refresh, token, now)
     }

@@ -16,7 +16,8 @@ use engine::persist::{StoreReceipt, StoreWrite};
 use crate::rows::Rows;
 use crate::{Failure, Write, Written};
 
-/// Applies a write, unless it stores, edits or removes a message of a user: each store does that itself.
+/// Applies a write, unless it stores, edits or removes a message of a user: each store does that itself. Fails only if
+/// the store does: a rule that forbids the write is part of the result.
 pub fn apply(rows: &mut impl Rows, write: &Write) -> Result<Written, Failure> {
     Ok(match write {
         Write::Request(write) => Written::Receipt(carry_out(rows, write)?),

@@ -92,7 +92,7 @@ pub struct Embedded {
 
 impl Embedded {
     /// Opens the store in a directory that no other process uses, or creates one there if the directory is empty or
-    /// absent.
+    /// absent. Fails if another process has it, if it holds foreign or damaged files, or if the disk fails.
     pub fn open(directory: &Path, options: &EmbeddedOptions) -> Result<Self, Failure> {
         let directory = Directory::claim(directory)?;
         if !directory.has_database() {

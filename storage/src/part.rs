@@ -20,7 +20,7 @@ impl<T, P> Part<T, P> {
     }
 }
 
-/// Reads part after part from a place on, until the limit or the end of the list is reached.
+/// Reads part after part from a place on, until the limit or the end of the list is reached. Fails as `read` does.
 pub fn read_on<T, P: Copy>(
     after: Option<P>,
     limit: usize,

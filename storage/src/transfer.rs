@@ -49,7 +49,8 @@ pub struct Moved {
 /// Reports a move's progress: the rows handled so far, and the total, if it is known.
 pub type Watch<'w> = &'w mut dyn FnMut(u64, Option<u64>);
 
-/// Moves everything, or what is left of an interrupted move, and counts the result.
+/// Moves everything, or what is left of an interrupted move, and counts the result. Fails if an end cannot be read or
+/// written, or if the counts differ; a later call goes on.
 pub fn run(from: End<'_>, to: End<'_>, watch: Watch<'_>) -> Result<Moved, Failure> {
     let source: Box<dyn Source + '_> = match from {
         End::Store(store) => store.source(),

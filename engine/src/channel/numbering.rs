@@ -31,7 +31,7 @@ impl Numbering {
         self.newest
     }
 
-    /// The place of a new message.
+    /// The place of a new message. Rejected as busy if no id can be given for the time.
     pub fn place(&mut self, context: &StepContext) -> Result<ChannelHead, Rejection> {
         let time = self.time(context);
         let id = self.ids.next(time, context.random).map_err(|_| busy())?;

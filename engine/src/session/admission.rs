@@ -71,7 +71,8 @@ pub enum Admitted {
     Nothing,
 }
 
-/// Checks a command by itself, without any state but its session.
+/// Checks a command by itself, without any state but its session. A rejection says which rule of the protocol the
+/// command breaks.
 pub fn admit(command: Command, session: &Session) -> Result<Admitted, Rejection> {
     match command {
         Command::Join(join) => admit_join(join, session),

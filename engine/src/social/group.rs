@@ -198,7 +198,8 @@ fn is_seated(role: Option<Role>) -> bool {
 }
 
 impl GroupChange {
-    /// Decides about the change. `roster` is `None` if there is no such group.
+    /// Decides about the change. `roster` is `None` if there is no such group. Refused for the first rule that the
+    /// change breaks.
     pub fn decide(&self, roster: Option<&Roster>) -> Result<GroupDecision, GroupRefusal> {
         let Some(roster) = roster else {
             return match self.act {

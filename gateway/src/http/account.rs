@@ -44,7 +44,8 @@ pub async fn change(services: &Services, request: &ResourceRequest) -> Result<An
     }
 }
 
-/// Deletes the account, with everything that the server keeps of its user.
+/// Deletes the account, with everything that the server keeps of its user. Refused if the user's deletion is under way
+/// already, or if too many others are.
 pub async fn delete(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     let user = request.user(services)?;
     services.account_deletions().depart(user, request.from()).await.map(|()| answer::done())

@@ -30,7 +30,8 @@ const PASSWORD_BYTES_MIN: usize = 8;
 /// How often a random name is tried. Two of 52^10 names are equal once in a while; eight times in a row they never are.
 const USERNAME_TRIES: usize = 8;
 
-/// Signs in the user that these credentials belong to, or creates an account for them.
+/// Signs in the user that these credentials belong to, or creates an account for them. Refused if the credentials are
+/// malformed or wrong, or if no account has them and none is to be created.
 pub async fn authenticate(
     services: &Services,
     request: &ResourceRequest,

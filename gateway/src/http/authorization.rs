@@ -12,7 +12,7 @@ use crate::heads;
 use crate::token::Claims;
 
 /// Accepts client programs: `Basic` with the server key as the user name. The key is not secret, because every client
-/// has it.
+/// has it. Anything else is refused as unauthenticated.
 pub fn basic(services: &Services, headers: &HeaderMap) -> Result<(), Refusal> {
     let refused = || Refusal::unauthenticated("server key missing or wrong");
     let encoded = credentials(headers, "Basic").ok_or_else(refused)?;
@@ -21,7 +21,7 @@ pub fn basic(services: &Services, headers: &HeaderMap) -> Result<(), Refusal> {
     if key == services.server_key.as_bytes() && decoded.contains(&b':') { Ok(()) } else { Err(refused()) }
 }
 
-/// Accepts users: `Bearer` with a session token that is valid now.
+/// Accepts users: `Bearer` with a session token that is valid now. Anything else is refused as unauthenticated.
 pub fn bearer(services: &Services, headers: &HeaderMap) -> Result<Claims, Refusal> {
     let token = credentials(headers, "Bearer").ok_or_else(|| Refusal::unauthenticated("session token missing"))?;
     Ok(services.tokens.check_session(token, services.now())?)

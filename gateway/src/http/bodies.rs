@@ -56,7 +56,8 @@ impl Bodies {
         Self { collected: RefCell::new(Collected { shares, buffers: HashMap::new() }) }
     }
 
-    /// Reads a body to its end. The caller has its own deadline, and may stop at any time.
+    /// Reads a body to its end. The caller has its own deadline, and may stop at any time. Fails if the body is too
+    /// large, breaks off, or gives way to others.
     pub async fn collect<B: Body<Data = Bytes> + Unpin>(
         &self,
         from: ClientNetwork,

@@ -85,6 +85,7 @@ pub enum Encoding {
 }
 
 /// How a body is compressed, by the request's head. `x-gzip` is another name of `gzip` (RFC 9110, section 8.4.1.3).
+/// Refused if there is another coding, or gzip twice.
 pub fn encoding(headers: &HeaderMap) -> Result<Encoding, Refusal> {
     let mut encoding = Encoding::None;
     let values = headers.get_all(CONTENT_ENCODING).iter().map(|value| value.as_bytes());

@@ -24,7 +24,7 @@ pub async fn run(services: Rc<Services>) {
     }
 }
 
-/// Removes all logouts that have expired by now.
+/// Removes all logouts that have expired by now. Fails as the store does; what was removed before that stays removed.
 pub async fn forget_expired(services: &Services) -> Result<(), Failure> {
     let expiry = services.tokens.revocations().expiry(services.now());
     let mut place = None;

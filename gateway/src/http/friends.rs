@@ -23,7 +23,8 @@ use super::users::{TEXT_BYTES_MAX, UserBody, whole_seconds, with_people};
 
 const LIMIT_MAX: i32 = 1000;
 
-/// The caller's friends, invitations and blocks, ordered by state and then by time.
+/// The caller's friends, invitations and blocks, ordered by state and then by time. Refused if the query has a wrong
+/// state, limit or cursor.
 pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     #[derive(Serialize)]
     struct Friends<'a> {

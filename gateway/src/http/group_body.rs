@@ -8,7 +8,7 @@ use storage::group::Group;
 use super::error::Refusal;
 use super::users::whole_seconds;
 
-/// The group's id in a path.
+/// The group's id in a path. Refused if it is no UUID.
 pub fn group_id(text: &str) -> Result<GroupId, Refusal> {
     parse_uuid(text).map(GroupId).ok_or_else(|| Refusal::invalid("the group's id is not a UUID"))
 }

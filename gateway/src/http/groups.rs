@@ -35,7 +35,8 @@ const EXAMINED: Work = Work::micros(1);
 const LIMIT_DEFAULT: i32 = 1;
 const LIMIT_MAX: i32 = 100;
 
-/// Creates a group. The caller becomes its superadmin.
+/// Creates a group. The caller becomes its superadmin. Refused if a field is malformed, the name is taken, or the
+/// caller is in too many groups.
 pub async fn create(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     let creator = request.user(services)?;
     let body: Body = request.read()?;
@@ -71,7 +72,7 @@ pub async fn delete(services: &Services, request: &ResourceRequest, id: &str) ->
     Ok(answer::done())
 }
 
-/// The groups that match the filters, ordered by name.
+/// The groups that match the filters, ordered by name. Refused if the query has a wrong filter or cursor.
 pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     #[derive(Serialize)]
     struct Groups<'a> {

@@ -23,6 +23,7 @@ const LIMIT_DEFAULT: i32 = 1;
 const LIMIT_MAX: i32 = 100;
 
 /// Lists messages of the channel that the path names, already decoded, or else of the channel that the query names.
+/// Refused if the caller may not read the channel, or the query is malformed.
 pub async fn list(services: &Services, request: &ResourceRequest, in_path: Option<String>) -> Result<Answer, Refusal> {
     let caller = request.user(services)?;
     let query = Query::parse(request.uri().query())?;
@@ -65,7 +66,7 @@ fn written(services: &Services, channel: &ChannelId, page: &Page) -> Bytes {
     })
 }
 
-/// The channel, if its id is well formed and the caller may read it.
+/// The channel, if its id is well formed and the caller may read it. Refused otherwise.
 pub async fn readable_channel(services: &Services, id: &str, caller: UserId) -> Result<ChannelId, Refusal> {
     let channel = ChannelId::parse(id).map_err(|_| Refusal::invalid("invalid channel id"))?;
     match channel.kind() {

@@ -11,7 +11,8 @@ use super::resource_request::ResourceRequest;
 use super::services::Services;
 use crate::client_network::ClientNetwork;
 
-/// Lets the caller sign in with this credential too, if no other account has it.
+/// Lets the caller sign in with this credential too, if no other account has it. Refused if another one has it, if it
+/// is malformed, or if the account has the most devices already.
 pub async fn link(services: &Services, request: &ResourceRequest, kind: CredentialKind) -> Result<Answer, Refusal> {
     let user = request.user(services)?;
     let proof = proof(kind, request.read()?, request.from())?;
@@ -28,7 +29,7 @@ pub async fn link(services: &Services, request: &ResourceRequest, kind: Credenti
 }
 
 /// Removes this credential from the caller's account, if another one is left. An account has at most one custom id and
-/// one email, so the client need not name these.
+/// one email, so the client need not name these. Refused if none is left, or if the account does not have it.
 pub async fn unlink(services: &Services, request: &ResourceRequest, kind: CredentialKind) -> Result<Answer, Refusal> {
     let user = request.user(services)?;
     let named = named(kind, request.read()?, request.from())?;

@@ -34,6 +34,7 @@ pub trait ResumePoint: Sized {
 
 impl<P: ResumePoint> Stretch<P> {
     /// Reads from the query which part of the listing the client wants. `listing` is a name that no channel has.
+    /// Refused if the cursor is not of this listing.
     pub fn asked(services: &Services, query: &Query, listing: String, limit: usize) -> Result<Self, Refusal> {
         let after = match query.text("cursor")? {
             None | Some("") => None,

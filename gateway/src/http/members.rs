@@ -51,7 +51,7 @@ impl MemberAct {
     }
 }
 
-/// Carries out the act. The query names the users concerned; the body is ignored.
+/// Carries out the act. The query names the users concerned; the body is ignored. Refused by the rules of groups.
 pub async fn act(services: &Services, request: &ResourceRequest, id: &str, act: MemberAct) -> Result<Answer, Refusal> {
     let caller = request.user(services)?;
     let group = group_id(id)?;
@@ -77,8 +77,9 @@ pub async fn act(services: &Services, request: &ResourceRequest, id: &str, act: 
     Ok(answer::done())
 }
 
-/// Asks the owner of the group's channel to make a change. The members' messages wait for some changes, so a caller whose
-/// role permits nothing is answered before.
+/// Asks the owner of the group's channel to make a change. The members' messages wait for some changes, so a caller
+/// whose role permits nothing is answered before. Refused by the rules of groups, or if the owner cannot make the
+/// change now.
 pub async fn change(services: &Services, group: GroupId, actor: UserId, act: GroupAct) -> Result<(), Refusal> {
     if act.may_be_decided_by_role()
         && let Some(decided) = act.decided_by(services.store.of(actor).group_role(group, actor).await?)
@@ -90,7 +91,8 @@ pub async fn change(services: &Services, group: GroupId, actor: UserId, act: Gro
     changed.map_err(|refusal| group_refused(&act, refusal))
 }
 
-/// The members of a group, ordered by role and then by time. Banned users are listed only on request.
+/// The members of a group, ordered by role and then by time. Banned users are listed only on request. Refused if the
+/// id or the query is malformed.
 pub async fn of_group(services: &Services, request: &ResourceRequest, id: &str) -> Result<Answer, Refusal> {
     #[derive(Serialize)]
     struct Members<'a> {
@@ -116,7 +118,8 @@ pub async fn of_group(services: &Services, request: &ResourceRequest, id: &str) 
     Ok(answer::json(&Members { group_users: members.collect(), cursor }))
 }
 
-/// The groups of a user, ordered by the user's role in them and then by time.
+/// The groups of a user, ordered by the user's role in them and then by time. Refused if the id or the query is
+/// malformed.
 pub async fn of_user(services: &Services, request: &ResourceRequest, id: &str) -> Result<Answer, Refusal> {
     #[derive(Serialize)]
     struct Memberships<'a> {

@@ -18,6 +18,7 @@ const LIMIT_DEFAULT: i32 = 1;
 const LIMIT_MAX: i32 = 100;
 
 /// Lists them, oldest first. Every answer has the cursor, because a client uses it to ask for newer ones later.
+/// Refused if the limit or the cursor is malformed.
 pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     let caller = request.user(services)?;
     let query = Query::parse(request.uri().query())?;
@@ -36,7 +37,7 @@ pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answ
     Ok(answer::json(&List { notifications: &notifications, cacheable_cursor: cursor }))
 }
 
-/// Deletes the notifications with these ids, if they belong to the caller.
+/// Deletes the notifications with these ids, if they belong to the caller. Refused if an id is malformed.
 pub async fn delete(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     let caller = request.user(services)?;
     let query = Query::parse(request.uri().query())?;

@@ -20,7 +20,8 @@ use super::services::Services;
 const LIMIT_DEFAULT: i32 = 100;
 const LIMIT_MAX: i32 = PRESENCE_PAGE_MAX as i32;
 
-/// Lists visible members of a channel, in the order of their sessions. `channel` is the decoded id.
+/// Lists visible members of a channel, in the order of their sessions. `channel` is the decoded id. Refused if the
+/// caller may not read the channel, or the query is malformed.
 pub async fn list(services: &Services, request: &ResourceRequest, channel: &str) -> Result<Answer, Refusal> {
     let caller = request.user(services)?;
     let query = Query::parse(request.uri().query())?;

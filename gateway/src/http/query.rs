@@ -26,7 +26,7 @@ impl Query {
         self.0.iter().filter(move |(key, _)| names(key, name)).map(|(_, value)| value.as_str())
     }
 
-    /// The value of a text parameter.
+    /// The value of a text parameter. Refused if it is given more than once.
     pub fn text<'a>(&'a self, name: &'a str) -> Result<Option<&'a str>, Refusal> {
         let mut values = self.list(name);
         let value = values.next();
@@ -54,7 +54,7 @@ impl Query {
         value.parse().map(Some).map_err(|_| Refusal::invalid(format!("{name} must be a whole number")))
     }
 
-    /// How many items a page of the listing may have.
+    /// How many items a page of the listing may have. Refused if it is no number from 1 to `max`.
     pub fn limit(&self, default: i32, max: i32) -> Result<usize, Refusal> {
         match self.number("limit")?.unwrap_or(default) {
             limit if (1..=max).contains(&limit) => Ok(limit as usize),
@@ -62,7 +62,8 @@ impl Query {
         }
     }
 
-    /// Which state the listed items must have. `known` returns the state of a number, if there is one.
+    /// Which state the listed items must have. `known` returns the state of a number, if there is one. Refused if it
+    /// is no number, or of no state.
     pub fn state<T>(&self, known: impl FnOnce(i32) -> Option<T>) -> Result<Option<T>, Refusal> {
         match self.number("state")? {
             None => Ok(None),
@@ -70,7 +71,7 @@ impl Query {
         }
     }
 
-    /// The users whose ids are in this list, each once.
+    /// The users whose ids are in this list, each once. Refused if one is no UUID.
     pub fn user_ids(&self, name: &str) -> Result<Vec<UserId>, Refusal> {
         let mut ids = Vec::new();
         for text in self.list(name) {

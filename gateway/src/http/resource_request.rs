@@ -80,7 +80,7 @@ impl ResourceRequest {
         self.from
     }
 
-    /// Parses the object in the body, and frees the body's bytes.
+    /// Parses the object in the body, and frees the body's bytes. Refused if the body is no JSON object of this form.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
         self.body.read(&self.head.headers)
     }

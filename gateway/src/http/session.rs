@@ -20,7 +20,8 @@ use crate::token::{Claims, TokenRefusal};
 /// should be, or several shards log out the same user at the same moment.
 const CUTOFF_TRIES: usize = 8;
 
-/// Issues new tokens for a refresh token, with the user's present name.
+/// Issues new tokens for a refresh token, with the user's present name. Refused if the token is not valid, or if the
+/// user's account is gone or banned.
 pub async fn refresh(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     basic(services, request.headers())?;
     let body: RefreshBody = request.read()?;

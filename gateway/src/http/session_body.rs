@@ -56,7 +56,7 @@ impl<'de> Visitor<'de> for Pairs {
     }
 }
 
-/// The client's key-value pairs, if they are small enough to be in every token.
+/// The client's key-value pairs, if they are small enough to be in every token. Refused if they are not.
 pub fn checked_vars(vars: Option<GivenVars>) -> Result<Vars, Refusal> {
     let GivenVars(vars) = vars.unwrap_or_default();
     let size = serde_json::to_string(&vars).map_or(usize::MAX, |json| json.len());

@@ -69,7 +69,7 @@ impl Person {
     }
 }
 
-/// The users that exist among these, in the given order, as `caller` asks for them.
+/// The users that exist among these, in the given order, as `caller` asks for them. Fails as the store does.
 pub async fn people(services: &Services, caller: UserId, ids: &[UserId]) -> Result<Vec<Person>, Refusal> {
     if ids.is_empty() {
         return Ok(Vec::new());

@@ -153,7 +153,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Reads a configuration file.
+    /// Reads a configuration file. Fails if it cannot be read, or has an unknown key or a malformed value.
     pub fn read(path: &Path) -> Result<Self, OptionsError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| OptionsError::FileUnreadable { path: path.to_owned(), source })?;

@@ -231,7 +231,7 @@ fn take_from_clients(clients: &WriteTaker, group: &mut Group) -> bool {
     true
 }
 
-/// Answers a shard's question.
+/// Answers a shard's question. Fails as the store does.
 pub fn look_up(store: &dyn Store, question: &StoreQuestion) -> Result<StoreReceipt, Failure> {
     let admitted = |may| if may { StoreReceipt::Admitted(None) } else { StoreReceipt::NotAdmitted };
     match question {

@@ -12,6 +12,7 @@ use crate::rows::{FreeUsername, Rows};
 use crate::{Failure, NAME_BYTES_MAX};
 
 /// Creates an account with its first credential, unless the credential opens another account or the username is taken.
+/// Fails only if the store does.
 pub fn register(rows: &mut impl Rows, registration: &Registration) -> Result<Registered, Failure> {
     let Registration { account, credential, secret } = registration;
     check_name(&account.username)?;
@@ -28,7 +29,7 @@ pub fn register(rows: &mut impl Rows, registration: &Registration) -> Result<Reg
     Ok(Registered::Created)
 }
 
-/// Changes the fields of an account that its owner may set. A new username must be free.
+/// Changes the fields of an account that its owner may set. A new username must be free. Fails only if the store does.
 pub fn change(
     rows: &mut impl Rows,
     user: UserId,

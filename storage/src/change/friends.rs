@@ -11,8 +11,8 @@ use crate::friend::{Edge, Related};
 use crate::repeats::SentRequest;
 use crate::rows::Rows;
 
-/// Does the same to each of the other users, in order. Skips unknown users and the user itself. What is repeated within
-/// a minute notifies no user.
+/// Does the same to each of the other users, in order. Skips unknown users and the user itself. What is repeated
+/// within a minute notifies no user. Fails only if the store does.
 pub fn relate(
     rows: &mut impl Rows,
     act: FriendAct,

@@ -72,7 +72,7 @@ pub fn update(
     Ok(GroupEdited::Done)
 }
 
-/// Changes a group's members by the rules.
+/// Changes a group's members by the rules. Fails only if the store does.
 pub fn change(
     rows: &mut impl Rows,
     change: &GroupChange,

@@ -42,7 +42,8 @@ impl Drop for Directory {
 }
 
 impl Directory {
-    /// Creates the directory if needed, checks that it holds no foreign files, and locks out other processes.
+    /// Creates the directory if needed, checks that it holds no foreign files, and locks out other processes. Fails if
+    /// it has foreign files or another process uses it.
     pub fn claim(path: &Path) -> Result<Self, Failure> {
         fs::create_dir_all(path).map_err(|error| failed("making", path, &error))?;
         for name in names_in(path)? {
@@ -84,8 +85,8 @@ impl Directory {
         synced.map_err(|error| failed("syncing", &self.path, &error))
     }
 
-    /// Checks whether fjall can safely open the database: its files have the names and types that fjall expects, and no
-    /// file is missing that fjall would silently recreate.
+    /// Checks whether fjall can safely open the database: its files have the names and types that fjall expects, and
+    /// no file is missing that fjall would silently recreate. Fails with the first file that is wrong, for operators.
     pub fn check_database(&self) -> Result<(), Failure> {
         let database = self.database();
         check(database.join("version").is_file(), "has no version file", &database)?;

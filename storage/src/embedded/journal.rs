@@ -44,7 +44,8 @@ enum Flaw {
     Checksum(usize),
 }
 
-/// Examines a database's journals, oldest first, and cuts off a torn end of the newest.
+/// Examines a database's journals, oldest first, and cuts off a torn end of the newest. Fails if one is damaged
+/// anywhere else.
 pub fn examine(mut journals: Vec<(u64, PathBuf)>) -> Result<(), Failure> {
     journals.sort();
     let newest = journals.last().map(|(number, _)| *number);

@@ -15,7 +15,8 @@ pub fn create(path: &Path, options: &EmbeddedOptions) -> Result<(), Failure> {
     put_meta(&Tables::create(path, options)?, path, Epoch(0))
 }
 
-/// Opens a database, which must be a Stentor store. Upgrades one of an older format.
+/// Opens a database, which must be a Stentor store. Upgrades one of an older format. Fails if it is none, is damaged,
+/// or is of a newer format.
 pub fn open(path: &Path, options: &EmbeddedOptions) -> Result<Tables, Failure> {
     if kept_options::are_outdated(path)? {
         // An earlier program must not open a database in which fjall no longer merges. So the format is upgraded first.

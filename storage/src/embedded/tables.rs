@@ -105,7 +105,8 @@ impl Tables {
         &self.keyspaces[table as usize]
     }
 
-    /// The record under a key, or `None`. A key that fjall cannot take has none.
+    /// The record under a key, or `None`. A key that fjall cannot take has none. Fails if the disk cannot be read or
+    /// the block is damaged.
     pub fn get(&self, table: Table, key: &[u8]) -> Result<Option<Slice>, Failure> {
         if !is_key(key) {
             return Ok(None);

@@ -75,7 +75,7 @@ pub fn encode_intent(part: IntentPart) -> Vec<u8> {
     encode(Kind::Intent, &IntentV1 { intent: intent.into_bytes(), part, parts, first, rows })
 }
 
-/// The part of an intent in a record.
+/// The part of an intent in a record. Fails if the record is damaged or of another kind.
 pub fn decode_intent(bytes: &[u8]) -> Result<IntentPart, Damage> {
     let record = access::<ArchivedIntentV1>(Kind::Intent, bytes)?;
     let record: IntentV1 = rkyv::deserialize(record).map_err(malformed)?;

@@ -41,7 +41,7 @@ pub fn encode_note(note: &Note) -> Vec<u8> {
     encode(Kind::Note, &NoteV1 { source, epoch, place, counts, left, done })
 }
 
-/// The note in a record.
+/// The note in a record. Fails if the record is damaged or of another kind.
 pub fn decode_note(bytes: &[u8]) -> Result<Note, Damage> {
     let record = access::<ArchivedNoteV1>(Kind::Note, bytes)?;
     let record: NoteV1 = rkyv::deserialize(record).map_err(malformed)?;

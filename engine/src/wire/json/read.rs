@@ -13,7 +13,8 @@ use super::payloads::{self, Name, Payload};
 use crate::command::{Command, Join};
 use crate::wire::request::{Malformed, Request};
 
-/// Reads one envelope, which must be the whole of `text`.
+/// Reads one envelope, which must be the whole of `text`. Fails if it is no JSON object, if it has no payload, or if
+/// only servers send its payload.
 pub fn decode(text: &str) -> Result<Request, Malformed> {
     let envelope: Envelope = serde_json::from_str(text).map_err(|error| Malformed::Syntax(error.to_string()))?;
     let Envelope { cid, content } = envelope;

@@ -9,7 +9,8 @@ use super::schema::{Envelope, Payload};
 use crate::command::{Command, Join};
 use crate::wire::request::{Malformed, Request};
 
-/// Reads one envelope, which must be the whole of `bytes`.
+/// Reads one envelope, which must be the whole of `bytes`. Fails if they do not fit the schema, if there is no
+/// payload, or if only servers send it.
 pub fn decode(bytes: &[u8]) -> Result<Request, Malformed> {
     let Envelope { cid, message } = Envelope::decode(bytes).map_err(|error| Malformed::Syntax(error.to_string()))?;
     let Some(payload) = message else {

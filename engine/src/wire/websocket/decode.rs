@@ -111,7 +111,8 @@ struct Header {
 /// Decodes the frame at the front of `bytes`, which must begin where a frame begins.
 ///
 /// `limit` bounds the size of a message, in one frame or in many. After a `Violation` the connection must be closed,
-/// because no later byte can be understood.
+/// because no later byte can be understood. A violation is the first rule of RFC 6455 or of this server that the frame
+/// breaks.
 pub fn decode<'a>(bytes: &'a mut [u8], assembly: &mut Assembly, limit: usize) -> Result<Decoded<'a>, Violation> {
     let header = match Front::read(bytes, assembly, limit)? {
         Front::Header(header) => header,
