@@ -119,19 +119,21 @@ impl Bucket {
     }
 }
 
-/// Buckets by key, such as the user. A key has one only as long as its bucket is not full again.
+/// Buckets by key, such as the user. A bucket whose work is all given back is removed, because a new one is as good.
 ///
-/// There are at most `BUDGETS_MAX` of them. Beyond it the bucket that was looked at longest ago is forgotten.
+/// There are at most `BUDGETS_MAX` buckets. When one more is needed, the bucket that `sweep` looked at longest ago is
+/// removed, even if it is in debt.
 pub struct Budgets<K> {
     /// Milliseconds of work a second; `None`: no limit.
     rate: Option<NonZeroU32>,
     buckets: HashMap<K, Bucket>,
-    /// The keys of `buckets`. The first is looked at next.
+    /// The keys of `buckets`, in the order in which `sweep` looks at them.
     order: VecDeque<K>,
 }
 
 impl<K: Copy + Eq + Hash> Budgets<K> {
-    /// No bucket, and this rate for all that come. `None`: no limit, so none comes.
+    /// Has no buckets yet. Each key may spend `rate` milliseconds of work a second; `None`: no limit, and no bucket is ever
+    /// made.
     pub fn new(rate: Option<NonZeroU32>) -> Self {
         Self { rate, buckets: HashMap::new(), order: VecDeque::new() }
     }

@@ -155,8 +155,8 @@ impl<N: Clone + Eq + Hash, L: Lines> Lines for Turns<N, L> {
 
     fn displace(&mut self, own: Option<&Self::Path>) -> Option<L::Work> {
         let (longest, most) = self.longest()?;
-        // With one piece less, the longest must still have as much as the own one with one more. Otherwise the two would
-        // displace each other's work in turns.
+        // Displace only if the longest line is at least two pieces longer than this one. With a smaller difference the two
+        // lines would displace each other in turns.
         let (name, own) = match own {
             Some((name, path)) if most <= self.lines.get(name).map_or(0, L::waiting) + 1 => (name.clone(), Some(path)),
             _ => (longest.clone(), None),

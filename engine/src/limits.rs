@@ -18,7 +18,7 @@ pub const LOGS_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
 /// Bytes of a channel's log that the pass has not offered yet. Beyond it the channel's owner holds back its messages.
 ///
-/// A quarter of what a member may owe: a server that is slow must never close subscribers that are not.
+/// A quarter of what a member may be owed, so that a slow server never closes a member that reads.
 pub const BACKLOG_BYTES_HIGH: u64 = SUBSCRIBER_LAG_BYTES_MAX / 4;
 
 /// Below this backlog the owner announces messages again.
@@ -253,12 +253,13 @@ pub const RECENT_CHANGES_MAX: usize = 1024;
 /// missed more of them closes its members.
 pub const DEPARTURES_KEPT_MAX: usize = 100;
 
-/// Batches of one channel, and bytes of their frames, that a shard sets aside until it has caught up. Batches beyond it
-/// are dropped, and the owner is asked again.
-///
-/// Each byte of it is owed to every member as well, so more than a member may be behind is no use.
+/// Batches of one channel that a shard sets aside until it has caught up. Further batches are dropped, and the owner is
+/// asked again.
 pub const ASIDE_BATCHES_MAX: usize = 256;
-/// The frames of all batches of one channel that are set aside, in bytes.
+
+/// Bytes of the frames in the batches of one channel that are set aside. A batch that does not fit is dropped, and the
+/// owner is asked again. All members are owed these bytes once the shard has caught up, so they are a quarter of what a
+/// member may be owed.
 pub const ASIDE_BYTES_MAX: usize = SUBSCRIBER_LAG_BYTES_MAX as usize / 4;
 
 /// Parcels that fit into a ring between two shards. When it is full, parcels wait for a later turn, and sockets are not

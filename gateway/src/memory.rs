@@ -20,7 +20,7 @@ const HTTP_CONNECTION_BYTES: u64 = 18 * 1024;
 /// Time from the signal to the return of memory: the rest of a crowd leaves soon after its first half.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Signals the thread. `try_send` never waits.
+/// Tells the thread to return memory to the operating system. Sending never waits.
 #[derive(Clone)]
 pub struct ReturnSignal(flume::Sender<()>);
 

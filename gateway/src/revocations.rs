@@ -9,7 +9,7 @@
 //! before the clock reaches it. Then it is later than every token issued before, and the next token is later than the
 //! cutoff.
 //!
-//! This is the one thing that shards share. A logout on any shard must hold at once for a connection that arrives at
+//! Shards share this table. A logout on any shard must hold at once for a connection that arrives at
 //! any other shard, and each opening reads this table, ten thousand times a second. A parcel to every shard would
 //! arrive too late, and a lock would make shards wait for each other. So readers load an immutable snapshot without
 //! waiting. A writer, which is rare, replaces the snapshot of one bucket, which costs a copy of a 256th of the whole.

@@ -49,7 +49,7 @@ pub enum Opening {
     Http,
 }
 
-/// What happens to a connection after a refusal.
+/// What happens to a connection after an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ending {
     Close,

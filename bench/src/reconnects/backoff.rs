@@ -11,14 +11,14 @@ pub const FIRST_WAIT_MAX: Duration = Duration::from_millis(500);
 /// No wait is longer.
 pub const WAIT_MAX: Duration = Duration::from_secs(8);
 
-/// The wait before a try, where `try_number` tries have failed since the client was last connected. `draw` is uniform
-/// between 0 and 1, and so is the wait between nothing and its maximum.
+/// The wait before the next try, after `try_number` failed tries since the client was last connected. `draw` is uniform
+/// between 0 and 1, and the wait is this part of the longest wait.
 pub fn wait(try_number: u32, draw: f64) -> Duration {
     let doubled = FIRST_WAIT_MAX.saturating_mul(1 << try_number.min(16));
     doubled.min(WAIT_MAX).mul_f64(draw.clamp(0.0, 1.0))
 }
 
-/// Where an opening is given up that is spoiled on purpose.
+/// The point at which a client that aborts an opening on purpose hangs up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AbortPoint {
     /// When half of the request has been sent.

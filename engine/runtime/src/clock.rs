@@ -1,4 +1,5 @@
-//! The only place that reads the time.
+//! The server's two clocks: the wall clock, and the monotonic clock that the engine is given. Deadlines of single calls
+//! use `Instant` where they are.
 //!
 //! One run of the server has one wall clock, the same for all threads. It begins at the system's time and then advances
 //! with the monotonic clock. So it never stops, jumps or goes back, even if the system's clock is set. Where the two

@@ -226,7 +226,8 @@ impl PresenceChanges {
                 self.sample(members, room_max, since, now)
             }
         };
-        // That a crowd is a room is told even if no presence is: the members would keep the last count.
+        // When a crowd becomes a room, send the event even if it has no joins and no leaves. Otherwise members would keep
+        // showing the last count.
         let is_told = was_crowd || news.count.is_some() || !news.joins.is_empty() || !news.leaves.is_empty();
         is_told.then(|| {
             self.list = None;

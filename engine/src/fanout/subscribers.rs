@@ -26,7 +26,7 @@ use crate::message::Missed;
 use crate::parcel::{Backlog, BatchNumber, Reached};
 use crate::table::give_back;
 
-/// The most members that `standing` looks at to find how far the slowest is behind: this takes about 50 µs. If the
+/// The most members that `levels` looks at to find how far the slowest is behind: this takes about 50 µs. If the
 /// audiences with parked members have more members than this, the result covers only a part of them.
 const LEVELS_VISITS_MAX: usize = 32 * 1024;
 

@@ -26,10 +26,11 @@ const JOIN_BY_STORE: Work = Work::micros(80);
 const LEAVE: Work = Work::micros(30);
 /// To show a status. The connections that are told are charged when they are told.
 const STATUS: Work = Work::micros(30);
-/// To follow users, and for each that is named: the store looks for it.
+/// To follow users.
 const FOLLOW: Work = Work::micros(50);
+/// For each user that a request to follow names: the store looks the user up.
 const FOLLOWED: Work = Work::micros(20);
-/// For each user that is followed no more.
+/// For each user that a request to unfollow names.
 const UNFOLLOWED: Work = Work::micros(1);
 /// For each connection that is told of a status, up to `TOLD_MAX` of them.
 pub const TOLD: Work = Work::micros(7);

@@ -90,11 +90,12 @@ pub struct Home {
     ending: VecDeque<ConnectionId>,
     /// Connections that are owed more than one turn writes, in the order in which they are written to.
     deferred: VecDeque<ConnectionId>,
-    /// Slots of connections with full sockets that may still have to read of channels they have left, and the slot that was
-    /// judged last.
-    with_tails: BTreeSet<u32>,
-    /// What answers and news hold that wait for full sockets.
+    /// The bytes of answers and news that wait for full sockets, by user.
     held_bytes: HeldBytes,
+    /// Slots of connections that left a channel while their sockets were full. They may still be owed bytes of that
+    /// channel's log, a *tail*, which keeps this part of the log in memory.
+    with_tails: BTreeSet<u32>,
+    /// The slot of `with_tails` that `judge_tail` looked at last. The next turn looks at the next one.
     judged_tail: Option<u32>,
     /// Connections and memberships that have ended in this turn: at once, and of those that had to wait.
     ended: usize,

@@ -153,10 +153,10 @@ pub fn group_refused(act: &GroupAct, refusal: GroupRefusal) -> Refusal {
         GroupRefusal::NotSuperadmin => Refusal::invalid("only a superadmin may do this"),
         GroupRefusal::Full => Refusal::invalid("the group is full"),
         GroupRefusal::LastSuperadmin => {
-            Refusal::invalid("the last superadmin cannot leave while others are members: promote somebody first")
+            Refusal::invalid("the last superadmin cannot leave while others are members: promote another member first")
         }
         GroupRefusal::UnknownUser => Refusal::invalid("one of the users does not exist"),
-        GroupRefusal::TooManyGroups => Refusal::invalid("one of the users is in as many groups as anybody may be"),
+        GroupRefusal::TooManyGroups => Refusal::invalid("one of the users is in as many groups as a user may be in"),
     }
 }
 

@@ -45,7 +45,7 @@ pub async fn create(services: &Services, request: &ResourceRequest) -> Result<An
         GroupCreated::Created => Ok(answer::json(&GroupBody::from(&group))),
         GroupCreated::NameTaken => Err(Refusal::already_exists("a group has this name already")),
         GroupCreated::UnknownUser => Err(Refusal::not_found("account not found")),
-        GroupCreated::TooManyGroups => Err(Refusal::invalid("the caller is in as many groups as anybody may be")),
+        GroupCreated::TooManyGroups => Err(Refusal::invalid("the caller is in as many groups as a user may be in")),
     }
 }
 

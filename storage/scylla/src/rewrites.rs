@@ -2,8 +2,8 @@
 //! days, each read of the list passes it, and Cassandra refuses a read that passes 100,000. Others can add an entry to a
 //! user's list and remove it, again and again.
 //!
-//! Each removal draws whether its list is written anew behind it: one in some thousands is. So nothing must be counted or
-//! stored, and no restart loses a count. The list's partition is deleted and its entries are written again in one
+//! After each removal a random number decides whether the list is written anew: this happens after one removal in some
+//! thousands. So nothing is counted or stored, and a restart loses nothing. The list's partition is deleted and its entries are written again in one
 //! mutation, of which a reader sees all or nothing. It changes no entry: only their timestamps are newer.
 
 use std::hash::{BuildHasher, RandomState};

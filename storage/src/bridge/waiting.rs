@@ -11,7 +11,8 @@ use super::reads::{Asker, QueryKey, ReadQueue, WaitingRead};
 use crate::{Failure, Store};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-/// Sends queries to the readers.
+/// Puts queries into the readers' queue, and refuses each that is not answered within `patience`. Each client of the
+/// bridge and the committer have a clone.
 #[derive(Clone)]
 pub(super) struct QuerySender {
     line: Arc<Line>,

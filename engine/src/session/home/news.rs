@@ -153,7 +153,8 @@ impl Home {
         push
     }
 
-    /// Tells a session that has opened since the others were told, if it shows something else by now.
+    /// Tells a session that opened after the last status event was sent, if the user's status has changed since the
+    /// session was given it.
     fn tell_opened(&mut self, opened: &Opened, after: Option<&StatusPresence>) {
         if self.connections.get(opened.connection).is_none() || after == Some(&opened.shown) {
             return;
