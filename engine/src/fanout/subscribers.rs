@@ -282,17 +282,18 @@ impl Subscribers {
 
     /// The slots of a channel's subscribers, in all formats.
     pub fn slots(&self, channel: &ChannelId) -> Vec<u32> {
-        let audiences =
-            self.channels.get(channel).into_iter().flat_map(|listening| listening.audiences.iter().flatten());
-        let members = audiences.flat_map(|key| &self.audiences[key.0 as usize].members);
-        members.map(|member| member.slot).collect()
+        self.audiences_of(channel).flat_map(|audience| &audience.members).map(|member| member.slot).collect()
     }
 
     /// The number of a channel's subscribers, in all formats.
     pub fn count(&self, channel: &ChannelId) -> usize {
-        let audiences =
-            self.channels.get(channel).into_iter().flat_map(|listening| listening.audiences.iter().flatten());
-        audiences.map(|key| self.audiences[key.0 as usize].members.len()).sum()
+        self.audiences_of(channel).map(|audience| audience.members.len()).sum()
+    }
+
+    /// The audiences of a channel's subscribers, one for each format that they use.
+    fn audiences_of(&self, channel: &ChannelId) -> impl Iterator<Item = &Audience> {
+        let keys = self.channels.get(channel).into_iter().flat_map(|listening| listening.audiences.iter().flatten());
+        keys.map(|key| self.audiences[key.0 as usize].as_ref())
     }
 
     /// The audience of a channel's subscribers in this format, if there is one.
