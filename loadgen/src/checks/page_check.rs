@@ -58,7 +58,8 @@ impl Room<'_> {
         let of = |slot: ScheduleSlot| self.plan.schedule.index(slot);
         let publisher = named.publisher.checked_sub(self.plan.users.start);
         let slot = publisher.map(|publisher| ScheduleSlot { publisher, ..named });
-        let index = slot.and_then(of).ok_or_else(|| format!("a message nobody scheduled: {}", shown(&item.content)))?;
+        let index =
+            slot.and_then(of).ok_or_else(|| format!("a message that was not scheduled: {}", shown(&item.content)))?;
         let target = slot.and_then(|slot| match self.actions.of(slot.number) {
             Action::Update { target } => of(ScheduleSlot { number: target, ..slot }),
             Action::Say | Action::Remove { .. } => None,
@@ -154,6 +155,6 @@ mod tests {
         check(&[(7, "id-7"), (5, "id-5"), (4, "id-4")], 10, Some(5), Ok(()));
         check(&[(7, "id-7"), (7, "id-7")], 10, None, Err("not newest first"));
         check(&[(5, "id-4")], 10, None, Err("another id"));
-        check(&[(50, "id-50")], 10, None, Err("nobody scheduled"));
+        check(&[(50, "id-50")], 10, None, Err("not scheduled"));
     }
 }

@@ -343,7 +343,7 @@ impl Crowd {
                 self.book().figures.duplicates += 1;
                 self.fault(state, member_slot, "a message twice", text);
             }
-            DeliveryResult::Unscheduled => self.corrupt(state, member_slot, "a message nobody scheduled", text),
+            DeliveryResult::Unscheduled => self.corrupt(state, member_slot, "a message that was not scheduled", text),
         }
     }
 
@@ -364,7 +364,7 @@ impl Crowd {
         state.checker.let_go(&mut stay.member);
         self.book().figures.lives.gaps += 1;
         if !noted {
-            self.corrupt(state, member_slot, "more gaps than anybody can be behind", &shown);
+            self.corrupt(state, member_slot, "more gaps than a member can be behind", &shown);
         }
     }
 

@@ -122,7 +122,7 @@ pub async fn say(visitor: &mut Visitor, payload: impl Into<Vec<u8>>) {
     let _ = visitor.send(Message::text(text)).await;
 }
 
-/// A room in which everybody may talk.
+/// A room in which all members may talk.
 pub struct Chat {
     members: RefCell<Vec<mpsc::UnboundedSender<String>>>,
     sent: Cell<usize>,

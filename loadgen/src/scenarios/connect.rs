@@ -78,8 +78,8 @@ pub async fn run(options: &ConnectOptions) -> Result<ConnectOutcome, ConnectErro
 
     let held_from_ns = clock::now_ns();
     let held_until_ns = held_from_ns + (options.secs * SECOND_NS as f64) as u64;
-    let somebody = |progress: &Progress| progress.joined > progress.disconnected;
-    team.watch_until(&mut Watch::new(Stage::holding(options.users)), held_until_ns, somebody).await?;
+    let users_are_joined = |progress: &Progress| progress.joined > progress.disconnected;
+    team.watch_until(&mut Watch::new(Stage::holding(options.users)), held_until_ns, users_are_joined).await?;
     let kernel_bytes = kernel_before.zip(kernel_bytes()).map(|(before, held)| held - before);
     let server = match probe {
         None => None,
@@ -153,7 +153,7 @@ pub fn results(options: &ConnectOptions, outcome: ConnectOutcome) -> RunResults 
         sections: sections.into_iter().chain(server).collect(),
         latencies,
         faults: Vec::new(),
-        promise: "everybody who came was let in, and stayed",
+        promise: "every user who came was let in, and stayed",
         samples: held.samples.into_texts(),
         generator: Generator { lag: held.lag, threads: held.threads, machines, ..Generator::default() },
         course,

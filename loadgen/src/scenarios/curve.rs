@@ -201,7 +201,7 @@ impl Course<'_> {
 
     async fn measure(&self, users: u32, rate: f64) -> Result<Measured, CurveError> {
         let room = self.options.room(users, rate)?;
-        self.until_everybody_has_left().await;
+        self.until_all_have_left().await;
         let outcome = scenario::run(&room).await.map_err(|source| CurveError::Run { users, rate, source })?;
         let (refused, messages) = (outcome.figures.refused_too_fast, room.plan.messages());
         if refused > 0 {
@@ -222,7 +222,7 @@ impl Course<'_> {
 
     /// Waits until the users of the run before have left, at the server too. Otherwise a run with as many users as fit
     /// would find too few free descriptors.
-    async fn until_everybody_has_left(&self) {
+    async fn until_all_have_left(&self) {
         let Some((pid, before)) = self.pid.zip(self.files_before) else { return };
         let deadline = Instant::now() + LEAVING_MAX;
         let too_many = || open_files(pid).is_some_and(|files| files > before + FILES_LEFT_MAX);
@@ -374,7 +374,7 @@ const HEADER: [&str; 11] = [
 ];
 
 const BOUND_NOTE: &str = "* generator-bound: the generator's own delays are a large part of this time.";
-const PROMISE: &str = "in the quiet room of every size, everything was accepted and delivered to everybody";
+const PROMISE: &str = "in the quiet room of every size, everything was accepted and delivered to every member";
 
 impl Curve {
     fn is_generator_bound(&self) -> bool {
@@ -411,7 +411,7 @@ impl Curve {
         match &self.failure {
             Some(failure) => format!("FAILED: {failure}."),
             None if self.passed => format!("PASSED: {PROMISE}."),
-            None => "FAILED: in a quiet room not everything was accepted and delivered to everybody.".to_owned(),
+            None => "FAILED: in a quiet room not everything was accepted and delivered to every member.".to_owned(),
         }
     }
 

@@ -197,7 +197,7 @@ pub fn results(options: &HistoryOptions, outcome: HistoryOutcome) -> RunResults 
         options.warmup_secs,
         options.readers,
         options.page_items,
-        if options.absent { "nobody there" } else { "somebody there" },
+        if options.absent { "members absent" } else { "a member present" },
     );
     let mut settings = options.clone();
     KEY_SHOWN.clone_into(&mut settings.target.server_key);

@@ -16,9 +16,9 @@ use super::room_costs;
 use crate::base::words::{grouped, number, ratio};
 use crate::report::{Course, Generator, KEY_SHOWN, Route, RunResults, Section, Value};
 
-const ROOM_PROMISE: &str = "everything accepted was delivered to everybody, once and in order";
+const ROOM_PROMISE: &str = "everything accepted was delivered to every member, once and in order";
 const EVENT_PROMISE: &str =
-    "everything that was due to anybody was delivered, once and in order, or the server gave notice of it";
+    "everything that was due to a member was delivered, once and in order, or the server gave notice of it";
 
 /// A finished run, before it is judged.
 pub struct RoomOutcome {
@@ -173,9 +173,9 @@ fn coming_and_going(outcome: &RoomOutcome) -> Section {
         .count("slow readers closed", lives.closed)
         .count("closed without seeing the notice", lives.cut_off)
         .count("gaps announced", lives.gaps)
-        .fault("failed to come back", lives.failed, "times somebody could not come back")
+        .fault("failed to come back", lives.failed, "users could not come back")
         .row("edges of stays uncertain by", Value::Milliseconds(outcome.clock_margin_ns as f64 / 1e6))
-        .fault("heard outside of the room", lives.outside, "delivered to somebody who was not in the room")
+        .fault("heard outside of the room", lives.outside, "deliveries to users who were not in the room")
 }
 
 fn history_reads(figures: &Figures) -> Section {

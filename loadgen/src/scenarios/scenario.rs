@@ -161,7 +161,7 @@ impl Run<'_> {
             if self.all_has_come(&progress) {
                 return self.watch_until(watch, clock::now_ns() + LINGER.as_nanos() as u64).await;
             }
-            if quiet.reached(&progress) || !self.somebody_is_left() {
+            if quiet.reached(&progress) || !self.users_are_connected() {
                 return Ok(());
             }
             self.team.next_word(Instant::now() + LOOK_EVERY).await?;
@@ -169,7 +169,7 @@ impl Run<'_> {
         }
     }
 
-    fn somebody_is_left(&self) -> bool {
+    fn users_are_connected(&self) -> bool {
         self.team.progress().disconnected < u64::from(self.options.plan.users())
     }
 

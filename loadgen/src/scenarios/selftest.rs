@@ -36,7 +36,7 @@ const _: () = assert!(LATEST.as_millis() * 2 <= DELAY.as_millis() && DELAY.as_mi
 pub enum SelftestError {
     #[error(transparent)]
     NoServer(#[from] NoServer),
-    #[error("nobody can sign in at {0}: {1}")]
+    #[error("no user can sign in at {0}: {1}")]
     SignIn(SocketAddr, SignInError),
     #[error("the proxy: {0}")]
     Proxy(#[from] io::Error),

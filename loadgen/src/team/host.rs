@@ -37,7 +37,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub fn run(listen: SocketAddr, secret: Secret) -> Result<(), String> {
     if secret.is_empty() && !listen.ip().is_loopback() {
         return Err(format!(
-            "a worker that listens on {listen} could be taken by anybody: give it a --secret (or LOADGEN_SECRET), or \
+            "a worker that listens on {listen} could be taken by any client: give it a --secret (or LOADGEN_SECRET), or \
              let it listen on 127.0.0.1"
         ));
     }

@@ -14,7 +14,7 @@ const MESSAGE_BYTES_MAX: usize = 16 << 20;
 pub enum FramesError {
     #[error("this is no WebSocket frame")]
     NoFrame,
-    #[error("a frame that only the other side sends, or one with an extension that nobody asked for")]
+    #[error("a frame that only the other side sends, or one with an extension that was not asked for")]
     Unexpected,
     #[error("a message of more than {MESSAGE_BYTES_MAX} bytes")]
     TooLong,

@@ -95,8 +95,8 @@ fn a_run_in_which_nothing_was_accepted_shows_nothing() {
 fn every_fault_of_an_event_fails_it_by_its_name() {
     let check = |change: fn(&mut RoomOutcome), expected: &str| assert_eq!(faults(EVENT, change), [expected]);
     assert_eq!(faults(EVENT, |_| {}), [""; 0]);
-    check(|outcome| outcome.figures.lives.failed = 1, "1 times somebody could not come back");
-    check(|outcome| outcome.figures.lives.outside = 1, "1 delivered to somebody who was not in the room");
+    check(|outcome| outcome.figures.lives.failed = 1, "1 users could not come back");
+    check(|outcome| outcome.figures.lives.outside = 1, "1 deliveries to users who were not in the room");
     fn of_history(change: impl Fn(&mut HistoryFigures)) -> HistoryFigures {
         let mut history = HistoryFigures::default();
         change(&mut history);
