@@ -1,4 +1,5 @@
-//! An HTTP client that never waits: one request at a time on a connection that is kept, and opened again if it ends.
+//! An HTTP client that never waits: one request at a time on a connection that is kept, and opened again if it ends. It
+//! is for requests that are measured or that many users make at once; `http` is for single ones.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -57,6 +58,7 @@ impl Asker {
                 self.socket.insert(socket)
             }
         };
+        assert!(!self.busy, "a request is sent while another waits for its reply");
         self.busy = true;
         self.received.clear();
         self.outgoing.bytes().extend_from_slice(request);

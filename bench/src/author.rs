@@ -1,4 +1,5 @@
-//! Writes the messages with which stores are measured.
+//! Writes the messages with which stores are measured. `store/author` chooses channels and senders, and writes through
+//! this.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::dialect::USERNAME;
 pub struct Author {
     ids: MessageIds,
     padding: String,
+    content_bytes: usize,
     username: Arc<str>,
     pub written: u32,
 }
@@ -23,13 +25,15 @@ pub struct Author {
 impl Author {
     pub fn new(content_bytes: usize) -> Author {
         let padding = checker::padding(content_bytes);
-        Author { ids: MessageIds::after(None), padding, username: USERNAME.into(), written: 0 }
+        let content_bytes = checker::content(0, 0, &padding).len();
+        Author { ids: MessageIds::after(None), padding, content_bytes, username: USERNAME.into(), written: 0 }
     }
 
     /// The next message, which is the channel's `sequence`-th. `random` goes into its id.
     pub fn write(&mut self, channel: ChannelId, sequence: u64, sender: UserId, random: u64) -> Message {
         let now = Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as i64);
         let content = checker::content(self.written, now.0.cast_unsigned(), &self.padding);
+        assert_eq!(content.len(), self.content_bytes, "each message has the same length");
         self.written += 1;
         Message {
             channel,

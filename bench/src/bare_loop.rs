@@ -248,6 +248,7 @@ impl Log {
     }
 
     fn trim(&mut self, slowest: u64) {
+        assert!(self.base <= slowest && slowest <= self.end(), "a cursor is within the log");
         let done = (slowest - self.base) as usize;
         if done == self.bytes.len() {
             self.bytes.clear();

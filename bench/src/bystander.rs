@@ -297,6 +297,9 @@ impl Bystander {
     fn noticed(&mut self) -> Noticed {
         let Counts { messages, acks, pings, pongs } = self.counts;
         let faults = self.checker.take_faults();
+        let heard = self.checker.delivered + faults.repeated_or_late;
+        assert!(self.messages_us.len() <= heard, "{} of {heard} deliveries were timed", self.messages_us.len());
+        assert_eq!(self.pings_us.len(), pongs, "each pong is timed");
         let undelivered = (messages * self.members.len() as u64).saturating_sub(self.checker.delivered);
         let wrong = faults.repeated_or_late + faults.foreign;
         let lost = undelivered + wrong + messages.saturating_sub(acks) + pings.saturating_sub(pongs);

@@ -140,6 +140,7 @@ impl Publication {
 
     /// Appends the publication of message `counter`, to be sent at `stamp_ns`.
     pub fn put(&mut self, counter: u32, stamp_ns: u64, out: &mut Vec<u8>) {
+        assert!(u64::from(counter) < 10_u64.pow(COUNTER_PLACEHOLDER.len() as u32), "{counter} has too many digits");
         self.put_digits(self.counter_at, COUNTER_PLACEHOLDER.len(), u64::from(counter));
         self.put_digits(self.stamp_at, STAMP_PLACEHOLDER.len(), stamp_ns);
         out.extend_from_slice(&self.bytes);

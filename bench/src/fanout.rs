@@ -88,6 +88,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             }
         }
     }
+    let planned = options.members.len() * options.runs.repeat * options.only.len();
+    assert_eq!(visits.len(), planned, "each server is visited in each round of each size");
     let report = Report::new(&visits, &options.rates);
     report.print();
     println!("{}", conditions(options));
@@ -223,6 +225,12 @@ impl<'a> Visitor<'a> {
         match run::at_rate(&mut filled.room, filled.server.pid(), rate, self.options.runs.length(), patience) {
             Ok(run) => {
                 self.say(&line(&run));
+                let expected = run.messages * self.visit.members as u64;
+                assert!(
+                    !run.nothing_lost() || run.deliveries == expected,
+                    "{} deliveries of {expected}",
+                    run.deliveries
+                );
                 self.filled = run.nothing_lost().then_some(filled);
                 Ok(Some(run))
             }

@@ -2,7 +2,7 @@
 //!
 //! Promises that every frame of a stream is shown once and whole, however the stream was split into reads; that the
 //! bytes kept between two reads are bounded; and that a server's frames are legal (unmasked, unfragmented, no reserved
-//! bit). It leaves the meaning of a payload to `checker` and `client`.
+//! bit). It leaves the meaning of a payload to `checker` and `client`, and frames larger than a message to `skimmer`.
 
 use engine::wire::websocket;
 use thiserror::Error;
@@ -11,6 +11,9 @@ use thiserror::Error;
 /// server may relay is smaller (4,096 bytes from the client, and the JSON members around it), and so is the answer to a
 /// hidden member's join, whose list of members is empty.
 pub const PAYLOAD_BYTES_MAX: usize = 8 * 1024;
+
+/// The longest header of a server's frame: two bytes, and the longest form of the length.
+const HEADER_BYTES_MAX: usize = 2 + 8;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Frame<'a> {
@@ -113,6 +116,7 @@ impl Remainder {
         }
         self.begun.clear();
         self.begun.extend_from_slice(&bytes[at..]);
+        assert!(self.begun.len() < PAYLOAD_BYTES_MAX + HEADER_BYTES_MAX, "{} bytes are unfinished", self.begun.len());
         Ok(())
     }
 }

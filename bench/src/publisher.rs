@@ -7,11 +7,9 @@
 use std::io;
 use std::net::TcpStream;
 
-use rustix::io::Errno;
-use rustix::net::{SendFlags, send};
-
 use crate::dialect::Publication;
 use crate::frames;
+use crate::sockets::Outgoing;
 
 /// Bytes that may wait in user space until the kernel takes them: enough that one call carries many messages.
 const PENDING_BYTES_MAX: usize = 32 << 10;
@@ -27,6 +25,7 @@ pub struct Schedule {
 
 impl Schedule {
     pub fn new(start_ns: u64, rate: f64, count: u64) -> Schedule {
+        assert!(rate > 0.0 && rate.is_finite(), "{rate} messages a second have no interval");
         Schedule { start_ns, interval_ns: 1e9 / rate, count, sent: 0, late_max_ns: 0 }
     }
 
@@ -41,6 +40,8 @@ impl Schedule {
     }
 
     pub fn sent(&mut self, intended_ns: u64, now_ns: u64) {
+        assert!(self.sent < self.count, "more messages are sent than the {} that are planned", self.count);
+        assert!(now_ns >= intended_ns, "a message is sent {} ns before its time", intended_ns.saturating_sub(now_ns));
         self.sent += 1;
         self.late_max_ns = self.late_max_ns.max(now_ns - intended_ns);
     }
@@ -59,14 +60,12 @@ impl Schedule {
 pub struct Publisher {
     pub connection: usize,
     publication: Publication,
-    pending: Vec<u8>,
-    /// How much of `pending` the kernel has taken.
-    taken: usize,
+    pending: Outgoing,
 }
 
 impl Publisher {
     pub fn new(connection: usize, publication: Publication) -> Publisher {
-        Publisher { connection, publication, pending: Vec::new(), taken: 0 }
+        Publisher { connection, publication, pending: Outgoing::default() }
     }
 
     pub fn has_room(&self) -> bool {
@@ -74,26 +73,16 @@ impl Publisher {
     }
 
     pub fn put_message(&mut self, counter: u32, stamp_ns: u64) {
-        self.publication.put(counter, stamp_ns, &mut self.pending);
+        self.publication.put(counter, stamp_ns, self.pending.bytes());
     }
 
     /// Queues the answer to a ping, in order with the messages.
     pub fn put_pong(&mut self, payload: &[u8]) {
-        frames::put_client_frame(frames::PONG, payload, &mut self.pending);
+        frames::put_client_frame(frames::PONG, payload, self.pending.bytes());
     }
 
     pub fn flush(&mut self, socket: &TcpStream) -> io::Result<()> {
-        while self.taken < self.pending.len() {
-            match send(socket, &self.pending[self.taken..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                Ok(taken) => self.taken += taken,
-                Err(Errno::AGAIN) => return Ok(()),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.pending.clear();
-        self.taken = 0;
-        Ok(())
+        self.pending.flush(socket)
     }
 }
 

@@ -151,9 +151,10 @@ fn start(options: &Options, members: usize, launch: &Launch, server: &Server) ->
     let cut = members - options.uncut;
     let cpus = &launch.client_cpus;
     let cpus = if cpus.len() > 1 { &cpus[1..] } else { &cpus[..] };
-    let mut generators = Vec::new();
+    let (mut generators, mut started) = (Vec::new(), 0);
     for (number, first) in (FIRST_ADDRESS..).zip((0..cut).step_by(PORTS_PER_ADDRESS)) {
         let members = PORTS_PER_ADDRESS.min(cut - first);
+        started += members;
         let crowd = generator::Options {
             server: server.address,
             room: ROOM.to_owned(),
@@ -165,6 +166,7 @@ fn start(options: &Options, members: usize, launch: &Launch, server: &Server) ->
         };
         generators.push(Companion::start("crowd-of-reconnects", &crowd, launch, cpus)?);
     }
+    assert_eq!(started, cut, "each member who is cut is in one process");
     Ok(generators)
 }
 
@@ -206,6 +208,8 @@ fn measure(
     let used_after = meter.read()?;
     let looks = watch.looks()?;
     let outcome = outcomes.into_iter().flatten().reduce(Outcome::and).unwrap_or_default();
+    assert_eq!(outcome.members, (members - options.uncut) as u64, "each member who was cut is in the outcome");
+    assert!(outcome.back <= outcome.members, "{} of {} members are back", outcome.back, outcome.members);
     let stood = [("before", used_before), ("during", used_during), ("after", used_after)].map(
         |(phase, (core_share, disturbed_share))| Stood { core_share, disturbed_share, ..Stood::most(&looks, phase) },
     );

@@ -41,8 +41,13 @@ impl fmt::Display for Conditions {
 pub fn table(header: &str, rows: impl IntoIterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
-    table.set_header(header.split(" | "));
-    table.add_rows(rows);
+    let header: Vec<&str> = header.split(" | ").collect();
+    let columns = header.len();
+    table.set_header(header);
+    for row in rows {
+        assert_eq!(row.len(), columns, "a cell for each column: {row:?}");
+        table.add_row(row);
+    }
     table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     table
 }
@@ -59,6 +64,7 @@ pub fn counts(name: impl ToString, counts: impl IntoIterator<Item = u64>) -> Vec
 
 /// The median, if there are any figures.
 pub fn median(mut figures: Vec<f64>) -> Option<f64> {
+    assert!(figures.iter().all(|figure| figure.is_finite()), "no median of {figures:?}");
     figures.sort_by(f64::total_cmp);
     let (low, high) = (figures.get(figures.len().checked_sub(1)? / 2)?, figures.get(figures.len() / 2)?);
     Some((low + high) / 2.0)

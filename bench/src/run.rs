@@ -78,7 +78,9 @@ pub fn at_rate(room: &mut Room, pid: u32, rate: f64, duration: Duration, patienc
     let count = (rate * duration.as_secs_f64()).ceil().max(1.0) as u64;
     let mut schedule = Schedule::new(start_ns, rate, count);
     room.received.last_delivery_ns = start_ns;
+    let published_before = room.published();
     let given_up = offer(room, &mut schedule, end_ns, patience)?;
+    assert_eq!(u64::from(room.published() - published_before), schedule.sent, "the room publishes what is scheduled");
     let spent = usage()?.since(before);
     let idle = (room.idle() - idle_before).as_secs_f64() * 1e9 / (room.now_ns() - start_ns) as f64;
     let mut run = evaluate(room, &schedule, start_ns, end_ns, spent);
@@ -127,11 +129,19 @@ fn evaluate(room: &mut Room, schedule: &Schedule, start_ns: u64, end_ns: u64, sp
     let seconds = (received.last_delivery_ns.max(end_ns) - start_ns) as f64 / 1e9;
     let quantile_ms = |quantile| received.latency_us.value_at_quantile(quantile) as f64 / 1e3;
     let per_delivery = |amount: f64| amount / deliveries.max(1) as f64;
+    let expected = schedule.sent * room.members() as u64;
+    let missing = expected.saturating_sub(deliveries);
+    assert!(seconds > 0.0, "a run takes time");
+    if faults.none() {
+        assert_eq!(deliveries + missing, expected, "each message is delivered to each member once, or is missing");
+    }
+    let heard = deliveries + faults.repeated_or_late + faults.foreign;
+    assert!(received.latency_us.len() <= heard, "{} of {heard} deliveries were timed", received.latency_us.len());
     Run {
         offered_messages_per_second: 0.0,
         messages: schedule.sent,
         deliveries,
-        missing: (schedule.sent * room.members() as u64).saturating_sub(deliveries),
+        missing,
         faults,
         unacknowledged: if room.acknowledges() { schedule.sent.saturating_sub(received.acks) } else { 0 },
         given_up: false,
@@ -168,6 +178,7 @@ pub fn one_by_one(room: &mut Room, messages: u32) -> Result<Histogram<u64>, Fail
         }
         last_us.saturating_record((room.received.last_delivery_ns - start_ns) / 1_000);
     }
+    assert_eq!(last_us.len(), u64::from(messages), "each message has one last delivery");
     Ok(last_us)
 }
 

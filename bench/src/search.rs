@@ -31,6 +31,9 @@ impl Search {
         if self.runs_left == 0 {
             return None;
         }
+        if let (Some(carried), Some(failed)) = (self.carried, self.failed) {
+            assert!(carried < failed, "{carried} is carried and {failed} is not: the maximum lies between them");
+        }
         match (self.carried, self.failed) {
             (None, None) => Some(self.start),
             (Some(carried), None) => Some(carried * self.factor),
@@ -49,6 +52,7 @@ impl Search {
     ) -> Result<Option<R>, E> {
         let mut best: Option<R> = None;
         while let Some(rate) = self.next_rate() {
+            assert!(rate > 0.0 && rate.is_finite(), "{rate} cannot be offered");
             let run = offer(rate)?;
             match run {
                 Some(_) => self.carried = Some(rate),

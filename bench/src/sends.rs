@@ -75,6 +75,7 @@ pub struct Answers {
 
 impl Answers {
     pub fn of(in_flight: usize, seconds: f64, latency_us: &Histogram<u64>) -> Answers {
+        assert!(seconds > 0.0, "{} sends were answered in no time", latency_us.len());
         let quantile_ms = |quantile| latency_us.value_at_quantile(quantile) as f64 / 1e3;
         Answers {
             in_flight,

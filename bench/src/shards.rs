@@ -189,6 +189,7 @@ impl Asking<'_> {
         let spent = filled.usage()?.since(before);
         whole &= runs.iter().all(Run::nothing_lost);
         self.filled = whole.then_some(filled);
+        assert!(!whole || runs.len() == self.layout.clients, "{} of {} clients", runs.len(), self.layout.clients);
         let carried = whole && runs.iter().all(Run::carried);
         Ok(carried.then(|| Figures::of(self.layout.launch.shards, round, &runs, spent)))
     }
@@ -235,6 +236,7 @@ impl Figures {
     fn of(shards: usize, round: usize, runs: &[Run], spent: Usage) -> Figures {
         let seconds = runs.iter().map(|run| run.deliveries as f64 / run.deliveries_per_second).fold(0.0, f64::max);
         let deliveries: u64 = runs.iter().map(|run| run.deliveries).sum();
+        assert!(seconds > 0.0 && deliveries > 0, "{deliveries} deliveries in {seconds} s are no figures");
         Figures {
             shards,
             round,
@@ -278,7 +280,7 @@ fn print(options: &Options, layouts: &[Layout], all: &[Figures]) -> Result<(), F
     let clients = layouts.first().map_or(0, |layout| layout.clients);
     println!("{}", Conditions::here());
     println!(
-        "{clients} client process(es), each with a room of {}: the most deliveries/s at which nobody is lost, every \
+        "{clients} client process(es), each with a room of {}: the most deliveries/s at which no member is lost, every \
          message arrives once and in order, and p99 stays below a second. Medians of {} rounds.",
         options.members, options.runs.repeat
     );

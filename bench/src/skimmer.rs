@@ -2,6 +2,9 @@
 //!
 //! Clients that join rooms visibly get lists of members that are larger than any message. Such a client needs the
 //! message, the answer and the error, and of a list only that it came. What is kept between two reads is bounded.
+//!
+//! `frames` finds the same headers for clients that get no such list: it shows whole payloads without copying them, and
+//! refuses large frames. That is what the fastest client needs, and this one cannot have.
 
 use crate::frames::{Header, IllegalFrame};
 
@@ -52,6 +55,7 @@ impl Skimmer {
             let end = header.header_bytes + shown;
             let Some(payload) = bytes.get(header.header_bytes..end) else { return Ok(bytes) };
             show(Skimmed { opcode: header.opcode, payload, wire_bytes: header.wire_bytes() });
+            assert_eq!(self.skip, 0, "a frame begins when the one before has ended");
             self.skip = header.payload_bytes - shown;
             bytes = &bytes[end..];
         }

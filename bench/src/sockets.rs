@@ -72,6 +72,11 @@ impl Outgoing {
         self.bytes.is_empty()
     }
 
+    /// The bytes that are kept: those that wait, and those before them that the kernel has taken since it last took all.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Where bytes are appended that are to be sent.
     pub fn bytes(&mut self) -> &mut Vec<u8> {
         &mut self.bytes

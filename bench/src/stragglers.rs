@@ -127,6 +127,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     scene.go_on()?;
     scene.measure("after", WINDOWS)?;
     scene.measured.outcomes = scene.go_on()?;
+    let counted: u64 = scene.measured.outcomes.values().map(|outcome| outcome.members).sum();
+    assert_eq!(counted, stopped as u64, "each member that stopped is in the outcomes");
     report::report(options, stopped, &scene.leave()?)
 }
 
@@ -135,7 +137,7 @@ fn check(options: &Options) -> Result<usize, Failure> {
     let refuse = |text: &str| Err(Failure::Options(text.into()));
     let stopped = (options.members as f64 * options.stopped / 100.0).round() as usize;
     if stopped < BEHAVIORS.len() || stopped >= options.members {
-        return refuse("--stopped must leave somebody, and stop at least three");
+        return refuse("--stopped must leave one member at least, and stop three at least");
     }
     if !(options.secs > 0.0 && options.rate > 0.0) {
         return refuse("--secs and --rate must be above zero");
@@ -200,13 +202,15 @@ impl Scene<'_> {
     fn start(&mut self, room: &str, members: usize, behaviors: &[Behavior]) -> Result<Vec<Companion>, Failure> {
         // Tokens live for a minute.
         let token = self.server.token()?;
-        let mut companions = Vec::new();
+        let (mut companions, mut started) = (Vec::new(), 0);
         for first in (0..members).step_by(PORTS_PER_ADDRESS) {
+            let members = PORTS_PER_ADDRESS.min(members - first);
+            started += members;
             let crowd = crowd::Options {
                 address: self.server.address,
                 token: token.clone(),
                 room: room.to_owned(),
-                members: PORTS_PER_ADDRESS.min(members - first),
+                members,
                 behaviors: behaviors.to_vec(),
                 from_address: self.next_address,
                 next: self.room.published(),
@@ -218,6 +222,7 @@ impl Scene<'_> {
             let cpus = if cpus.len() > 1 { &cpus[1..] } else { &cpus[..] };
             companions.push(Companion::start("crowd-of-stragglers", &crowd, &self.launch, cpus)?);
         }
+        assert_eq!(started, members, "each member is in one process");
         answers(&companions, &mut self.room)?;
         Ok(companions)
     }

@@ -96,6 +96,8 @@ impl Watch {
                 match looked {
                     Ok(look) => {
                         let phase = shared.phase;
+                        let last = shared.looks.last().map_or(0.0, |last| last.at_secs);
+                        assert!(last <= look.at_secs, "a look at {} s comes after one at {last} s", look.at_secs);
                         shared.looks.push(Look { phase, ..look });
                     }
                     Err(error) => {

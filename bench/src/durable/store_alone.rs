@@ -64,6 +64,7 @@ fn drive(work: &Work, end: &StoreQueue) -> Result<Answers, Failure> {
                 .map_err(|error| Failure::Faulty(format!("{error:?}")))?;
         }
         if sent_at.is_empty() {
+            assert_eq!(latency_us.len(), tickets, "each message is answered and timed");
             return Ok(Answers::of(work.in_flight, last.duration_since(start).as_secs_f64(), &latency_us));
         }
         // Takes all receipts that have come before it sends new requests: a shard takes its receipts in the same way.

@@ -75,9 +75,13 @@ fn side_by_side(
             return Err(Failure::Faulty(format!("{REST:?} after the end not everything had arrived")));
         }
     }
-    let faults = [large, small].map(|room| room.received.checker.take_faults());
+    let faults = [&mut *large, &mut *small].map(|room| room.received.checker.take_faults());
     if !faults.iter().all(|faults| faults.none()) {
         return Err(Failure::Faulty(format!("messages were lost, repeated or reordered: {faults:?}")));
+    }
+    for (room, schedule) in [(&*large, &of_large), (&*small, &of_small)] {
+        let expected = schedule.sent * room.members() as u64;
+        assert_eq!(room.received.checker.delivered, expected, "each message is delivered to each member once");
     }
     let quantile_ms = |quantile| small.received.latency_us.value_at_quantile(quantile) as f64 / 1e3;
     Ok(RoundTrips {

@@ -184,7 +184,7 @@ fn goals(room: &Room<'_>, rates: &[f64]) -> Vec<Goal> {
     let thrown_out = own(&|visit| Some(visit.broken.len() as f64));
     let mut goals = vec![
         Goal::new("connects and joins/s", own(&|visit| Some(visit.joins_per_second)), Bound::AtLeast(10_000.0)),
-        Goal::new("runs in which somebody was thrown out or refused", thrown_out, Bound::AtMost(0.0)),
+        Goal::new("runs in which a member was closed or refused", thrown_out, Bound::AtMost(0.0)),
         Goal::new(
             "deliveries/s at twice the maximum ÷ the maximum",
             ratio(own(&beyond), own(&most)),

@@ -68,6 +68,7 @@ fn attacks(all: &[Measured]) -> Table {
     let cells = |measured: &Measured| {
         let Measured { attack, quiet, beside, asked, .. } = measured;
         let per_second = |count: u64| shown(Some(count as f64 / beside.secs));
+        assert!(beside.secs > 0.0, "{attack}: an attack takes time");
         let share = Some(asked.refusals() as f64 * 100.0 / asked.asked.max(1) as f64);
         let mib = |phase: &Phase| shown(Some(phase.resident_bytes as f64 / f64::from(1 << 20)));
         let sign_ins = |phase: &Phase| shown(phase.noticed.sign_ins.map(|quantiles| quantiles.p99_ms));

@@ -319,6 +319,12 @@ impl Crowd<'_> {
     }
 
     fn outcome(&self) -> Outcome {
+        let home = self.members.iter().filter(|member| member.home).count();
+        assert_eq!(self.home, home, "members who are back");
+        let Outcome { openings, spoiled, failed, openings_by_second, .. } = &self.outcome;
+        assert_eq!(openings_by_second.iter().sum::<u64>(), *openings, "each opening began in one second");
+        let ended = spoiled + failed.values().sum::<u64>() + home as u64;
+        assert!(ended <= *openings, "{ended} of {openings} openings have ended, each in one way");
         Outcome {
             members: self.members.len() as u64,
             back: self.home as u64,

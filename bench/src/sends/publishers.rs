@@ -1,5 +1,6 @@
 //! Publishers in one thread. Each keeps a fixed number of sends unanswered and sends the next message when an
-//! acknowledgement has come.
+//! acknowledgement has come. So the server sets the pace (closed loop); `publisher`, whose sending half is used here, has
+//! the schedule for the open loop.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -28,6 +29,8 @@ pub struct Publishers {
     joined: usize,
     buffer: Box<[u8]>,
     counter: u32,
+    /// Sends of the present run.
+    sent: u64,
     latency_us: Histogram<u64>,
     last_ack_ns: u64,
 }
@@ -56,6 +59,7 @@ impl Publishers {
             joined: 0,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             counter: 0,
+            sent: 0,
             latency_us: empty_histogram(),
             last_ack_ns: 0,
         };
@@ -83,6 +87,9 @@ impl Publishers {
         let busy = in_flight.div_ceil(REQUESTS_PER_PUBLISHER);
         let window = in_flight.div_ceil(busy);
         self.latency_us.reset();
+        self.sent = 0;
+        assert!(busy <= self.lines.len(), "{busy} publishers are needed, and {} have joined", self.lines.len());
+        assert!(busy * window >= in_flight, "{busy} publishers with {window} sends each keep {in_flight} unanswered");
         let start_ns = self.now_ns();
         let end_ns = start_ns + duration.as_nanos() as u64;
         let give_up_ns = end_ns + ANSWER_TIME_MAX.as_nanos() as u64;
@@ -100,6 +107,7 @@ impl Publishers {
                 return Err(Failure::Refused(format!("{open} sends were not answered within {ANSWER_TIME_MAX:?}")));
             }
         }
+        assert_eq!(self.latency_us.len(), self.sent, "each send is acknowledged once");
         let seconds = (self.last_ack_ns - start_ns) as f64 / 1e9;
         // The actual number in flight may be up to one publisher's share higher.
         Ok(Answers::of(in_flight, seconds, &self.latency_us))
@@ -134,6 +142,7 @@ impl Publishers {
         while line.unanswered.len() < window {
             line.publisher.put_message(self.counter, now_ns);
             line.unanswered.push_back(now_ns);
+            self.sent += 1;
             // The counter has nine digits.
             self.counter = (self.counter + 1) % 1_000_000_000;
         }
@@ -147,16 +156,21 @@ impl Publishers {
         let closed = |reason: String| Failure::Closed { connection: number, reason };
         let read = connection.receive(&mut self.buffer, BUFFER_BYTES).map_err(|error| closed(error.to_string()))?;
         let Some(length) = read else { return Ok(0) };
-        let (mut acks, mut rare, latency_us) = (0, Vec::new(), &mut self.latency_us);
+        let (mut acks, mut surplus_acks, mut rare, latency_us) = (0, 0, Vec::new(), &mut self.latency_us);
         connection.take_in(&self.buffer[..length], |frame| {
             if frame.payload.starts_with(ACK_PREFIX) {
                 acks += 1;
-                let sent_ns = unanswered.pop_front().unwrap_or(now_ns);
-                latency_us.saturating_record((now_ns - sent_ns) / 1_000);
+                match unanswered.pop_front() {
+                    Some(sent_ns) => latency_us.saturating_record((now_ns - sent_ns) / 1_000),
+                    None => surplus_acks += 1,
+                }
             } else {
                 rare.extend(Rare::of(frame));
             }
         })?;
+        if surplus_acks > 0 {
+            return Err(Failure::Faulty(format!("{surplus_acks} acknowledgements came without a send")));
+        }
         for rare in rare {
             match rare {
                 Rare::Joined => self.joined += 1,

@@ -1,4 +1,4 @@
-//! Writes the messages that a store is filled with.
+//! Chooses the channels and senders of the messages that a store is filled with; `author` writes them.
 
 use engine::id::{ChannelId, UserId};
 use engine::persist::StoreWrite;

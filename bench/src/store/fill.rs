@@ -87,6 +87,7 @@ pub fn fill(options: &Options, layout: Layout, data: &Path) -> Result<Vec<Span>,
             runs_most = runs_most.max(store.first_level_runs());
         }
         let end = Reading::now()?;
+        assert_eq!(commit_us.len(), (MILLION as usize).div_ceil(GROUP) as u64, "each commit is timed");
         let a_message = |sum: f64| sum / f64::from(MILLION);
         let quantile_ms = |quantile| commit_us.value_at_quantile(quantile) as f64 / 1e3;
         let span = Span {

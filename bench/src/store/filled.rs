@@ -31,13 +31,17 @@ impl Filled {
     pub fn commit(&self, writes: &[Write]) -> Result<(), Failure> {
         match self {
             Self::Store(filled) => {
-                filled.commit(writes)?.into_iter().collect::<Result<Vec<_>, _>>()?;
+                let written = filled.commit(writes)?.into_iter().collect::<Result<Vec<_>, _>>()?;
+                assert_eq!(written.len(), writes.len(), "the store answers each write");
             }
             Self::Library(database, rows) => {
                 let mut batch = database.batch().durability(Some(PersistMode::SyncData));
+                let mut rows_written = 0;
                 for (key, value) in writes.iter().filter_map(row) {
                     batch.insert(rows, key, value);
+                    rows_written += 1;
                 }
+                assert_eq!(rows_written, writes.len(), "each write is a message, and one row here");
                 batch.commit().map_err(library)?;
             }
         }

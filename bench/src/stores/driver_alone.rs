@@ -87,6 +87,7 @@ async fn drive(DriverAlone { node, keyspace, work }: &DriverAlone) -> Result<Ans
         let author = RoomsAuthor::new(number..number + 1, work.payload);
         rooms.spawn(room(driver.clone(), author, share));
     }
+    assert_eq!(rooms.len(), work.rooms, "each room has a lane");
     let (mut latency_us, mut last) = (empty_histogram(), begun);
     while let Some(done) = rooms.join_next().await {
         let (of_room, until) = done.map_err(Failure::faulty)??;
@@ -115,7 +116,10 @@ async fn room(driver: Arc<Driver>, mut author: RoomsAuthor, share: usize) -> Res
             written += batch.len();
             under_way.spawn(write(driver.clone(), batch, bucket, written));
         }
-        let Some(done) = under_way.join_next().await else { return Ok((took, last)) };
+        let Some(done) = under_way.join_next().await else {
+            assert_eq!(took.len(), written, "each message that was written is timed");
+            return Ok((took, last));
+        };
         last = Instant::now();
         for since in done.map_err(Failure::faulty)?? {
             took.push((last - since).as_micros() as u64);

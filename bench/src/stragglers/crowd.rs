@@ -287,11 +287,18 @@ impl Crowd {
             };
             *counted += 1;
         }
+        let all: u64 = outcomes.values().map(Outcome::endings).sum();
+        assert_eq!(all, self.members.len() as u64, "each member has one ending");
         outcomes
     }
 }
 
 impl Outcome {
+    /// The members, counted by how they ended.
+    fn endings(&self) -> u64 {
+        self.caught_up + self.behind + self.let_go() + self.closed_1000 + self.closed_otherwise
+    }
+
     /// The sum of two outcomes.
     pub fn and(self, other: &Outcome) -> Outcome {
         Outcome {

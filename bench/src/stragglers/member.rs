@@ -1,4 +1,6 @@
 //! One member of a room of stragglers. Checks what it receives against the gaps that it was told.
+//!
+//! `checker` reads the counters here too, but its count of what is missing knows no gaps: for it each gap would be a fault.
 
 use serde::{Deserialize, Serialize};
 

@@ -116,7 +116,7 @@ fn standings(measurements: &Measurements) -> Table {
     let header =
         "the server | sessions | channels | members | subscriptions | parked | owed bytes | descriptors | resident MiB";
     let all = [
-        ("before anybody came", &measurements.empty),
+        ("before any client came", &measurements.empty),
         ("full, nothing said", &measurements.full),
         ("left", &measurements.left),
     ];
@@ -182,12 +182,12 @@ fn goals(measurements: &Measurements) -> Vec<Goal> {
     goals.extend([
         Goal::new("connections, memberships and debts left in the end", leaked.and_then(figure), Bound::AtMost(0.0)),
         Goal::new(
-            "descriptors more in the end than before anybody came",
+            "descriptors more in the end than before any client came",
             descriptors(left).zip(descriptors(empty)).map(|(left, empty)| left - empty),
             Bound::AtMost(0.0),
         ),
         Goal::new(
-            "memory in the end ÷ with everybody there and nothing said",
+            "memory in the end ÷ with all members there and no messages",
             ratio(resident(left), resident(full)),
             Bound::AtMost(LEFT_MEMORY),
         ),
@@ -216,7 +216,7 @@ fn in_words(stopped: usize, measurements: &Measurements) -> String {
     format!(
         "What a straggler is sent and does not read, the kernel keeps, before the server keeps anything: {kernel:.0} KiB \
          each, at both ends together. That is not in the resident memory, where only the log is; the server counts {} \
-         closed as too slow and {} moved on.\nWindows of the same kind, before anybody stops, differ in their p99 by up \
+         closed as too slow and {} moved on.\nWindows of the same kind, before any member stops, differ in their p99 by up \
          to {}, {noise}.",
         most("after", |look| look.levels.slow_readers_closed),
         most("after", |look| look.levels.gaps),
@@ -297,7 +297,7 @@ mod tests {
             |during, left_bytes, left, expected: &[&str]| assert_eq!(missed(during, left_bytes, left), expected);
         check(36 << 20, 21 << 20, Levels::default(), &[]);
         check(37 << 20, 21 << 20, Levels::default(), &["memory during, more than before ÷ 4 MiB"]);
-        check(20 << 20, 23 << 20, Levels::default(), &["memory in the end ÷ with everybody there and nothing said"]);
+        check(20 << 20, 23 << 20, Levels::default(), &["memory in the end ÷ with all members there and no messages"]);
         let subscribed = Levels { subscriptions: 1, ..Levels::default() };
         check(20 << 20, 20 << 20, subscribed, &["connections, memberships and debts left in the end"]);
     }
