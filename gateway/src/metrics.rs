@@ -178,6 +178,7 @@ impl Overview {
     /// Takes the shards' reports, one for each shard; `None` for a shard that did not answer.
     pub fn take_in(&mut self, reports: Vec<Option<Box<Report>>>) {
         self.up = reports.iter().map(Option::is_some).collect();
+        debug_assert!(self.newest.is_empty() || self.newest.len() == reports.len(), "the shards stay the same");
         self.newest.resize_with(reports.len(), || None);
         for (newest, report) in self.newest.iter_mut().zip(reports) {
             let Some(mut report) = report else { continue };

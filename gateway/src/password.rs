@@ -132,7 +132,10 @@ impl Passwords {
 
 impl Shared {
     fn put(&self, from: ClientNetwork, account: String, job: Job) {
-        let displaced = self.waiting.lock().queue.put((from.site(), (from, (account, ()))), job);
+        let mut waiting = self.waiting.lock();
+        debug_assert!(!waiting.is_over, "the threads end when the last sender is gone");
+        let displaced = waiting.queue.put((from.site(), (from, (account, ()))), job);
+        drop(waiting);
         self.rings.notify_one();
         // Outside the lock, because dropping a job wakes a shard.
         drop(displaced);

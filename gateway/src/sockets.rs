@@ -32,7 +32,7 @@ use engine::query::QueryAnswer;
 use engine::session::home::CloseMode;
 use engine::shard::SocketEffect;
 use engine::shard::{Input, Shard};
-use engine::wire::websocket::{self, Assembly, CloseCode};
+use engine::wire::websocket::{self, Assembly, CloseCode, UNFINISHED_BYTES_MAX};
 use runtime::{Reading, Sockets};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -255,6 +255,7 @@ impl SocketTable {
             return None;
         }
         self.open += 1;
+        debug_assert_eq!(self.open, self.entries.len() - self.free.len(), "an entry is free or has a connection");
         self.counters.stages[stage.counted()] += 1;
         self.entries[slot as usize].socket = Some(Socket {
             descriptor,
@@ -286,6 +287,7 @@ impl SocketTable {
         self.open -= 1;
         let socket = entry.socket.take()?;
         self.counters.stages[socket.stage.counted()] -= 1;
+        debug_assert_eq!(self.open, self.entries.len() - self.free.len(), "an entry is free or has a connection");
         Some(socket)
     }
 
@@ -367,7 +369,11 @@ impl SocketTable {
         let Some(socket) = self.socket(id) else { return };
         socket.assembly = assembly;
         match progress {
-            Progress::Hungry => socket.unfinished = bytes[taken..].to_vec(),
+            Progress::Hungry => {
+                let rest = &bytes[taken..];
+                debug_assert!(rest.len() <= UNFINISHED_BYTES_MAX, "{} bytes of a frame are unfinished", rest.len());
+                socket.unfinished = rest.to_vec();
+            }
             Progress::Full => {
                 socket.unfinished = bytes[taken..].to_vec();
                 self.watch(id, Interest { reads: Some(false), writes: None });
@@ -404,6 +410,8 @@ impl SocketTable {
         let ticks = self.ticks;
         if let Some(socket) = self.socket(id) {
             let left = std::mem::replace(&mut socket.stage, stage);
+            debug_assert!(stage != Stage::Closing || left == Stage::Session, "{left:?} becomes {stage:?}");
+            debug_assert!(stage != Stage::Refused || left == Stage::Refusing, "{left:?} becomes {stage:?}");
             socket.heard = ticks;
             socket.unfinished = Vec::new();
             socket.assembly = Assembly::default();
@@ -509,6 +517,7 @@ impl Outlet for SocketTable {
     fn write(&mut self, slot: u32, pieces: &[&[u8]]) -> Result<usize, Gone> {
         let entry = &self.entries[slot as usize];
         let Some(socket) = &entry.socket else { return Err(Gone) };
+        debug_assert!(matches!(socket.stage, Stage::Session | Stage::Closing), "written to in {:?}", socket.stage);
         let offered: usize = pieces.iter().map(|piece| piece.len()).sum();
         let outcome = match pieces {
             [piece] => net::send(&socket.descriptor, piece, send_flags()),
@@ -526,6 +535,7 @@ impl Outlet for SocketTable {
                 return Err(Gone);
             }
         };
+        debug_assert!(written <= offered, "the kernel took {written} of {offered} bytes");
         if written > 0
             && let Some(socket) = &mut self.entries[slot as usize].socket
             && !socket.reads

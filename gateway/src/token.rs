@@ -199,7 +199,12 @@ impl Tokens {
                 seq: claims.sequence,
             })
         };
-        TokenPair { session: signed(&self.session), refresh: signed(&self.refresh) }
+        let pair = TokenPair { session: signed(&self.session), refresh: signed(&self.refresh) };
+        debug_assert!(
+            self.session.open(&pair.session).is_some_and(|payload| payload.tid == claims.token),
+            "a token can be read back"
+        );
+        pair
     }
 
     fn check(&self, key: &Key, token: &str, now: Timestamp) -> Result<Claims, TokenRefusal> {

@@ -120,7 +120,9 @@ impl Collected {
 
     fn end(&mut self, holder: Holder) -> Option<Buffer> {
         self.shares.leave(holder);
-        self.buffers.remove(&holder)
+        let ended = self.buffers.remove(&holder);
+        debug_assert!(!self.buffers.is_empty() || self.shares.bytes() == 0, "bytes are held by bodies only");
+        ended
     }
 }
 

@@ -37,6 +37,7 @@ impl Connections {
         self.next_number.set(number + 1);
         let before = self.open.borrow_mut().insert(number, None);
         assert!(before.is_none(), "a connection's number is given once");
+        debug_assert!(self.open.borrow().len() <= OPEN_MAX, "{} connections are open", self.open.borrow().len());
         Some(Entered { connections: self, number })
     }
 

@@ -54,6 +54,7 @@ impl<P: ResumePoint> Stretch<P> {
     /// Makes the page from the items that were read, and the cursor to the next page if there are more.
     pub fn page<T>(&self, services: &Services, read: Part<(T, P), P>) -> (Vec<T>, Option<String>) {
         let Part { mut items, stopped } = read;
+        debug_assert!(items.len() <= self.read_limit(), "{} items were read", items.len());
         let more = items.len() > self.limit;
         items.truncate(self.limit);
         let last = items.last().filter(|_| more).map(|(_, place)| place);
@@ -63,7 +64,9 @@ impl<P: ResumePoint> Stretch<P> {
 
     /// The cursor for this place.
     pub fn cursor(&self, services: &Services, place: &P) -> String {
-        services.cursors.encode_place(&self.listing, &place.to_bytes())
+        let bytes = place.to_bytes();
+        debug_assert!(P::from_bytes(&bytes).is_some_and(|read| read.to_bytes() == bytes), "a place can be read back");
+        services.cursors.encode_place(&self.listing, &bytes)
     }
 }
 

@@ -61,6 +61,11 @@ impl Listing {
     pub fn page(&self, read: Part<Message, MessageId>) -> Page {
         let Part { items: mut messages, stopped } = read;
         debug_assert!(messages.len() <= self.read_limit(), "{} messages were read", messages.len());
+        let rises = matches!(self.place(), PageStart::Oldest | PageStart::After(_));
+        debug_assert!(
+            messages.windows(2).all(|pair| pair[0].id != pair[1].id && (pair[0].id < pair[1].id) == rises),
+            "messages are read in the order of their ids"
+        );
         let stopped = stopped.filter(|id| self.holds(*id));
         messages.retain(|message| self.holds(message.id));
         let more = messages.len() > self.limit;

@@ -138,6 +138,8 @@ impl RequestTurns {
                 waker.wake();
             }
         }
+        debug_assert!(let_in <= REQUESTS_TURN_MAX, "{let_in} requests may begin in this turn");
+        debug_assert!(self.granted.get() <= let_in, "a granted request counts among those that are let in");
         self.let_in.set(let_in);
         !waiting.places.is_empty()
     }
@@ -174,7 +176,12 @@ impl Beginner {
                 place.standing.set(Standing::Waiting(waiting.put(place.clone())));
                 turns.bell.ring();
             }
-            Standing::Waiting(_) => {}
+            Standing::Waiting(number) => {
+                debug_assert!(
+                    turns.waiting.borrow().places.contains_key(&number),
+                    "a connection that waits has its place"
+                );
+            }
         }
         *place.waker.borrow_mut() = Some(context.waker().clone());
         Poll::Pending

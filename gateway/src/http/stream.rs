@@ -18,7 +18,7 @@ use super::chunks::{self, ChunkFraming};
 use super::framing::{Fault, Framing, Passage};
 use super::request_turns::{Beginner, READ_BYTES_TURN_MAX};
 use super::unread_answers::UnreadAnswer;
-use crate::upgrade::is_worth_parsing;
+use crate::upgrade::{HEAD_BYTES_MAX, is_worth_parsing};
 
 /// Time for a request's head, time for its body, and time for the client to read each part of an answer that is
 /// written.
@@ -242,6 +242,7 @@ impl PacedStream {
     }
 
     fn is_opening(&self) -> bool {
+        debug_assert!(self.passed <= self.unread.len(), "the passed bytes are unread ones");
         self.end == Some(End::Opening) && self.passed == 0 && !self.pace.unsent.get()
     }
 
@@ -312,13 +313,24 @@ impl PacedStream {
             match passage {
                 Passage::NeedMore if self.unread.is_empty() => return false,
                 Passage::NeedMore => {
+                    debug_assert!(
+                        self.unread.len() <= HEAD_BYTES_MAX,
+                        "more bytes than a head or trailers may have wait"
+                    );
                     self.parsed = self.unread.len();
                     self.pace.has_read();
                     return false;
                 }
-                Passage::Skip(bytes) => drop(self.unread.drain(..bytes)),
-                Passage::Pass(bytes) => self.passed = bytes,
+                Passage::Skip(bytes) => {
+                    debug_assert!(bytes > 0, "each passage goes on");
+                    self.unread.drain(..bytes);
+                }
+                Passage::Pass(bytes) => {
+                    debug_assert!(0 < bytes && bytes <= self.unread.len(), "{bytes} of {} bytes", self.unread.len());
+                    self.passed = bytes;
+                }
                 Passage::Rewrite { read, head } => {
+                    debug_assert!(read > 0 && !head.is_empty(), "a head stands for another one");
                     self.passed = head.len();
                     self.unread.splice(..read, head);
                 }

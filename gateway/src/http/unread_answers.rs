@@ -63,11 +63,14 @@ impl UnreadAnswers {
     pub fn hold(self: &Rc<Self>, from: ClientNetwork, user: Option<UserId>, bytes: usize) -> Option<UnreadAnswer> {
         let held = &mut *self.held.borrow_mut();
         let holder = held.shares.enter(from, user);
-        held.wakers.insert(holder, None);
+        let before = held.wakers.insert(holder, None);
+        debug_assert!(before.is_none(), "a holder's number is given once");
         let given_way = held.shares.grow(holder, bytes);
         held.most = held.most.max(held.shares.bytes());
         for displaced in &given_way {
-            if let Some(waker) = held.wakers.remove(displaced).flatten() {
+            let displaced = held.wakers.remove(displaced);
+            debug_assert!(displaced.is_some(), "an answer that gives way was held");
+            if let Some(waker) = displaced.flatten() {
                 waker.wake();
             }
         }
@@ -121,6 +124,7 @@ impl Drop for UnreadAnswer {
     fn drop(&mut self) {
         let held = &mut *self.answers.held.borrow_mut();
         held.shares.leave(self.holder);
+        debug_assert!(held.most >= held.shares.bytes(), "the most bytes since the last look are no fewer than now");
         held.wakers.remove(&self.holder);
     }
 }

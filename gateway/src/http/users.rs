@@ -75,6 +75,7 @@ pub async fn people(services: &Services, caller: UserId, ids: &[UserId]) -> Resu
         return Ok(Vec::new());
     }
     let found = services.store.of(caller).people(ids).await?;
+    debug_assert!(found.len() <= ids.len(), "{} users were found of {}", found.len(), ids.len());
     let ids: Vec<UserId> = found.iter().map(|(profile, _)| profile.id).collect();
     let online = services.channel_queries().online(&ids).await;
     let people = found.into_iter().zip(online);
@@ -89,8 +90,10 @@ pub async fn with_people<T>(
 ) -> Result<Vec<(Person, T)>, Refusal> {
     let ids: Vec<UserId> = listed.iter().map(|(id, _)| *id).collect();
     let mut people = people(services, caller, &ids).await?.into_iter().peekable();
-    let beside = |(id, of): (UserId, T)| Some((people.next_if(|person| person.profile.id == id)?, of));
-    Ok(listed.into_iter().filter_map(beside).collect())
+    let with_person = |(id, of): (UserId, T)| Some((people.next_if(|person| person.profile.id == id)?, of));
+    let found = listed.into_iter().filter_map(with_person).collect();
+    debug_assert!(people.next().is_none(), "the store returns users in the order in which it is asked for them");
+    Ok(found)
 }
 
 /// A user on the wire, with its members in the order of their protobuf numbers.

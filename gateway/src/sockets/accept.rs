@@ -108,6 +108,7 @@ impl SocketTable {
     /// Gives one of the few spare places to a client that will be refused after it has sent its request.
     fn hear_to_refuse(&mut self, descriptor: OwnedFd) {
         self.seat(descriptor, Stage::Refusing);
+        debug_assert!(self.refusals() <= REFUSALS_MAX, "{} clients are kept to be refused", self.refusals());
     }
 
     /// Answers a client that is to be refused, once its request is complete. Then the client may hang up.

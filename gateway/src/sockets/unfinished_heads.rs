@@ -32,6 +32,7 @@ impl UnfinishedHeads {
 
     /// A connection holds so many bytes now. Returns the connections that give way.
     pub fn hold(&mut self, id: ConnectionId, bytes: usize, from: ClientNetwork) -> Vec<ConnectionId> {
+        debug_assert!(bytes <= HEAD_BYTES_MAX, "{bytes} bytes of an unfinished head");
         let (holder, held) = self.held.entry(id).or_insert_with(|| (self.shares.enter(from, None), 0));
         self.connections.insert(*holder, id);
         let given_way = self.shares.grow(*holder, bytes.saturating_sub(*held));

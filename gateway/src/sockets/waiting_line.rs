@@ -18,12 +18,14 @@ impl WaitingLine {
         if self.waiting.insert(id) {
             self.line.push_back(id);
         }
+        debug_assert_eq!(self.line.len(), self.waiting.len(), "each connection waits once");
     }
 
     /// Takes the connection that has waited longest.
     pub fn take(&mut self) -> Option<ConnectionId> {
         let id = self.line.pop_front()?;
-        self.waiting.remove(&id);
+        let waited = self.waiting.remove(&id);
+        debug_assert!(waited, "{id:?} is in the line twice");
         Some(id)
     }
 

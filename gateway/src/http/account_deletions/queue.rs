@@ -95,6 +95,7 @@ impl AccountDeletions {
         if let Some(displaced) = displaced {
             self.give_way(displaced);
         }
+        debug_assert_eq!(self.queued.borrow().len(), self.queue.borrow().len(), "each user is in the queue once");
         self.bell.ring();
         answer.recv_async().await.unwrap_or_else(|_| Err(too_many()))
     }
@@ -106,7 +107,8 @@ impl AccountDeletions {
     /// Ends a deletion that has lost its place. If the account still exists, its user can ask again. If it is gone, its
     /// messages are deleted later.
     fn give_way(&self, mut displaced: AccountDeletion) {
-        self.queued.borrow_mut().remove(&displaced.user);
+        let was_queued = self.queued.borrow_mut().remove(&displaced.user);
+        debug_assert!(was_queued, "a deletion that gives way was in the queue");
         match displaced.stage {
             Stage::Leaving(_) => displaced.answer(Err(too_many())),
             Stage::Sweeping(_) => {
@@ -124,6 +126,7 @@ impl AccountDeletions {
             log_limit::warn!("messages of deleted accounts stay until the next start: too many at once");
         }
         left_over.extend(users.into_iter().take(room));
+        debug_assert!(left_over.len() <= LEFT_OVER_MAX, "{} deletions are left over", left_over.len());
     }
 
     /// Continues deletions that an earlier run of the server left unfinished. Call it for one shard only.
@@ -141,7 +144,8 @@ impl AccountDeletions {
 
     /// Puts a deletion that has taken a step at the end of its line. Wakes the task.
     pub fn put_back(&self, account_deletion: AccountDeletion) {
-        self.stepping.set(None);
+        let stepped = self.stepping.take();
+        debug_assert_eq!(stepped, Some(account_deletion.user), "the task puts back what it has taken");
         self.queued.borrow_mut().insert(account_deletion.user);
         let mut queue = self.queue.borrow_mut();
         queue.put_back(path(account_deletion.from), account_deletion);
@@ -182,6 +186,7 @@ impl AccountDeletions {
         if let Some(taken) = &taken {
             self.queued.borrow_mut().remove(&taken.user);
         }
+        debug_assert_eq!(self.queued.borrow().len(), self.queue.borrow().len(), "each user is in the queue once");
         taken
     }
 
