@@ -19,7 +19,7 @@ use crate::http::answer::Answer;
 use crate::log_limit;
 use crate::metrics::{PageFormat, TOKEN_REFUSALS};
 use crate::options::span::Span;
-use crate::percent::{self, Part};
+use crate::percent::{self, UrlPart};
 use crate::threaded_http::client_of;
 
 /// A call that operators may make.
@@ -242,7 +242,7 @@ fn spans<const N: usize>(call: &Call, query: &str) -> Result<[Option<Duration>; 
             return Err(refuse(&format!("there is no parameter {name:?}")));
         };
         let value =
-            percent::decode(value, Part::Query).ok_or_else(|| refuse("a value is not percent-encoded UTF-8"))?;
+            percent::decode(value, UrlPart::Query).ok_or_else(|| refuse("a value is not percent-encoded UTF-8"))?;
         let Span(time) = value.parse().map_err(|error: String| refuse(&format!("{name}: {error}")))?;
         if span.replace(time).is_some() {
             return Err(refuse(&format!("{name} is given twice")));

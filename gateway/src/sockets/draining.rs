@@ -11,7 +11,7 @@ use engine::wire::websocket::{self, CloseCode};
 use super::SocketTable;
 use super::accept::BACKLOG_ACCEPTS_MAX;
 use crate::http::answer::retry_after_seconds;
-use crate::upgrade::Refusal;
+use crate::upgrade::UpgradeRefusal;
 
 /// What a client reads in its close frame.
 const REASON: &str = "the server restarts: connect again";
@@ -41,9 +41,9 @@ impl SocketTable {
     }
 
     /// Why no session may open now, or `Ok` if one may.
-    pub(super) fn let_sessions_in(&self) -> Result<(), Refusal> {
+    pub(super) fn let_sessions_in(&self) -> Result<(), UpgradeRefusal> {
         if self.draining {
-            return Err(Refusal::Draining { retry_after_seconds: retry_after_seconds(RETRY_SECONDS) });
+            return Err(UpgradeRefusal::Draining { retry_after_seconds: retry_after_seconds(RETRY_SECONDS) });
         }
         Ok(())
     }
