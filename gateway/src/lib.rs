@@ -47,4 +47,5 @@ pub mod token;
 pub mod transfer;
 pub mod trusted_proxies;
 pub mod upgrade;
+pub mod version;
 pub mod waiting;

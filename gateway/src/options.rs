@@ -323,7 +323,7 @@ impl Options {
 /// TOML file given by --config. Keys of the database stand in the table `database` (docs/scylla.md). A flag wins over
 /// the environment, the environment over the file.
 #[derive(Parser, Default)]
-#[command(name = "stentor", version, max_term_width = 100)]
+#[command(name = "stentor", version = crate::version::TEXT, max_term_width = 100)]
 struct Flags {
     /// What to do instead of serving
     #[arg(value_name = "COMMAND")]

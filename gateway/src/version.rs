@@ -1,0 +1,4 @@
+//! Which program this is.
+
+/// The version and the commit that it was built from, as `stentor --version` has them.
+pub const TEXT: &str = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("SOURCE_COMMIT"), ")");
