@@ -12,7 +12,7 @@ use storage_scylla::{Scylla, schema};
 
 pub use storage_scylla::options::ScyllaOptions as DatabaseOptions;
 
-pub(crate) use options::DatabaseSettings;
+pub(crate) use options::{ABSENT, DatabaseSettings, SECTION, name_in_section};
 
 /// Begins to connect, without waiting for the database. Fails if an option cannot be used.
 pub fn open(options: &DatabaseOptions) -> Result<Arc<dyn Movable>, String> {

@@ -19,7 +19,7 @@ use gateway::health::{Health, HealthReporter};
 use gateway::http::{BODIES_BYTES_MAX, Services};
 use gateway::keys::SigningKeys;
 use gateway::listeners::{self, listeners};
-use gateway::options::{Command, Options, StoreKind};
+use gateway::options::{AdminCall, Command, Options, StoreKind};
 use gateway::password::Passwords;
 use gateway::sockets::{HEADS_BYTES_MAX, SocketTable};
 use gateway::token::Tokens;
@@ -55,14 +55,15 @@ fn main() -> ExitCode {
     file_modes::warn_of_readable(&options.secret_files());
     let done = match &options.command {
         Command::Serve => serve(&options),
-        Command::Admin(call) => admin::client::call(&options, *call).and_then(|said| print(&said)),
+        Command::Status => admin::client::call(&options, AdminCall::Status).and_then(|said| print(&said)),
+        Command::Drain(flags) => admin::client::call(&options, flags.call()).and_then(|said| print(&said)),
         Command::HealthCheck => health_check::ask(options.listen).and_then(|said| print(&format!("{said}\n"))),
         Command::Schema { apply: false } => database::tables(&options.database).and_then(|cql| print(&cql)),
         Command::Schema { apply: true } => {
             database::apply_schema(&options.database).and_then(|done| print(&format!("{done}\n")))
         }
-        Command::Export(file) => transfer::export(&options, file).and_then(|done| print(&done)),
-        Command::Import(file) => transfer::import(&options, file.as_deref()).and_then(|done| print(&done)),
+        Command::Export { file } => transfer::export(&options, file).and_then(|done| print(&done)),
+        Command::Import { file } => transfer::import(&options, file.as_deref()).and_then(|done| print(&done)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

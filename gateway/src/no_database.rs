@@ -4,10 +4,9 @@
 use std::sync::Arc;
 
 use clap::Args;
-use serde::{Deserialize, Deserializer};
 use storage::transfer::Movable;
 
-use crate::options::{OptionsError, SecretSetting};
+use crate::options::OptionsError;
 
 const ADVICE: &str = "this program was built without the driver of ScyllaDB and Cassandra; \
                       build it with `cargo build --release -p gateway --features scylla`";
@@ -16,22 +15,22 @@ const ADVICE: &str = "this program was built without the driver of ScyllaDB and 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DatabaseOptions;
 
-/// No flags. The section `[database]` of the configuration file is always refused.
-#[derive(Args, Default)]
-pub(crate) struct DatabaseSettings {}
+/// The section of the configuration file that has the keys of a database.
+pub(crate) const SECTION: &str = "database";
 
-impl<'de> Deserialize<'de> for DatabaseSettings {
-    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        Err(serde::de::Error::custom(ADVICE))
-    }
+/// The reason why there is no such section.
+pub(crate) const ABSENT: Option<&str> = Some(ADVICE);
+
+/// Leaves the name as it is: no setting is in the section.
+pub(crate) fn name_in_section(id: &str) -> &str {
+    id
 }
 
-impl DatabaseSettings {
-    /// The password as text or as the path of a file; `None` where there is no such option.
-    pub fn password(&mut self) -> Option<SecretSetting<'_>> {
-        None
-    }
+/// No flags.
+#[derive(Args)]
+pub(crate) struct DatabaseSettings {}
 
+impl DatabaseSettings {
     /// Has nothing to check, unlike its namesake in `database.rs`. Never fails.
     pub fn checked(self) -> Result<DatabaseOptions, OptionsError> {
         Ok(DatabaseOptions)

@@ -4,67 +4,71 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use serde::Deserialize;
 use storage_scylla::options::{Keyspace, Login, Retention, ScyllaOptions};
 
-use crate::options::{OptionsError, SecretSetting, parsed, secret};
+use crate::options::{OptionsError, secret, whole};
 
 /// Most copies of a row that a new keyspace may have.
 const REPLICATION_MAX: u16 = 9;
 
-// A key in the file's section `[database]` is a flag's name without `scylla_`. (A doc comment here would be printed by
-// `--help`.)
-#[derive(Args, Deserialize, Default)]
+/// The section of the configuration file that has these keys.
+pub(crate) const SECTION: &str = "database";
+
+/// The reason why there is no such section: there is one.
+pub(crate) const ABSENT: Option<&str> = None;
+
+/// A setting's name in that section, which needs no `scylla_`.
+pub(crate) fn name_in_section(id: &str) -> &str {
+    match id {
+        "scylla" => "nodes",
+        id => id.strip_prefix("scylla_").unwrap_or(id),
+    }
+}
+
+// A doc comment here would be printed by `--help`.
+#[derive(Args)]
 #[command(next_help_heading = "Database (for --store scylla)")]
-#[serde(default, deny_unknown_fields)]
 pub(crate) struct DatabaseSettings {
-    /// Nodes of ScyllaDB or Cassandra; one is enough, the others are found [default: 127.0.0.1:9042]
+    /// Nodes of ScyllaDB or Cassandra; one is enough, the others are found
     #[arg(long, env = "STENTOR_SCYLLA", value_name = "HOST:PORT,..", value_delimiter = ',')]
-    #[serde(rename = "nodes")]
-    scylla: Option<Vec<String>>,
+    #[arg(default_value = "127.0.0.1:9042")]
+    scylla: Vec<String>,
 
-    /// Keyspace with the tables [default: chat]
-    #[arg(long, env = "STENTOR_KEYSPACE", value_name = "NAME")]
-    #[serde(deserialize_with = "parsed")]
-    keyspace: Option<Keyspace>,
+    /// Keyspace with the tables
+    #[arg(long, env = "STENTOR_KEYSPACE", value_name = "NAME", default_value_t)]
+    keyspace: Keyspace,
 
-    /// Copies of each row, when `schema --apply` makes the keyspace [default: 3]
-    #[arg(long, env = "STENTOR_REPLICATION", value_name = "N")]
-    replication: Option<u16>,
+    /// Copies of each row, when `schema --apply` makes the keyspace
+    #[arg(long, env = "STENTOR_REPLICATION", value_name = "N", value_parser = whole(1, REPLICATION_MAX))]
+    #[arg(default_value = "3")]
+    replication: u16,
 
     /// User of the database, if it asks for one
     #[arg(long, env = "STENTOR_SCYLLA_USER", value_name = "NAME")]
-    #[serde(rename = "user")]
     scylla_user: Option<String>,
 
     /// The user's password; other users of this machine can see it, prefer --scylla-password-file
     #[arg(long, env = "STENTOR_SCYLLA_PASSWORD", value_name = "PASSWORD", hide_env_values = true)]
-    #[serde(rename = "password")]
     scylla_password: Option<String>,
 
     /// File with the user's password
     #[arg(long, env = "STENTOR_SCYLLA_PASSWORD_FILE", value_name = "FILE")]
-    #[serde(rename = "password_file")]
     scylla_password_file: Option<PathBuf>,
 
     /// File of certificates (PEM) that sign those of the nodes; encrypts the connections
     #[arg(long, env = "STENTOR_SCYLLA_CA", value_name = "FILE")]
-    #[serde(rename = "ca")]
     scylla_ca: Option<PathBuf>,
 
-    /// How long messages of rooms are kept, such as 90d [default: for ever]
+    /// How long messages of rooms are kept, such as 90d; without it, for ever
     #[arg(long, env = "STENTOR_RETENTION_ROOM", value_name = "TIME")]
-    #[serde(deserialize_with = "parsed")]
     retention_room: Option<KeepFor>,
 
-    /// How long messages of groups are kept [default: for ever]
+    /// How long messages of groups are kept; without it, for ever
     #[arg(long, env = "STENTOR_RETENTION_GROUP", value_name = "TIME")]
-    #[serde(deserialize_with = "parsed")]
     retention_group: Option<KeepFor>,
 
-    /// How long direct messages are kept [default: for ever]
+    /// How long direct messages are kept; without it, for ever
     #[arg(long, env = "STENTOR_RETENTION_DIRECT", value_name = "TIME")]
-    #[serde(deserialize_with = "parsed")]
     retention_direct: Option<KeepFor>,
 }
 
@@ -80,26 +84,19 @@ impl std::str::FromStr for KeepFor {
         const LONGEST: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
         let kept = match text.parse::<u64>() {
             Ok(seconds) => Duration::from_secs(seconds),
-            Err(_) => humantime::parse_duration(text)
-                .map_err(|_| format!("{text:?} is not a time; write 90d, 12h or plain seconds"))?,
+            Err(_) => humantime::parse_duration(text).map_err(|_| "write a time: 90d, 12h or plain seconds")?,
         };
         if (SHORTEST..=LONGEST).contains(&kept) {
             return Ok(Self(Duration::from_secs(kept.as_secs())));
         }
-        Err(format!("{text:?} is out of range; write a time from 60s to 20 years"))
+        Err("write a time from 60s to 20 years".into())
     }
 }
 
 impl DatabaseSettings {
-    /// The password as text or as the path of a file; `None` where there is no such option.
-    pub fn password(&mut self) -> Option<SecretSetting<'_>> {
-        let (text, path) = (&mut self.scylla_password, &mut self.scylla_password_file);
-        Some(SecretSetting { name: "scylla_password", text, path })
-    }
-
     /// The options with their defaults. Fails if a value is outside the range of its option.
     pub fn checked(self) -> Result<ScyllaOptions, OptionsError> {
-        let nodes = self.scylla.unwrap_or_else(|| vec!["127.0.0.1:9042".into()]);
+        let nodes = self.scylla;
         if nodes.is_empty() || nodes.iter().any(|node| !is_node(node)) {
             return Err(OptionsError::Invalid(format!(
                 "scylla is {:?}; give HOST:PORT, or several with commas between them",
@@ -107,10 +104,10 @@ impl DatabaseSettings {
             )));
         }
         Ok(ScyllaOptions {
-            keyspace: self.keyspace.unwrap_or_default(),
-            replication: checked_replication(self.replication)?,
+            keyspace: self.keyspace,
+            replication: self.replication,
             login: checked_login(self.scylla_user, self.scylla_password, self.scylla_password_file)?,
-            authority: self.scylla_ca,
+            authority: self.scylla_ca.map(readable).transpose()?,
             retention: Retention {
                 room: self.retention_room.map(|kept| kept.0),
                 group: self.retention_group.map(|kept| kept.0),
@@ -125,13 +122,11 @@ fn is_node(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
-fn checked_replication(given: Option<u16>) -> Result<u16, OptionsError> {
-    match given {
-        None => Ok(3),
-        Some(copies) if (1..=REPLICATION_MAX).contains(&copies) => Ok(copies),
-        Some(copies) => Err(OptionsError::Invalid(format!(
-            "replication is {copies}; give a number from 1 to {REPLICATION_MAX}, 3 unless you know better"
-        ))),
+/// The path of the certificates, if they can be read now.
+fn readable(path: PathBuf) -> Result<PathBuf, OptionsError> {
+    match std::fs::File::open(&path) {
+        Ok(_) => Ok(path),
+        Err(error) => Err(OptionsError::Invalid(format!("cannot read scylla_ca {}: {error}", path.display()))),
     }
 }
 
@@ -171,6 +166,8 @@ mod tests {
         assert_eq!(options.nodes, ["127.0.0.1:9042"]);
         assert_eq!((options.keyspace.as_str(), options.replication, options.login), ("chat", 3, None));
         assert_eq!(parse(&["schema", "--keyspace", "talk", "--apply"]).unwrap().keyspace.as_str(), "talk");
+        // Any file that is there: certificates are read when the first connection is made.
+        let certificates = std::env::current_exe().unwrap();
         let options = parse(&[
             "--store",
             "scylla",
@@ -185,7 +182,7 @@ mod tests {
             "--scylla-password",
             "sesame",
             "--scylla-ca",
-            "ca.pem",
+            certificates.to_str().unwrap(),
             "--retention-room",
             "90d",
         ])
@@ -193,7 +190,7 @@ mod tests {
         assert_eq!(options.nodes, ["db1:9042", "[::1]:9043"]);
         assert_eq!((options.keyspace.as_str(), options.replication), ("talk", 1));
         assert_eq!(options.login, Some(Login { user: "ann".into(), password: "sesame".into() }));
-        assert_eq!(options.authority, Some("ca.pem".into()));
+        assert_eq!(options.authority, Some(certificates));
         assert_eq!(options.retention.room, Some(Duration::from_secs(90 * 24 * 3600)));
         assert_eq!(options.retention.direct, None);
     }
@@ -233,6 +230,7 @@ mod tests {
             (vec!["--scylla-user", "ann"], "scylla_password"),
             (vec!["--scylla-password", "x"], "scylla_user"),
             (vec!["--scylla-user", "ann", "--scylla-password-file", "/nonexistent/x"], "/nonexistent/x"),
+            (vec!["--scylla-ca", "/nonexistent/ca.pem"], "/nonexistent/ca.pem"),
             (vec!["--retention-room", "1s"], "60s"),
             (vec!["--retention-group", "soon"], "90d"),
         ] {

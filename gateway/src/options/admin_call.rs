@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::OptionsError;
 use super::span::Span;
 use crate::drain::Terms;
 
@@ -20,37 +19,29 @@ pub enum AdminCall {
 }
 
 // A doc comment here would be printed by `--help`.
-#[derive(Args, Default)]
-pub(super) struct DrainFlags {
-    /// With `drain`: begin none, but tell how far it is
-    #[arg(long)]
-    pub status: bool,
+#[derive(Args, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DrainFlags {
+    /// Begin no drain, but tell how far it is
+    #[arg(long, conflicts_with_all = ["wait", "time"])]
+    status: bool,
 
-    /// With `drain`: how long /readyz is 503 before sessions are closed [default: as the server's --drain-wait]
+    /// How long /readyz is 503 before sessions are closed; without it, the server's --drain-wait
     #[arg(long, value_name = "TIME")]
-    pub wait: Option<Span>,
+    wait: Option<Span>,
 
-    /// With `drain`: the time over which sessions are closed [default: as the server's --drain-time]
+    /// The time over which sessions are closed; without it, the server's --drain-time
     #[arg(long, value_name = "TIME")]
-    pub time: Option<Span>,
+    time: Option<Span>,
 }
 
 impl DrainFlags {
     /// The call of `stentor drain` with these flags.
-    pub fn call(&self) -> Result<AdminCall, OptionsError> {
+    pub fn call(&self) -> AdminCall {
         let length = |given: Option<Span>| -> Option<Duration> { given.map(|Span(time)| time) };
-        match (self.status, Terms { wait: length(self.wait), time: length(self.time) }) {
-            (false, terms) => Ok(AdminCall::Drain(terms)),
-            (true, terms) if terms == Terms::default() => Ok(AdminCall::DrainStatus),
-            (true, _) => Err(OptionsError::Invalid("--wait and --time begin a drain; --status begins none".into())),
+        if self.status {
+            AdminCall::DrainStatus
+        } else {
+            AdminCall::Drain(Terms { wait: length(self.wait), time: length(self.time) })
         }
-    }
-
-    /// Refuses the flags for another command.
-    pub fn none_given(&self) -> Result<(), OptionsError> {
-        if self.status || self.wait.is_some() || self.time.is_some() {
-            return Err(OptionsError::Invalid("--status, --wait and --time are for `stentor drain`".into()));
-        }
-        Ok(())
     }
 }

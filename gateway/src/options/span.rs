@@ -3,8 +3,6 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
-
 /// Longest time.
 const SPAN_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -19,28 +17,12 @@ impl FromStr for Span {
         let time = match text.parse::<u64>() {
             Ok(seconds) => Duration::from_secs(seconds),
             Err(_) => humantime::parse_duration(text)
-                .map_err(|_| format!("{text:?} is not a time; write 0, 90s, 2m, 1h or plain seconds"))?,
+                .map_err(|_| "write a time: 0, 90s, 2m, 1h or plain seconds".to_owned())?,
         };
         if time > SPAN_MAX {
-            return Err(format!("{text:?} is out of range; write a time from 0 to 24h"));
+            return Err("write a time from 0 to 24h".into());
         }
         Ok(Self(time))
-    }
-}
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged, expecting = "a time such as \"90s\", or a number of seconds")]
-        enum Written {
-            Seconds(u64),
-            Text(String),
-        }
-        let text = match Written::deserialize(deserializer)? {
-            Written::Seconds(seconds) => seconds.to_string(),
-            Written::Text(text) => text,
-        };
-        text.parse().map_err(serde::de::Error::custom)
     }
 }
 

@@ -1,0 +1,100 @@
+//! The command line: what the process is to do, and the flags, which may stand before or behind the command.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use super::admin_call::DrainFlags;
+use super::declared::CONFIG;
+use super::settings::Settings;
+use crate::database::DatabaseSettings;
+use crate::version;
+
+/// The task of this process.
+#[derive(Clone, PartialEq, Eq, Debug, Subcommand)]
+pub enum Command {
+    /// Run the server; so does `stentor` without a command
+    Serve,
+    /// Write everything that the store has to FILE; begun again, it goes on where it was
+    Export {
+        /// The file that is to be written
+        file: PathBuf,
+    },
+    /// Fill an empty store from FILE, an export, or the database from the embedded store
+    ///
+    /// Moves everything from FILE, an export, to an empty store. Without FILE it moves everything from the embedded store
+    /// in --data to the database. Begun again, it goes on where it was.
+    Import {
+        /// The export that is to be read
+        file: Option<PathBuf>,
+    },
+    /// Print the database's tables as CQL; with --apply, make them or bring them up to date
+    #[command(hide = cfg!(not(feature = "scylla")))]
+    Schema {
+        /// Make the tables, or bring them up to date
+        #[arg(long)]
+        apply: bool,
+    },
+    /// Ask the server that listens on --listen whether it is ready: exit code 0 if it is
+    #[command(name = "healthcheck")]
+    HealthCheck,
+    /// Ask the server at --admin how it is
+    Status,
+    /// Let the server at --admin drain and stop
+    Drain(DrainFlags),
+}
+
+/// A realtime chat server for huge live events. Speaks Nakama's chat protocol: HTTP and WebSocket on one port.
+///
+/// Every option can also be set by an environment variable or by a key of the same name (with underscores) in the
+/// TOML file given by --config. Keys of the database stand in the table `database` (docs/scylla.md). A flag wins over
+/// the environment, the environment over the file.
+#[derive(Parser)]
+#[command(name = "stentor", version = version::TEXT, max_term_width = 100)]
+pub(super) struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+impl CommandLine {
+    /// What the process is to do.
+    pub fn task(&self) -> Command {
+        self.command.clone().unwrap_or(Command::Serve)
+    }
+}
+
+/// The command line for clap. All flags hold for all commands.
+pub fn command_line() -> clap::Command {
+    CommandLine::command().mut_args(|arg| arg.global(true))
+}
+
+/// The help that these arguments ask for. A command's help has the flags that the command looks at.
+pub(super) fn help(arguments: &[OsString]) -> Option<clap::Error> {
+    let mut command = command_line();
+    // Hands the flags on to the commands, which have none before.
+    command.build();
+    let of_database = DatabaseSettings::augment_args(clap::Command::new("section"));
+    let database: Vec<&str> = of_database.get_arguments().map(|arg| arg.get_id().as_str()).collect();
+    let of_store = [&["store", "data", "disk_reserve", CONFIG], &database[..]].concat();
+    let of_calls = ["admin", "admin_token_file", "data", "store", CONFIG];
+    let command = command
+        .mut_subcommand("export", |command| only(command, &of_store))
+        .mut_subcommand("import", |command| only(command, &of_store))
+        .mut_subcommand("schema", |command| only(command, &[&[CONFIG], &database[..]].concat()))
+        .mut_subcommand("healthcheck", |command| only(command, &["listen", CONFIG]))
+        .mut_subcommand("status", |command| only(command, &of_calls))
+        .mut_subcommand("drain", |command| only(command, &of_calls));
+    command.try_get_matches_from(arguments).err()
+}
+
+/// Hides the flags of all commands, except these.
+fn only(command: clap::Command, shown: &[&str]) -> clap::Command {
+    command.mut_args(|arg| {
+        let hidden = arg.is_global_set() && !shown.contains(&arg.get_id().as_str());
+        if hidden { arg.hide(true) } else { arg }
+    })
+}

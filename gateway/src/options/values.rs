@@ -1,0 +1,105 @@
+//! The forms of values: each reads one text, which a flag, a variable or the file gives, and says what to write instead.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Longest lifetime of a token. Revocations are kept as long as tokens live.
+const TTL_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+/// Longest keep-alive time.
+const KEEP_ALIVE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Parses an address. The error shows an example, because many users write a port alone, or a name.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:7350".to_owned())
+}
+
+/// A parser of whole numbers from `least` to `most`.
+pub(crate) fn whole<N>(least: N, most: N) -> impl Fn(&str) -> Result<N, String> + Clone
+where
+    N: FromStr + PartialOrd + fmt::Display + Copy,
+{
+    move |text| match text.parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => Err(format!("write a whole number from {least} to {most}")),
+    }
+}
+
+/// Parses the time for which idle connections are kept.
+pub(super) fn keep_alive(text: &str) -> Result<Ttl, String> {
+    let parsed: Ttl = text.parse().map_err(|_| "write a time from 1s to 24h, such as 90s, 2m or plain seconds")?;
+    if parsed.0 > KEEP_ALIVE_MAX {
+        return Err("write a time from 1s to 24h".into());
+    }
+    Ok(parsed)
+}
+
+/// The address for operators, or `off`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum AdminAddress {
+    At(SocketAddr),
+    Off,
+}
+
+impl FromStr for AdminAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            text => address(text).map(Self::At).map_err(|error| format!("{error}, or off")),
+        }
+    }
+}
+
+/// A time in whole seconds: `90s`, `2m`, `1h 30m` or plain seconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Ttl(pub Duration);
+
+impl FromStr for Ttl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let duration = match text.parse::<u64>() {
+            Ok(seconds) => Duration::from_secs(seconds),
+            Err(_) => humantime::parse_duration(text).map_err(|_| "write a time: 90s, 2m, 1h or plain seconds")?,
+        };
+        if duration < Duration::from_secs(1) || duration > TTL_MAX {
+            return Err("write a time from 1s to 366 days".into());
+        }
+        // Tokens have times in whole seconds.
+        Ok(Self(Duration::from_secs(duration.as_secs())))
+    }
+}
+
+impl fmt::Display for Ttl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        for (text, seconds) in [("90", 90), ("90s", 90), ("2m", 120), ("1h", 3600), ("1h 30m", 5400), ("1500ms", 1)] {
+            assert_eq!(text.parse::<Ttl>(), Ok(Ttl(Duration::from_secs(seconds))), "{text}");
+        }
+        for text in ["", "soon", "0", "-1", "999ms", "367d", "90 s x"] {
+            assert!(text.parse::<Ttl>().is_err(), "{text}");
+        }
+        assert_eq!(Ttl(Duration::from_secs(180)).to_string(), "3m");
+    }
+
+    #[test]
+    fn whole_numbers() {
+        let parse = whole::<u16>(1, 256);
+        assert_eq!((parse("1"), parse("256")), (Ok(1), Ok(256)));
+        for text in ["0", "257", "-1", "1.5", "many", "", "65537"] {
+            assert_eq!(parse(text), Err("write a whole number from 1 to 256".into()), "{text}");
+        }
+    }
+}
