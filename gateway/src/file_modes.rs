@@ -17,13 +17,14 @@ pub fn make_private() {
     umask(OTHERS);
 }
 
-/// Warns of each file whose content the group or other users may read or change. The server starts all the same,
+/// A line for each file whose content the group or other users may read or change. The server starts all the same,
 /// because some systems hand secrets over like that.
-pub fn warn_of_readable(secrets: &[PathBuf]) {
-    for path in secrets.iter().filter(|path| is_for_others(path)) {
+pub fn readable(secrets: &[PathBuf]) -> Vec<String> {
+    let line = |path: &PathBuf| {
         let path = path.display();
-        tracing::warn!("other users of this machine can read or change {path}, which holds a secret: chmod 600 {path}");
-    }
+        format!("other users of this machine can read or change {path}, which holds a secret: chmod 600 {path}")
+    };
+    secrets.iter().filter(|path| is_for_others(path)).map(line).collect()
 }
 
 /// Whether the group or other users have any right to the file. A file that is not there is for no user.

@@ -9,6 +9,7 @@ pub mod byte_shares;
 mod channel_queries;
 pub mod client_network;
 pub mod clock;
+pub mod config;
 #[cfg(feature = "scylla")]
 pub mod database;
 #[cfg(not(feature = "scylla"))]

@@ -59,6 +59,54 @@ fn descriptors_of_shards(shards: u64) -> u64 {
     shards * (SHARD_DESCRIPTORS + SPARES as u64)
 }
 
+/// What the machine allows this process, as far as the operator may want to change it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Allowed {
+    /// The cores that the process may use, at least one.
+    pub cores: usize,
+    /// The limit on open descriptors, to which a start raises the present one.
+    pub descriptors: u64,
+    pub surroundings: Surroundings,
+}
+
+/// What has started the process, which is where limits are set.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Surroundings {
+    Shell,
+    Container,
+    /// A unit of systemd, with its name.
+    Unit(String),
+}
+
+/// Looks at the machine, and changes nothing.
+pub fn allowed() -> Allowed {
+    Allowed {
+        cores: cores().len(),
+        descriptors: getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX),
+        surroundings: surroundings(),
+    }
+}
+
+fn surroundings() -> Surroundings {
+    let own_id = std::process::id().to_string();
+    // systemd names the process that it has started, so that a shell below a unit is not mistaken for the unit.
+    if std::env::var("SYSTEMD_EXEC_PID").is_ok_and(|id| id == own_id)
+        && let Some(unit) = fs::read_to_string("/proc/self/cgroup").ok().and_then(|groups| unit_in(&groups))
+    {
+        return Surroundings::Unit(unit);
+    }
+    let marks = ["/.dockerenv", "/run/.containerenv"];
+    let marked = marks.iter().any(|mark| fs::exists(mark).unwrap_or(false));
+    let in_cluster = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+    if marked || in_cluster { Surroundings::Container } else { Surroundings::Shell }
+}
+
+/// The unit in the text of `/proc/self/cgroup`.
+fn unit_in(groups: &str) -> Option<String> {
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    path.rsplit('/').find(|part| part.ends_with(".service")).map(str::to_owned)
+}
+
 /// The cores this process may use, in order.
 pub fn cores() -> Vec<usize> {
     let Ok(allowed) = rustix::thread::sched_getaffinity(None) else { return vec![0] };
@@ -159,6 +207,16 @@ mod tests {
         check(Errno::NOMEM, "1", "ulimit -l");
         check(Errno::MFILE, "0", "ulimit -n");
         check(Errno::INVAL, "0", "a newer one");
+    }
+
+    #[test]
+    fn the_unit_is_the_innermost_service() {
+        let check = |groups: &str, expected: Option<&str>| assert_eq!(unit_in(groups).as_deref(), expected, "{groups}");
+        check("0::/system.slice/stentor.service\n", Some("stentor.service"));
+        check("0::/user.slice/user@1000.service/app.slice/chat.service/inner\n", Some("chat.service"));
+        check("0::/\n", None);
+        check("1:name=systemd:/stentor.service\n", None);
+        check("", None);
     }
 
     #[test]

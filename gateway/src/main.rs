@@ -24,7 +24,7 @@ use gateway::password::Passwords;
 use gateway::sockets::{HEADS_BYTES_MAX, SocketTable};
 use gateway::token::Tokens;
 use gateway::waiting::WaitingRoom;
-use gateway::{announcement, database, ending, file_modes, health_check, machine, memory, transfer};
+use gateway::{announcement, config, database, ending, file_modes, health_check, machine, memory, transfer};
 use runtime::clock;
 use runtime::shards::{Part, start};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -52,11 +52,12 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     log_to_standard_error();
-    file_modes::warn_of_readable(&options.secret_files());
+    warn(&options);
     let done = match &options.command {
         Command::Serve => serve(&options),
         Command::Status => admin::client::call(&options, AdminCall::Status).and_then(|said| print(&said)),
         Command::Drain(flags) => admin::client::call(&options, flags.call()).and_then(|said| print(&said)),
+        Command::Config(command) => config::run(&options, command).and_then(|said| print(&said)),
         Command::HealthCheck => health_check::ask(options.listen).and_then(|said| print(&format!("{said}\n"))),
         Command::Schema { apply: false } => database::tables(&options.database).and_then(|cql| print(&cql)),
         Command::Schema { apply: true } => {
@@ -69,6 +70,16 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
     }
+}
+
+/// Says in the log what the operator should look at. `config check` says it on its own.
+fn warn(options: &Options) {
+    let lines = match options.command {
+        Command::Serve => config::start_warnings(options),
+        Command::Config(_) => Vec::new(),
+        _ => file_modes::readable(&options.secret_files()),
+    };
+    lines.iter().for_each(|line| tracing::warn!("{line}"));
 }
 
 /// Writes to standard output. A reader that has gone, such as `head`, wants no more, and that is no failure.

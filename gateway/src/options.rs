@@ -15,6 +15,7 @@ mod settings;
 mod sources;
 pub(crate) mod span;
 mod values;
+mod warnings;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -27,7 +28,7 @@ use storage::embedded::EmbeddedOptions;
 
 pub use self::admin_call::{AdminCall, DrainFlags};
 use self::commands::CommandLine;
-pub use self::commands::{Command, command_line};
+pub use self::commands::{Command, ConfigCommand, command_line};
 pub use self::declared::{Key, Kind, keys};
 pub use self::secrets::Secret;
 pub(crate) use self::secrets::secret;
@@ -36,6 +37,7 @@ use self::settings::Settings;
 pub use self::sources::{Configuration, Setting, Source};
 use self::values::AdminAddress;
 pub(crate) use self::values::whole;
+pub use self::warnings::warnings;
 use crate::database::DatabaseOptions;
 use crate::drain::Terms;
 use crate::target::is_host;

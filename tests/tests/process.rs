@@ -23,7 +23,7 @@ fn port_of(server: &Server) -> u16 {
 
 /// The number of shards in a server's output.
 fn shards_of(said: &str) -> Option<u16> {
-    let line = said.lines().find(|line| line.contains("shards"))?;
+    let line = said.lines().find(|line| line.trim_start().starts_with("shards "))?;
     line.split(|c: char| !c.is_ascii_digit()).find_map(|number| number.parse().ok())
 }
 

@@ -43,13 +43,42 @@ pub enum Command {
     Status,
     /// Let the server at --admin drain and stop
     Drain(DrainFlags),
+    /// Check, print and document the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// What to do with the configuration.
+#[derive(Clone, PartialEq, Eq, Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Read the configuration as a start would, and print errors and warnings
+    ///
+    /// Reads flags, environment, the configuration file and the files of secrets as a start would, and prints all errors and
+    /// warnings. Starts nothing and changes nothing. The exit code is 2 if there are errors. It is 1 with --strict if there
+    /// are warnings, and 0 otherwise.
+    Check {
+        /// End with exit code 1 if there are warnings
+        #[arg(long)]
+        strict: bool,
+    },
+    /// Print every key with its value and where it came from, as TOML without secrets
+    Print,
+    /// Print a configuration file with all keys, their help and their defaults
+    Default,
+    /// Print the completion script for a shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
 }
 
 /// A realtime chat server for huge live events. Speaks Nakama's chat protocol: HTTP and WebSocket on one port.
 ///
 /// Every option can also be set by an environment variable or by a key of the same name (with underscores) in the
 /// TOML file given by --config. Keys of the database stand in the table `database` (docs/scylla.md). A flag wins over
-/// the environment, the environment over the file.
+/// the environment, the environment over the file. `stentor config` checks, prints and documents the configuration.
 #[derive(Parser)]
 #[command(name = "stentor", version = version::TEXT, max_term_width = 100)]
 pub(super) struct CommandLine {
@@ -64,6 +93,12 @@ impl CommandLine {
     /// What the process is to do.
     pub fn task(&self) -> Command {
         self.command.clone().unwrap_or(Command::Serve)
+    }
+
+    /// Whether the command depends on the configuration. Those that print what is declared do not.
+    pub fn reads_configuration(&self) -> bool {
+        let Command::Config(command) = self.task() else { return true };
+        matches!(command, ConfigCommand::Check { .. } | ConfigCommand::Print)
     }
 }
 
@@ -87,7 +122,13 @@ pub(super) fn help(arguments: &[OsString]) -> Option<clap::Error> {
         .mut_subcommand("schema", |command| only(command, &[&[CONFIG], &database[..]].concat()))
         .mut_subcommand("healthcheck", |command| only(command, &["listen", CONFIG]))
         .mut_subcommand("status", |command| only(command, &of_calls))
-        .mut_subcommand("drain", |command| only(command, &of_calls));
+        .mut_subcommand("drain", |command| only(command, &of_calls))
+        .mut_subcommand("config", |command| {
+            let declarations = ["default", "completion", "man"];
+            declarations
+                .iter()
+                .fold(only(command, &[]), |command, name| command.mut_subcommand(name, |command| only(command, &[])))
+        });
     command.try_get_matches_from(arguments).err()
 }
 

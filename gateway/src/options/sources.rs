@@ -8,13 +8,13 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use clap::ArgMatches;
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
+use clap::{ArgMatches, FromArgMatches};
 
 use super::OptionsError;
-use super::commands;
+use super::commands::{self, CommandLine};
 use super::declared::{CONFIG, Key, Kind, config_variable, keys};
 use super::file::{self, Written};
 use super::nearest::nearest;
@@ -72,8 +72,8 @@ impl Configuration {
     }
 }
 
-/// Reads the command line, then the environment and the file. The first argument
-/// is the program's name. Returns values that a `CommandLine` can be made of.
+/// Reads the command line, then the environment and the file if the command needs the configuration. The first argument
+/// is the program's name. Returns values that `CommandLine` can be made of.
 pub(super) fn resolve(
     arguments: &[OsString],
     environment: &[(OsString, OsString)],
@@ -84,7 +84,9 @@ pub(super) fn resolve(
         _ => error,
     })?;
     let keys = keys();
-    let file = config_file(&flags, environment);
+    let reads = CommandLine::from_arg_matches(&flags)?.reads_configuration();
+    let environment = if reads { environment } else { &[] };
+    let file = if reads { config_file(&flags, environment) } else { None };
     let mut mistakes = misspelt(environment, &keys);
     let written = match file.as_deref().map(|path| file::read(path, &keys)) {
         None => Vec::new(),
@@ -317,5 +319,12 @@ mod tests {
         {
             check(name, true);
         }
+    }
+
+    #[test]
+    fn commands_that_print_declarations_read_no_configuration() {
+        let arguments = ["stentor", "config", "default", "--config", "/nonexistent/x"].map(OsString::from);
+        let (_, configuration) = resolve(&arguments, &pairs(&[("STENTOR_NONSENSE", "1")])).unwrap();
+        assert_eq!(configuration.file, None);
     }
 }

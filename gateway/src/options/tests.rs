@@ -69,6 +69,8 @@ fn commands() {
     assert_eq!(command(&["import", "all.export"]), Command::Import { file: Some("all.export".into()) });
     assert_eq!(command(&["export", "all.export", "--store", "scylla"]), Command::Export { file: "all.export".into() });
     assert_eq!(command(&["serve", "--shards", "1"]), Command::Serve);
+    assert_eq!(command(&["config", "check"]), Command::Config(ConfigCommand::Check { strict: false }));
+    assert_eq!(command(&["config", "--data", "x", "print"]), Command::Config(ConfigCommand::Print));
     check_error(parse(&["export"]), &["stentor export <FILE>"]);
     check_error(parse(&["schema", "all.export"]), &["all.export", "stentor schema"]);
     check_error(parse(&["export", "all.export", "--apply"]), &["--apply"]);

@@ -1,0 +1,51 @@
+//! `stentor config`: checks, prints and documents the configuration. All of it is made from the declaration of the keys
+//! (`options/settings.rs`).
+
+pub mod toml;
+
+use crate::file_modes;
+use crate::machine;
+use crate::options::{ConfigCommand, Options, command_line, warnings};
+
+/// Carries the command out. Returns what is to be printed. Fails with a line for the operator.
+pub fn run(options: &Options, command: &ConfigCommand) -> Result<String, String> {
+    match command {
+        ConfigCommand::Check { strict } => check(options, *strict),
+        ConfigCommand::Print => Ok(toml::printed(&options.configuration)),
+        ConfigCommand::Default => Ok(toml::template()),
+        ConfigCommand::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut command_line(), "stentor", &mut script);
+            text(script)
+        }
+        ConfigCommand::Man => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(command_line()).render(&mut page).map_err(|error| error.to_string())?;
+            text(page)
+        }
+    }
+}
+
+/// What a start with these options would warn of.
+pub fn start_warnings(options: &Options) -> Vec<String> {
+    let mut lines = warnings(options, &machine::allowed());
+    lines.extend(file_modes::readable(&options.secret_files()));
+    lines
+}
+
+/// The errors have been found before: options that are read have none.
+fn check(options: &Options, strict: bool) -> Result<String, String> {
+    let warnings = start_warnings(options);
+    warnings.iter().for_each(|line| eprintln!("stentor: warning: {line}"));
+    let count = warnings.len();
+    if strict && count > 0 {
+        return Err(format!("no errors; warnings: {count}, and --strict allows none"));
+    }
+    let file = options.configuration.file.as_ref();
+    let file = file.map_or_else(|| "no configuration file".to_owned(), |file| file.display().to_string());
+    Ok(format!("{file}, environment and flags: no errors; warnings: {count}\n"))
+}
+
+fn text(bytes: Vec<u8>) -> Result<String, String> {
+    String::from_utf8(bytes).map_err(|error| error.to_string())
+}

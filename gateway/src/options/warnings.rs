@@ -1,0 +1,188 @@
+//! What is allowed and most likely not meant, on this machine.
+
+use std::net::IpAddr;
+
+use super::Options;
+use crate::machine::{Allowed, Surroundings};
+
+/// The server key of a server that nobody has configured.
+const DEFAULT_KEY: &str = "defaultkey";
+
+/// Descriptors below which a server that people depend on is soon full.
+const DESCRIPTORS_LOW: u64 = 65_536;
+
+/// Descriptors that the advice asks for: as many as Linux allows a process unless `fs.nr_open` says otherwise.
+const DESCRIPTORS_ADVISED: u64 = 1_048_576;
+
+/// A line for each thing that the operator should look at, with what to do.
+pub fn warnings(options: &Options, machine: &Allowed) -> Vec<String> {
+    let checks = [open_with_the_default_key, public_admin, session_outlives_refresh];
+    let of_options = checks.into_iter().filter_map(|check| check(options, machine));
+    of_options.chain(too_many_shards(options, machine)).chain(few_descriptors(machine)).collect()
+}
+
+fn open_with_the_default_key(options: &Options, _: &Allowed) -> Option<String> {
+    let open = !options.listen.ip().to_canonical().is_loopback();
+    (open && options.server_key == DEFAULT_KEY).then(|| {
+        format!(
+            "server_key is {DEFAULT_KEY:?}, which everybody knows, and {} is no loopback address: set another --server-key, \
+             in the clients too",
+            options.listen
+        )
+    })
+}
+
+fn public_admin(options: &Options, machine: &Allowed) -> Option<String> {
+    let admin = options.admin?;
+    let advice = "everybody who reaches it may read the counters: give --admin a loopback or private address";
+    match admin.ip().to_canonical() {
+        // A container has a network of its own, and this is how it is reached from outside.
+        ip if ip.is_unspecified() && machine.surroundings == Surroundings::Container => None,
+        ip if ip.is_unspecified() => {
+            Some(format!("admin is {admin}, which is every address of this machine, public ones too; {advice}"))
+        }
+        ip if is_private(ip) => None,
+        _ => Some(format!("admin is {admin}, a public address; {advice}")),
+    }
+}
+
+/// Whether only this machine or its own network reaches the address: loopback, link-local, RFC 1918, RFC 6598 and RFC 4193.
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [first, second, ..] = ip.octets();
+            let shared = first == 100 && (64..128).contains(&second);
+            ip.is_loopback() || ip.is_private() || ip.is_link_local() || shared
+        }
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
+
+fn session_outlives_refresh(options: &Options, _: &Allowed) -> Option<String> {
+    let (session, refresh) = (options.session_ttl, options.refresh_ttl);
+    (session > refresh).then(|| {
+        let [session, refresh] = [session, refresh].map(humantime::format_duration);
+        format!(
+            "session_ttl is {session}, and refresh_ttl is {refresh}: a session outlives the token that renews it; give a longer \
+             --refresh-ttl"
+        )
+    })
+}
+
+fn too_many_shards(options: &Options, machine: &Allowed) -> Option<String> {
+    let (shards, cores) = (usize::from(options.shards.get()), machine.cores);
+    (shards > cores).then(|| {
+        format!(
+            "shards is {shards}, and this process may use {cores} cores: shards that share a core wait for each other; give \
+             --shards {cores}"
+        )
+    })
+}
+
+fn few_descriptors(machine: &Allowed) -> Option<String> {
+    let limit = machine.descriptors;
+    (limit < DESCRIPTORS_LOW).then(|| {
+        format!(
+            "the limit on open descriptors is {limit}, which bounds the connections: {}",
+            raise(&machine.surroundings)
+        )
+    })
+}
+
+/// The command that raises the limit on open descriptors.
+fn raise(surroundings: &Surroundings) -> String {
+    let wanted = DESCRIPTORS_ADVISED;
+    match surroundings {
+        Surroundings::Shell => {
+            format!("raise it in the shell that starts the server: sudo prlimit --pid $$ --nofile={wanted}:{wanted}")
+        }
+        Surroundings::Container => format!("start the container with: docker run --ulimit nofile={wanted}:{wanted}"),
+        Surroundings::Unit(unit) => format!(
+            "raise it: sudo mkdir -p /etc/systemd/system/{unit}.d && printf '[Service]\\nLimitNOFILE={wanted}\\n' | sudo tee \
+             /etc/systemd/system/{unit}.d/descriptors.conf && sudo systemctl daemon-reload && sudo systemctl restart {unit}"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+
+    fn said(arguments: &[&str], machine: &Allowed) -> Vec<String> {
+        let one_shard = if arguments.contains(&"--shards") { [].as_slice() } else { &["--shards", "1"] };
+        let arguments = ["stentor"].iter().chain(one_shard).chain(arguments).map(OsString::from);
+        warnings(&Options::from_arguments(arguments).unwrap(), machine)
+    }
+
+    fn roomy() -> Allowed {
+        Allowed { cores: 4, descriptors: 1 << 20, surroundings: Surroundings::Shell }
+    }
+
+    fn check(arguments: &[&str], machine: &Allowed, expected: &[&str]) {
+        let said = said(arguments, machine);
+        assert_eq!(said.len(), usize::from(!expected.is_empty()), "{arguments:?}: {said:?}");
+        for part in expected {
+            assert!(said[0].contains(part), "{part:?} is not in {said:?}");
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_quiet_on_a_roomy_machine() {
+        check(&[], &roomy(), &[]);
+    }
+
+    #[test]
+    fn the_default_key_is_for_this_machine_alone() {
+        let expected = ["defaultkey", "--server-key"];
+        for open in ["0.0.0.0:1", "[::]:1", "192.168.0.1:1", "198.51.100.1:1"] {
+            check(&["--listen", open], &roomy(), &expected);
+            check(&["--listen", open, "--server-key", "another"], &roomy(), &[]);
+        }
+        for closed in ["127.0.0.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            check(&["--listen", closed], &roomy(), &[]);
+        }
+    }
+
+    #[test]
+    fn counters_are_not_for_everybody() {
+        for public in ["0.0.0.0:1", "[::]:1", "198.51.100.1:1", "[2001:db8::1]:1", "172.32.0.1:1", "100.128.0.1:1"] {
+            check(&["--admin", public], &roomy(), &["admin is", public, "--admin"]);
+        }
+        let private =
+            ["127.0.0.1:1", "10.1.2.3:1", "172.31.0.1:1", "192.168.1.1:1", "100.64.0.1:1", "[fd00::1]:1", "off"];
+        for private in private {
+            check(&["--admin", private], &roomy(), &[]);
+        }
+        let container = Allowed { surroundings: Surroundings::Container, ..roomy() };
+        check(&["--admin", "0.0.0.0:1"], &container, &[]);
+        check(&["--admin", "198.51.100.1:1"], &container, &["public address"]);
+    }
+
+    #[test]
+    fn a_session_ends_before_its_refresh() {
+        check(&["--session-ttl", "2h"], &roomy(), &["session_ttl is 2h", "refresh_ttl is 1h", "--refresh-ttl"]);
+        check(&["--session-ttl", "1h"], &roomy(), &[]);
+    }
+
+    #[test]
+    fn a_shard_has_a_core() {
+        check(&["--shards", "5"], &roomy(), &["shards is 5", "4 cores", "--shards 4"]);
+        check(&["--shards", "4"], &roomy(), &[]);
+    }
+
+    #[test]
+    fn the_command_that_raises_the_limit_fits_the_surroundings() {
+        let few = |surroundings: Surroundings| Allowed { descriptors: 4096, surroundings, ..roomy() };
+        check(&[], &few(Surroundings::Shell), &["is 4096", "sudo prlimit --pid $$ --nofile=1048576:1048576"]);
+        check(&[], &few(Surroundings::Container), &["docker run --ulimit nofile=1048576:1048576"]);
+        let unit = Surroundings::Unit("chat.service".into());
+        check(
+            &[],
+            &few(unit),
+            &["/etc/systemd/system/chat.service.d", "LimitNOFILE=1048576", "systemctl restart chat.service"],
+        );
+        check(&[], &Allowed { descriptors: 65_536, ..roomy() }, &[]);
+    }
+}
