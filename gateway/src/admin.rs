@@ -30,6 +30,7 @@ use crate::drain::{Drain, DrainStage, Terms};
 use crate::health::Health;
 use crate::http::answer::Answer;
 use crate::listeners;
+use crate::live::LiveOptions;
 use crate::log_limit;
 use crate::metrics::{DrainLevels, Overview, PageFormat, ProcessState, StoreState, TOKEN_REFUSALS};
 use crate::threaded_http::ThreadedServer;
@@ -43,7 +44,7 @@ const CLIENT_DURATION_MAX: Duration = Duration::from_secs(2);
 /// The operators' listener, bound but not serving yet.
 pub struct Admin {
     listener: TcpListener,
-    hosts: Hosts,
+    live: LiveOptions,
 }
 
 /// What the calls ask and change.
@@ -56,9 +57,9 @@ pub struct Parts {
 }
 
 impl Admin {
-    /// Takes the address, and does not serve yet. `names` are those by which operators reach it, besides `localhost`.
+    /// Takes the address, and does not serve yet. `live` has the names by which operators reach it, besides `localhost`.
     /// Fails with a line for the operator if the address cannot be taken.
-    pub fn bind(address: SocketAddr, names: &[String]) -> Result<Self, String> {
+    pub fn bind(address: SocketAddr, live: LiveOptions) -> Result<Self, String> {
         let listener = TcpListener::bind(address).map_err(|error| {
             let advice = listeners::advice(&error);
             format!(
@@ -66,7 +67,7 @@ impl Admin {
                  --admin off"
             )
         })?;
-        Ok(Self { listener, hosts: Hosts::of(address, names) })
+        Ok(Self { listener, live })
     }
 
     /// The bound address, with the port that the kernel chose if port 0 was asked for.
@@ -77,9 +78,11 @@ impl Admin {
     /// Starts to serve requests.
     pub fn serve(self, token: AdminToken, parts: Parts) -> io::Result<ThreadedServer> {
         self.listener.set_nonblocking(true)?;
-        let hosts = self.hosts;
+        let (live, address) = (self.live, self.listener.local_addr()?);
         let mut office = Office { parts, overview: Overview::default(), refused: [0; TOKEN_REFUSALS.len()] };
         ThreadedServer::start("admin", vec![self.listener.into()], CLIENT_DURATION_MAX, move |request| {
+            let hosts = Hosts::of(address, &live.admin_hosts.load());
+            office.overview.config_sha256.clone_from(&live.sha256.load());
             router::respond(request, &hosts, &token, &mut office)
         })
     }

@@ -19,8 +19,10 @@ use gateway::health::{Health, HealthReporter};
 use gateway::http::{BODIES_BYTES_MAX, Services};
 use gateway::keys::SigningKeys;
 use gateway::listeners::{self, listeners};
+use gateway::live::LiveOptions;
 use gateway::options::{AdminCall, Command, Options, StoreKind};
 use gateway::password::Passwords;
+use gateway::reload::Reloader;
 use gateway::sockets::{HEADS_BYTES_MAX, SocketTable};
 use gateway::token::Tokens;
 use gateway::waiting::WaitingRoom;
@@ -108,11 +110,13 @@ fn serve(options: &Options) -> Result<(), String> {
         let advice = listeners::advice(&error);
         format!("cannot listen on {}: {error}; {advice}: choose another address with --listen", options.listen)
     })?;
-    let admin = options.admin.map(|address| Admin::bind(address, &options.admin_hosts)).transpose()?;
+    let live = LiveOptions::new(options);
+    let mut reloader = Reloader::new(options.clone(), live.clone());
+    let admin = options.admin.map(|address| Admin::bind(address, live.clone())).transpose()?;
     gateway::clock::watch().map_err(said)?;
     let waiting_room = WaitingRoom::open(&listening).map_err(said)?;
     let store = open_store(options)?;
-    let Some((epoch, revocations)) = begin_life(&*store, &mut signals)? else {
+    let Some((epoch, revocations)) = begin_life(&*store, &mut signals, &mut reloader)? else {
         return Ok(());
     };
     let keys = SigningKeys::obtain(options).map_err(said)?;
@@ -131,15 +135,16 @@ fn serve(options: &Options) -> Result<(), String> {
     let health = Health::new(shards, capacity);
     let parts = listening.into_iter().zip(ends).enumerate().map(|(number, (listener, store))| {
         let health = HealthReporter::new(health.clone(), number);
-        let (memory, proxies) = (memory.clone(), options.trusted_proxies.clone());
-        let services = (options.server_key.clone(), keys.clone(), tokens.clone(), passwords.clone(), client.clone());
+        let (memory, live) = (memory.clone(), live.clone());
+        let services = (keys.clone(), tokens.clone(), passwords.clone(), client.clone());
         Part {
             core: cores[number % cores.len()],
             store,
             seed: uuid::Uuid::new_v4().as_u64_pair().1,
             sockets: move |shard: ShardId, budgets: SharedBudgets| {
-                let (server_key, keys, tokens, passwords, client) = services;
-                let services = Services::new(&server_key, &keys, tokens, passwords, client, clock::wall)
+                let (keys, tokens, passwords, client) = services;
+                let services = Services::new(&live.server_key.load(), &keys, tokens, passwords, client, clock::wall)
+                    .following_server_key(live.server_key)
                     .keeping_connections(keep_alive)
                     .sharing_budgets(budgets)
                     .reporting_health(health)
@@ -152,7 +157,7 @@ fn serve(options: &Options) -> Result<(), String> {
                 table.delete_accounts();
                 table.give_memory_back(memory);
                 table.bound_heads(HEADS_BYTES_MAX / shards);
-                table.trust(proxies);
+                table.trust(live.trusted_proxies);
                 if shard.0 == 0 {
                     table.keep_logouts();
                 }
@@ -188,7 +193,7 @@ fn serve(options: &Options) -> Result<(), String> {
         tracing::warn!(error, "the server runs, but nobody can be told where");
     }
 
-    listen_for_the_end(signals, fatal, events);
+    listen_for_the_end(signals, fatal, reloader, events);
     let ended = ending::wait(&heard, &drain, &health, |time| running.drain(time));
     let shards_stopped = running.stop();
     let store_stopped = bridge.stop().map_err(said);
@@ -197,7 +202,11 @@ fn serve(options: &Options) -> Result<(), String> {
 
 /// Waits for the store and returns the next epoch and the stored logouts of earlier runs. Returns `None` if the server
 /// is told to stop before the store answers. A full disk ends the start: only the operator can free space.
-fn begin_life(store: &dyn Store, signals: &mut Signals) -> Result<Option<(Epoch, Vec<Revocation>)>, String> {
+fn begin_life(
+    store: &dyn Store,
+    signals: &mut Signals,
+    reloader: &mut Reloader,
+) -> Result<Option<(Epoch, Vec<Revocation>)>, String> {
     let begin = || {
         let epoch = store.next_epoch()?;
         Ok((epoch, store.revocations()?))
@@ -205,7 +214,9 @@ fn begin_life(store: &dyn Store, signals: &mut Signals) -> Result<Option<(Epoch,
     loop {
         match begin() {
             Ok(begun) => return Ok(Some(begun)),
-            Err(Failure::Passing(_)) if signals.pending().any(is_to_stop) => return Ok(None),
+            Err(Failure::Passing(_)) if signals.pending().any(|signal| is_to_stop(signal, reloader)) => {
+                return Ok(None);
+            }
             Err(Failure::Passing(_)) => std::thread::sleep(STORE_RETRY),
             Err(failure) => return Err(said(failure)),
         }
@@ -222,11 +233,16 @@ fn open_store(options: &Options) -> Result<Arc<dyn Store>, String> {
     })
 }
 
-/// Tells of each signal to stop, and of a fatal failure of the store.
-fn listen_for_the_end(mut signals: Signals, fatal: flume::Receiver<Failure>, events: flume::Sender<Event>) {
+/// Tells of each signal to stop, and of a fatal failure of the store. SIGHUP has the configuration read again.
+fn listen_for_the_end(
+    mut signals: Signals,
+    fatal: flume::Receiver<Failure>,
+    mut reloader: Reloader,
+    events: flume::Sender<Event>,
+) {
     let signalled = events.clone();
     std::thread::spawn(move || {
-        for signal in signals.forever().filter(|signal| is_to_stop(*signal)) {
+        for signal in signals.forever().filter(|signal| is_to_stop(*signal, &mut reloader)) {
             let event = if signal == SIGINT { Event::Interrupt } else { Event::Terminate };
             let _ = signalled.send(event);
         }
@@ -238,11 +254,11 @@ fn listen_for_the_end(mut signals: Signals, fatal: flume::Receiver<Failure>, eve
     });
 }
 
-/// Whether this signal ends the server. A terminal that closes sends SIGHUP, and so do tools that rotate logs: it must not
-/// end a server.
-fn is_to_stop(signal: c_int) -> bool {
+/// Whether this signal ends the server. SIGHUP has the configuration read again. A terminal that closes sends it too, and
+/// so do tools that rotate logs: it must not end a server.
+fn is_to_stop(signal: c_int, reloader: &mut Reloader) -> bool {
     if signal == SIGHUP {
-        tracing::info!("SIGHUP: nothing is read again; restart the server to change its configuration");
+        reloader.reload();
     }
     signal != SIGHUP
 }

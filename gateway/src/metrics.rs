@@ -1,7 +1,7 @@
 //! What the shards have counted, as text in a format that Prometheus reads. docs/operations.md explains each number.
 //!
-//! Numbers are sums over all shards, except for those that only make sense for one core. The only labels are `shard`
-//! and `kind`, so the page does not grow with users or channels. A shard that did not answer keeps its last numbers,
+//! Numbers are sums over all shards, except for those that only make sense for one core. The only labels are `shard`,
+//! `kind` and the hash of the configuration, so the page does not grow with users or channels. A shard that did not answer keeps its last numbers,
 //! because counters must not go back.
 
 mod plain;
@@ -112,6 +112,8 @@ pub struct Overview {
     newest: Vec<Option<Box<Report>>>,
     up: Vec<bool>,
     pub store: StoreState,
+    /// The hash of the configuration in force.
+    pub config_sha256: String,
     /// Log lines that were left out because their place in the code had written enough.
     pub log_lines_left_out: u64,
     /// What the kernel says of this process.
@@ -263,6 +265,8 @@ impl Collector for Overview {
         page.number("admin_calls_refused", help, MetricType::Counter, &refused)?;
         let help = "Log lines left out, because lines like them were written moments before";
         page.single("log_lines_left_out", help, MetricType::Counter, self.log_lines_left_out)?;
+        let configuration = [("sha256", self.config_sha256.as_str())];
+        page.info("config", "The configuration in force", &configuration)?;
         let lag = self.reports().map(|report| report.levels.lag_bytes).max().unwrap_or(0);
         page.single("reader_lag_bytes", "What the slowest reader is owed", MetricType::Gauge, lag)?;
         let logs = self.reports().map(|report| report.levels.log_bytes).sum();
@@ -357,6 +361,11 @@ impl Page<'_, '_> {
     ) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(name, help, None, of)?;
         values.iter().try_for_each(|(labels, value)| encode(metric.encode_family(labels)?, of, *value))
+    }
+
+    /// The name is without the `_info` that is appended to it.
+    fn info(&mut self, name: &str, help: &str, labels: &impl EncodeLabelSet) -> fmt::Result {
+        self.0.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(labels)
     }
 
     fn seconds<L: EncodeLabelSet>(

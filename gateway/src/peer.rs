@@ -1,7 +1,7 @@
 //! The other end of a connection, and the clients for which it may speak.
 
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::client_network::ClientNetwork;
 use crate::forwarded::{self, ForwardingHeaders};
@@ -11,13 +11,13 @@ use crate::trusted_proxies::TrustedProxies;
 #[derive(Clone)]
 pub struct Peer {
     address: Option<IpAddr>,
-    proxies: Rc<TrustedProxies>,
+    proxies: Arc<TrustedProxies>,
 }
 
 impl Peer {
     /// `address` is the address that a proxy has given for the whole connection, or else the kernel's. The kernel knows no
     /// address if the connection is already dead.
-    pub fn new(address: Option<IpAddr>, proxies: Rc<TrustedProxies>) -> Self {
+    pub fn new(address: Option<IpAddr>, proxies: Arc<TrustedProxies>) -> Self {
         Self { address, proxies }
     }
 

@@ -21,6 +21,7 @@ use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -44,6 +45,7 @@ use self::unfinished_heads::UnfinishedHeads;
 use self::waiting_line::WaitingLine;
 use crate::http::{self, Services};
 use crate::http_tasks::HttpTasks;
+use crate::live::Live;
 use crate::memory::{self, AnswerBytes, HighWater};
 use crate::readiness::Readiness;
 use crate::session::{self, Progress};
@@ -110,7 +112,9 @@ pub struct SocketTable {
     fair_order: FairOrder,
     buffer: Vec<u8>,
     heads: UnfinishedHeads,
-    proxies: Rc<TrustedProxies>,
+    /// The proxies that are trusted now, as the newest connection found them.
+    proxies: Arc<TrustedProxies>,
+    trusted: Live<TrustedProxies>,
     /// The addresses of connections whose request is being read, as far as they were needed or a proxy has told them.
     addresses: HashMap<ConnectionId, IpAddr>,
     /// Connections that turned out to be dead when they were written to.
@@ -208,7 +212,8 @@ impl SocketTable {
             fair_order: FairOrder::default(),
             buffer: Vec::with_capacity(upgrade::HEAD_BYTES_MAX + 2 * READ_BYTES_MAX),
             heads: UnfinishedHeads::new(HEADS_BYTES_MAX),
-            proxies: Rc::default(),
+            proxies: Arc::default(),
+            trusted: Live::default(),
             addresses: HashMap::new(),
             gone: WaitingLine::default(),
             unchecked: WaitingLine::default(),

@@ -14,7 +14,7 @@ fn a_terminal_that_closes_ends_no_server() {
     }
     server.assert_works("SIGHUP");
     let said = server.stop();
-    assert!(said.contains("SIGHUP: nothing is read again"), "{said}");
+    assert!(said.contains("SIGHUP: the configuration was read again, and nothing in it has changed"), "{said}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub fn basic(services: &Services, headers: &HeaderMap) -> Result<(), Refusal> {
     let encoded = credentials(headers, "Basic").ok_or_else(refused)?;
     let decoded = BASE64_STANDARD.decode(encoded.trim()).map_err(|_| refused())?;
     let key = decoded.split(|&byte| byte == b':').next().unwrap_or_default();
-    if key == services.server_key.as_bytes() && decoded.contains(&b':') { Ok(()) } else { Err(refused()) }
+    if key == services.server_key.load().as_bytes() && decoded.contains(&b':') { Ok(()) } else { Err(refused()) }
 }
 
 /// Accepts users: `Bearer` with a session token that is valid now. Anything else is refused as unauthenticated.

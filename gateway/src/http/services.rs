@@ -28,13 +28,14 @@ use super::unread_answers::{ANSWERS_BYTES_MAX, UnreadAnswers};
 use crate::channel_queries::ChannelQueries;
 use crate::health::{Health, HealthReporter};
 use crate::keys::SigningKeys;
+use crate::live::{Live, live};
 use crate::options::KEEP_ALIVE;
 use crate::password::Passwords;
 use crate::token::Tokens;
 
 /// A shard's access to tokens, passwords and the store.
 pub struct Services {
-    pub(super) server_key: String,
+    pub(super) server_key: Live<String>,
     pub(super) tokens: Arc<Tokens>,
     pub(super) cursors: CursorKey,
     pub(super) passwords: Passwords,
@@ -66,7 +67,7 @@ impl Services {
         clock: impl Fn() -> Timestamp + 'static,
     ) -> Self {
         Self {
-            server_key: server_key.to_owned(),
+            server_key: live(server_key.to_owned()),
             tokens,
             cursors: CursorKey::new(keys),
             passwords,
@@ -110,6 +111,11 @@ impl Services {
     /// Sets how long a connection waits for its next request.
     pub fn keeping_connections(self, keep_alive: Duration) -> Self {
         Self { keep_alive, ..self }
+    }
+
+    /// Takes a server key that may change while the server runs.
+    pub fn following_server_key(self, server_key: Live<String>) -> Self {
+        Self { server_key, ..self }
     }
 
     /// Takes the budgets that the shard's sessions share.

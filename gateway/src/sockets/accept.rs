@@ -98,6 +98,7 @@ impl SocketTable {
         // On a socket that is already dead these calls fail, and the next read reports that it is dead.
         let _ = sockopt::set_tcp_nodelay(&descriptor, true);
         let _ = sockopt::set_socket_send_buffer_size(&descriptor, SEND_BUFFER_BYTES);
+        self.proxies = self.trusted.load_full();
         let is_due = introductions::is_due(&self.proxies, &descriptor);
         let stage = if is_due { Stage::Introducing } else { Stage::Opening };
         if self.seat(descriptor, stage).is_some() {

@@ -6,7 +6,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
 use std::time::Duration;
 
 use engine::id::{ConnectionId, SessionId, Timestamp};
@@ -24,6 +23,7 @@ use crate::client_network::ClientNetwork;
 use crate::http::answer::{BUDGET_SPREAD_SECONDS, retry_after_seconds};
 use crate::http::error::seconds_rounded_up;
 use crate::http::{self, Returned};
+use crate::live::Live;
 use crate::peer::Peer;
 use crate::trusted_proxies::TrustedProxies;
 use crate::upgrade::{self, Ending, Identity, Opening, UpgradeRefusal};
@@ -51,9 +51,11 @@ impl SocketTable {
         self.heads = UnfinishedHeads::new(bytes_max);
     }
 
-    /// Sets which peers may speak for clients. Call it before the first turn.
-    pub fn trust(&mut self, proxies: TrustedProxies) {
-        self.proxies = Rc::new(proxies);
+    /// Sets which peers may speak for clients. Call it before the first turn. Each connection that is accepted later finds
+    /// what is trusted then.
+    pub fn trust(&mut self, proxies: Live<TrustedProxies>) {
+        self.proxies = proxies.load_full();
+        self.trusted = proxies;
     }
 
     /// The address of a connection whose request is being read.

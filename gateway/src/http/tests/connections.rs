@@ -41,7 +41,7 @@ fn serve_from<T: Send + 'static>(
     meanwhile: impl FnOnce(Rc<Services>) + 'static,
     client: impl FnOnce(TcpStream) -> T + Send + 'static,
 ) -> T {
-    let peer = Peer::new(Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), Rc::new(proxies));
+    let peer = Peer::new(Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), Arc::new(proxies));
     let world = World::new();
     let services = world.services.clone();
     LocalExecutor::default().run(async move {

@@ -1,0 +1,51 @@
+//! Options that change while the server runs. SIGHUP sets them (`reload.rs`); shards and operators' threads read them, and
+//! never wait for it.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::config::toml;
+use crate::options::Options;
+use crate::trusted_proxies::TrustedProxies;
+
+/// The keys whose values are here. All others need a restart.
+pub const LIVE_KEYS: [&str; 4] = ["admin_host", "proxy_protocol", "server_key", "trusted_proxies"];
+
+/// A value that all threads see change at once.
+pub type Live<T> = Arc<ArcSwap<T>>;
+
+/// The values in force.
+#[derive(Clone, Debug)]
+pub struct LiveOptions {
+    pub admin_hosts: Live<Vec<String>>,
+    pub server_key: Live<String>,
+    pub trusted_proxies: Live<TrustedProxies>,
+    /// The hash of the whole configuration in force, without secrets.
+    pub sha256: Live<String>,
+}
+
+impl LiveOptions {
+    /// The values of these options.
+    pub fn new(options: &Options) -> Self {
+        Self {
+            admin_hosts: live(options.admin_hosts.clone()),
+            server_key: live(options.server_key.clone()),
+            trusted_proxies: live(options.trusted_proxies.clone()),
+            sha256: live(toml::sha256(&options.configuration)),
+        }
+    }
+
+    /// Puts the values of these options in force. What has begun with the old ones ends with them.
+    pub fn set(&self, options: &Options) {
+        self.admin_hosts.store(Arc::new(options.admin_hosts.clone()));
+        self.server_key.store(Arc::new(options.server_key.clone()));
+        self.trusted_proxies.store(Arc::new(options.trusted_proxies.clone()));
+        self.sha256.store(Arc::new(toml::sha256(&options.configuration)));
+    }
+}
+
+/// A value that can be changed later.
+pub fn live<T>(value: T) -> Live<T> {
+    Arc::new(ArcSwap::from_pointee(value))
+}
