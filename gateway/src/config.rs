@@ -1,6 +1,7 @@
 //! `stentor config`: checks, prints and documents the configuration. All of it is made from the declaration of the keys
 //! (`options/settings.rs`).
 
+pub mod docs;
 pub mod toml;
 
 use crate::file_modes;
@@ -13,6 +14,7 @@ pub fn run(options: &Options, command: &ConfigCommand) -> Result<String, String>
         ConfigCommand::Check { strict } => check(options, *strict),
         ConfigCommand::Print => Ok(toml::printed(&options.configuration)),
         ConfigCommand::Default => Ok(toml::template()),
+        ConfigCommand::Docs => Ok(docs::page()),
         ConfigCommand::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut command_line(), "stentor", &mut script);

@@ -124,6 +124,7 @@ fn links_lead_somewhere() {
         "README.md",
         "ARCHITECTURE.md",
         "docs/operations.md",
+        "docs/configuration.md",
         "docs/protocol.md",
         "docs/scylla.md",
         "docs/benchmarks.md",

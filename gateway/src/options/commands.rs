@@ -65,6 +65,8 @@ pub enum ConfigCommand {
     Print,
     /// Print a configuration file with all keys, their help and their defaults
     Default,
+    /// Print the documentation page of all options, in Markdown
+    Docs,
     /// Print the completion script for a shell
     Completion {
         /// The shell
@@ -124,7 +126,7 @@ pub(super) fn help(arguments: &[OsString]) -> Option<clap::Error> {
         .mut_subcommand("status", |command| only(command, &of_calls))
         .mut_subcommand("drain", |command| only(command, &of_calls))
         .mut_subcommand("config", |command| {
-            let declarations = ["default", "completion", "man"];
+            let declarations = ["default", "docs", "completion", "man"];
             declarations
                 .iter()
                 .fold(only(command, &[]), |command, name| command.mut_subcommand(name, |command| only(command, &[])))
