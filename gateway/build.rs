@@ -15,11 +15,15 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=BUILD_COMMIT");
     let given = env::var("BUILD_COMMIT").ok().filter(|commit| is_commit(commit));
+    let shown = |commit: &str| commit.get(..SHOWN).unwrap_or(commit).to_owned();
+    let commit = match (given, workspace().and_then(|workspace| commit_of(&workspace))) {
+        (Some(given), _) => shown(&given),
+        (None, Some(commit)) if for_development() => format!("{} or later, for development", shown(&commit)),
+        (None, Some(commit)) => shown(&commit),
+        (None, None) => "unknown".to_owned(),
+    };
     // The variable's name does not begin with STENTOR_, because `cargo run` hands it on to the program.
-    let commit = given.or_else(|| commit_of(&workspace()?)).unwrap_or_else(|| "unknown".to_owned());
-    let shown = commit.get(..SHOWN).unwrap_or(&commit);
-    let later = if for_development() { " or later, for development" } else { "" };
-    println!("cargo::rustc-env=SOURCE_COMMIT={shown}{later}");
+    println!("cargo::rustc-env=SOURCE_COMMIT={commit}");
 }
 
 fn workspace() -> Option<PathBuf> {
