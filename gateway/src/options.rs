@@ -31,11 +31,13 @@ use self::commands::CommandLine;
 pub use self::commands::{Command, ConfigCommand, command_line};
 pub use self::declared::{Key, Kind, keys};
 pub use self::secrets::Secret;
+#[cfg(feature = "scylla")]
 pub(crate) use self::secrets::secret;
 use self::secrets::signing_key;
 use self::settings::Settings;
 pub use self::sources::{Configuration, Setting, Source};
 use self::values::AdminAddress;
+#[cfg(feature = "scylla")]
 pub(crate) use self::values::whole;
 pub use self::warnings::warnings;
 use crate::database::DatabaseOptions;

@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn every_key_is_declared_whole() {
         let keys = keys();
-        assert!(keys.len() > 25, "{}", keys.len());
+        assert!(keys.len() > 20, "{}", keys.len());
         for key in &keys {
             let path = key.path();
             assert_eq!(key.flag(), format!("--{}", key.id().replace('_', "-")), "{path}");
