@@ -112,6 +112,9 @@ where
             beginning.turns();
             turning.run().await;
         };
+        // The preempt timer keeps its default of 100 ms. With a shorter one the executor would park more often while a
+        // task is runnable (see `alarm`). It does not need to be shorter, because no task stays runnable: passes sleep
+        // between their slices, and HTTP connections wait for turns.
         let thread = LocalExecutorBuilder::new(Placement::Fixed(core))
             .name(&format!("shard-{number}"))
             .io_memory(IO_MEMORY_BYTES)
