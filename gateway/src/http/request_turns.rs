@@ -6,8 +6,8 @@
 //! one of the next turns, and the sessions have their turn before it. A request that has come before the answer to the
 //! one before it always waits, so that a connection begins one request each time it is polled.
 //!
-//! Bytes count, too. Whoever is let in may read `READ_BYTES_TURN_MAX` bytes; a connection that wants to read more, of a
-//! body or of anything else, waits for a next turn as a request does. Without this, a connection whose client sends as
+//! Bytes count, too. A connection that is let in may read `READ_BYTES_TURN_MAX` bytes. To read more, of a body or of
+//! anything else, it waits for a next turn as a request does. Without this, a connection whose client sends as
 //! fast as the server reads would be ready all the time, and glommio looks at no other input while a task is ready.
 //!
 //! Clients share the turns by site. The requests that wait are ordered in rounds, and each site has one request in a
@@ -279,7 +279,7 @@ mod tests {
         // Those that are let in leave, and one of those that wait.
         clients[..=2 * REQUESTS_TURN_MAX].iter().for_each(Beginner::leave);
         assert_eq!(turns.granted.get(), 0);
-        assert!(!turns.begin_turn(), "nobody else waits");
+        assert!(!turns.begin_turn(), "no other connection waits");
         assert_eq!(begun(&clients[2 * REQUESTS_TURN_MAX + 1..]).len(), REQUESTS_TURN_MAX - 1);
         assert!(begins(&clients[0], false), "it may come back");
     }

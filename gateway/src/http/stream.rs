@@ -29,8 +29,9 @@ const STEP_ANSWER_BYTES_MIN: usize = 32 << 10;
 /// No client waits this long; only a store that never answers reaches this limit.
 const ANSWER_DURATION_MAX: Duration = Duration::from_secs(30);
 
-/// How long, and how many bytes, the server still reads from a client that keeps sending after the last answer.
+/// How long the server still reads from a client that keeps sending after the last answer.
 const LINGER_DURATION_MAX: Duration = Duration::from_secs(2);
+/// How many bytes it then reads.
 pub const LINGER_BYTES_MAX: usize = 512 << 10;
 
 /// Most bytes read at once.
