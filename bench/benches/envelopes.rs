@@ -2,7 +2,6 @@
 //! each message and format, by the channel's owner, however many members receive it.
 
 use std::hint::black_box;
-use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use engine::command::{Event, Reply};

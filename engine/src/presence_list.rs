@@ -7,8 +7,6 @@
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
-use serde_json::value::RawValue;
-
 use crate::message::Presence;
 
 /// Presences, with what they are on the wire. Copies share both.
@@ -19,15 +17,15 @@ pub struct SharedPresences(Arc<Shared>);
 struct Shared {
     presences: Box<[Presence]>,
     /// A JSON array.
-    json: OnceLock<Box<RawValue>>,
+    json: OnceLock<Box<[u8]>>,
     /// Fields of a protobuf message, one after another.
     protobuf: OnceLock<Box<[u8]>>,
 }
 
 impl SharedPresences {
     /// The list as a JSON array. The first call for a list makes it, with `encode`.
-    pub fn json(&self, encode: impl FnOnce(&[Presence]) -> Box<RawValue>) -> &RawValue {
-        self.0.json.get_or_init(|| encode(self))
+    pub fn json(&self, encode: impl FnOnce(&[Presence]) -> Vec<u8>) -> &[u8] {
+        self.0.json.get_or_init(|| encode(self).into_boxed_slice())
     }
 
     /// The list as protobuf fields. The first call for a list makes them, with `encode`.
@@ -74,8 +72,8 @@ mod tests {
     fn copies_share_what_is_encoded() {
         let list = SharedPresences::from(Vec::new());
         let copy = list.clone();
-        let made = list.json(|_| RawValue::from_string("[1]".into()).unwrap()).get();
-        assert_eq!(copy.json(|_| unreachable!("it is encoded already")).get().as_ptr(), made.as_ptr());
+        let made = list.json(|_| b"[]".to_vec());
+        assert_eq!(copy.json(|_| unreachable!("it is encoded already")).as_ptr(), made.as_ptr());
         let made = copy.protobuf(|_| vec![7]);
         assert_eq!(list.protobuf(|_| unreachable!("it is encoded already")).as_ptr(), made.as_ptr());
     }

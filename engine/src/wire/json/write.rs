@@ -5,7 +5,6 @@
 //! written as null.
 
 use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
 
 use super::timestamp::{TimestampText, timestamp};
 use crate::command::{Event, News, Rejection, Reply};
@@ -19,9 +18,7 @@ pub fn encode_reply(cid: &str, reply: &Reply, out: &mut Vec<u8>) {
     match reply {
         Reply::Done => bare_envelope(cid, out),
         Reply::Pong => envelope(cid, "pong", &EmptyBody {}, out),
-        Reply::Joined { channel, presences, count, me } => {
-            envelope(cid, "channel", &ChannelBody::new(channel, presences, *count, me), out);
-        }
+        Reply::Joined { channel, presences, count, me } => joined(cid, channel, presences, *count, me, out),
         Reply::Acknowledged { message, code } => {
             envelope(cid, "channel_message_ack", &AckBody::new(message, *code), out);
         }
@@ -96,6 +93,13 @@ pub fn channel_presence(presence: &Presence) -> impl Serialize + '_ {
 }
 
 fn envelope(cid: &str, name: &str, body: &impl Serialize, out: &mut Vec<u8>) {
+    begin_envelope(cid, name, out);
+    value(body, out);
+    out.push(b'}');
+}
+
+/// Appends an envelope up to the value of its payload.
+fn begin_envelope(cid: &str, name: &str, out: &mut Vec<u8>) {
     out.push(b'{');
     if !cid.is_empty() {
         out.extend_from_slice(b"\"cid\":");
@@ -105,7 +109,30 @@ fn envelope(cid: &str, name: &str, body: &impl Serialize, out: &mut Vec<u8>) {
     out.push(b'"');
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"\":");
-    value(body, out);
+}
+
+/// Appends an envelope with a channel. The array of its presences is encoded already: the members before and behind it are
+/// written around it.
+fn joined(
+    cid: &str,
+    channel: &ChannelId,
+    presences: &SharedPresences,
+    count: Option<u32>,
+    me: &Presence,
+    out: &mut Vec<u8>,
+) {
+    begin_envelope(cid, "channel", out);
+    out.extend_from_slice(b"{\"id\":");
+    value(channel, out);
+    if !presences.is_empty() {
+        out.extend_from_slice(b",\"presences\":");
+        out.extend_from_slice(presences.json(presence_array));
+    }
+    let behind = out.len();
+    value(&ChannelBody { me: me.into(), kind: channel.into(), presence_count: count }, out);
+    // The body's members go on with the object that is open.
+    debug_assert_eq!(out[behind], b'{', "a body is an object");
+    out[behind] = b',';
     out.push(b'}');
 }
 
@@ -147,22 +174,12 @@ impl Serialize for ErrorContext {
 
 #[derive(Serialize)]
 struct ChannelBody<'a> {
-    id: &'a ChannelId,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    presences: Option<&'a RawValue>,
     #[serde(rename = "self")]
     me: PresenceBody<'a>,
     #[serde(flatten)]
     kind: KindBody<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     presence_count: Option<u32>,
-}
-
-impl<'a> ChannelBody<'a> {
-    fn new(channel: &'a ChannelId, presences: &'a SharedPresences, count: Option<u32>, me: &'a Presence) -> Self {
-        let presences = (!presences.is_empty()).then(|| presences.json(presence_array));
-        Self { id: channel, presences, me: me.into(), kind: channel.into(), presence_count: count }
-    }
 }
 
 #[derive(Serialize)]
@@ -369,9 +386,10 @@ fn presences<S: serde::Serializer>(list: &[Presence], serializer: S) -> Result<S
     serializer.collect_seq(list.iter().map(PresenceBody::from))
 }
 
-fn presence_array(list: &[Presence]) -> Box<RawValue> {
-    let bodies: Vec<_> = list.iter().map(PresenceBody::from).collect();
-    to_raw_value(&bodies).expect("our own types can be written")
+fn presence_array(list: &[Presence]) -> Vec<u8> {
+    let (mut out, bodies): (_, Vec<_>) = (Vec::new(), list.iter().map(PresenceBody::from).collect());
+    value(&bodies, &mut out);
+    out
 }
 
 fn is_zero(number: &i32) -> bool {
