@@ -58,7 +58,10 @@ fn main() -> ExitCode {
     let done = match &options.command {
         Command::Serve => serve(&options),
         Command::Status => admin::client::call(&options, AdminCall::Status).and_then(|said| print(&said)),
-        Command::Drain(flags) => admin::client::call(&options, flags.call()).and_then(|said| print(&said)),
+        Command::Drain { status, wait, time } => {
+            let call = AdminCall::of_drain(*status, *wait, *time);
+            admin::client::call(&options, call).and_then(|said| print(&said))
+        }
         Command::Config(command) => config::run(&options, command).and_then(|said| print(&said)),
         Command::HealthCheck => health_check::ask(options.listen).and_then(|said| print(&format!("{said}\n"))),
         Command::Schema { apply: false } => database::tables(&options.database).and_then(|cql| print(&cql)),

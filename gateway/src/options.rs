@@ -13,7 +13,7 @@ mod nearest;
 mod secrets;
 mod settings;
 mod sources;
-pub(crate) mod span;
+pub mod span;
 mod values;
 mod warnings;
 
@@ -26,7 +26,7 @@ use std::time::Duration;
 use clap::FromArgMatches;
 use storage::embedded::EmbeddedOptions;
 
-pub use self::admin_call::{AdminCall, DrainFlags};
+pub use self::admin_call::AdminCall;
 use self::commands::CommandLine;
 pub use self::commands::{Command, ConfigCommand, command_line};
 pub use self::declared::{Key, Kind, keys};

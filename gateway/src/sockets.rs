@@ -592,7 +592,7 @@ impl Sockets for SocketTable {
                 continue;
             }
             let id = id_of(data);
-            let (payer, before) = (shard.payer(id), shard.worked());
+            let before = is_crowded.then(|| (shard.payer(id), shard.worked()));
             if flags.contains(EventFlags::OUT) {
                 self.writable(id, shard);
             }
@@ -604,8 +604,8 @@ impl Sockets for SocketTable {
             } else if flags.intersects(EventFlags::HUP | EventFlags::ERR) {
                 self.drop_connection(id, shard, now);
             }
-            if is_crowded {
-                self.fair_order.count(payer, shard.worked().without(before));
+            if let Some((payer, worked)) = before {
+                self.fair_order.count(payer, shard.worked().without(worked));
             }
         }
         self.fair_order.end_turn(looked_at < events.len());

@@ -290,8 +290,20 @@ fn sighup_applies_what_can_change_and_names_the_rest() {
     };
     let printed_now = || {
         let (store, file) = (store.to_str().expect("text"), file.to_str().expect("text"));
-        let flags =
-            ["--data", store, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "1", "--config", file];
+        let flags = [
+            "--data",
+            store,
+            "--listen",
+            "127.0.0.1:0",
+            "--admin",
+            "127.0.0.1:0",
+            "--shards",
+            "1",
+            "--drain-wait",
+            "0",
+            "--config",
+            file,
+        ];
         printed(&[&["config", "print"], &flags[..]].concat(), &[])
     };
     assert_eq!(hash_in_force(), sha256(&printed_now()));

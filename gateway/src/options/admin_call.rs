@@ -1,8 +1,6 @@
-//! The subcommands that call the admin address of a running server, and their flags.
+//! The calls that subcommands make to the admin address of a running server.
 
 use std::time::Duration;
-
-use clap::Args;
 
 use super::span::Span;
 use crate::drain::Terms;
@@ -18,30 +16,10 @@ pub enum AdminCall {
     DrainStatus,
 }
 
-// A doc comment here would be printed by `--help`.
-#[derive(Args, Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct DrainFlags {
-    /// Begin no drain, but tell how far it is
-    #[arg(long, conflicts_with_all = ["wait", "time"])]
-    status: bool,
-
-    /// How long /readyz is 503 before sessions are closed; without it, the server's --drain-wait
-    #[arg(long, value_name = "TIME")]
-    wait: Option<Span>,
-
-    /// The time over which sessions are closed; without it, the server's --drain-time
-    #[arg(long, value_name = "TIME")]
-    time: Option<Span>,
-}
-
-impl DrainFlags {
+impl AdminCall {
     /// The call of `stentor drain` with these flags.
-    pub fn call(&self) -> AdminCall {
+    pub fn of_drain(status: bool, wait: Option<Span>, time: Option<Span>) -> Self {
         let length = |given: Option<Span>| -> Option<Duration> { given.map(|Span(time)| time) };
-        if self.status {
-            AdminCall::DrainStatus
-        } else {
-            AdminCall::Drain(Terms { wait: length(self.wait), time: length(self.time) })
-        }
+        if status { Self::DrainStatus } else { Self::Drain(Terms { wait: length(wait), time: length(time) }) }
     }
 }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use super::admin_call::DrainFlags;
 use super::declared::CONFIG;
 use super::settings::Settings;
+use super::span::Span;
 use crate::database::DatabaseSettings;
 use crate::version;
 
@@ -42,7 +42,19 @@ pub enum Command {
     /// Ask the server at --admin how it is
     Status,
     /// Let the server at --admin drain and stop
-    Drain(DrainFlags),
+    Drain {
+        /// Begin no drain, but tell how far it is
+        #[arg(long, conflicts_with_all = ["wait", "time"])]
+        status: bool,
+
+        /// How long /readyz is 503 before sessions are closed; without it, the server's --drain-wait
+        #[arg(long, value_name = "TIME")]
+        wait: Option<Span>,
+
+        /// The time over which sessions are closed; without it, the server's --drain-time
+        #[arg(long, value_name = "TIME")]
+        time: Option<Span>,
+    },
     /// Check, print and document the configuration
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -8,7 +8,7 @@ const SPAN_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// A time: `0`, `90s`, `2m`, `1m 30s`, `250ms` or plain seconds, at most a day.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Span(pub Duration);
+pub struct Span(pub Duration);
 
 impl FromStr for Span {
     type Err = String;

@@ -261,12 +261,12 @@ fn files_with_secrets_are_known() {
         assert_eq!(names, expected, "{file} {arguments:?}");
     };
     let by_path = format!("session_key_file = '{}'", path.display());
-    check("", &[], &["session.key", "refresh.key"]);
+    check("", &[], &["session.key", "refresh.key", "admin.token"]);
     check("store = 'memory'", &[], &[]);
-    check(&by_path, &[], &["key", "refresh.key"]);
-    check("", &["--refresh-key-file", path.to_str().unwrap()], &["key", "session.key"]);
-    check("session_key = 'key-in-the-text-0123456789'", &[], &["stentor.toml", "refresh.key"]);
-    check(&by_path, &["--session-key", "key-of-the-flag-0123456789"], &["refresh.key"]);
+    check(&by_path, &[], &["key", "refresh.key", "admin.token"]);
+    check("", &["--refresh-key-file", path.to_str().unwrap()], &["key", "session.key", "admin.token"]);
+    check("session_key = 'key-in-the-text-0123456789'", &[], &["stentor.toml", "refresh.key", "admin.token"]);
+    check(&by_path, &["--session-key", "key-of-the-flag-0123456789"], &["refresh.key", "admin.token"]);
 }
 
 #[test]

@@ -105,22 +105,19 @@ impl Home {
         let (mut bytes, mut left) = (0, STATUS_TURN_PUSHES_MAX);
         // While connections wait for their turn, nothing more is told: what changes meanwhile becomes one event.
         while self.deferred.is_empty() && bytes < STATUS_TURN_BYTES_MAX && left > 0 {
-            let push = match self.status_push.take() {
-                Some(push) => push,
-                None => {
-                    let Some((user, changes)) = self.untold.take(STATUS_EVENT_BYTES_MAX) else { return };
-                    left = left.saturating_sub(changes.len());
-                    self.begin_telling(user, changes, outbox)
-                }
-            };
-            bytes += push.bytes();
-            self.status_push = self.go_on_pushing(push, &mut left);
+            if let Some(push) = self.status_push.take() {
+                self.status_push = self.go_on_pushing(push, &mut left);
+                continue;
+            }
+            let Some((user, changes)) = self.untold.take(STATUS_EVENT_BYTES_MAX) else { return };
+            left = left.saturating_sub(changes.len());
+            bytes += self.begin_telling(user, changes, outbox);
         }
     }
 
-    /// Begins to tell of changes of one user's sessions in one event. A session that has opened since knows what it showed
-    /// then.
-    fn begin_telling(&mut self, user: UserId, changes: Vec<(SessionId, Change)>, outbox: &mut Outbox) -> Push {
+    /// Begins to tell of changes of one user's sessions in one event: the sessions that wait for an answer are told, and
+    /// then answered. A session that has opened since knows what it showed then. Returns the bytes of the encoded event.
+    fn begin_telling(&mut self, user: UserId, changes: Vec<(SessionId, Change)>, outbox: &mut Outbox) -> usize {
         let (mut joins, mut leaves, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
         let taken_up = changes.len();
         let alone = changes.len() == 1;
@@ -143,14 +140,19 @@ impl Home {
             slots.extend(self.sessions_by_user.of(user).filter(|&slot| Some(slot) != knows));
             slots.append(&mut self.statuses.followers(user));
         }
-        let push = self.begin_push(&slots, &News::Status { joins, leaves });
-        let asked_by: Vec<ConnectionId> = waiting.iter().map(|waiting| waiting.connection).collect();
+        let mut push = self.begin_push(&slots, &News::Status { joins, leaves });
+        let (bytes, asked_by): (_, Vec<ConnectionId>) =
+            (push.bytes(), waiting.iter().map(|waiting| waiting.connection).collect());
         let told = TOLD.times((taken_up + push.to.len()).min(TOLD_MAX));
-        self.charge_telling(user, &asked_by, told + Work::bytes(push.bytes()));
+        self.charge_telling(user, &asked_by, told + Work::bytes(bytes));
+        let asked_by: HashSet<ConnectionId> = asked_by.into_iter().collect();
+        push.to.sort_by_key(|id| !asked_by.contains(id));
+        let mut first = push.to.iter().take_while(|id| asked_by.contains(id)).count();
+        self.status_push = self.go_on_pushing(push, &mut first);
         for Waiting { connection, number } in waiting {
             self.answer(connection, number, &Reply::Done, None, outbox);
         }
-        push
+        bytes
     }
 
     /// Tells a session that opened after the last status event was sent, if the user's status has changed since the
