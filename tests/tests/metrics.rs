@@ -46,12 +46,13 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
         match words[..] {
             ["#", "HELP", name, _, ..] => {
                 assert!(families.insert(name.to_owned()), "{name} twice");
-                assert!(is_name(name) && name.starts_with("stentor_"), "{name}");
+                let is_ours = name.starts_with("stentor_") || name.starts_with("process_");
+                assert!(is_name(name) && is_ours, "{name}");
                 (family, kind) = (name.to_owned(), String::new());
             }
             ["#", "TYPE", name, of] => {
                 assert_eq!(name, family, "{line}");
-                assert!(matches!(of, "counter" | "gauge" | "histogram"), "{line}");
+                assert!(matches!(of, "counter" | "gauge" | "histogram" | "info"), "{line}");
                 kind = of.to_owned();
             }
             ["#", "UNIT", name, unit] => assert!(name == family && name.ends_with(unit), "{line}"),
@@ -61,6 +62,7 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
                 let fits = match kind.as_str() {
                     "counter" => suffix == "_total",
                     "gauge" => suffix.is_empty(),
+                    "info" => suffix == "_info",
                     "histogram" => matches!(suffix, "_sum" | "_count" | "_bucket"),
                     _ => false,
                 };
