@@ -64,6 +64,9 @@ struct Lookup {
     blocked_by: Vec<UserId>,
 }
 
+/// Notifications that wait, each with its user. Users take turns.
+type NoticeQueue = FairQueue<Turns<UserId, VecDeque<(UserId, Vec<Notification>)>>>;
+
 /// The connections of a shard, and the audiences they form.
 pub struct Home {
     rules: Rules,
@@ -101,7 +104,7 @@ pub struct Home {
     ended: usize,
     ended_later: usize,
     /// Notifications that wait to be pushed, each with its user. Users take turns.
-    notices: FairQueue<Turns<UserId, VecDeque<(UserId, Vec<Notification>)>>>,
+    notices: NoticeQueue,
     /// Notifications that some of their user's sessions have been told of.
     notice_push: Option<Push>,
     /// An event about statuses that some of the connections have been told of.
