@@ -77,9 +77,13 @@ describe('statuses', () => {
     const unseen = await Listener.connect(ada);
     await two.socket.updateStatus('two');
     assert.deepEqual(await event(one, ada.user_id, 2), [['two'], ['']]);
-    assert.deepEqual(await event(unseen, ada.user_id, 0), [['two'], ['']]);
+    // One shard tells of an opening before another one does, so a session may open where it is still to be told.
+    const first = await event(unseen, ada.user_id, 0);
+    const late = first[1].length === 0 ? 1 : 0;
+    if (late) assert.deepEqual(first, [[''], []]);
+    assert.deepEqual(await event(unseen, ada.user_id, late), [['two'], ['']]);
     await unseen.caughtUp();
-    assert.equal(unseen.statuses.length, 1);
+    assert.equal(unseen.statuses.length, 1 + late);
     disconnect(one, two, unseen);
   });
 
