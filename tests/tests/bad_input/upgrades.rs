@@ -86,7 +86,7 @@ fn a_logged_out_token_opens_nothing() {
 #[test]
 fn an_expired_token_opens_nothing() {
     let data = data_dir();
-    let server = Launch::on(data.path()).flag("--session-ttl", 1).start();
+    let server = Launch::on(data.path()).flag("--session-ttl", 1).without_budgets().start();
     let alice = server.http().post(
         "/v2/account/authenticate/custom",
         "Basic ZGVmYXVsdGtleTo=",
