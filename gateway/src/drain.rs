@@ -33,7 +33,7 @@ pub enum Event {
 /// How long a drain takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Terms {
-    /// The first stage. Without it, [`WAIT`], or no time if nobody can see that the server is not ready.
+    /// The first stage. Without it, [`WAIT`], or no time if no client and no balancer can see that the server is not ready.
     pub wait: Option<Duration>,
     /// The time over which sessions are closed. Without it, they are closed at once.
     pub time: Option<Duration>,

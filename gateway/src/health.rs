@@ -75,7 +75,7 @@ impl Health {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Whether somebody may see that the server is not ready: a client is connected, or `/readyz` was asked before.
+    /// Whether a client or a balancer may see that the server is not ready: a client is connected, or `/readyz` was asked before.
     pub fn is_watched(&self) -> bool {
         self.asked.load(Ordering::Relaxed) || self.connections() > 0
     }

@@ -95,7 +95,7 @@ pub(super) trait Desk {
 /// Answers one request.
 pub(super) fn respond<B>(request: &Request<B>, hosts: &Hosts, token: &AdminToken, desk: &mut impl Desk) -> Answer {
     let path = request.uri().path();
-    // Those who ask for health, such as a container's runtime, know the address alone.
+    // Programs that ask for health, such as a container's runtime, know the address alone.
     if !matches!(path, "/healthz" | "/readyz")
         && let Err(refusal) = hosts.check(request)
     {

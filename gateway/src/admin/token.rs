@@ -43,7 +43,7 @@ pub enum TokenError {
 
 impl AdminToken {
     /// The token of this server. A file that is missing is made. If there is no file, because the memory store has no
-    /// directory, the token is random and nobody knows it.
+    /// directory, the token is random and no operator knows it.
     pub fn obtain(options: &Options) -> Result<Self, TokenError> {
         let Some(path) = options.admin_token_path() else {
             tracing::info!(

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::Options;
 use crate::machine::{Allowed, Surroundings};
 
-/// The server key of a server that nobody has configured.
+/// The server key of a server whose operator has set none.
 const DEFAULT_KEY: &str = "defaultkey";
 
 /// Descriptors below which a server that people depend on is soon full.

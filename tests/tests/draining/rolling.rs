@@ -38,7 +38,7 @@ fn drained(from: &mut Server, to: &Server) -> [u64; 4] {
     let opened = || metric(&admin, "stentor_sessions_opened_total");
     let before = opened();
     from.signal(Signal::TERM);
-    // The first one that comes shows that the closes have begun.
+    // The first session that comes shows that the closes have begun.
     until("a session has moved", || (opened() > before).then_some(()));
     let begun = Instant::now();
     let (mut slices, mut seen) = ([0; 4], before);

@@ -1,7 +1,7 @@
 //! A drain: the sessions of a shard are closed one after another, evenly over a time, so that their clients do not all
 //! come back at the same moment.
 //!
-//! A session that ends for another reason counts like one that the drain has closed, so the others are not closed sooner
+//! A session that ends for another reason counts like a session that the drain has closed, so the others are not closed sooner
 //! because of it. Sessions whose sockets were found full come last: their clients need the time to read. Sessions that are
 //! still open go on as always.
 
