@@ -96,15 +96,10 @@ fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsString;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-
-    fn options(arguments: &[&str]) -> Options {
-        Options::from_arguments(std::iter::once("stentor").chain(arguments.iter().copied()).map(OsString::from))
-            .unwrap()
-    }
+    use crate::options::tests::options;
 
     #[test]
     fn keys_are_made_once_and_kept_private() {

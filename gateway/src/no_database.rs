@@ -59,14 +59,9 @@ pub fn apply_schema(_: &DatabaseOptions) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsString;
-
     use super::*;
-    use crate::options::{Options, StoreKind};
-
-    fn parse(arguments: &[&str]) -> Result<Options, OptionsError> {
-        Options::from_arguments(std::iter::once("stentor").chain(arguments.iter().copied()).map(OsString::from))
-    }
+    use crate::options::StoreKind;
+    use crate::options::tests::parse;
 
     #[test]
     fn a_server_without_the_driver_says_how_to_get_it() {

@@ -285,4 +285,4 @@ fn checked_server_key(key: String) -> Result<String, OptionsError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

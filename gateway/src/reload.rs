@@ -100,14 +100,8 @@ impl Reloader {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsString;
-
     use super::*;
-
-    fn options(arguments: &[&str]) -> Options {
-        Options::from_arguments(std::iter::once("stentor").chain(arguments.iter().copied()).map(OsString::from))
-            .unwrap()
-    }
+    use crate::options::tests::options;
 
     fn reloader(arguments: &[&str]) -> Reloader {
         let options = options(arguments);

@@ -92,16 +92,11 @@ fn hash(key: &Secret, token: &[u8]) -> Hmac<Sha256> {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsString;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-
-    fn options(arguments: &[&str]) -> Options {
-        Options::from_arguments(std::iter::once("stentor").chain(arguments.iter().copied()).map(OsString::from))
-            .unwrap()
-    }
+    use crate::options::tests::options;
 
     #[test]
     fn made_once_kept_private_and_compared_whole() {

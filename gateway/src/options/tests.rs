@@ -6,8 +6,14 @@ use std::path::Path;
 
 use super::*;
 
-fn parse(arguments: &[&str]) -> Result<Options, OptionsError> {
+/// Parses these arguments, behind the program's name. Tests of other files use it too.
+pub fn parse(arguments: &[&str]) -> Result<Options, OptionsError> {
     Options::from_arguments(std::iter::once("stentor").chain(arguments.iter().copied()).map(OsString::from))
+}
+
+/// The options that these arguments give. Panics if they are wrong.
+pub fn options(arguments: &[&str]) -> Options {
+    parse(arguments).unwrap()
 }
 
 fn with_file(text: &str, arguments: &[&str]) -> Result<Options, OptionsError> {

@@ -8,7 +8,7 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use engine::budget::Work;
-use engine::id::Monotonic;
+use engine::id::{Monotonic, UserId};
 use engine::limits::{BUDGET_DEBT_MAX, REST_DURATION, Rules};
 use engine::session::shared_budgets::{Payer, Purse, SharedBudgets};
 use glommio::LocalExecutor;
@@ -144,13 +144,18 @@ fn users_at_one_address_share_its_budget() {
     assert_eq!(world.ask(PAGE, As::User(&bob.token), "").status, 200, "the debt is paid");
 }
 
+/// Uses up a user's budget. Returns what asks for the time until the debt is paid.
+fn in_debt(budgets: &SharedBudgets, user: UserId) -> impl Fn() -> Duration + '_ {
+    let payer = Payer { user: Some(user), network: None };
+    budgets.charge(payer, Purse::Requests, Work::micros(20_500));
+    move || budgets.standings(payer, Purse::Requests)[0].1.debt()
+}
+
 #[test]
 fn the_bytes_of_a_refused_body_are_charged() {
     let (world, budgets) = world();
     let ada = world.sign_in("ada");
-    let payer = Payer { user: Some(ada.user), network: None };
-    let debt = || budgets.standings(payer, Purse::Requests)[0].1.debt();
-    budgets.charge(payer, Purse::Requests, Work::micros(20_500));
+    let debt = in_debt(&budgets, ada.user);
     let before = debt();
     let body = "x".repeat(100_000);
     world.ask("PUT /v2/account", As::User(&ada.token), body).expect_refusal(429, 8, "a body beyond the budget");
@@ -162,9 +167,7 @@ fn the_bytes_of_a_refused_body_are_charged() {
 fn the_framing_of_a_body_is_charged() {
     let (world, budgets) = world();
     let ada = world.sign_in("ada");
-    let payer = Payer { user: Some(ada.user), network: None };
-    let debt = || budgets.standings(payer, Purse::Requests)[0].1.debt();
-    budgets.charge(payer, Purse::Requests, Work::micros(20_500));
+    let debt = in_debt(&budgets, ada.user);
     let before = debt();
     let (head, _) = request("GET /v2/account", As::User(&ada.token)).body(()).unwrap().into_parts();
     let framing = || ChunkFraming { bytes: 5000, chunks: 1000 };
