@@ -270,6 +270,11 @@ impl Connection {
         assert!(!self.closing || self.subscriptions.is_empty(), "a closing connection is in no channel");
     }
 
+    /// Whether the socket was found full. A connection that only waits for the server's next turns is parked, too.
+    pub fn is_slow(&self) -> bool {
+        self.parked && !self.deferred
+    }
+
     /// Frees what a connection at rest does not need.
     pub fn rest(&mut self) {
         if let Some(traffic) = self.traffic.take_if(|traffic| traffic.is_at_rest()) {

@@ -12,7 +12,6 @@ use super::{CloseMode, Home};
 use crate::id::Monotonic;
 use crate::limits::DRAIN_LOOKS_MAX;
 use crate::outbox::Outbox;
-use crate::session::connection::Connection;
 use crate::session::connections::Connections;
 
 /// A drain under way.
@@ -74,7 +73,7 @@ impl Drain {
         let slot = self.next_slot;
         self.next_slot += 1;
         let connection = connections.in_slot(slot)?;
-        if connection.is_leaving() || (self.round == Round::Readers && is_slow(connection)) {
+        if connection.is_leaving() || (self.round == Round::Readers && connection.is_slow()) {
             return None;
         }
         self.closing.insert(slot).then_some(slot)
@@ -84,11 +83,6 @@ impl Drain {
     pub(super) fn ended(&mut self, slot: u32) {
         self.ended_alone += usize::from(!self.closing.remove(&slot));
     }
-}
-
-/// Whether the socket was found full. A connection that only waits for the server is not slow.
-fn is_slow(connection: &Connection) -> bool {
-    connection.parked && !connection.deferred
 }
 
 impl Home {

@@ -133,21 +133,23 @@ impl Home {
             leaves.extend(before);
             waiting.extend(change.waiting);
         }
-        let mut slots: Vec<u32> = Vec::new();
+        let asked_by: Vec<ConnectionId> = waiting.iter().map(|waiting| waiting.connection).collect();
+        let (mut slots, mut first) = (Vec::new(), 0);
         if !joins.is_empty() || !leaves.is_empty() {
-            // Every session is told of its own user's statuses. A follow leaves out the session's own user, so no
-            // connection is in both lists.
-            slots.extend(self.sessions_by_user.of(user).filter(|&slot| Some(slot) != knows));
+            // Every session is told of its own user's statuses, and those that wait for an answer come first. A follow
+            // leaves out the session's own user, so no connection is in both lists.
+            let asking: HashSet<u32> = asked_by.iter().map(|id| id.slot).collect();
+            let own = self.sessions_by_user.of(user).filter(|&slot| Some(slot) != knows);
+            let others: Vec<u32>;
+            (slots, others) = own.partition(|slot| asking.contains(slot));
+            first = slots.len();
+            slots.extend(others);
             slots.append(&mut self.statuses.followers(user));
         }
-        let mut push = self.begin_push(&slots, &News::Status { joins, leaves });
-        let (bytes, asked_by): (_, Vec<ConnectionId>) =
-            (push.bytes(), waiting.iter().map(|waiting| waiting.connection).collect());
+        let push = self.begin_push(&slots, &News::Status { joins, leaves });
+        let bytes = push.bytes();
         let told = TOLD.times((taken_up + push.to.len()).min(TOLD_MAX));
         self.charge_telling(user, &asked_by, told + Work::bytes(bytes));
-        let asked_by: HashSet<ConnectionId> = asked_by.into_iter().collect();
-        push.to.sort_by_key(|id| !asked_by.contains(id));
-        let mut first = push.to.iter().take_while(|id| asked_by.contains(id)).count();
         self.status_push = self.go_on_pushing(push, &mut first);
         for Waiting { connection, number } in waiting {
             self.answer(connection, number, &Reply::Done, None, outbox);
@@ -225,8 +227,7 @@ impl Home {
     /// connection whose socket was not found full yet, one turn may send more than that: it has had no chance to read.
     fn say_news(&mut self, id: ConnectionId, frame: Arc<[u8]>) {
         let Some(connection) = self.connections.get_mut(id).filter(|connection| !connection.closing) else { return };
-        let is_slow = connection.parked && !connection.deferred;
-        if is_slow && connection.traffic().outbox_bytes() + frame.len() > NEWS_BYTES_MAX {
+        if connection.is_slow() && connection.traffic().outbox_bytes() + frame.len() > NEWS_BYTES_MAX {
             return self.let_go(id, &format!("too slow: more than {NEWS_BYTES_MAX} bytes of news are unread"));
         }
         connection.traffic().say(Private::of(frame));

@@ -75,9 +75,9 @@ impl Home {
 
     fn count_held(&mut self, slot: u32) {
         let Some(connection) = self.connections.in_slot(slot) else { return };
-        let parked = connection.parked && !connection.deferred;
+        let is_slow = connection.is_slow();
         let Some(traffic) = &mut connection.traffic else { return };
-        let now = if parked { traffic.held() } else { 0 };
+        let now = if is_slow { traffic.held() } else { 0 };
         let before = std::mem::replace(&mut traffic.accounted, now);
         if before != now {
             self.held_bytes.change(connection.session.user, before, now);
@@ -146,7 +146,7 @@ impl Home {
         self.judged_tail = next;
         let Some(slot) = next else { return };
         let allowed = self.subscribers.lag_allowed(&self.rules);
-        let slow = |connection: &&mut Connection| connection.parked && !connection.deferred && !connection.is_leaving();
+        let slow = |connection: &&mut Connection| connection.is_slow() && !connection.is_leaving();
         let traffic = self.connections.in_slot(slot).filter(slow);
         let owed = traffic.and_then(|connection| connection.traffic.as_ref()).map_or(0, |traffic| traffic.tail_bytes());
         if owed == 0 || owed > allowed {
