@@ -156,6 +156,8 @@ pub struct SocketCounters {
     pub capacity: u64,
     /// Connections in each stage now.
     pub stages: [u64; STAGES.len()],
+    /// TLS handshakes that failed.
+    pub tls_refused: u64,
     /// WebSocket openings that were refused, by the reason.
     pub openings_refused: [u64; OPENING_REFUSAL_KINDS.len()],
     /// Reads that found data, and the bytes that they read.

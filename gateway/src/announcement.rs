@@ -1,14 +1,15 @@
 //! What the server says when it is ready.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::database;
+use crate::listeners::At;
 use crate::options::{Options, StoreKind};
 
 /// Where the server listens, how many shards it has, where it stores data, and what to do next.
 pub fn text(
     options: &Options,
-    address: SocketAddr,
+    places: &[(At, bool)],
     admin: Option<SocketAddr>,
     shards: usize,
     capacity: usize,
@@ -18,17 +19,34 @@ pub fn text(
         StoreKind::Scylla => format!("scylla, {}", database::place(&options.database)),
         StoreKind::Memory => "memory: nothing outlives this process".to_owned(),
     };
-    let host =
-        if address.ip().is_unspecified() { format!("127.0.0.1:{}", address.port()) } else { address.to_string() };
+    let listening: Vec<String> = places.iter().map(|(at, secured)| place(at, *secured)).collect();
+    let open = places.iter().find_map(page).unwrap_or_else(|| "the address of the proxy in front".to_owned());
     let admin = admin.map_or_else(|| "off".to_owned(), |admin| format!("http://{admin}/metrics"));
     format!(
-        "stentor {}: listening on {address}\n\
+        "stentor {}: listening on {}\n\
          \x20 shards       {shards}, one a core\n\
          \x20 store        {store}\n\
          \x20 connections  {capacity} fit the limit on open descriptors\n\
          \x20 admin        {admin}\n\
-         \x20 open         http://{host}/ for a chat page, or connect a Nakama client with server key \"{}\"\n",
+         \x20 open         {open} for a chat page, or connect a Nakama client with server key \"{}\"\n",
         env!("CARGO_PKG_VERSION"),
+        listening.join(", "),
         options.server_key
     )
+}
+
+fn place(at: &At, secured: bool) -> String {
+    let tls = if secured { " (TLS)" } else { "" };
+    match at {
+        At::Tcp(address) => format!("{address}{tls}"),
+        At::Unix(path) => format!("{}{tls}", path.display()),
+    }
+}
+
+/// Where a browser on this machine finds the chat page.
+fn page((at, secured): &(At, bool)) -> Option<String> {
+    let At::Tcp(address) = at else { return None };
+    let host = if address.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { address.ip() };
+    let scheme = if *secured { "https" } else { "http" };
+    Some(format!("{scheme}://{}/", SocketAddr::new(host, address.port())))
 }

@@ -3,10 +3,24 @@
 
 use std::net::SocketAddr;
 
+use crate::listen_address::Place;
 use crate::local_http::{self, reachable};
+use crate::options::Options;
 
-/// Asks the server that listens on this address. Returns what it says, or why it is not ready.
-pub fn ask(listen: SocketAddr) -> Result<String, String> {
+/// Asks the server with these options: on its first address without TLS, or else on the address for operators. Returns what
+/// it says, or why it is not ready.
+pub fn ask(options: &Options) -> Result<String, String> {
+    let plain = options.listen.iter().find_map(|address| match &address.place {
+        Place::Tcp { host, port } if !address.secured => host.addresses(*port).ok()?.into_iter().next(),
+        _ => None,
+    });
+    match plain.or(options.admin) {
+        Some(address) => ask_at(address),
+        None => Err("each --listen has TLS or is no address of a network, and --admin is off: there is nothing to ask".into()),
+    }
+}
+
+fn ask_at(listen: SocketAddr) -> Result<String, String> {
     let answer = local_http::ask(listen, "GET", "/readyz", None)?;
     match answer.status {
         200 => Ok(answer.body),
@@ -21,10 +35,10 @@ mod tests {
 
     #[test]
     fn the_status_decides_and_the_body_says_why() {
-        let (asked, request) = played("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nready\n", ask);
+        let (asked, request) = played("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nready\n", ask_at);
         assert_eq!(asked, Ok("ready".into()));
         assert!(request.starts_with("GET /readyz HTTP/1.1\r\n"), "{request}");
-        let (refused, _) = played("HTTP/1.1 503 Service Unavailable\r\n\r\nthe disk is full\n", ask);
+        let (refused, _) = played("HTTP/1.1 503 Service Unavailable\r\n\r\nthe disk is full\n", ask_at);
         let refused = refused.unwrap_err();
         assert!(refused.ends_with("is not ready (503): the disk is full"), "{refused}");
     }

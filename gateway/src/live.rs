@@ -7,10 +7,11 @@ use arc_swap::ArcSwap;
 
 use crate::config::toml;
 use crate::options::Options;
+use crate::tls::TlsAcceptor;
 use crate::trusted_proxies::TrustedProxies;
 
 /// The keys whose values are here. All others need a restart.
-pub const LIVE_KEYS: [&str; 4] = ["admin_host", "proxy_protocol", "server_key", "trusted_proxies"];
+pub const LIVE_KEYS: [&str; 6] = ["admin_host", "proxy_protocol", "server_key", "tls_cert", "tls_key", "trusted_proxies"];
 
 /// A value that all threads see change at once.
 pub type Live<T> = Arc<ArcSwap<T>>;
@@ -21,6 +22,8 @@ pub struct LiveOptions {
     pub admin_hosts: Live<Vec<String>>,
     pub server_key: Live<String>,
     pub trusted_proxies: Live<TrustedProxies>,
+    /// The certificate of the listeners with TLS, if there are any.
+    pub tls: Option<Arc<TlsAcceptor>>,
     /// The hash of the whole configuration in force, without secrets.
     pub sha256: Live<String>,
 }
@@ -32,8 +35,14 @@ impl LiveOptions {
             admin_hosts: live(options.admin_hosts.clone()),
             server_key: live(options.server_key.clone()),
             trusted_proxies: live(options.trusted_proxies.clone()),
+            tls: None,
             sha256: live(toml::sha256(&options.configuration)),
         }
+    }
+
+    /// From now on, this has the certificate.
+    pub fn securing(self, tls: Option<Arc<TlsAcceptor>>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Puts the values of these options in force. What has begun with the old ones ends with them.
@@ -41,6 +50,9 @@ impl LiveOptions {
         self.admin_hosts.store(Arc::new(options.admin_hosts.clone()));
         self.server_key.store(Arc::new(options.server_key.clone()));
         self.trusted_proxies.store(Arc::new(options.trusted_proxies.clone()));
+        if let (Some(acceptor), Some(files)) = (&self.tls, &options.tls) {
+            acceptor.look_at(files);
+        }
         self.sha256.store(Arc::new(toml::sha256(&options.configuration)));
     }
 }

@@ -18,12 +18,13 @@ use gateway::drain::{Drain, Event};
 use gateway::health::{Health, HealthReporter};
 use gateway::http::{BODIES_BYTES_MAX, Services};
 use gateway::keys::SigningKeys;
-use gateway::listeners::{self, listeners};
+use gateway::listeners::{self, Listening};
 use gateway::live::LiveOptions;
 use gateway::options::{AdminCall, Command, Options, StoreKind};
 use gateway::password::Passwords;
 use gateway::reload::Reloader;
-use gateway::sockets::{HEADS_BYTES_MAX, SocketTable};
+use gateway::sockets::{HEADS_BYTES_MAX, Listener, SocketTable};
+use gateway::tls::{self, TlsAcceptor};
 use gateway::token::Tokens;
 use gateway::waiting::WaitingRoom;
 use gateway::{announcement, config, database, ending, file_modes, health_check, machine, memory, transfer};
@@ -63,7 +64,7 @@ fn main() -> ExitCode {
             admin::client::call(&options, call).and_then(|said| print(&said))
         }
         Command::Config(command) => config::run(&options, command).and_then(|said| print(&said)),
-        Command::HealthCheck => health_check::ask(options.listen).and_then(|said| print(&format!("{said}\n"))),
+        Command::HealthCheck => health_check::ask(&options).and_then(|said| print(&format!("{said}\n"))),
         Command::Schema { apply: false } => database::tables(&options.database).and_then(|cql| print(&cql)),
         Command::Schema { apply: true } => {
             database::apply_schema(&options.database).and_then(|done| print(&format!("{done}\n")))
@@ -109,15 +110,14 @@ fn serve(options: &Options) -> Result<(), String> {
     let shards = usize::from(options.shards.get());
     let capacity = machine::prepare(shards)?;
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(said)?;
-    let (listening, address) = listeners(options.listen, shards).map_err(|error| {
-        let advice = listeners::advice(&error);
-        format!("cannot listen on {}: {error}; {advice}: choose another address with --listen", options.listen)
-    })?;
-    let live = LiveOptions::new(options);
+    let mut listening = listen_on_all(options, shards)?;
+    let tls = options.tls.clone().map(|files| TlsAcceptor::load(files).map(Arc::new)).transpose();
+    let live = LiveOptions::new(options).securing(tls.map_err(|error| format!("no TLS: {error}"))?);
     let mut reloader = Reloader::new(options.clone(), live.clone());
     let admin = options.admin.map(|address| Admin::bind(address, live.clone())).transpose()?;
     gateway::clock::watch().map_err(said)?;
-    let waiting_room = WaitingRoom::open(&listening).map_err(said)?;
+    let plain = listening.iter().filter(|listening| listening.is_plain_tcp());
+    let waiting_room = WaitingRoom::open(plain.flat_map(|listening| &listening.sockets)).map_err(said)?;
     let store = open_store(options)?;
     let Some((epoch, revocations)) = begin_life(&*store, &mut signals, &mut reloader)? else {
         return Ok(());
@@ -133,10 +133,15 @@ fn serve(options: &Options) -> Result<(), String> {
     let passwords = Passwords::start(options.password_threads).map_err(said)?;
 
     let memory = memory::start().map_err(said)?;
+    if let Some(acceptor) = &live.tls {
+        tls::watch(acceptor.clone()).map_err(said)?;
+    }
 
     let cores = machine::cores();
     let health = Health::new(shards, capacity);
-    let parts = listening.into_iter().zip(ends).enumerate().map(|(number, (listener, store))| {
+    let places: Vec<_> = listening.iter().map(|listening| (listening.at.clone(), listening.secured)).collect();
+    let of_shards = listeners_of_shards(&mut listening, live.tls.as_ref());
+    let parts = of_shards.into_iter().zip(ends).enumerate().map(|(number, (listeners, store))| {
         let health = HealthReporter::new(health.clone(), number);
         let (memory, live) = (memory.clone(), live.clone());
         let services = (keys.clone(), tokens.clone(), passwords.clone(), client.clone());
@@ -155,7 +160,7 @@ fn serve(options: &Options) -> Result<(), String> {
                 if shard.0 == 0 {
                     services.take_up_departures();
                 }
-                let table = SocketTable::new(listener, capacity / shards, Rc::new(services));
+                let table = SocketTable::new(listeners, capacity / shards, Rc::new(services));
                 let mut table = table.expect("an epoll set can be made");
                 table.delete_accounts();
                 table.give_memory_back(memory);
@@ -192,7 +197,7 @@ fn serve(options: &Options) -> Result<(), String> {
         facts: admin::Facts { store: options.store.name(), shards, capacity, begun },
     };
     let _admin = admin.map(|(admin, token)| admin.serve(token, parts())).transpose().map_err(said)?;
-    if let Err(error) = print(&announcement::text(options, address, admin_address, shards, capacity)) {
+    if let Err(error) = print(&announcement::text(options, &places, admin_address, shards, capacity)) {
         tracing::warn!(error, "the server runs, but nobody can be told where");
     }
 
@@ -224,6 +229,34 @@ fn begin_life(
             Err(failure) => return Err(said(failure)),
         }
     }
+}
+
+/// Takes all addresses. Fails with a line for the operator if one cannot be taken.
+fn listen_on_all(options: &Options, shards: usize) -> Result<Vec<Listening>, String> {
+    let mut all = Vec::new();
+    for address in &options.listen {
+        let listening = listeners::listen(address, shards).map_err(|error| {
+            let advice = listeners::advice(&error);
+            format!("cannot listen on {address}: {error}; {advice}: choose another address with --listen")
+        })?;
+        all.extend(listening);
+    }
+    Ok(all)
+}
+
+/// The listeners of each shard: one socket of each place.
+fn listeners_of_shards(listening: &mut [Listening], tls: Option<&Arc<TlsAcceptor>>) -> Vec<Vec<Listener>> {
+    let mut of_shards: Vec<Vec<Listener>> = Vec::new();
+    for Listening { secured, sockets, .. } in listening {
+        let tls = tls.filter(|_| *secured);
+        for (shard, socket) in std::mem::take(sockets).into_iter().enumerate() {
+            if of_shards.len() <= shard {
+                of_shards.push(Vec::new());
+            }
+            of_shards[shard].push(Listener { socket, tls: tls.cloned() });
+        }
+    }
+    of_shards
 }
 
 fn open_store(options: &Options) -> Result<Arc<dyn Store>, String> {

@@ -42,7 +42,9 @@ pub(crate) use self::values::whole;
 pub use self::warnings::warnings;
 use crate::database::DatabaseOptions;
 use crate::drain::Terms;
+use crate::listen_address::ListenAddress;
 use crate::target::is_host;
+use crate::tls::TlsFiles;
 use crate::trusted_proxies::{NETWORKS_MAX, TrustedProxies};
 
 /// How long an idle HTTP connection is kept, unless configured otherwise. This is longer than nginx (60 s), AWS's
@@ -61,7 +63,9 @@ pub(crate) const ADMIN_TOKEN_FILE: &str = "admin.token";
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
     pub command: Command,
-    pub listen: SocketAddr,
+    pub listen: Vec<ListenAddress>,
+    /// The certificate and key of listeners with TLS; `None` if there are no such listeners.
+    pub tls: Option<TlsFiles>,
     /// The address where operators read the counters; `None` means no address.
     pub admin: Option<SocketAddr>,
     /// Names by which operators reach that address, besides `localhost` and IP addresses.
@@ -182,6 +186,7 @@ impl Options {
         Ok(Self {
             command,
             database: settings.database.checked()?,
+            tls: checked_tls(&settings.listen, settings.tls_cert, settings.tls_key)?,
             listen: settings.listen,
             admin: match settings.admin {
                 AdminAddress::At(address) => Some(address),
@@ -218,6 +223,7 @@ impl Options {
         let kept = [(&self.session_key, SESSION_KEY_FILE), (&self.refresh_key, REFRESH_KEY_FILE)];
         let kept = kept.into_iter().filter(|(given, _)| given.is_none() && self.store != StoreKind::Memory);
         let keys = self.configuration.secret_files().into_iter().chain(kept.map(|(_, name)| self.data.join(name)));
+        let keys = keys.chain(self.tls.iter().map(|files| files.key.clone()));
         keys.chain(self.admin.and_then(|_| self.admin_token_path())).collect()
     }
 
@@ -236,6 +242,25 @@ impl Options {
     /// defaults.
     pub fn embedded_store(&self) -> EmbeddedOptions {
         EmbeddedOptions { free_bytes_min: self.disk_reserve, ..EmbeddedOptions::default() }
+    }
+}
+
+fn checked_tls(
+    listen: &[ListenAddress],
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+) -> Result<Option<TlsFiles>, OptionsError> {
+    let secured = listen.iter().find(|address| address.secured);
+    let invalid = |text: String| Err(OptionsError::Invalid(text));
+    match (secured, certificate, key) {
+        (None, None, None) => Ok(None),
+        (Some(_), Some(certificate), Some(key)) => Ok(Some(TlsFiles { certificate, key })),
+        (Some(address), ..) => invalid(format!("listen has {address}: give tls_cert and tls_key as well")),
+        (None, ..) => invalid(
+            "tls_cert and tls_key are for listeners with TLS, and listen has none: write tls: in front of an address, such as \
+             tls::443"
+                .into(),
+        ),
     }
 }
 

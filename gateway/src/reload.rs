@@ -74,6 +74,10 @@ impl Reloader {
         self.in_force.admin_hosts = read.admin_hosts;
         self.in_force.server_key = read.server_key;
         self.in_force.trusted_proxies = read.trusted_proxies;
+        // Without listeners that have TLS there is no certificate to change.
+        if let (Some(in_force), Some(read)) = (&mut self.in_force.tls, read.tls) {
+            *in_force = read;
+        }
         self.live.set(&self.in_force);
         changes
     }

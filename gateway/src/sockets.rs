@@ -10,14 +10,15 @@ mod draining;
 mod fair_order;
 mod introductions;
 mod opening;
+mod transport;
 mod unfinished_heads;
 mod waiting_line;
 
-pub use accept::SPARES;
+pub use accept::{Listener, SPARES};
 pub use unfinished_heads::HEADS_BYTES_MAX;
 
 use std::collections::HashMap;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -38,8 +39,8 @@ use runtime::{Reading, Sockets};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::net::{self, RecvFlags, SendFlags, Shutdown};
 
+use self::accept::{LISTENER_EVENTS, listener_data};
 use self::fair_order::FairOrder;
 use self::unfinished_heads::UnfinishedHeads;
 use self::waiting_line::WaitingLine;
@@ -49,6 +50,7 @@ use crate::live::Live;
 use crate::memory::{self, AnswerBytes, HighWater};
 use crate::readiness::Readiness;
 use crate::session::{self, Progress};
+use crate::tls::{Received, SocketFault, TlsConnection};
 use crate::trusted_proxies::TrustedProxies;
 use crate::upgrade;
 
@@ -89,15 +91,21 @@ const HANGING_UP_TICKS_MAX: u32 = 2 * TICKS_PER_SECOND;
 /// time.
 const REFUSING_TICKS_MAX: u32 = TICKS_PER_SECOND;
 
-/// The epoll data of the listener. The epoll data of a connection is its id.
+/// The epoll data of the first listener; those of the others are below it. The epoll data of a connection is its id, and no
+/// slot is so high.
 const LISTENER: u64 = u64::MAX;
+
+/// Sockets whose TLS handshake is not over and that are read in one turn. A step with a signature takes some 300 µs with an
+/// ECDSA key, and a millisecond with an RSA key.
+const HANDSHAKES_PER_TURN_MAX: usize = 16;
 
 /// The connections of one shard.
 pub struct SocketTable {
     epoll: OwnedFd,
     readiness: Readiness,
-    listener: Option<OwnedFd>,
-    /// Whether the listener is in the epoll set.
+    /// Empty when the shard accepts no more.
+    listeners: Vec<Listener>,
+    /// Whether the listeners are in the epoll set.
     accepting: bool,
     /// Whether the shard is to stop, but still serves the clients that it has.
     draining: bool,
@@ -153,6 +161,8 @@ struct Socket {
     /// The beginning of a request head or of a frame, or bytes that the shard does not take yet.
     unfinished: Vec<u8>,
     assembly: Assembly,
+    /// What secures the connection, if it came to a listener with TLS.
+    tls: Option<Box<TlsConnection>>,
 }
 
 const _: () = assert!(size_of::<Entry>() <= 64);
@@ -193,14 +203,16 @@ impl Stage {
 const _: () = assert!(Stage::Refusing as usize + 2 == STAGES.len());
 
 impl SocketTable {
-    /// The table of a shard that accepts on `listener`. Fails if the kernel gives no epoll set.
-    pub fn new(listener: OwnedFd, capacity: usize, services: Rc<Services>) -> io::Result<Self> {
+    /// The table of a shard that accepts on these listeners. Fails if the kernel gives no epoll set.
+    pub fn new(listeners: Vec<Listener>, capacity: usize, services: Rc<Services>) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
+        for (number, listener) in listeners.iter().enumerate() {
+            epoll::add(&epoll, &listener.socket, listener_data(number), LISTENER_EVENTS)?;
+        }
         let mut table = Self {
             epoll,
             readiness: Readiness::default(),
-            listener: Some(listener),
+            listeners,
             accepting: true,
             draining: false,
             entries: Vec::new(),
@@ -247,7 +259,12 @@ impl SocketTable {
     }
 
     /// Gives a connection an entry in the table and adds it to the epoll set.
-    fn seat(&mut self, descriptor: OwnedFd, stage: Stage) -> Option<ConnectionId> {
+    fn seat(
+        &mut self,
+        descriptor: OwnedFd,
+        tls: Option<Box<TlsConnection>>,
+        stage: Stage,
+    ) -> Option<ConnectionId> {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.entries.push(Entry { generation: 0, socket: None });
             (self.entries.len() - 1) as u32
@@ -272,6 +289,7 @@ impl SocketTable {
             pinged: self.ticks,
             unfinished: Vec::new(),
             assembly: Assembly::default(),
+            tls,
         });
         Some(id)
     }
@@ -334,11 +352,13 @@ impl SocketTable {
         if let Some(socket) = self.socket(id) {
             let kept = socket.unfinished.len();
             buffer.append(&mut socket.unfinished);
-            // `unfinished` has its own bound, so the buffer always has room for more.
-            buffer.reserve(READ_BYTES_MAX);
-            match net::recv(&socket.descriptor, spare_capacity(&mut buffer), RecvFlags::DONTWAIT) {
-                Ok((_, 0)) => self.half_closed(id, shard, now),
-                Ok((_, read)) => {
+            match socket.receive(&mut buffer) {
+                Ok(Received::Last(0)) => self.half_closed(id, shard, now),
+                Ok(Received::Bytes(0)) => {
+                    socket.unfinished = buffer.clone();
+                    self.heard_no_content(id, shard);
+                }
+                Ok(received @ (Received::Bytes(read) | Received::Last(read))) => {
                     // Only in a session do new bytes extend the deadline. Each other stage has a fixed time.
                     if socket.stage == Stage::Session {
                         socket.heard = ticks;
@@ -346,9 +366,13 @@ impl SocketTable {
                     self.counters.reads += 1;
                     self.counters.read_bytes += read as u64;
                     self.take_in(id, &mut buffer, kept, shard, now);
+                    if matches!(received, Received::Last(_)) {
+                        self.half_closed(id, shard, now);
+                    }
                 }
-                Err(Errno::AGAIN | Errno::INTR) => socket.unfinished = buffer.clone(),
-                Err(_) => self.drop_connection(id, shard, now),
+                Err(SocketFault::Socket(Errno::AGAIN | Errno::INTR)) => socket.unfinished = buffer.clone(),
+                Err(SocketFault::Socket(_)) => self.drop_connection(id, shard, now),
+                Err(SocketFault::Tls(fault)) => self.broke_tls(id, &fault, shard, now),
             }
         }
         self.buffer = buffer;
@@ -388,10 +412,17 @@ impl SocketTable {
     }
 
     fn writable(&mut self, id: ConnectionId, shard: &mut Shard) {
-        if self.socket(id).is_some() {
-            self.watch(id, Interest { reads: None, writes: Some(false) });
-            shard.writable(id, self);
+        let Some(socket) = self.socket(id) else { return };
+        match socket.flush() {
+            // The next read finds the socket dead.
+            Ok(true) | Err(_) => {}
+            Ok(false) => return,
         }
+        if socket.stage == Stage::HangingUp {
+            socket.shut_down();
+        }
+        self.watch(id, Interest { reads: None, writes: Some(false) });
+        shard.writable(id, self);
     }
 
     /// Changes what the epoll set reports of a connection.
@@ -514,40 +545,22 @@ fn id_of(data: u64) -> ConnectionId {
     ConnectionId { slot: data as u32, generation: (data >> 32) as u32 }
 }
 
-fn send_flags() -> SendFlags {
-    SendFlags::DONTWAIT | SendFlags::NOSIGNAL
-}
-
 impl Outlet for SocketTable {
     fn write(&mut self, slot: u32, pieces: &[&[u8]]) -> Result<usize, Gone> {
-        let entry = &self.entries[slot as usize];
-        let Some(socket) = &entry.socket else { return Err(Gone) };
+        let entry = &mut self.entries[slot as usize];
+        let Some(socket) = &mut entry.socket else { return Err(Gone) };
         debug_assert!(matches!(socket.stage, Stage::Session | Stage::Closing), "written to in {:?}", socket.stage);
         let offered: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let outcome = match pieces {
-            [piece] => net::send(&socket.descriptor, piece, send_flags()),
-            pieces => {
-                let slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-                net::sendmsg(&socket.descriptor, &slices, &mut net::SendAncillaryBuffer::default(), send_flags())
-            }
-        };
         let id = ConnectionId { slot, generation: entry.generation };
-        let written = match outcome {
-            Ok(written) => written,
-            Err(Errno::AGAIN | Errno::INTR) => 0,
-            Err(_) => {
-                self.gone.put(id);
-                return Err(Gone);
-            }
+        let Ok(written) = socket.send(pieces) else {
+            self.gone.put(id);
+            return Err(Gone);
         };
-        debug_assert!(written <= offered, "the kernel took {written} of {offered} bytes");
-        if written > 0
-            && let Some(socket) = &mut self.entries[slot as usize].socket
-            && !socket.reads
-        {
+        debug_assert!(written <= offered, "the socket took {written} of {offered} bytes");
+        if written > 0 && !socket.reads {
             socket.heard = self.ticks;
         }
-        if written < offered {
+        if written < offered || socket.has_unsent() {
             self.watch(id, Interest { reads: None, writes: Some(true) });
         }
         Ok(written)
@@ -579,7 +592,7 @@ impl Sockets for SocketTable {
         if is_crowded {
             self.fair_order.arrange(&mut events, |event| shard.payer(id_of(event.data.u64())));
         }
-        let mut looked_at = 0;
+        let (mut looked_at, mut handshakes) = (0, 0);
         for event in &events {
             // What the other sockets have is reported again in the next turn.
             if shard.has_worked_enough() {
@@ -587,8 +600,8 @@ impl Sockets for SocketTable {
             }
             looked_at += 1;
             let (data, flags) = (event.data.u64(), event.flags);
-            if data == LISTENER {
-                self.accept();
+            if let Some(number) = self.listener_of(data) {
+                self.accept(number);
                 continue;
             }
             let id = id_of(data);
@@ -597,6 +610,12 @@ impl Sockets for SocketTable {
                 self.writable(id, shard);
             }
             let Some(socket) = self.socket(id) else { continue };
+            if socket.is_handshaking() {
+                handshakes += 1;
+                if handshakes > HANDSHAKES_PER_TURN_MAX {
+                    continue;
+                }
+            }
             if flags.contains(EventFlags::IN) && socket.reads {
                 if reading == Reading::On || socket.stage != Stage::Session {
                     self.readable(id, shard, now);
@@ -608,7 +627,8 @@ impl Sockets for SocketTable {
                 self.fair_order.count(payer, shard.worked().without(worked));
             }
         }
-        self.fair_order.end_turn(looked_at < events.len());
+        // A full list is the beginning of a crowd. Those at its end would be seen many turns later.
+        self.fair_order.end_turn(looked_at < events.len() || events.len() >= EVENTS_MAX);
         let more = requests_wait || events.len() >= EVENTS_MAX || looked_at < events.len() || !self.gone.is_empty();
         if !is_crowded {
             self.events = events;
@@ -627,8 +647,10 @@ impl Sockets for SocketTable {
             SocketEffect::Closing(id) => self.enter(id, Stage::Closing),
             SocketEffect::Finish(id) => {
                 self.enter(id, Stage::HangingUp);
-                if let Some(socket) = self.socket(id) {
-                    let _ = net::shutdown(&socket.descriptor, Shutdown::Write);
+                if let Some(socket) = self.socket(id)
+                    && !socket.hang_up()
+                {
+                    self.watch(id, Interest { reads: None, writes: Some(true) });
                 }
             }
         }

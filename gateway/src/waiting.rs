@@ -29,8 +29,10 @@ pub struct WaitingRoom {
 
 impl WaitingRoom {
     /// Waits beside the start. The caller still owns the listeners. Fails if no descriptor or thread is left.
-    pub fn open(listeners: &[OwnedFd]) -> io::Result<Self> {
-        let listeners = listeners.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?;
+    ///
+    /// Give no listener with TLS, and no socket of this machine: their clients wait until the shards accept them.
+    pub fn open<'a>(listeners: impl IntoIterator<Item = &'a OwnedFd>) -> io::Result<Self> {
+        let listeners = listeners.into_iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?;
         let (over, seen) = channel();
         let thread = thread::Builder::new().name("start".into()).spawn(move || wait(listeners, &seen))?;
         Ok(Self { over: Some(over), thread: Some(thread) })

@@ -59,15 +59,31 @@ export class Server {
     return '127.0.0.1';
   }
 
+  /** Whether clients speak TLS: with the certificate and key in the directory that STENTOR_TEST_TLS names. */
+  get secured() {
+    return process.env.STENTOR_TEST_TLS !== undefined;
+  }
+
   get origin() {
-    return `http://${this.host}:${this.port}`;
+    return `${this.secured ? 'https' : 'http'}://${this.host}:${this.port}`;
+  }
+
+  /** Where sockets open. */
+  get socketOrigin() {
+    return `${this.secured ? 'wss' : 'ws'}://${this.host}:${this.port}`;
+  }
+
+  get pid() {
+    return this.#child.pid;
   }
 
   async start() {
     const shards = process.env.STENTOR_TEST_SHARDS ?? '1';
-    const listen = `${this.host}:${this.port}`;
+    const listen = `${this.secured ? 'tls:' : ''}${this.host}:${this.port}`;
+    const directory = process.env.STENTOR_TEST_TLS;
+    const tls = this.secured ? ['--tls-cert', join(directory, 'cert.pem'), '--tls-key', join(directory, 'key.pem')] : [];
     const more = (process.env.STENTOR_TEST_FLAGS ?? '').split(' ').filter((flag) => flag !== '');
-    const flags = ['--data', this.data, '--listen', listen, '--admin', 'off', '--shards', shards, ...more, ...this.#flags];
+    const flags = ['--data', this.data, '--listen', listen, '--admin', 'off', '--shards', shards, ...tls, ...more, ...this.#flags];
     this.#child = spawn(process.env.STENTOR_BIN, flags, { stdio: ['ignore', 'pipe', 'pipe'] });
     const child = this.#child;
     const listening = new Promise((resolve, reject) => {

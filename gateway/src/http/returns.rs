@@ -11,10 +11,13 @@ use std::task::{Context, Poll};
 use runtime::bell::Bell;
 
 use crate::peer::Peer;
+use crate::tls::TlsConnection;
 
 /// A connection whose earlier requests are answered.
 pub struct Returned {
     pub descriptor: OwnedFd,
+    /// What secures the connection.
+    pub tls: Option<Box<TlsConnection>>,
     /// The other end.
     pub peer: Peer,
     /// The bytes that were read and not answered: the opening, and what came after it.

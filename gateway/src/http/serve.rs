@@ -11,7 +11,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use futures_io::AsyncWrite;
-use glommio::net::TcpStream;
 use glommio::timer::Timer;
 use hyper::Request;
 use hyper::body::{Body, Incoming};
@@ -31,16 +30,17 @@ use super::router::respond;
 use super::services::Services;
 use super::stream::{Left, Pace, PacedStream, Step};
 use super::unread_answers::AnswerCut;
+use crate::full;
 use crate::peer::Peer;
+use crate::tls::SecuredStream;
 use crate::upgrade::Ending;
-use crate::{full, readiness};
 
 /// Answers the requests of one connection, until one of them opens a WebSocket: then the connection goes to
 /// `Services::returns`. `unread` are the bytes that were already read from it. `peer` is the connection's other end.
 ///
 /// Run it as a task of the shard that accepted the stream. It may be dropped at any time, which cuts the connection.
 pub fn serve(
-    stream: TcpStream,
+    stream: SecuredStream,
     unread: Vec<u8>,
     peer: Peer,
     services: Rc<Services>,
@@ -50,9 +50,8 @@ pub fn serve(
             refuse(stream).await;
             return;
         };
-        // Each answer is written whole, so waiting to fill a packet would only add delay. If the socket is dead, the
-        // next read fails.
-        let _ = stream.set_nodelay(true);
+        // Each answer is written whole, so waiting to fill a packet would only add delay.
+        stream.set_nodelay();
         let pace = Rc::new(Pace::new(Instant::now(), services.keep_alive));
         if unread.is_empty() {
             pace.enter(Step::Idle, Instant::now());
@@ -60,10 +59,11 @@ pub fn serve(
         let beginner = Beginner::new(services.request_turns.clone(), peer.network().site());
         let stream = PacedStream::new(stream, unread, pace.clone(), beginner);
         match drive(stream, &services, &pace, &entered, &peer).await {
-            Some(Left::Opening(stream, bytes)) if services.connections.are_open() => {
+            Some(Left::Opening(stream, mut bytes)) if services.connections.are_open() => {
                 // Out of descriptors: the client sees the connection end, and opens another one.
-                if let Ok(descriptor) = readiness::give_up(stream) {
-                    services.returns.put(Returned { descriptor, peer, bytes });
+                if let Ok((descriptor, tls, content)) = stream.give_up() {
+                    bytes.extend_from_slice(&content);
+                    services.returns.put(Returned { descriptor, tls, peer, bytes });
                 }
             }
             Some(Left::Nothing(stream)) => stream.close().await,
@@ -208,7 +208,7 @@ impl Watch<'_> {
 }
 
 /// Tells one client that there are too many connections. Writes only what the socket takes at once.
-async fn refuse(mut stream: TcpStream) {
+async fn refuse(mut stream: SecuredStream) {
     let answer = full::unasked();
     poll_fn(|context| {
         let _ = Pin::new(&mut stream).poll_write(context, &answer);

@@ -10,7 +10,6 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use futures_io::{AsyncRead, AsyncWrite};
-use glommio::net::TcpStream;
 use glommio::timer::Timer;
 use hyper::rt::{Read, ReadBufCursor, Write};
 
@@ -18,6 +17,7 @@ use super::chunks::{self, ChunkFraming};
 use super::framing::{Fault, Framing, Passage};
 use super::request_turns::{Beginner, READ_BYTES_TURN_MAX};
 use super::unread_answers::UnreadAnswer;
+use crate::tls::SecuredStream;
 use crate::upgrade::{HEAD_BYTES_MAX, is_worth_parsing};
 
 /// Time for a request's head, time for its body, and time for the client to read each part of an answer that is
@@ -180,7 +180,7 @@ impl Pace {
 
 /// The connection, for hyper.
 pub struct PacedStream {
-    stream: TcpStream,
+    stream: SecuredStream,
     /// Bytes that were read and that hyper does not have. The first `passed` of them are for hyper.
     unread: Vec<u8>,
     passed: usize,
@@ -214,14 +214,14 @@ enum End {
 /// What remains of a connection.
 pub enum Left {
     /// A request to open a WebSocket, and the bytes that came after it.
-    Opening(TcpStream, Vec<u8>),
+    Opening(SecuredStream, Vec<u8>),
     /// Nothing to answer.
     Nothing(PacedStream),
 }
 
 impl PacedStream {
     /// `unread` are the bytes of the stream that were read before it was known to be HTTP.
-    pub fn new(stream: TcpStream, unread: Vec<u8>, pace: Rc<Pace>, beginner: Beginner) -> Self {
+    pub fn new(stream: SecuredStream, unread: Vec<u8>, pace: Rc<Pace>, beginner: Beginner) -> Self {
         Self {
             stream,
             unread,
@@ -444,9 +444,13 @@ impl Write for PacedStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // hyper flushes when it has handed over all of its output.
-        self.pace.let_go(Instant::now());
-        Pin::new(&mut self.stream).poll_flush(context)
+        // hyper flushes when it has handed over all of its output. What TLS has of it must be read as well.
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        match flushed {
+            Poll::Pending => self.pace.write_waits(),
+            Poll::Ready(_) => self.pace.let_go(Instant::now()),
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -134,7 +134,7 @@ pub(super) fn help(arguments: &[OsString]) -> Option<clap::Error> {
         .mut_subcommand("export", |command| only(command, &of_store))
         .mut_subcommand("import", |command| only(command, &of_store))
         .mut_subcommand("schema", |command| only(command, &[&[CONFIG], &database[..]].concat()))
-        .mut_subcommand("healthcheck", |command| only(command, &["listen", CONFIG]))
+        .mut_subcommand("healthcheck", |command| only(command, &["listen", "admin", CONFIG]))
         .mut_subcommand("status", |command| only(command, &of_calls))
         .mut_subcommand("drain", |command| only(command, &of_calls))
         .mut_subcommand("config", |command| {

@@ -135,6 +135,7 @@ fn values(value: &DeValue<'_>, kind: Kind) -> Result<Vec<OsString>, &'static str
             }
         }
         (Kind::Boolean, DeValue::Boolean(value)) => one(&value.to_string()),
+        (Kind::List, DeValue::String(text)) => one(text),
         (Kind::List, DeValue::Array(elements)) => {
             let element = |element: &DeValue<'_>| element.as_str().map(OsString::from);
             elements.iter().map(|value| element(value.get_ref())).collect::<Option<_>>().ok_or(expected(kind))
@@ -150,7 +151,7 @@ fn expected(kind: Kind) -> &'static str {
         Kind::Number => "a whole number",
         Kind::Boolean => "true or false",
         Kind::Time => "a string such as \"90s\", or a number of seconds",
-        Kind::List => "an array of strings",
+        Kind::List => "an array of strings, or one string",
     }
 }
 

@@ -5,7 +5,6 @@
 //! `hide_env_values` marks a secret; `KEY` and `KEY_file` are two forms of one secret. A default is a `default_value` and
 //! never stands in the help text. A key without a default says in its help what happens when it is not given.
 
-use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 
@@ -16,9 +15,10 @@ use engine::limits::{
 use storage::embedded::EmbeddedOptions;
 
 use super::span::Span;
-use super::values::{AdminAddress, Ttl, address, keep_alive, whole};
+use super::values::{AdminAddress, Ttl, keep_alive, whole};
 use super::{KEEP_ALIVE, StoreKind};
 use crate::database::DatabaseSettings;
+use crate::listen_address::ListenAddress;
 
 /// Most shards of a server. The mesh between them grows with the square of their number.
 pub(super) const SHARDS_MAX: NonZeroU16 = NonZeroU16::new(256).expect("it is not zero");
@@ -47,10 +47,20 @@ pub(super) struct Settings {
     #[arg(long, env = "STENTOR_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Address and port to listen on, HTTP and WebSocket alike
-    #[arg(long, help_heading = ADDRESSES, env = "STENTOR_LISTEN", value_name = "ADDR:PORT", value_parser = address)]
-    #[arg(default_value = "127.0.0.1:7350")]
-    pub listen: SocketAddr,
+    /// Addresses to listen on, HTTP and WebSocket alike: HOST:PORT, :PORT for every address of the machine, or unix:PATH;
+    /// with tls: in front for TLS
+    #[arg(long, help_heading = ADDRESSES, env = "STENTOR_LISTEN", value_name = "ADDR,..", value_delimiter = ',')]
+    #[arg(default_value = "localhost:7350")]
+    pub listen: Vec<ListenAddress>,
+
+    /// File with the certificate of the listeners with TLS, and those between it and the root, in PEM; without it, there is
+    /// no TLS
+    #[arg(long, help_heading = ADDRESSES, env = "STENTOR_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// File with the private key of that certificate, in PEM; without it, there is no TLS
+    #[arg(long, help_heading = ADDRESSES, env = "STENTOR_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
 
     /// Address and port where operators read the counters, at /metrics; `off` for none
     #[arg(long, help_heading = ADDRESSES, env = "STENTOR_ADMIN", value_name = "ADDR:PORT")]

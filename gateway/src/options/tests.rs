@@ -31,10 +31,26 @@ fn check_error(result: Result<Options, OptionsError>, expected: &[&str]) {
     }
 }
 
+fn listen(options: &Options) -> Vec<String> {
+    options.listen.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn several_addresses() {
+    let flags = ["--listen", "127.0.0.1:1,tls:localhost:2", "--tls-cert", "a", "--tls-key", "b"];
+    let options = parse(&flags).unwrap();
+    assert_eq!(listen(&options), ["127.0.0.1:1", "tls:localhost:2"]);
+    assert_eq!(options.tls, Some(TlsFiles { certificate: "a".into(), key: "b".into() }));
+    let repeated = parse(&["--listen", ":1", "--listen", "unix:/a"]).unwrap();
+    assert_eq!(listen(&repeated), [":1", "unix:/a"]);
+    let array = with_file("listen = ['[::1]:1', 'unix:b']", &[]).unwrap();
+    assert_eq!(listen(&array), ["[::1]:1", "unix:b"]);
+}
+
 #[test]
 fn defaults() {
     let options = parse(&[]).unwrap();
-    assert_eq!(options.listen.to_string(), "127.0.0.1:7350");
+    assert_eq!(listen(&options), ["localhost:7350"]);
     assert_eq!(options.admin.map(|admin| admin.to_string()).as_deref(), Some("127.0.0.1:7351"));
     assert_eq!(options.data, Path::new("./stentor-data"));
     assert_eq!((options.store, options.disk_reserve), (StoreKind::Embedded, 256 << 20));
@@ -53,7 +69,7 @@ fn defaults() {
 fn a_flag_wins_over_the_file() {
     let file = "listen = '0.0.0.0:1'\nstore = 'memory'\nshards = 3\nsends_per_second = 7\nsessions_per_user = 0\nwork_per_session = 0\nwork_per_user = 7\nsession_ttl = 90\nrefresh_ttl = '2m'\n";
     let options = with_file(file, &["--listen", "[::1]:2", "--sends-per-second", "5", "--session-ttl", "1h"]).unwrap();
-    assert_eq!(options.listen.to_string(), "[::1]:2");
+    assert_eq!(listen(&options), ["[::1]:2"]);
     assert_eq!(options.store, StoreKind::Memory);
     assert_eq!(options.shards.get(), 3);
     assert_eq!(options.sends_per_second, NonZeroU32::new(5));
@@ -197,7 +213,10 @@ fn mistakes_are_named() {
     check_error(with_file("listen = ", &[]), &["stentor.toml"]);
     check_error(parse(&["--config", "/nonexistent/x.toml"]), &["/nonexistent/x.toml"]);
     check_error(parse(&["--listen", "7350"]), &["--listen", "'7350'", "such as 127.0.0.1:7350"]);
-    check_error(parse(&["--listen", "localhost:7350"]), &["--listen", "such as 127.0.0.1:7350"]);
+    check_error(parse(&["--listen", "local host:7350"]), &["--listen", "such as 127.0.0.1:7350"]);
+    check_error(parse(&["--listen", "tls::443"]), &["tls::443", "tls_cert", "tls_key"]);
+    check_error(parse(&["--tls-cert", "a", "--tls-key", "b"]), &["tls_cert", "write tls:"]);
+    check_error(parse(&["--tls-cert", "a", "--listen", "tls::1"]), &["tls::1", "tls_key"]);
     check_error(parse(&["--store", "paper"]), &["paper", "embedded", "memory"]);
     check_error(parse(&["--shards", "257"]), &["--shards", "256"]);
     check_error(parse(&["--server-key", "a:b"]), &["server_key", "colon"]);
@@ -242,7 +261,7 @@ fn the_environment_lies_between_flags_and_file() {
 fn in_an_environment() {
     let file = "listen = '127.0.0.3:3'\nshards = 3\nroom_members_max = 3\nstore = 'memory'\nsession_key = 'key-of-the-file-0123456789'";
     let options = with_file(file, &["--listen", "127.0.0.1:1"]).unwrap();
-    assert_eq!(options.listen.to_string(), "127.0.0.1:1");
+    assert_eq!(listen(&options), ["127.0.0.1:1"]);
     assert_eq!(options.shards.get(), 2);
     assert_eq!(options.room_members_max, 2222);
     assert_eq!(options.store, StoreKind::Memory);

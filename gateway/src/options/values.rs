@@ -11,7 +11,7 @@ const TTL_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 const KEEP_ALIVE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Parses an address. The error shows an example, because many users write a port alone, or a name.
-pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:7350".to_owned())
 }
 

@@ -22,12 +22,11 @@ pub fn warnings(options: &Options, machine: &Allowed) -> Vec<String> {
 }
 
 fn open_with_the_default_key(options: &Options, _: &Allowed) -> Option<String> {
-    let open = !options.listen.ip().to_canonical().is_loopback();
-    (open && options.server_key == DEFAULT_KEY).then(|| {
+    let open = options.listen.iter().find(|address| address.is_open() && options.server_key == DEFAULT_KEY);
+    open.map(|address| {
         format!(
-            "server_key is {DEFAULT_KEY:?}, which everybody knows, and {} is no loopback address: set another --server-key, \
-             in the clients too",
-            options.listen
+            "server_key is {DEFAULT_KEY:?}, which everybody knows, and {address} is no loopback address: set another \
+             --server-key, in the clients too"
         )
     })
 }
@@ -136,11 +135,11 @@ mod tests {
     #[test]
     fn the_default_key_is_for_this_machine_alone() {
         let expected = ["defaultkey", "--server-key"];
-        for open in ["0.0.0.0:1", "[::]:1", "192.168.0.1:1", "198.51.100.1:1"] {
+        for open in ["0.0.0.0:1", "[::]:1", ":1", "192.168.0.1:1", "127.0.0.1:1,198.51.100.1:1"] {
             check(&["--listen", open], &roomy(), &expected);
             check(&["--listen", open, "--server-key", "another"], &roomy(), &[]);
         }
-        for closed in ["127.0.0.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+        for closed in ["127.0.0.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "localhost:1,unix:/a"] {
             check(&["--listen", closed], &roomy(), &[]);
         }
     }

@@ -6,15 +6,17 @@
 //! else in the process has taken them.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Once;
+use std::sync::{Arc, Once};
 
 use engine::id::ConnectionId;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, Shutdown, SocketFlags, sockopt};
 
-use super::{EVENTS_MAX, LISTENER, SEND_BUFFER_BYTES, SocketTable, Stage, introductions, send_flags};
+use super::transport::send_flags;
+use super::{EVENTS_MAX, LISTENER, SEND_BUFFER_BYTES, SocketTable, Stage, introductions};
 use crate::listeners::BACKLOG;
+use crate::tls::{TlsAcceptor, TlsConnection};
 use crate::{full, log_limit};
 
 /// Connections of a shard beyond its capacity whose request is read before they are refused.
@@ -35,18 +37,47 @@ const UNHEARD_BYTES_MAX: usize = 4096;
 /// Calls of `accept` that take in every connection of a full backlog.
 pub(super) const BACKLOG_ACCEPTS_MAX: usize = BACKLOG as usize / EVENTS_MAX + 1;
 
+/// A socket on which a shard accepts connections.
+pub struct Listener {
+    pub socket: OwnedFd,
+    /// What begins TLS on the connections, if the listener has it.
+    pub tls: Option<Arc<TlsAcceptor>>,
+}
+
+impl From<OwnedFd> for Listener {
+    /// A listener without TLS.
+    fn from(socket: OwnedFd) -> Self {
+        Self { socket, tls: None }
+    }
+}
+
+/// A socket of this machine is shared by all shards, and one of them is woken for a connection.
+pub(super) const LISTENER_EVENTS: EventFlags = EventFlags::IN.union(EventFlags::EXCLUSIVE);
+
+/// The epoll data of a listener.
+pub(super) fn listener_data(number: usize) -> EventData {
+    EventData::new_u64(LISTENER - number as u64)
+}
+
 impl SocketTable {
-    pub(super) fn accept(&mut self) {
+    /// Which listener an event is of, if it is of one.
+    pub(super) fn listener_of(&self, data: u64) -> Option<usize> {
+        let number = usize::try_from(LISTENER - data).ok()?;
+        (number < self.listeners.len()).then_some(number)
+    }
+
+    pub(super) fn accept(&mut self, number: usize) {
         for _ in 0..EVENTS_MAX {
             if self.is_full() {
-                return self.accept_to_refuse();
+                return self.accept_to_refuse(number);
             }
-            let Some(listener) = &self.listener else { return };
-            match net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-                Ok(descriptor) => self.welcome(descriptor),
+            let Some(Listener { socket, tls }) = self.listeners.get(number) else { return };
+            let tls = tls.clone();
+            match net::accept_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok(descriptor) => self.welcome(descriptor, tls.as_deref()),
                 Err(Errno::AGAIN) => return,
                 Err(Errno::CONNABORTED | Errno::INTR) => {}
-                Err(Errno::MFILE | Errno::NFILE) => return self.accept_to_refuse(),
+                Err(Errno::MFILE | Errno::NFILE) => return self.accept_to_refuse(number),
                 // Out of memory: the next tick tries again. A retry at once would starve the shard.
                 Err(error) => {
                     log_limit::warn!(%error, "connections wait: one could not be accepted");
@@ -67,20 +98,25 @@ impl SocketTable {
     }
 
     /// Accepts waiting clients and tells them that the server is full.
-    fn accept_to_refuse(&mut self) {
+    fn accept_to_refuse(&mut self, number: usize) {
         for _ in 0..REFUSALS_PER_TURN {
-            let Some(listener) = &self.listener else { return };
+            let Some(Listener { socket, tls }) = self.listeners.get(number) else { return };
+            let tls = tls.clone();
             // Closes a spare descriptor, so that the connection can be accepted with it.
             drop(self.spares.pop());
-            let accepted = net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC);
+            let accepted = net::accept_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC);
             let failed = accepted.as_ref().err().copied();
             if let Ok(descriptor) = accepted {
                 warn_once(self.capacity);
                 self.counters.refused += 1;
-                if self.refusals() < REFUSALS_MAX {
-                    self.hear_to_refuse(descriptor);
-                } else {
-                    self.turn_away(&descriptor);
+                match tls.map(|tls| tls.begin()) {
+                    None if self.refusals() < REFUSALS_MAX => self.hear_to_refuse(descriptor, None),
+                    None => self.turn_away(&descriptor),
+                    Some(Ok(tls)) if self.refusals() < REFUSALS_MAX => {
+                        self.hear_to_refuse(descriptor, Some(Box::new(tls)));
+                    }
+                    // Without a handshake a client of TLS cannot be told anything.
+                    Some(_) => drop(descriptor),
                 }
             }
             self.keep_spares();
@@ -94,21 +130,25 @@ impl SocketTable {
     }
 
     /// Lets a connection in.
-    fn welcome(&mut self, descriptor: OwnedFd) {
+    fn welcome(&mut self, descriptor: OwnedFd, acceptor: Option<&TlsAcceptor>) {
+        let tls = match acceptor.map(TlsAcceptor::begin).transpose() {
+            Ok(tls) => tls.map(Box::new),
+            Err(fault) => return log_limit::warn!(%fault, "a connection cannot begin TLS"),
+        };
         // On a socket that is already dead these calls fail, and the next read reports that it is dead.
         let _ = sockopt::set_tcp_nodelay(&descriptor, true);
         let _ = sockopt::set_socket_send_buffer_size(&descriptor, SEND_BUFFER_BYTES);
         self.proxies = self.trusted.load_full();
         let is_due = introductions::is_due(&self.proxies, &descriptor);
         let stage = if is_due { Stage::Introducing } else { Stage::Opening };
-        if self.seat(descriptor, stage).is_some() {
+        if self.seat(descriptor, tls, stage).is_some() {
             self.counters.accepted += 1;
         }
     }
 
     /// Gives one of the few spare places to a client that will be refused after it has sent its request.
-    fn hear_to_refuse(&mut self, descriptor: OwnedFd) {
-        self.seat(descriptor, Stage::Refusing);
+    fn hear_to_refuse(&mut self, descriptor: OwnedFd, tls: Option<Box<TlsConnection>>) {
+        self.seat(descriptor, tls, Stage::Refusing);
         debug_assert!(self.refusals() <= REFUSALS_MAX, "{} clients are kept to be refused", self.refusals());
     }
 
@@ -122,8 +162,8 @@ impl SocketTable {
             return;
         };
         let answer = asked.answer(|| services.unready());
-        let _ = net::send(&socket.descriptor, &answer, send_flags());
-        let _ = net::shutdown(&socket.descriptor, Shutdown::Write);
+        socket.send_whole(&answer);
+        socket.hang_up();
         self.enter(id, Stage::Refused);
     }
 
@@ -151,16 +191,23 @@ impl SocketTable {
     }
 
     pub(super) fn pause_accepting(&mut self) {
-        if let Some(listener) = self.listener.as_ref().filter(|_| self.accepting) {
-            let _ = epoll::delete(&self.epoll, listener);
-            self.accepting = false;
+        if std::mem::take(&mut self.accepting) {
+            for listener in &self.listeners {
+                let _ = epoll::delete(&self.epoll, &listener.socket);
+            }
         }
     }
 
     pub(super) fn resume_accepting(&mut self) {
-        if let Some(listener) = self.listener.as_ref().filter(|_| !self.accepting) {
-            let added = epoll::add(&self.epoll, listener, EventData::new_u64(LISTENER), EventFlags::IN);
-            self.accepting = added.is_ok();
+        if self.accepting || self.listeners.is_empty() {
+            return;
+        }
+        self.accepting = true;
+        for (number, listener) in self.listeners.iter().enumerate() {
+            if epoll::add(&self.epoll, &listener.socket, listener_data(number), LISTENER_EVENTS).is_err() {
+                // The next tick tries again.
+                return self.pause_accepting();
+            }
         }
     }
 }

@@ -24,7 +24,7 @@ impl SocketTable {
     pub(super) fn begin_drain(&mut self, shard: &mut Shard, now: Timestamp, time: Duration) {
         // The kernel has accepted these clients already. If the listener closed now, their connections would be reset.
         for _ in 0..BACKLOG_ACCEPTS_MAX {
-            self.accept();
+            (0..self.listeners.len()).for_each(|number| self.accept(number));
         }
         self.close_listener();
         self.draining = true;
@@ -37,7 +37,7 @@ impl SocketTable {
 
     pub(super) fn close_listener(&mut self) {
         self.pause_accepting();
-        self.listener = None;
+        self.listeners = Vec::new();
     }
 
     /// Why no session may open now, or `Ok` if one may.

@@ -29,11 +29,23 @@ impl SocketTable {
             ProxyHeader::Whole { read, client } => {
                 self.heads.leave(id);
                 self.addresses.extend(client.map(|client| (id, client)));
-                if let Some(socket) = self.socket(id) {
-                    socket.stage = Stage::Opening;
-                }
-                if bytes.len() > read {
-                    self.judge(id, &mut bytes[read..], 0, shard, now);
+                let Some(socket) = self.socket(id) else { return };
+                socket.stage = Stage::Opening;
+                let (tls, rest) = (&mut socket.tls, &mut bytes[read..]);
+                match tls {
+                    Some(tls) => {
+                        let mut content = Vec::new();
+                        let received = tls.begin_with(rest, &mut content);
+                        let flushed = socket.flush();
+                        match received {
+                            Err(fault) => self.broke_tls(id, &fault, shard, now),
+                            Ok(_) if flushed.is_err() => self.drop_connection(id, shard, now),
+                            Ok(_) if content.is_empty() => self.heard_no_content(id, shard),
+                            Ok(_) => self.judge(id, &mut content, 0, shard, now),
+                        }
+                    }
+                    None if rest.is_empty() => {}
+                    None => self.judge(id, rest, 0, shard, now),
                 }
             }
         }

@@ -3,7 +3,7 @@
 //! This request may be the first of the connection, or it may follow others that `http/` has answered. In the second
 //! case `http/` has given the connection back.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -15,19 +15,20 @@ use engine::shard::Input;
 use engine::shard::Shard;
 use httparse::Header;
 use rustix::event::epoll;
-use rustix::net::{self, RecvFlags, Shutdown};
+use rustix::net::{self, AddressFamily, RecvFlags};
 
 use super::unfinished_heads::{UnfinishedHeads, is_unfinished};
-use super::{SocketTable, Stage, send_flags};
+use super::{Socket, SocketTable, Stage};
 use crate::client_network::ClientNetwork;
 use crate::http::answer::{BUDGET_SPREAD_SECONDS, retry_after_seconds};
 use crate::http::error::seconds_rounded_up;
 use crate::http::{self, Returned};
 use crate::live::Live;
 use crate::peer::Peer;
+use crate::tls::SecuredStream;
 use crate::trusted_proxies::TrustedProxies;
 use crate::upgrade::{self, Ending, Identity, Opening, UpgradeRefusal};
-use crate::{full, heads, readiness};
+use crate::{full, heads};
 
 /// When a client whose user has too many sessions may try again.
 const SESSIONS_RETRY_SECONDS: RangeInclusive<u64> = 5..=14;
@@ -35,10 +36,10 @@ const SESSIONS_RETRY_SECONDS: RangeInclusive<u64> = 5..=14;
 impl SocketTable {
     /// Takes the connections that `http/` has given back.
     pub(super) fn take_returns(&mut self, shard: &mut Shard, now: Timestamp) {
-        while let Some(Returned { descriptor, peer, mut bytes }) = self.services.returns().take() {
+        while let Some(Returned { descriptor, tls, peer, mut bytes }) = self.services.returns().take() {
             // After the stop has begun, no connection becomes a session.
-            if (self.listener.is_some() || self.draining)
-                && let Some(id) = self.seat(descriptor, Stage::Opening)
+            if (!self.listeners.is_empty() || self.draining)
+                && let Some(id) = self.seat(descriptor, tls, Stage::Opening)
             {
                 self.addresses.extend(peer.address().map(|address| (id, address)));
                 self.judge(id, &mut bytes, 0, shard, now);
@@ -75,11 +76,16 @@ impl SocketTable {
         let Some(socket) = self.socket(id) else { return };
         socket.unfinished = bytes.to_vec();
         let from = self.address(id).map_or(ClientNetwork::UNKNOWN, ClientNetwork::of);
-        for given_way in self.heads.hold(id, bytes.len(), from) {
-            let Some(socket) = self.remove(given_way) else { continue };
+        self.count_head(id, bytes.len(), from);
+    }
+
+    /// Counts the bytes that are kept of an unfinished head or handshake. Refuses those connections that give way to it.
+    pub(super) fn count_head(&mut self, id: ConnectionId, bytes: usize, from: ClientNetwork) {
+        for given_way in self.heads.hold(id, bytes, from) {
+            let Some(mut socket) = self.remove(given_way) else { continue };
             self.counters.refused += 1;
-            let _ = net::send(&socket.descriptor, &full::unasked(), send_flags());
-            hang_up_refused(Some(socket.descriptor));
+            socket.send_whole(&full::unasked());
+            hang_up_refused(socket);
         }
     }
 
@@ -115,8 +121,7 @@ impl SocketTable {
                     return self.refuse(id, refusal_of(refused), Some(&bytes[consumed..]));
                 }
                 let Some(socket) = self.socket(id) else { return };
-                // The socket's send buffer is nearly empty, so a short write means that the socket is dead.
-                if net::send(&socket.descriptor, &answer, send_flags()) != Ok(answer.len()) {
+                if !socket.send_whole(&answer) {
                     return self.drop_connection(id, shard, now);
                 }
                 self.begin_session(id, identity, network, shard, now);
@@ -162,12 +167,13 @@ impl SocketTable {
         let ending = if next.is_some() { Ending::Keep } else { Ending::Close };
         let answer = refusal.written(ending);
         let Some(socket) = self.socket(id) else { return };
-        let sent = net::send(&socket.descriptor, &answer, send_flags()) == Ok(answer.len());
+        let sent = socket.send_whole(&answer);
         match next {
             Some(next) if sent => self.hand_to_http(id, next.to_vec()),
             _ => {
-                let descriptor = self.remove(id).map(|socket| socket.descriptor);
-                hang_up_refused(descriptor);
+                if let Some(socket) = self.remove(id) {
+                    hang_up_refused(socket);
+                }
             }
         }
     }
@@ -176,7 +182,7 @@ impl SocketTable {
         let peer = Peer::new(self.address(id), self.proxies.clone());
         let Some(socket) = self.remove(id) else { return };
         let _ = epoll::delete(&self.epoll, &socket.descriptor);
-        let stream = readiness::adopt(socket.descriptor);
+        let stream = SecuredStream::new(socket.descriptor, socket.tls);
         self.http.spawn(http::serve(stream, bytes, peer, self.services.clone()));
     }
 }
@@ -198,16 +204,19 @@ fn over_budget(retry_after: Duration) -> UpgradeRefusal {
     }
 }
 
-/// The address that the kernel knows. It knows none if the connection is already dead.
+/// The address that the kernel knows. It knows none if the connection is already dead. The other end of a socket of this
+/// machine is a program of this machine, so it counts as its loopback address.
 pub(super) fn kernels_address(descriptor: &OwnedFd) -> Option<IpAddr> {
     let peer = net::getpeername(descriptor).ok().flatten()?;
+    if peer.address_family() == AddressFamily::UNIX {
+        return Some(Ipv4Addr::LOCALHOST.into());
+    }
     SocketAddr::try_from(peer).ok().map(|peer| peer.ip())
 }
 
 /// Closes so that a refused client can read its answer: closing at once with unread bytes would reset the connection.
-fn hang_up_refused(descriptor: Option<OwnedFd>) {
-    let Some(descriptor) = descriptor else { return };
-    let _ = net::shutdown(&descriptor, Shutdown::Write);
+fn hang_up_refused(mut socket: Socket) {
+    socket.hang_up();
     let mut rest = [0; 1024];
-    let _ = net::recv(&descriptor, &mut rest[..], RecvFlags::DONTWAIT);
+    let _ = net::recv(&socket.descriptor, &mut rest[..], RecvFlags::DONTWAIT);
 }

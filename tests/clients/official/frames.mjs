@@ -7,7 +7,7 @@ describe('bad frames', () => {
   /** Opens a bare socket, sends, and gives the code it is closed with. */
   async function closeCode(frame) {
     const { token } = await signIn('alice');
-    const socket = new WebSocket(`ws://${server.host}:${server.port}/ws?token=${token}&format=${formatName}`);
+    const socket = new WebSocket(`${server.socketOrigin}/ws?token=${token}&format=${formatName}`);
     const closed = new Promise((resolve, reject) => {
       socket.on('close', resolve);
       socket.on('error', reject);

@@ -53,12 +53,12 @@ after(() => console.log(`${assertions} assertions, ${process.env.STENTOR_TEST_SH
 
 /** One more client, of which nothing is known yet. */
 export function newClient(key = 'defaultkey', refreshes = true) {
-  return new Client(key, server.host, String(server.port), false, 7000, refreshes);
+  return new Client(key, server.host, String(server.port), server.secured, 7000, refreshes);
 }
 
 /** A socket that is not connected yet. */
 export function newSocket() {
-  return client.createSocket(false, false, format.adapter());
+  return client.createSocket(server.secured, false, format.adapter());
 }
 
 /** An open socket that keeps what it hears, so that tests wait for things instead of for time. */

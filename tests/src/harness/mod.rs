@@ -3,6 +3,7 @@
 //! Every wait has a deadline and reports what it waited for. A test that fails ends its server too.
 
 pub mod cassandra;
+mod certificates;
 mod disk;
 mod fault_proxy;
 mod http;
@@ -22,6 +23,7 @@ pub mod transcript;
 
 use std::time::Duration;
 
+pub use certificates::{make_certificate, make_certificates};
 pub use disk::{FaultySyncs, SmallDisk};
 pub use fault_proxy::{Fault, FaultProxy};
 pub use http::{Account, Answer, Http, SERVER_KEY, bearer};

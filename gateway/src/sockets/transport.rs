@@ -1,0 +1,128 @@
+//! How bytes come from a socket and go to it: as they are, or through TLS.
+
+use std::io::IoSlice;
+
+use engine::id::{ConnectionId, Timestamp};
+use engine::shard::Shard;
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
+use rustix::net::{self, RecvFlags, SendFlags, Shutdown};
+
+use super::{READ_BYTES_MAX, Socket, SocketTable, Stage};
+use crate::client_network::ClientNetwork;
+use crate::log_limit;
+use crate::tls::{Received, SocketFault, TlsFault};
+
+/// A record without content costs as much as such a frame.
+const EMPTY_RECORD_BYTES: usize = 64;
+
+impl Socket {
+    /// Reads once, and appends what has come to `buffer`.
+    pub(super) fn receive(&mut self, buffer: &mut Vec<u8>) -> Result<Received, SocketFault> {
+        match &mut self.tls {
+            // The header of a proxy comes before the handshake.
+            Some(tls) if self.stage != Stage::Introducing => tls.receive_from(&self.descriptor, buffer),
+            _ => {
+                // What was kept has its own bound, so the buffer always has room for more.
+                buffer.reserve(READ_BYTES_MAX);
+                match net::recv(&self.descriptor, spare_capacity(buffer), RecvFlags::DONTWAIT)? {
+                    (_, 0) => Ok(Received::Last(0)),
+                    (_, read) => Ok(Received::Bytes(read)),
+                }
+            }
+        }
+    }
+
+    /// Writes the pieces, as far as the socket takes them. Returns how many of their bytes it took: 0 if it is full. Fails
+    /// if the connection is dead.
+    pub(super) fn send(&mut self, pieces: &[&[u8]]) -> Result<usize, SocketFault> {
+        if let Some(tls) = &mut self.tls {
+            return tls.send_to(&self.descriptor, pieces);
+        }
+        let outcome = match pieces {
+            [piece] => net::send(&self.descriptor, piece, send_flags()),
+            pieces => {
+                let slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+                net::sendmsg(&self.descriptor, &slices, &mut net::SendAncillaryBuffer::default(), send_flags())
+            }
+        };
+        match outcome {
+            Err(Errno::AGAIN | Errno::INTR) => Ok(0),
+            outcome => Ok(outcome?),
+        }
+    }
+
+    /// Writes something short, such as an answer to an opening. Returns whether the socket took all of it: the send buffer
+    /// is nearly empty then, so a short write means that the socket is dead.
+    pub(super) fn send_whole(&mut self, bytes: &[u8]) -> bool {
+        self.send(&[bytes]).is_ok_and(|sent| sent == bytes.len()) && !self.has_unsent()
+    }
+
+    /// Whether the socket has not taken all that was encrypted.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.has_unsent())
+    }
+
+    /// Writes what was encrypted. Returns whether the socket has taken all of it. Fails if the connection is dead.
+    pub(super) fn flush(&mut self) -> Result<bool, Errno> {
+        self.tls.as_mut().map_or(Ok(true), |tls| tls.flush_to(&self.descriptor))
+    }
+
+    /// Whether the socket waits for a TLS handshake to end.
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) && self.stage != Stage::Introducing
+    }
+
+    /// Tells the client that nothing more comes. Returns false if the socket is too full for that now: then `flush` and
+    /// `shut_down` come later.
+    pub(super) fn hang_up(&mut self) -> bool {
+        if let Some(tls) = &mut self.tls {
+            tls.close();
+        }
+        let is_sent = self.flush().unwrap_or(true);
+        if is_sent {
+            self.shut_down();
+        }
+        is_sent
+    }
+
+    /// Ends the server's half of the connection. It fails on a socket that is dead, which the next read reports.
+    pub(super) fn shut_down(&self) {
+        let _ = net::shutdown(&self.descriptor, Shutdown::Write);
+    }
+}
+
+impl SocketTable {
+    /// Bytes have come, and no content: a step of a handshake, the beginning of a record, or records without content.
+    pub(super) fn heard_no_content(&mut self, id: ConnectionId, shard: &mut Shard) {
+        let Some(socket) = self.socket(id) else { return };
+        let (stage, kept) = (socket.stage, socket.tls.as_ref().map_or(0, |tls| tls.kept_bytes()));
+        let kept = kept + socket.unfinished.len();
+        if socket.has_unsent() {
+            self.watch(id, super::Interest { reads: None, writes: Some(true) });
+        }
+        match stage {
+            Stage::Session => shard.charge_received(id, 0, READ_BYTES_MAX / EMPTY_RECORD_BYTES),
+            Stage::Opening if kept > 0 => {
+                let from = self.address(id).map_or(ClientNetwork::UNKNOWN, ClientNetwork::of);
+                self.count_head(id, kept, from);
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends a connection whose bytes are no TLS. The alert that says so has been sent, as far as the socket took it.
+    pub(super) fn broke_tls(&mut self, id: ConnectionId, fault: &TlsFault, shard: &mut Shard, now: Timestamp) {
+        let Some(socket) = self.socket(id) else { return };
+        if socket.is_handshaking() {
+            self.counters.tls_refused += 1;
+            let peer = self.address(id);
+            log_limit::warn!(?peer, %fault, "a TLS handshake failed");
+        }
+        self.drop_connection(id, shard, now);
+    }
+}
+
+pub(super) fn send_flags() -> SendFlags {
+    SendFlags::DONTWAIT | SendFlags::NOSIGNAL
+}

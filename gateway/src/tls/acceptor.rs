@@ -1,0 +1,160 @@
+//! The certificate and the key in force, and the watch over their files.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{NoServerSessionStorage, ProducesTickets};
+
+use super::connection::{TlsConnection, TlsFault};
+
+/// How often the files are looked at.
+const WATCH_INTERVAL: Duration = Duration::from_secs(5);
+/// What clients may speak behind TLS (RFC 7301).
+const PROTOCOL: &[u8] = b"http/1.1";
+
+/// Where the certificate and its key are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TlsFiles {
+    /// The server's certificate and those between it and the root, in PEM.
+    pub certificate: PathBuf,
+    /// The private key of the certificate, in PEM.
+    pub key: PathBuf,
+}
+
+/// The files cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsFailure {
+    #[error("{}: {error}", path.display())]
+    File { path: PathBuf, error: pem::Error },
+    #[error("{}: there is no certificate in it", .0.display())]
+    NoCertificate(PathBuf),
+    #[error("{} and {}: {error}", files.certificate.display(), files.key.display())]
+    Unfit { files: TlsFiles, error: rustls::Error },
+}
+
+/// Begins connections with the certificate in force. All shards share one.
+pub struct TlsAcceptor {
+    config: ArcSwap<ServerConfig>,
+    loaded: Mutex<Loaded>,
+    /// Clients that come back with a ticket need no new signature. Its keys change with time, not with the certificate.
+    tickets: Arc<dyn ProducesTickets>,
+}
+
+/// What the configuration in force was made of.
+struct Loaded {
+    files: TlsFiles,
+    state: FilesState,
+}
+
+/// What can be seen of the two files without reading them.
+type FilesState = [Option<(SystemTime, u64)>; 2];
+
+impl TlsAcceptor {
+    /// Reads the files. Fails if a file cannot be read, or if the key is not the certificate's.
+    pub fn load(files: TlsFiles) -> Result<Self, TlsFailure> {
+        let tickets = aws_lc_rs::Ticketer::new();
+        let tickets = tickets.map_err(|error| TlsFailure::Unfit { files: files.clone(), error })?;
+        let state = state_of(&files);
+        let config = read(&files, tickets.clone())?;
+        Ok(Self { config: ArcSwap::from(config), loaded: Mutex::new(Loaded { files, state }), tickets })
+    }
+
+    /// Begins a connection.
+    pub fn begin(&self) -> Result<TlsConnection, TlsFault> {
+        TlsConnection::new(self.config.load_full())
+    }
+
+    /// Reads these files, and puts them in force for connections that begin later. A failure changes nothing. Returns
+    /// whether another certificate or key is in force.
+    pub fn reload(&self, files: &TlsFiles) -> Result<bool, TlsFailure> {
+        let mut loaded = self.loaded.lock();
+        let state = state_of(files);
+        if loaded.files == *files && loaded.state == state {
+            return Ok(false);
+        }
+        // A failure is told once, and again when the files change again.
+        *loaded = Loaded { files: files.clone(), state };
+        self.config.store(read(files, self.tickets.clone())?);
+        Ok(true)
+    }
+
+    /// Looks whether the files in force have changed.
+    pub fn look_again(&self) {
+        let files = self.loaded.lock().files.clone();
+        self.look_at(&files);
+    }
+
+    /// Puts these files in force if they or their contents are others, and says in the log what came of it.
+    pub fn look_at(&self, files: &TlsFiles) {
+        match self.reload(files) {
+            Ok(false) => {}
+            Ok(true) => tracing::info!(
+                certificate = %files.certificate.display(),
+                "the certificate was read again: connections that begin now have the new one"
+            ),
+            Err(error) => tracing::error!(%error, "the certificate has changed and cannot be used: the old one stays"),
+        }
+    }
+}
+
+impl fmt::Debug for TlsAcceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsAcceptor").field("files", &self.loaded.lock().files).finish_non_exhaustive()
+    }
+}
+
+/// Watches the files from a thread of its own, until the process ends. Fails if no thread can be made.
+pub fn watch(acceptor: Arc<TlsAcceptor>) -> io::Result<()> {
+    thread::Builder::new().name("certificate".into()).spawn(move || {
+        loop {
+            thread::sleep(WATCH_INTERVAL);
+            acceptor.look_again();
+        }
+    })?;
+    Ok(())
+}
+
+fn state_of(files: &TlsFiles) -> FilesState {
+    let state = |path: &Path| {
+        let found = fs::metadata(path).ok()?;
+        Some((found.modified().ok()?, found.len()))
+    };
+    [state(&files.certificate), state(&files.key)]
+}
+
+fn read(files: &TlsFiles, tickets: Arc<dyn ProducesTickets>) -> Result<Arc<ServerConfig>, TlsFailure> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |error| TlsFailure::File { path, error }
+    };
+    let certificates: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(&files.certificate).and_then(|certificates| certificates.collect());
+    let certificates = certificates.map_err(failed(&files.certificate))?;
+    if certificates.is_empty() {
+        return Err(TlsFailure::NoCertificate(files.certificate.clone()));
+    }
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(failed(&files.key))?;
+    let unfit = |error| TlsFailure::Unfit { files: files.clone(), error };
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(unfit)?
+        .with_no_client_auth()
+        .with_single_cert(certificates, key)
+        .map_err(unfit)?;
+    config.alpn_protocols = vec![PROTOCOL.to_vec()];
+    config.ticketer = tickets;
+    // Tickets are enough, and hold no memory here.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(Arc::new(config))
+}
