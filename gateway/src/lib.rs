@@ -25,6 +25,8 @@ pub mod health;
 pub mod health_check;
 pub mod http;
 mod http_tasks;
+pub mod identity;
+mod jose;
 pub mod keys;
 pub mod listeners;
 pub mod live;
