@@ -26,7 +26,9 @@ use gateway::reload::Reloader;
 use gateway::sockets::{HEADS_BYTES_MAX, SocketTable};
 use gateway::token::Tokens;
 use gateway::waiting::WaitingRoom;
-use gateway::{announcement, config, database, ending, file_modes, health_check, machine, memory, transfer};
+use gateway::{
+    announcement, config, database, ending, file_modes, health_check, machine, memory, token_command, transfer,
+};
 use runtime::clock;
 use runtime::shards::{Part, start};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
             admin::client::call(&options, call).and_then(|said| print(&said))
         }
         Command::Config(command) => config::run(&options, command).and_then(|said| print(&said)),
+        Command::Token(command) => token_command::run(&options, command).and_then(|said| print(&said)),
         Command::HealthCheck => health_check::ask(options.listen).and_then(|said| print(&format!("{said}\n"))),
         Command::Schema { apply: false } => database::tables(&options.database).and_then(|cql| print(&cql)),
         Command::Schema { apply: true } => {
@@ -122,14 +125,15 @@ fn serve(options: &Options) -> Result<(), String> {
     let Some((epoch, revocations)) = begin_life(&*store, &mut signals, &mut reloader)? else {
         return Ok(());
     };
-    let keys = SigningKeys::obtain(options).map_err(said)?;
+    let keys = SigningKeys::obtain(reloader.options()).map_err(said)?;
     let token = |admin| AdminToken::obtain(options).map(|token| (admin, token)).map_err(said);
     let admin = admin.map(token).transpose()?;
     let (bridge, ends) = Bridge::start(store, shards).map_err(said)?;
     let (client, fatal) = (bridge.client(), bridge.fatal());
-    let keep_alive = options.keep_alive;
+    let (keep_alive, close_on_expiry) = (options.keep_alive, options.close_on_expiry);
     let (session_ttl, refresh_ttl) = (options.session_ttl, options.refresh_ttl);
     let tokens = Arc::new(Tokens::new(&keys, session_ttl, refresh_ttl, &revocations, clock::wall()));
+    reloader.follow_keys(keys.clone(), tokens.clone());
     let passwords = Passwords::start(options.password_threads).map_err(said)?;
 
     let memory = memory::start().map_err(said)?;
@@ -148,6 +152,7 @@ fn serve(options: &Options) -> Result<(), String> {
                 let (keys, tokens, passwords, client) = services;
                 let services = Services::new(&live.server_key.load(), &keys, tokens, passwords, client, clock::wall)
                     .following_server_key(live.server_key)
+                    .following_sign_in_terms(live.sign_in)
                     .keeping_connections(keep_alive)
                     .sharing_budgets(budgets)
                     .reporting_health(health)
@@ -161,6 +166,9 @@ fn serve(options: &Options) -> Result<(), String> {
                 table.give_memory_back(memory);
                 table.bound_heads(HEADS_BYTES_MAX / shards);
                 table.trust(live.trusted_proxies);
+                if close_on_expiry {
+                    table.close_on_expiry();
+                }
                 if shard.0 == 0 {
                     table.keep_logouts();
                 }

@@ -12,6 +12,7 @@ mod file;
 mod nearest;
 mod secrets;
 mod settings;
+mod sign_in;
 mod sources;
 pub mod span;
 mod values;
@@ -28,12 +29,13 @@ use storage::embedded::EmbeddedOptions;
 
 pub use self::admin_call::AdminCall;
 use self::commands::CommandLine;
-pub use self::commands::{Command, ConfigCommand, command_line};
+pub use self::commands::{Command, ConfigCommand, TokenCommand, command_line};
 pub use self::declared::{Key, Kind, keys};
-pub use self::secrets::Secret;
 #[cfg(feature = "scylla")]
 pub(crate) use self::secrets::secret;
-use self::secrets::signing_key;
+pub(crate) use self::secrets::{KEY_BYTES, from_hex};
+pub use self::secrets::{PreviousKey, Secret};
+use self::secrets::{previous_key, signing_key};
 use self::settings::Settings;
 pub use self::sources::{Configuration, Setting, Source};
 use self::values::AdminAddress;
@@ -42,6 +44,7 @@ pub(crate) use self::values::whole;
 pub use self::warnings::warnings;
 use crate::database::DatabaseOptions;
 use crate::drain::Terms;
+use crate::sign_in::SignInTerms;
 use crate::target::is_host;
 use crate::trusted_proxies::{NETWORKS_MAX, TrustedProxies};
 
@@ -101,6 +104,12 @@ pub struct Options {
     /// `None`: the key is made at random on the first start and kept in the data directory.
     pub session_key: Option<Secret>,
     pub refresh_key: Option<Secret>,
+    /// The keys that were in use before, until their end.
+    pub previous_session_key: Option<PreviousKey>,
+    pub previous_refresh_key: Option<PreviousKey>,
+    /// Whether a session ends with the token that opened it.
+    pub close_on_expiry: bool,
+    pub sign_in: SignInTerms,
     /// Each key's value and source.
     pub configuration: Configuration,
 }
@@ -169,9 +178,9 @@ impl Options {
         Self::checked(given.task(), given.settings, configuration)
     }
 
-    fn checked(command: Command, settings: Settings, configuration: Configuration) -> Result<Self, OptionsError> {
-        let session_key = signing_key("session_key", settings.session_key, settings.session_key_file)?;
-        let refresh_key = signing_key("refresh_key", settings.refresh_key, settings.refresh_key_file)?;
+    fn checked(command: Command, mut settings: Settings, configuration: Configuration) -> Result<Self, OptionsError> {
+        let session_key = signing_key("session_key", settings.session_key.take(), settings.session_key_file.take())?;
+        let refresh_key = signing_key("refresh_key", settings.refresh_key.take(), settings.refresh_key_file.take())?;
         if session_key.is_some() && session_key == refresh_key {
             return Err(OptionsError::Invalid(
                 "session_key and refresh_key are the same; give two different keys, or a session token would pass as a \
@@ -179,8 +188,23 @@ impl Options {
                     .into(),
             ));
         }
+        let previous_session_key = previous_key(
+            "session_key",
+            settings.previous_session_key.take(),
+            settings.previous_session_key_file.take(),
+            settings.previous_session_key_until,
+            session_key.as_ref(),
+        )?;
+        let previous_refresh_key = previous_key(
+            "refresh_key",
+            settings.previous_refresh_key.take(),
+            settings.previous_refresh_key_file.take(),
+            settings.previous_refresh_key_until,
+            refresh_key.as_ref(),
+        )?;
         Ok(Self {
             command,
+            sign_in: sign_in::checked(&mut settings)?,
             database: settings.database.checked()?,
             listen: settings.listen,
             admin: match settings.admin {
@@ -209,6 +233,9 @@ impl Options {
             refresh_ttl: settings.refresh_ttl.0,
             session_key,
             refresh_key,
+            previous_session_key,
+            previous_refresh_key,
+            close_on_expiry: settings.close_on_expiry,
             configuration,
         })
     }

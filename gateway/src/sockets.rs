@@ -7,6 +7,7 @@
 
 mod accept;
 mod draining;
+mod expiry;
 mod fair_order;
 mod introductions;
 mod opening;
@@ -101,6 +102,8 @@ pub struct SocketTable {
     accepting: bool,
     /// Whether the shard is to stop, but still serves the clients that it has.
     draining: bool,
+    /// Whether sessions end with their tokens.
+    closes_on_expiry: bool,
     entries: Vec<Entry>,
     free: Vec<u32>,
     open: usize,
@@ -150,6 +153,8 @@ struct Socket {
     /// does not read the session, to take bytes that wait for it is the sign of life.
     heard: u32,
     pinged: u32,
+    /// The second since the Unix epoch in which a session ends that ends with its token.
+    expires: u32,
     /// The beginning of a request head or of a frame, or bytes that the shard does not take yet.
     unfinished: Vec<u8>,
     assembly: Assembly,
@@ -203,6 +208,7 @@ impl SocketTable {
             listener: Some(listener),
             accepting: true,
             draining: false,
+            closes_on_expiry: false,
             entries: Vec::new(),
             free: Vec::new(),
             open: 0,
@@ -270,6 +276,7 @@ impl SocketTable {
             writes: false,
             heard: self.ticks,
             pinged: self.ticks,
+            expires: expiry::NEVER,
             unfinished: Vec::new(),
             assembly: Assembly::default(),
         });
@@ -454,7 +461,12 @@ impl SocketTable {
             } else {
                 self.drop_connection(id, shard, now);
             }
-        } else if socket.stage == Stage::Session && ticks.wrapping_sub(socket.pinged) >= PING_TICKS {
+        } else if socket.stage == Stage::Session {
+            let (expires, pinged) = (socket.expires, socket.pinged);
+            if self.close_expired(id, expires, shard, now) || ticks.wrapping_sub(pinged) < PING_TICKS {
+                return;
+            }
+            let Some(socket) = self.socket(id) else { return };
             socket.pinged = ticks;
             let mut frame = Vec::new();
             websocket::ping_frame(&mut frame, b"");

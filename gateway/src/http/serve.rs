@@ -63,7 +63,7 @@ pub fn serve(
             Some(Left::Opening(stream, bytes)) if services.connections.are_open() => {
                 // Out of descriptors: the client sees the connection end, and opens another one.
                 if let Ok(descriptor) = readiness::give_up(stream) {
-                    services.returns.put(Returned { descriptor, peer, bytes });
+                    services.returns.put(Returned { descriptor, peer, bytes, admitted: None });
                 }
             }
             Some(Left::Nothing(stream)) => stream.close().await,
