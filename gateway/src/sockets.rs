@@ -11,6 +11,7 @@ mod expiry;
 mod fair_order;
 mod introductions;
 mod opening;
+mod told;
 mod unfinished_heads;
 mod waiting_line;
 
@@ -636,7 +637,12 @@ impl Sockets for SocketTable {
                 self.watch(id, Interest { reads: Some(true), writes: None });
                 self.take_in(id, &mut kept, 0, shard, now);
             }
-            SocketEffect::Closing(id) => self.enter(id, Stage::Closing),
+            SocketEffect::Closing(id) => {
+                if shard.is_too_slow(id) {
+                    self.tell_of_slow_reader(id, shard);
+                }
+                self.enter(id, Stage::Closing);
+            }
             SocketEffect::Finish(id) => {
                 self.enter(id, Stage::HangingUp);
                 if let Some(socket) = self.socket(id) {

@@ -115,6 +115,14 @@ pub fn judge(
     }
 }
 
+/// What `of` makes of the headers in these bytes, if the head is whole.
+pub fn with_headers<T>(bytes: &[u8], of: impl FnOnce(&[Header<'_>]) -> T) -> Option<T> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut request = Request::new(&mut headers);
+    request.parse(&bytes[..bytes.len().min(HEAD_BYTES_MAX)]).ok().filter(Status::is_complete)?;
+    Some(of(request.headers))
+}
+
 /// The token of an opening whose head is in these bytes.
 pub fn token_in(bytes: &[u8]) -> Option<String> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];

@@ -124,11 +124,11 @@ async fn existing(
     if let Some(password) = password
         && !services.passwords.check(password, Some(owner.secret)).await?
     {
-        return Err(wrong_password());
+        return Err(wrong_password().about(owner.user));
     }
     let account = services.store.account(owner.user).await?.ok_or_else(|| Refusal::not_found("account not found"))?;
     if account.disable_time.is_some() {
-        return Err(banned());
+        return Err(banned().about(account.id));
     }
     Ok(SignedIn { user: account.id, username: account.username, created: false })
 }

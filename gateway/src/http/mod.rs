@@ -46,6 +46,7 @@ mod services;
 mod session;
 mod session_body;
 mod stream;
+mod told;
 mod unread_answers;
 mod users;
 

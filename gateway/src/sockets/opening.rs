@@ -131,7 +131,9 @@ impl SocketTable {
             Opening::Http if is_unfinished(bytes) => self.keep_head(id, bytes),
             Opening::WebSocket { answer, identity, consumed } => {
                 if let Err(refused) = shard.admits(identity.user) {
-                    return self.refuse(id, refusal_of(refused), Some(&bytes[consumed..]));
+                    let refusal = refusal_of(refused);
+                    self.tell_of_refused_opening(id, refusal, bytes, Some(identity.user));
+                    return self.refuse(id, refusal, Some(&bytes[consumed..]));
                 }
                 let Some(socket) = self.socket(id) else { return };
                 // The socket's send buffer is nearly empty, so a short write means that the socket is dead.
@@ -141,7 +143,10 @@ impl SocketTable {
                 self.begin_session(id, identity, network, shard, now);
                 self.hear(id, &mut bytes[consumed..], shard, now);
             }
-            Opening::Refuse { refusal, next } => self.refuse(id, refusal, next.map(|next| &bytes[next..])),
+            Opening::Refuse { refusal, next } => {
+                self.tell_of_refused_opening(id, refusal, bytes, None);
+                self.refuse(id, refusal, next.map(|next| &bytes[next..]));
+            }
             Opening::Http => self.hand_to_http(id, bytes.to_vec()),
         }
     }
