@@ -12,7 +12,7 @@ use crate::trusted_proxies::TrustedProxies;
 
 /// The keys whose values change on SIGHUP. All others need a restart. The signing keys are not here, but with what signs by
 /// them (`token.rs`).
-pub const LIVE_KEYS: [&str; 22] = [
+pub const LIVE_KEYS: [&str; 23] = [
     "account_creation",
     "admin_host",
     "custom_sign_in",
@@ -22,6 +22,7 @@ pub const LIVE_KEYS: [&str; 22] = [
     "identity_issuer",
     "identity_keys",
     "identity_name_claim",
+    "log_level",
     "previous_refresh_key",
     "previous_refresh_key_file",
     "previous_refresh_key_until",

@@ -50,6 +50,11 @@ pub fn left_out() -> u64 {
     LEFT_OUT.load(Relaxed)
 }
 
+/// Takes in that a line was left out elsewhere: it could not be written.
+pub(crate) fn count_left_out() {
+    LEFT_OUT.fetch_add(1, Relaxed);
+}
+
 /// A line of the source that writes to the log. Its counts are shared by all threads, and nothing depends on them but
 /// whether a line is written. When an interval begins, two threads at the same moment may write a line more.
 pub(crate) struct CallSite {

@@ -20,6 +20,7 @@ use gateway::http::{BODIES_BYTES_MAX, Services};
 use gateway::keys::SigningKeys;
 use gateway::listeners::{self, listeners};
 use gateway::live::LiveOptions;
+use gateway::logging::Logging;
 use gateway::options::{AdminCall, Command, Options, StoreKind};
 use gateway::password::Passwords;
 use gateway::reload::Reloader;
@@ -27,7 +28,8 @@ use gateway::sockets::{HEADS_BYTES_MAX, SocketTable};
 use gateway::token::Tokens;
 use gateway::waiting::WaitingRoom;
 use gateway::{
-    announcement, config, database, ending, file_modes, health_check, machine, memory, token_command, transfer,
+    announcement, config, database, ending, file_modes, health_check, machine, memory, terminal, token_command,
+    transfer,
 };
 use runtime::clock;
 use runtime::shards::{Part, start};
@@ -38,10 +40,6 @@ use storage::bridge::Bridge;
 use storage::embedded::Embedded;
 use storage::memory::Memory;
 use storage::{Failure, Store};
-use tracing_subscriber::Layer;
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
 /// How often a store that does not answer yet is asked again.
 const STORE_RETRY: Duration = Duration::from_millis(100);
@@ -49,22 +47,28 @@ const STORE_RETRY: Duration = Duration::from_millis(100);
 const EVENTS_MAX: usize = 16;
 
 fn main() -> ExitCode {
-    stop_at_the_first_panic();
     file_modes::make_private();
     let options = match Options::from_process() {
         Ok(options) => options,
         Err(error) => error.exit(),
     };
-    log_to_standard_error();
+    let logging = match Logging::start(&options.log_level, options.log_format) {
+        Ok(logging) => logging,
+        Err(error) => return failed(&error),
+    };
+    stop_at_the_first_panic(logging.clone());
     warn(&options);
     let done = match &options.command {
-        Command::Serve => serve(&options),
+        Command::Serve => serve(&options, &logging),
         Command::Status => admin::client::call(&options, AdminCall::Status).and_then(|said| print(&said)),
         Command::Drain { status, wait, time } => {
             let call = AdminCall::of_drain(*status, *wait, *time);
             admin::client::call(&options, call).and_then(|said| print(&said))
         }
         Command::Config(command) => config::run(&options, command).and_then(|said| print(&said)),
+        Command::LogLevel { levels } => {
+            admin::client::call(&options, AdminCall::of_log_level(levels.clone())).and_then(|said| print(&said))
+        }
         Command::Token(command) => token_command::run(&options, command).and_then(|said| print(&said)),
         Command::HealthCheck => health_check::ask(options.listen).and_then(|said| print(&format!("{said}\n"))),
         Command::Schema { apply: false } => database::tables(&options.database).and_then(|cql| print(&cql)),
@@ -74,6 +78,7 @@ fn main() -> ExitCode {
         Command::Export { file } => transfer::export(&options, file).and_then(|done| print(&done)),
         Command::Import { file } => transfer::import(&options, file.as_deref()).and_then(|done| print(&done)),
     };
+    logging.flush();
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
@@ -102,12 +107,12 @@ fn print(text: &str) -> Result<(), String> {
 }
 
 fn failed(error: &str) -> ExitCode {
-    eprintln!("stentor: {error}");
+    terminal::tell(&format!("stentor: {error}"));
     ExitCode::FAILURE
 }
 
 /// Runs the server until it receives a signal to stop, or has a fatal failure.
-fn serve(options: &Options) -> Result<(), String> {
+fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
     let begun = Instant::now();
     let shards = usize::from(options.shards.get());
     let capacity = machine::prepare(shards)?;
@@ -118,6 +123,7 @@ fn serve(options: &Options) -> Result<(), String> {
     })?;
     let live = LiveOptions::new(options);
     let mut reloader = Reloader::new(options.clone(), live.clone());
+    reloader.follow_log_levels(logging.clone());
     let admin = options.admin.map(|address| Admin::bind(address, live.clone())).transpose()?;
     gateway::clock::watch().map_err(said)?;
     let waiting_room = WaitingRoom::open(&listening).map_err(said)?;
@@ -197,6 +203,7 @@ fn serve(options: &Options) -> Result<(), String> {
         store: bridge.client(),
         health: health.clone(),
         drain: drain.clone(),
+        logging: logging.clone(),
         facts: admin::Facts { store: options.store.name(), shards, capacity, begun },
     };
     let _admin = admin.map(|(admin, token)| admin.serve(token, parts())).transpose().map_err(said)?;
@@ -274,18 +281,11 @@ fn is_to_stop(signal: c_int, reloader: &mut Reloader) -> bool {
     signal != SIGHUP
 }
 
-/// The database driver repeats the same message once a second while a node is away. The server logs that once itself,
-/// so the driver's messages are off.
-fn log_to_standard_error() {
-    let filter = Targets::new().with_default(LevelFilter::INFO).with_target("scylla", LevelFilter::OFF);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(filter);
-    tracing_subscriber::registry().with(lines).init();
-}
-
 /// A bug stops the whole process, loudly: a server that has lost a shard would only look alive.
-fn stop_at_the_first_panic() {
+fn stop_at_the_first_panic(logging: Arc<Logging>) {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        logging.flush();
         report(panic);
         std::process::abort();
     }));

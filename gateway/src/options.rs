@@ -44,8 +44,11 @@ pub(crate) use self::values::whole;
 pub use self::warnings::warnings;
 use crate::database::DatabaseOptions;
 use crate::drain::Terms;
+use crate::log_levels::LogLevels;
+use crate::logging::LogFormat;
 use crate::sign_in::SignInTerms;
 use crate::target::is_host;
+use crate::terminal;
 use crate::trusted_proxies::{NETWORKS_MAX, TrustedProxies};
 
 /// How long an idle HTTP connection is kept, unless configured otherwise. This is longer than nginx (60 s), AWS's
@@ -81,6 +84,9 @@ pub struct Options {
     pub disk_reserve: u64,
     /// Where and how, for `StoreKind::Scylla`.
     pub database: DatabaseOptions,
+    /// Which log lines are written.
+    pub log_level: LogLevels,
+    pub log_format: LogFormat,
     pub shards: NonZeroU16,
     /// How long an HTTP connection waits for its next request.
     pub keep_alive: Duration,
@@ -156,7 +162,7 @@ impl OptionsError {
         match self {
             Self::Arguments(error) => error.exit(),
             error => {
-                error.to_string().lines().for_each(|line| eprintln!("stentor: {line}"));
+                error.to_string().lines().for_each(|line| terminal::tell(&format!("stentor: {line}")));
                 std::process::exit(2)
             }
         }
@@ -218,6 +224,8 @@ impl Options {
             data: settings.data,
             store: settings.store,
             disk_reserve: u64::from(settings.disk_reserve) << 20,
+            log_level: settings.log_level,
+            log_format: settings.log_format,
             shards: settings.shards.unwrap_or_else(shards_for_cores),
             keep_alive: settings.keep_alive.0,
             password_threads: settings.password_threads,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::config;
 use crate::keys::{KeysError, SigningKeys};
 use crate::live::{LIVE_KEYS, LiveOptions};
+use crate::logging::Logging;
 use crate::options::{Options, OptionsError, REFRESH_KEY_FILE, SESSION_KEY_FILE};
 use crate::token::Tokens;
 
@@ -15,6 +16,8 @@ pub struct Reloader {
     live: LiveOptions,
     /// The signing keys and what signs by them, once the server has them.
     signing: Option<(SigningKeys, Arc<Tokens>)>,
+    /// The process's log.
+    logging: Option<Arc<Logging>>,
 }
 
 /// The keys whose values differ from those in force.
@@ -28,12 +31,18 @@ struct Changes {
 impl Reloader {
     /// `options` are those of the start.
     pub fn new(options: Options, live: LiveOptions) -> Self {
-        Self { in_force: options, live, signing: None }
+        Self { in_force: options, live, signing: None, logging: None }
     }
 
     /// The options in force.
     pub fn options(&self) -> &Options {
         &self.in_force
+    }
+
+    /// From now on the levels of the log are those of the configuration after each reload, also if an operator's call has set
+    /// others.
+    pub fn follow_log_levels(&mut self, logging: Arc<Logging>) {
+        self.logging = Some(logging);
     }
 
     /// From now on the signing keys are read again, too. `keys` are those of `tokens`.
@@ -101,6 +110,10 @@ impl Reloader {
         self.in_force.previous_refresh_key = read.previous_refresh_key;
         self.in_force.sign_in = read.sign_in;
         self.in_force.trusted_proxies = read.trusted_proxies;
+        self.in_force.log_level = read.log_level;
+        if let Some(logging) = &self.logging {
+            logging.set_levels(&self.in_force.log_level);
+        }
         self.live.set(&self.in_force);
         if let (Some(keys), Some((in_force, tokens))) = (keys, &mut self.signing) {
             tokens.set_keys(&keys);

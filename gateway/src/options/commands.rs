@@ -12,6 +12,7 @@ use super::settings::Settings;
 use super::span::Span;
 use super::values::Ttl;
 use crate::database::DatabaseSettings;
+use crate::log_levels::LogLevels;
 use crate::version;
 
 /// The task of this process.
@@ -57,6 +58,12 @@ pub enum Command {
         /// The time over which sessions are closed; without it, the server's --drain-time
         #[arg(long, value_name = "TIME")]
         time: Option<Span>,
+    },
+    /// Ask the server at --admin which log lines it writes, or let it write others
+    #[command(name = "log-level")]
+    LogLevel {
+        /// The levels from now on, until the next SIGHUP or start, such as info,gateway::sockets=debug
+        levels: Option<LogLevels>,
     },
     /// Make and check tokens of users
     #[command(subcommand)]
@@ -208,6 +215,7 @@ pub(super) fn help(arguments: &[OsString]) -> Option<clap::Error> {
         .mut_subcommand("healthcheck", |command| only(command, &["listen", CONFIG]))
         .mut_subcommand("status", |command| only(command, &of_calls))
         .mut_subcommand("drain", |command| only(command, &of_calls))
+        .mut_subcommand("log-level", |command| only(command, &of_calls))
         .mut_subcommand("token", |command| {
             let command = only(command, &of_check).mut_subcommand("new", |command| only(command, &of_tokens));
             command.mut_subcommand("check", |command| only(command, &of_check))

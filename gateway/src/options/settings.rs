@@ -19,6 +19,8 @@ use super::span::Span;
 use super::values::{AdminAddress, Moment, Ttl, address, clock_skew, keep_alive, whole};
 use super::{KEEP_ALIVE, StoreKind};
 use crate::database::DatabaseSettings;
+use crate::log_levels::LogLevels;
+use crate::logging::LogFormat;
 use crate::sign_in::Access;
 
 /// Most shards of a server. The mesh between them grows with the square of their number.
@@ -38,6 +40,7 @@ const ADDRESSES: &str = "Addresses and proxies";
 const STOPPING: &str = "Stopping";
 const KEPT: &str = "Store";
 const LIMITS: &str = "Limits";
+const LOG: &str = "Log";
 const TOKENS: &str = "Sign-in and tokens";
 const PROVIDER: &str = "Identity provider";
 const SIGNING_KEYS: &str = "Signing keys (made at random and kept in the data directory unless given)";
@@ -102,6 +105,14 @@ pub(super) struct Settings {
     #[arg(long, help_heading = KEPT, env = "STENTOR_DISK_RESERVE", value_name = "MIB")]
     #[arg(value_parser = whole(DISK_RESERVE_MIB_MIN, u32::MAX), default_value_t = default_disk_reserve())]
     pub disk_reserve: u32,
+
+    /// Which lines the log has, such as info,gateway::sockets=debug: off, error, warn, info, debug or trace, for all or for a part
+    #[arg(long, help_heading = LOG, env = "STENTOR_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    pub log_level: LogLevels,
+
+    /// The form of the log's lines
+    #[arg(long, help_heading = LOG, env = "STENTOR_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
 
     /// How many shards, each pinned to a core; without it, one for each core that this process may use
     #[arg(long, help_heading = LIMITS, env = "STENTOR_SHARDS", value_name = "N")]

@@ -35,6 +35,7 @@ struct Key {
 }
 
 impl KeyRing {
+    /// A ring of these keys.
     pub fn new(keys: &RotatingKey) -> Self {
         let previous = keys.previous.as_ref();
         Self {
