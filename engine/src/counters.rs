@@ -120,7 +120,7 @@ pub const STAGES: [&str; 6] = ["opening", "session", "closing", "hanging_up", "r
 const SESSION_STAGE: usize = 1;
 
 /// Why openings of WebSockets are refused, in the order of `SocketCounters::openings_refused`.
-pub const OPENING_REFUSAL_KINDS: [&str; 14] = [
+pub const OPENING_REFUSAL_KINDS: [&str; 16] = [
     "malformed",
     "head_too_large",
     "body",
@@ -135,6 +135,8 @@ pub const OPENING_REFUSAL_KINDS: [&str; 14] = [
     "proxy_header",
     "over_budget",
     "draining",
+    "not_admitted",
+    "unavailable",
 ];
 
 /// Classes of HTTP answers, in the order of `SocketCounters::http_answers`.

@@ -142,6 +142,11 @@ impl Shard {
         self.home.payer(id)
     }
 
+    /// Whether the connection is being closed because its client reads too slowly.
+    pub fn is_too_slow(&self, id: ConnectionId) -> bool {
+        self.home.is_too_slow(id)
+    }
+
     /// The work of the requests that were read in this turn, and of late writes.
     pub fn worked(&self) -> Work {
         self.home.worked()

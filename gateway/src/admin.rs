@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 use runtime::Observer;
+use serde::Serialize;
 use storage::bridge::Client;
 
 pub use self::status::Facts;
@@ -31,7 +32,9 @@ use crate::health::Health;
 use crate::http::answer::Answer;
 use crate::listeners;
 use crate::live::LiveOptions;
+use crate::log_levels::LogLevels;
 use crate::log_limit;
+use crate::logging::Logging;
 use crate::metrics::{DrainLevels, Overview, PageFormat, ProcessState, StoreState, TOKEN_REFUSALS};
 use crate::threaded_http::ThreadedServer;
 
@@ -53,6 +56,7 @@ pub struct Parts {
     pub store: Client,
     pub health: Arc<Health>,
     pub drain: Arc<Drain>,
+    pub logging: Arc<Logging>,
     pub facts: Facts,
 }
 
@@ -126,7 +130,7 @@ impl Desk for Office {
     }
 
     fn status(&mut self) -> Answer {
-        let Parts { observer, store, health, drain, facts } = &self.parts;
+        let Parts { observer, store, health, drain, facts, .. } = &self.parts;
         self.overview.take_in(observer.ask(PATIENCE));
         let store_unready = store.unready();
         let unready = health.why_unready(store_unready.clone());
@@ -140,6 +144,19 @@ impl Desk for Office {
 
     fn begin_drain(&mut self, terms: Terms) -> bool {
         self.parts.drain.begin_by_call(terms)
+    }
+
+    fn log_level(&self) -> Answer {
+        #[derive(Serialize)]
+        struct Level {
+            level: String,
+        }
+        json(StatusCode::OK, &Level { level: self.parts.logging.levels().to_string() })
+    }
+
+    fn set_log_level(&mut self, levels: &LogLevels) {
+        self.parts.logging.set_levels(levels);
+        tracing::warn!("an admin call has set the levels of the log: {levels}");
     }
 
     fn count_refusal(&mut self, kind: usize) {

@@ -4,7 +4,8 @@
 //! network can take as many addresses of it as it likes. A site has many such networks (RFC 6177), so where newcomers
 //! would find no place beside all of them, they count together.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU64;
 
 use engine::session::shared_budgets::NetworkKey;
@@ -58,6 +59,16 @@ impl ClientNetwork {
     }
 }
 
+impl fmt::Display for ClientNetwork {
+    /// The address, or the network of IPv6 that counts as one client.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::V4(address) => address.fmt(f),
+            Self::V6(network) => write!(f, "{}/64", Ipv6Addr::from_bits(u128::from(*network) << 64)),
+        }
+    }
+}
+
 impl ClientSite {
     /// The key of the site.
     pub fn key(self) -> SiteKey {
@@ -68,6 +79,16 @@ impl ClientSite {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn networks_are_written_as_operators_know_them() {
+        let check = |address: &str, expected: &str| {
+            assert_eq!(ClientNetwork::of(address.parse().unwrap()).to_string(), expected);
+        };
+        check("192.0.2.7", "192.0.2.7");
+        check("::ffff:192.0.2.7", "192.0.2.7");
+        check("2001:db8:1:2:3::4", "2001:db8:1:2::/64");
+    }
 
     #[test]
     fn addresses_of_one_network() {

@@ -7,6 +7,7 @@ pub mod toml;
 use crate::file_modes;
 use crate::machine;
 use crate::options::{ConfigCommand, Options, command_line, warnings};
+use crate::terminal;
 
 /// Carries the command out. Returns what is to be printed. Fails with a line for the operator.
 pub fn run(options: &Options, command: &ConfigCommand) -> Result<String, String> {
@@ -38,7 +39,7 @@ pub fn start_warnings(options: &Options) -> Vec<String> {
 /// The errors have been found before: options that are read have none.
 fn check(options: &Options, strict: bool) -> Result<String, String> {
     let warnings = start_warnings(options);
-    warnings.iter().for_each(|line| eprintln!("stentor: warning: {line}"));
+    warnings.iter().for_each(|line| terminal::tell(&format!("stentor: warning: {line}")));
     let count = warnings.len();
     if strict && count > 0 {
         return Err(format!("no errors; warnings: {count}, and --strict allows none"));

@@ -3,22 +3,33 @@
 //!
 //! A key file is always complete or absent. The server writes and syncs a temporary file, and then links it to its
 //! final name. Linking fails if another process has created the file first; then the server uses that process's key.
+//!
+//! A key can be replaced while the server runs (docs/identity.md). The previous key is given by the options, and is
+//! accepted until a time that they say.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::options::{Options, REFRESH_KEY_FILE, SESSION_KEY_FILE, Secret, StoreKind};
+use crate::options::{
+    KEY_BYTES, Options, PreviousKey, REFRESH_KEY_FILE, SESSION_KEY_FILE, Secret, StoreKind, from_hex,
+};
 
-/// A random key has as many bytes as HMAC-SHA256 returns; a longer key would add nothing.
-const KEY_BYTES: usize = 32;
-
-/// The key of session tokens and the key of refresh tokens.
-#[derive(Clone, Debug)]
+/// The keys of session tokens and of refresh tokens.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SigningKeys {
-    pub session: Secret,
-    pub refresh: Secret,
+    pub session: RotatingKey,
+    pub refresh: RotatingKey,
+}
+
+/// A key, and the one that it has replaced.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RotatingKey {
+    /// Signs all tokens.
+    pub present: Secret,
+    /// Is accepted for a while.
+    pub previous: Option<PreviousKey>,
 }
 
 /// The keys could not be read or made.
@@ -30,22 +41,58 @@ pub enum KeysError {
         "the signing key {path} is damaged; restore it from a backup, or delete it: then all users must sign in again"
     )]
     Damaged { path: PathBuf },
+    #[error("the memory store keeps no signing keys; give them with --session-key-file and --refresh-key-file")]
+    NoFile,
     #[error("the operating system gives no random numbers: {0}")]
     NoRandomness(getrandom::Error),
 }
 
 impl SigningKeys {
+    /// Two keys that have replaced none.
+    pub fn new(session: Secret, refresh: Secret) -> Self {
+        let first = |present| RotatingKey { present, previous: None };
+        Self { session: first(session), refresh: first(refresh) }
+    }
+
     /// The keys for this server. With the memory store nothing is written: the keys end with the process, like
     /// everything that they give access to. Fails if a key file cannot be read or written, or is damaged.
     pub fn obtain(options: &Options) -> Result<Self, KeysError> {
-        let key = |given: &Option<Secret>, name: &str| match (given, options.store) {
-            (Some(secret), _) => Ok(secret.clone()),
-            (None, StoreKind::Memory) => random_key(),
-            (None, StoreKind::Embedded | StoreKind::Scylla) => kept_key(&options.data, name),
+        Self::given_or(options, |name| match options.store {
+            StoreKind::Memory => random_key(),
+            StoreKind::Embedded | StoreKind::Scylla => {
+                make_key(&options.data, name)?;
+                kept_key(&options.data, name)
+            }
+        })
+    }
+
+    /// The keys for a server that runs with these and has read its options again. A key file that is missing is made anew.
+    pub fn obtain_again(&self, options: &Options) -> Result<Self, KeysError> {
+        match options.store {
+            StoreKind::Memory => Self::given_or(options, |name| {
+                let kept = if name == SESSION_KEY_FILE { &self.session } else { &self.refresh };
+                Ok(kept.present.clone())
+            }),
+            StoreKind::Embedded | StoreKind::Scylla => Self::obtain(options),
+        }
+    }
+
+    /// The keys of a server, for another program beside it. Nothing is written, and a key that is nowhere is an error.
+    pub fn existing(options: &Options) -> Result<Self, KeysError> {
+        Self::given_or(options, |name| match options.store {
+            StoreKind::Memory => Err(KeysError::NoFile),
+            StoreKind::Embedded | StoreKind::Scylla => kept_key(&options.data, name),
+        })
+    }
+
+    fn given_or(options: &Options, kept: impl Fn(&str) -> Result<Secret, KeysError>) -> Result<Self, KeysError> {
+        let key = |given: &Option<Secret>, previous: &Option<PreviousKey>, name: &str| {
+            let present = given.clone().map_or_else(|| kept(name), Ok)?;
+            Ok(RotatingKey { present, previous: previous.clone() })
         };
         Ok(Self {
-            session: key(&options.session_key, SESSION_KEY_FILE)?,
-            refresh: key(&options.refresh_key, REFRESH_KEY_FILE)?,
+            session: key(&options.session_key, &options.previous_session_key, SESSION_KEY_FILE)?,
+            refresh: key(&options.refresh_key, &options.previous_refresh_key, REFRESH_KEY_FILE)?,
         })
     }
 }
@@ -57,13 +104,18 @@ pub(crate) fn random_key() -> Result<Secret, KeysError> {
     Ok(Secret::new(bytes))
 }
 
+/// Makes the key's file, unless it is there.
+fn make_key(directory: &Path, name: &str) -> Result<(), KeysError> {
+    let path = directory.join(name);
+    if path.exists() {
+        return Ok(());
+    }
+    make_file(directory, &path, random_key()?.bytes()).map_err(|source| KeysError::File { path, source })
+}
+
 fn kept_key(directory: &Path, name: &str) -> Result<Secret, KeysError> {
     let path = directory.join(name);
     let failed = |source| KeysError::File { path: path.clone(), source };
-    if !path.exists() {
-        let key = random_key()?;
-        make_file(directory, &path, key.bytes()).map_err(failed)?;
-    }
     let text = std::fs::read(&path).map_err(failed)?;
     from_hex(text.trim_ascii()).map(Secret::new).ok_or(KeysError::Damaged { path })
 }
@@ -84,14 +136,6 @@ pub(crate) fn make_file(directory: &Path, path: &Path, key: &[u8]) -> io::Result
         _ => {}
     }
     File::open(directory)?.sync_all()
-}
-
-fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
-    if text.len() != 2 * KEY_BYTES {
-        return None;
-    }
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    text.chunks_exact(2).map(|pair| Some((digit(pair[0])? * 16 + digit(pair[1])?) as u8)).collect()
 }
 
 #[cfg(test)]
@@ -141,8 +185,8 @@ mod tests {
             "fedcba9876543210",
         ];
         let keys = SigningKeys::obtain(&options(&arguments)).unwrap();
-        assert_eq!(keys.session.bytes(), b"0123456789abcdef");
-        assert_eq!(keys.refresh.bytes(), b"fedcba9876543210");
+        assert_eq!(keys.session.present.bytes(), b"0123456789abcdef");
+        assert_eq!(keys.refresh.present.bytes(), b"fedcba9876543210");
         assert!(!data.exists());
     }
 

@@ -7,11 +7,39 @@ use arc_swap::ArcSwap;
 
 use crate::config::toml;
 use crate::options::Options;
+use crate::sign_in::SignInTerms;
 use crate::tls::TlsAcceptor;
 use crate::trusted_proxies::TrustedProxies;
 
-/// The keys whose values are here. All others need a restart.
-pub const LIVE_KEYS: [&str; 6] = ["admin_host", "proxy_protocol", "server_key", "tls_cert", "tls_key", "trusted_proxies"];
+/// The keys whose values change on SIGHUP. All others need a restart. The signing keys are not here, but with what signs by
+/// them (`token.rs`).
+pub const LIVE_KEYS: [&str; 25] = [
+    "account_creation",
+    "admin_host",
+    "custom_sign_in",
+    "identity_audience",
+    "identity_clock_skew",
+    "identity_direct",
+    "identity_issuer",
+    "identity_keys",
+    "identity_name_claim",
+    "log_level",
+    "previous_refresh_key",
+    "previous_refresh_key_file",
+    "previous_refresh_key_until",
+    "previous_session_key",
+    "previous_session_key_file",
+    "previous_session_key_until",
+    "proxy_protocol",
+    "refresh_key",
+    "refresh_key_file",
+    "server_key",
+    "session_key",
+    "session_key_file",
+    "tls_cert",
+    "tls_key",
+    "trusted_proxies",
+];
 
 /// A value that all threads see change at once.
 pub type Live<T> = Arc<ArcSwap<T>>;
@@ -21,6 +49,7 @@ pub type Live<T> = Arc<ArcSwap<T>>;
 pub struct LiveOptions {
     pub admin_hosts: Live<Vec<String>>,
     pub server_key: Live<String>,
+    pub sign_in: Live<SignInTerms>,
     pub trusted_proxies: Live<TrustedProxies>,
     /// The certificate of the listeners with TLS, if there are any.
     pub tls: Option<Arc<TlsAcceptor>>,
@@ -34,6 +63,7 @@ impl LiveOptions {
         Self {
             admin_hosts: live(options.admin_hosts.clone()),
             server_key: live(options.server_key.clone()),
+            sign_in: live(options.sign_in.clone()),
             trusted_proxies: live(options.trusted_proxies.clone()),
             tls: None,
             sha256: live(toml::sha256(&options.configuration)),
@@ -49,6 +79,7 @@ impl LiveOptions {
     pub fn set(&self, options: &Options) {
         self.admin_hosts.store(Arc::new(options.admin_hosts.clone()));
         self.server_key.store(Arc::new(options.server_key.clone()));
+        self.sign_in.store(Arc::new(options.sign_in.clone()));
         self.trusted_proxies.store(Arc::new(options.trusted_proxies.clone()));
         if let (Some(acceptor), Some(files)) = (&self.tls, &options.tls) {
             acceptor.look_at(files);

@@ -1,7 +1,7 @@
 //! Log lines that requests cause, so many in a time and no more: a client that repeats a refused request must not fill
 //! the disk with lines, nor hold a shard with writing them.
 //!
-//! `warn!` and `error!` here stand for tracing's. Each call site has a limit of its own, so a line that repeats hides no
+//! `info!`, `warn!` and `error!` here stand for tracing's. Each call site has a limit of its own, so a line that repeats hides no
 //! other. A line that is left out is counted. The next line from the same call site says how many were left out,
 //! and `/metrics` has the sum.
 
@@ -14,6 +14,11 @@ pub(crate) const LINES_MAX: u64 = 5;
 
 /// The length of an interval.
 const INTERVAL: Duration = Duration::from_secs(10);
+
+/// A line of this call site that is no warning, unless it has told enough for now.
+macro_rules! limited_info {
+    ($($line:tt)+) => { $crate::log_limit::limited!(info, $($line)+) };
+}
 
 /// A warning of this call site, unless it has warned often enough for now.
 macro_rules! limited_warn {
@@ -35,7 +40,7 @@ macro_rules! limited {
 }
 
 // A macro of the name `warn` cannot be imported, because the compiler has an attribute of that name.
-pub(crate) use {limited, limited_error as error, limited_warn as warn};
+pub(crate) use {limited, limited_error as error, limited_info as info, limited_warn as warn};
 
 /// The lines left out at all call sites since the process began.
 static LEFT_OUT: AtomicU64 = AtomicU64::new(0);
@@ -43,6 +48,11 @@ static LEFT_OUT: AtomicU64 = AtomicU64::new(0);
 /// The number of lines that were left out since the process began.
 pub fn left_out() -> u64 {
     LEFT_OUT.load(Relaxed)
+}
+
+/// Takes in that a line was left out elsewhere: it could not be written.
+pub(crate) fn count_left_out() {
+    LEFT_OUT.fetch_add(1, Relaxed);
 }
 
 /// A line of the source that writes to the log. Its counts are shared by all threads, and nothing depends on them but

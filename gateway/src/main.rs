@@ -20,6 +20,7 @@ use gateway::http::{BODIES_BYTES_MAX, Services};
 use gateway::keys::SigningKeys;
 use gateway::listeners::{self, Listening};
 use gateway::live::LiveOptions;
+use gateway::logging::Logging;
 use gateway::options::{AdminCall, Command, Options, StoreKind};
 use gateway::password::Passwords;
 use gateway::reload::Reloader;
@@ -27,7 +28,10 @@ use gateway::sockets::{HEADS_BYTES_MAX, Listener, SocketTable};
 use gateway::tls::{self, TlsAcceptor};
 use gateway::token::Tokens;
 use gateway::waiting::WaitingRoom;
-use gateway::{announcement, config, database, ending, file_modes, health_check, machine, memory, transfer};
+use gateway::{
+    announcement, config, database, ending, file_modes, health_check, machine, memory, terminal, token_command,
+    transfer,
+};
 use runtime::clock;
 use runtime::shards::{Part, start};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -37,10 +41,6 @@ use storage::bridge::Bridge;
 use storage::embedded::Embedded;
 use storage::memory::Memory;
 use storage::{Failure, Store};
-use tracing_subscriber::Layer;
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
 /// How often a store that does not answer yet is asked again.
 const STORE_RETRY: Duration = Duration::from_millis(100);
@@ -48,22 +48,29 @@ const STORE_RETRY: Duration = Duration::from_millis(100);
 const EVENTS_MAX: usize = 16;
 
 fn main() -> ExitCode {
-    stop_at_the_first_panic();
     file_modes::make_private();
     let options = match Options::from_process() {
         Ok(options) => options,
         Err(error) => error.exit(),
     };
-    log_to_standard_error();
+    let logging = match Logging::start(&options.log_level, options.log_format) {
+        Ok(logging) => logging,
+        Err(error) => return failed(&error),
+    };
+    stop_at_the_first_panic(logging.clone());
     warn(&options);
     let done = match &options.command {
-        Command::Serve => serve(&options),
+        Command::Serve => serve(&options, &logging),
         Command::Status => admin::client::call(&options, AdminCall::Status).and_then(|said| print(&said)),
         Command::Drain { status, wait, time } => {
             let call = AdminCall::of_drain(*status, *wait, *time);
             admin::client::call(&options, call).and_then(|said| print(&said))
         }
         Command::Config(command) => config::run(&options, command).and_then(|said| print(&said)),
+        Command::LogLevel { levels } => {
+            admin::client::call(&options, AdminCall::of_log_level(levels.clone())).and_then(|said| print(&said))
+        }
+        Command::Token(command) => token_command::run(&options, command).and_then(|said| print(&said)),
         Command::HealthCheck => health_check::ask(&options).and_then(|said| print(&format!("{said}\n"))),
         Command::Schema { apply: false } => database::tables(&options.database).and_then(|cql| print(&cql)),
         Command::Schema { apply: true } => {
@@ -72,6 +79,7 @@ fn main() -> ExitCode {
         Command::Export { file } => transfer::export(&options, file).and_then(|done| print(&done)),
         Command::Import { file } => transfer::import(&options, file.as_deref()).and_then(|done| print(&done)),
     };
+    logging.flush();
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
@@ -100,12 +108,12 @@ fn print(text: &str) -> Result<(), String> {
 }
 
 fn failed(error: &str) -> ExitCode {
-    eprintln!("stentor: {error}");
+    terminal::tell(&format!("stentor: {error}"));
     ExitCode::FAILURE
 }
 
 /// Runs the server until it receives a signal to stop, or has a fatal failure.
-fn serve(options: &Options) -> Result<(), String> {
+fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
     let begun = Instant::now();
     let shards = usize::from(options.shards.get());
     let capacity = machine::prepare(shards)?;
@@ -114,6 +122,7 @@ fn serve(options: &Options) -> Result<(), String> {
     let tls = options.tls.clone().map(|files| TlsAcceptor::load(files).map(Arc::new)).transpose();
     let live = LiveOptions::new(options).securing(tls.map_err(|error| format!("no TLS: {error}"))?);
     let mut reloader = Reloader::new(options.clone(), live.clone());
+    reloader.follow_log_levels(logging.clone());
     let admin = options.admin.map(|address| Admin::bind(address, live.clone())).transpose()?;
     gateway::clock::watch().map_err(said)?;
     let plain = listening.iter().filter(|listening| listening.is_plain_tcp());
@@ -122,14 +131,15 @@ fn serve(options: &Options) -> Result<(), String> {
     let Some((epoch, revocations)) = begin_life(&*store, &mut signals, &mut reloader)? else {
         return Ok(());
     };
-    let keys = SigningKeys::obtain(options).map_err(said)?;
+    let keys = SigningKeys::obtain(reloader.options()).map_err(said)?;
     let token = |admin| AdminToken::obtain(options).map(|token| (admin, token)).map_err(said);
     let admin = admin.map(token).transpose()?;
     let (bridge, ends) = Bridge::start(store, shards).map_err(said)?;
     let (client, fatal) = (bridge.client(), bridge.fatal());
-    let keep_alive = options.keep_alive;
+    let (keep_alive, close_on_expiry) = (options.keep_alive, options.close_on_expiry);
     let (session_ttl, refresh_ttl) = (options.session_ttl, options.refresh_ttl);
     let tokens = Arc::new(Tokens::new(&keys, session_ttl, refresh_ttl, &revocations, clock::wall()));
+    reloader.follow_keys(keys.clone(), tokens.clone());
     let passwords = Passwords::start(options.password_threads).map_err(said)?;
 
     let memory = memory::start().map_err(said)?;
@@ -153,6 +163,7 @@ fn serve(options: &Options) -> Result<(), String> {
                 let (keys, tokens, passwords, client) = services;
                 let services = Services::new(&live.server_key.load(), &keys, tokens, passwords, client, clock::wall)
                     .following_server_key(live.server_key)
+                    .following_sign_in_terms(live.sign_in)
                     .keeping_connections(keep_alive)
                     .sharing_budgets(budgets)
                     .reporting_health(health)
@@ -166,6 +177,9 @@ fn serve(options: &Options) -> Result<(), String> {
                 table.give_memory_back(memory);
                 table.bound_heads(HEADS_BYTES_MAX / shards);
                 table.trust(live.trusted_proxies);
+                if close_on_expiry {
+                    table.close_on_expiry();
+                }
                 if shard.0 == 0 {
                     table.keep_logouts();
                 }
@@ -194,6 +208,7 @@ fn serve(options: &Options) -> Result<(), String> {
         store: bridge.client(),
         health: health.clone(),
         drain: drain.clone(),
+        logging: logging.clone(),
         facts: admin::Facts { store: options.store.name(), shards, capacity, begun },
     };
     let _admin = admin.map(|(admin, token)| admin.serve(token, parts())).transpose().map_err(said)?;
@@ -299,18 +314,11 @@ fn is_to_stop(signal: c_int, reloader: &mut Reloader) -> bool {
     signal != SIGHUP
 }
 
-/// The database driver repeats the same message once a second while a node is away. The server logs that once itself,
-/// so the driver's messages are off.
-fn log_to_standard_error() {
-    let filter = Targets::new().with_default(LevelFilter::INFO).with_target("scylla", LevelFilter::OFF);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(filter);
-    tracing_subscriber::registry().with(lines).init();
-}
-
 /// A bug stops the whole process, loudly: a server that has lost a shard would only look alive.
-fn stop_at_the_first_panic() {
+fn stop_at_the_first_panic(logging: Arc<Logging>) {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        logging.flush();
         report(panic);
         std::process::abort();
     }));

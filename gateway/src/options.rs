@@ -12,6 +12,7 @@ mod file;
 mod nearest;
 mod secrets;
 mod settings;
+mod sign_in;
 mod sources;
 pub mod span;
 mod values;
@@ -28,12 +29,13 @@ use storage::embedded::EmbeddedOptions;
 
 pub use self::admin_call::AdminCall;
 use self::commands::CommandLine;
-pub use self::commands::{Command, ConfigCommand, command_line};
+pub use self::commands::{Command, ConfigCommand, TokenCommand, command_line};
 pub use self::declared::{Key, Kind, keys};
-pub use self::secrets::Secret;
 #[cfg(feature = "scylla")]
 pub(crate) use self::secrets::secret;
-use self::secrets::signing_key;
+pub(crate) use self::secrets::{KEY_BYTES, from_hex};
+pub use self::secrets::{PreviousKey, Secret};
+use self::secrets::{previous_key, signing_key};
 use self::settings::Settings;
 pub use self::sources::{Configuration, Setting, Source};
 use self::values::AdminAddress;
@@ -43,7 +45,11 @@ pub use self::warnings::warnings;
 use crate::database::DatabaseOptions;
 use crate::drain::Terms;
 use crate::listen_address::ListenAddress;
+use crate::log_levels::LogLevels;
+use crate::logging::LogFormat;
+use crate::sign_in::SignInTerms;
 use crate::target::is_host;
+use crate::terminal;
 use crate::tls::TlsFiles;
 use crate::trusted_proxies::{NETWORKS_MAX, TrustedProxies};
 
@@ -82,6 +88,9 @@ pub struct Options {
     pub disk_reserve: u64,
     /// Where and how, for `StoreKind::Scylla`.
     pub database: DatabaseOptions,
+    /// Which log lines are written.
+    pub log_level: LogLevels,
+    pub log_format: LogFormat,
     pub shards: NonZeroU16,
     /// How long an HTTP connection waits for its next request.
     pub keep_alive: Duration,
@@ -105,6 +114,12 @@ pub struct Options {
     /// `None`: the key is made at random on the first start and kept in the data directory.
     pub session_key: Option<Secret>,
     pub refresh_key: Option<Secret>,
+    /// The keys that were in use before, until their end.
+    pub previous_session_key: Option<PreviousKey>,
+    pub previous_refresh_key: Option<PreviousKey>,
+    /// Whether a session ends with the token that opened it.
+    pub close_on_expiry: bool,
+    pub sign_in: SignInTerms,
     /// Each key's value and source.
     pub configuration: Configuration,
 }
@@ -151,7 +166,7 @@ impl OptionsError {
         match self {
             Self::Arguments(error) => error.exit(),
             error => {
-                error.to_string().lines().for_each(|line| eprintln!("stentor: {line}"));
+                error.to_string().lines().for_each(|line| terminal::tell(&format!("stentor: {line}")));
                 std::process::exit(2)
             }
         }
@@ -173,9 +188,9 @@ impl Options {
         Self::checked(given.task(), given.settings, configuration)
     }
 
-    fn checked(command: Command, settings: Settings, configuration: Configuration) -> Result<Self, OptionsError> {
-        let session_key = signing_key("session_key", settings.session_key, settings.session_key_file)?;
-        let refresh_key = signing_key("refresh_key", settings.refresh_key, settings.refresh_key_file)?;
+    fn checked(command: Command, mut settings: Settings, configuration: Configuration) -> Result<Self, OptionsError> {
+        let session_key = signing_key("session_key", settings.session_key.take(), settings.session_key_file.take())?;
+        let refresh_key = signing_key("refresh_key", settings.refresh_key.take(), settings.refresh_key_file.take())?;
         if session_key.is_some() && session_key == refresh_key {
             return Err(OptionsError::Invalid(
                 "session_key and refresh_key are the same; give two different keys, or a session token would pass as a \
@@ -183,8 +198,23 @@ impl Options {
                     .into(),
             ));
         }
+        let previous_session_key = previous_key(
+            "session_key",
+            settings.previous_session_key.take(),
+            settings.previous_session_key_file.take(),
+            settings.previous_session_key_until,
+            session_key.as_ref(),
+        )?;
+        let previous_refresh_key = previous_key(
+            "refresh_key",
+            settings.previous_refresh_key.take(),
+            settings.previous_refresh_key_file.take(),
+            settings.previous_refresh_key_until,
+            refresh_key.as_ref(),
+        )?;
         Ok(Self {
             command,
+            sign_in: sign_in::checked(&mut settings)?,
             database: settings.database.checked()?,
             tls: checked_tls(&settings.listen, settings.tls_cert, settings.tls_key)?,
             listen: settings.listen,
@@ -199,6 +229,8 @@ impl Options {
             data: settings.data,
             store: settings.store,
             disk_reserve: u64::from(settings.disk_reserve) << 20,
+            log_level: settings.log_level,
+            log_format: settings.log_format,
             shards: settings.shards.unwrap_or_else(shards_for_cores),
             keep_alive: settings.keep_alive.0,
             password_threads: settings.password_threads,
@@ -214,6 +246,9 @@ impl Options {
             refresh_ttl: settings.refresh_ttl.0,
             session_key,
             refresh_key,
+            previous_session_key,
+            previous_refresh_key,
+            close_on_expiry: settings.close_on_expiry,
             configuration,
         })
     }

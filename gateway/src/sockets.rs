@@ -7,9 +7,11 @@
 
 mod accept;
 mod draining;
+mod expiry;
 mod fair_order;
 mod introductions;
 mod opening;
+mod told;
 mod transport;
 mod unfinished_heads;
 mod waiting_line;
@@ -109,6 +111,8 @@ pub struct SocketTable {
     accepting: bool,
     /// Whether the shard is to stop, but still serves the clients that it has.
     draining: bool,
+    /// Whether sessions end with their tokens.
+    closes_on_expiry: bool,
     entries: Vec<Entry>,
     free: Vec<u32>,
     open: usize,
@@ -158,6 +162,8 @@ struct Socket {
     /// does not read the session, to take bytes that wait for it is the sign of life.
     heard: u32,
     pinged: u32,
+    /// The second since the Unix epoch in which a session ends that ends with its token.
+    expires: u32,
     /// The beginning of a request head or of a frame, or bytes that the shard does not take yet.
     unfinished: Vec<u8>,
     assembly: Assembly,
@@ -165,7 +171,7 @@ struct Socket {
     tls: Option<Box<TlsConnection>>,
 }
 
-const _: () = assert!(size_of::<Entry>() <= 64);
+const _: () = assert!(size_of::<Entry>() <= 72);
 
 // All memory that an idle connection that has joined a channel owns in this process. This includes its entry in the
 // table, which grows by doubling, and its place in the list of free entries.
@@ -215,6 +221,7 @@ impl SocketTable {
             listeners,
             accepting: true,
             draining: false,
+            closes_on_expiry: false,
             entries: Vec::new(),
             free: Vec::new(),
             open: 0,
@@ -287,6 +294,7 @@ impl SocketTable {
             writes: false,
             heard: self.ticks,
             pinged: self.ticks,
+            expires: expiry::NEVER,
             unfinished: Vec::new(),
             assembly: Assembly::default(),
             tls,
@@ -485,7 +493,12 @@ impl SocketTable {
             } else {
                 self.drop_connection(id, shard, now);
             }
-        } else if socket.stage == Stage::Session && ticks.wrapping_sub(socket.pinged) >= PING_TICKS {
+        } else if socket.stage == Stage::Session {
+            let (expires, pinged) = (socket.expires, socket.pinged);
+            if self.close_expired(id, expires, shard, now) || ticks.wrapping_sub(pinged) < PING_TICKS {
+                return;
+            }
+            let Some(socket) = self.socket(id) else { return };
             socket.pinged = ticks;
             let mut frame = Vec::new();
             websocket::ping_frame(&mut frame, b"");
@@ -644,7 +657,12 @@ impl Sockets for SocketTable {
                 self.watch(id, Interest { reads: Some(true), writes: None });
                 self.take_in(id, &mut kept, 0, shard, now);
             }
-            SocketEffect::Closing(id) => self.enter(id, Stage::Closing),
+            SocketEffect::Closing(id) => {
+                if shard.is_too_slow(id) {
+                    self.tell_of_slow_reader(id, shard);
+                }
+                self.enter(id, Stage::Closing);
+            }
             SocketEffect::Finish(id) => {
                 self.enter(id, Stage::HangingUp);
                 if let Some(socket) = self.socket(id)

@@ -2,24 +2,26 @@
 //!
 //! The two kinds differ only in their key, so neither is accepted as the other. Only HS256 is accepted. `exp` is
 //! required and must lie in the future, to the second and without leeway. A library checks form and signature. This
-//! file is about the claims and how they are written, the time, and the logouts.
+//! file is about the claims and how they are written, the time, and the logouts. `token/key_ring.rs` has the keys, which may
+//! change while the server runs.
+
+mod key_ring;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use arc_swap::ArcSwap;
 use engine::id::{Timestamp, UserId};
 use engine::limits::USERNAME_BYTES_MAX;
-use jsonwebtoken::crypto;
-use jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Validation};
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use storage::account::Revocation;
 use uuid::Uuid;
 
+use self::key_ring::KeyRing;
+pub use self::key_ring::Signer;
 use crate::ascii_json;
+use crate::jose;
 use crate::keys::SigningKeys;
 use crate::revocations::{Issue, Revocations};
 
@@ -54,9 +56,23 @@ pub type Vars = BTreeMap<String, String>;
 
 /// Issues and checks tokens. The whole process has one.
 pub struct Tokens {
-    session: Key,
-    refresh: Key,
+    keys: ArcSwap<KeyRings>,
+    session_ttl: Duration,
+    refresh_ttl: Duration,
     revocations: Revocations,
+}
+
+/// The keys of both kinds of tokens.
+struct KeyRings {
+    session: KeyRing,
+    refresh: KeyRing,
+}
+
+/// A kind of token.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TokenKind {
+    Session,
+    Refresh,
 }
 
 /// What a valid token says.
@@ -90,13 +106,6 @@ pub enum TokenRefusal {
     LoggedOut,
 }
 
-struct Key {
-    signing: EncodingKey,
-    checking: DecodingKey,
-    validation: Validation,
-    life: Duration,
-}
-
 /// The payload in its JSON form.
 #[derive(Serialize, Deserialize)]
 struct Payload {
@@ -120,14 +129,17 @@ impl Tokens {
         kept: &[Revocation],
         now: Timestamp,
     ) -> Self {
-        // The provider is named here, because the library's automatic choice panics if any other crate has enabled a
-        // second provider. Only the first call has an effect, and this process makes no other choice.
-        let _ = DEFAULT_PROVIDER.install_default();
         Self {
-            session: Key::new(keys.session.bytes(), session_ttl),
-            refresh: Key::new(keys.refresh.bytes(), refresh_ttl),
+            keys: ArcSwap::from_pointee(KeyRings::new(keys)),
+            session_ttl,
+            refresh_ttl,
             revocations: Revocations::new(session_ttl.max(refresh_ttl), kept, now),
         }
+    }
+
+    /// From now on tokens are signed with these keys. Tokens of other keys are refused, except those of a previous key.
+    pub fn set_keys(&self, keys: &SigningKeys) {
+        self.keys.store(Arc::new(KeyRings::new(keys)));
     }
 
     /// Issues tokens to a user who has just signed in. When this returns, they are later than all of the user's
@@ -162,13 +174,13 @@ impl Tokens {
     /// The claims of a session token, if it is valid. Otherwise says whether it is malformed, has expired or was
     /// logged out.
     pub fn check_session(&self, token: &str, now: Timestamp) -> Result<Claims, TokenRefusal> {
-        self.check(&self.session, token, now)
+        self.check(TokenKind::Session, token, now)
     }
 
     /// The claims of a refresh token, if it is valid. Otherwise says whether it is malformed, has expired or was
     /// logged out.
     pub fn check_refresh(&self, token: &str, now: Timestamp) -> Result<Claims, TokenRefusal> {
-        self.check(&self.refresh, token, now)
+        self.check(TokenKind::Refresh, token, now)
     }
 
     /// The logouts that tokens are checked against.
@@ -178,7 +190,7 @@ impl Tokens {
 
     /// When the last token with the id of `claims` will have expired, if none is renewed from now on.
     pub fn last_expiry(&self, claims: &Claims, now: Timestamp) -> Timestamp {
-        let life = self.session.life.max(self.refresh.life).as_secs() as i64;
+        let life = self.session_ttl.max(self.refresh_ttl).as_secs() as i64;
         Timestamp(claims.expires.max(seconds(now) + life + 1).saturating_mul(NANOSECONDS))
     }
 
@@ -188,31 +200,61 @@ impl Tokens {
     }
 
     fn sign(&self, claims: &Claims, now: Timestamp) -> TokenPair {
-        let signed = |key: &Key| {
-            key.sign(&Payload {
-                tid: claims.token,
-                uid: claims.user.0,
-                usn: claims.username.clone(),
-                vrs: claims.vars.clone(),
-                exp: seconds(now) + key.life.as_secs() as i64,
-                iat: claims.issued,
-                seq: claims.sequence,
-            })
+        let keys = self.keys.load();
+        let until = |ttl: Duration| Claims { expires: seconds(now) + ttl.as_secs() as i64, ..claims.clone() };
+        let pair = TokenPair {
+            session: keys.session.sign(&until(self.session_ttl).payload()),
+            refresh: keys.refresh.sign(&until(self.refresh_ttl).payload()),
         };
-        let pair = TokenPair { session: signed(&self.session), refresh: signed(&self.refresh) };
         debug_assert!(
-            self.session.open(&pair.session).is_some_and(|payload| payload.tid == claims.token),
+            keys.session.open(&pair.session, seconds(now)).is_some_and(|payload| payload.tid == claims.token),
             "a token can be read back"
         );
         pair
     }
 
-    fn check(&self, key: &Key, token: &str, now: Timestamp) -> Result<Claims, TokenRefusal> {
-        let payload = key.open(token).ok_or(TokenRefusal::Invalid)?;
+    fn check(&self, kind: TokenKind, token: &str, now: Timestamp) -> Result<Claims, TokenRefusal> {
+        let payload = self.keys.load().of(kind).open(token, seconds(now)).ok_or(TokenRefusal::Invalid)?;
         if payload.exp <= seconds(now) {
             return Err(TokenRefusal::Expired);
         }
-        let claims = Claims {
+        let claims = Claims::from(payload);
+        if self.is_logged_out(&claims) { Err(TokenRefusal::LoggedOut) } else { Ok(claims) }
+    }
+}
+
+/// A token of this kind with these claims, as they are, signed with the present key.
+pub fn signed(keys: &SigningKeys, kind: TokenKind, claims: &Claims) -> String {
+    KeyRings::new(keys).of(kind).sign(&claims.payload())
+}
+
+/// What a token says that one of these keys has signed, even if it has expired: its kind, its claims, and the key. `now` is in
+/// seconds.
+pub fn opened(keys: &SigningKeys, token: &str, now: i64) -> Option<(TokenKind, Claims, Signer)> {
+    let rings = KeyRings::new(keys);
+    [TokenKind::Session, TokenKind::Refresh].into_iter().find_map(|kind| {
+        let (payload, signer) = rings.of(kind).open_by(token, now)?;
+        Some((kind, payload.into(), signer))
+    })
+}
+
+impl KeyRings {
+    fn new(keys: &SigningKeys) -> Self {
+        jose::choose_cryptography();
+        Self { session: KeyRing::new(&keys.session), refresh: KeyRing::new(&keys.refresh) }
+    }
+
+    fn of(&self, kind: TokenKind) -> &KeyRing {
+        match kind {
+            TokenKind::Session => &self.session,
+            TokenKind::Refresh => &self.refresh,
+        }
+    }
+}
+
+impl From<Payload> for Claims {
+    fn from(payload: Payload) -> Self {
+        Self {
             token: payload.tid,
             user: UserId(payload.uid),
             username: payload.usn,
@@ -220,59 +262,27 @@ impl Tokens {
             issued: payload.iat,
             expires: payload.exp,
             sequence: payload.seq,
-        };
-        if self.is_logged_out(&claims) { Err(TokenRefusal::LoggedOut) } else { Ok(claims) }
+        }
     }
 }
 
 impl Claims {
+    fn payload(&self) -> Payload {
+        Payload {
+            tid: self.token,
+            uid: self.user.0,
+            usn: self.username.clone(),
+            vrs: self.vars.clone(),
+            exp: self.expires,
+            iat: self.issued,
+            seq: self.sequence,
+        }
+    }
+
     /// When the first token of this chain of renewals was issued.
     pub fn issue(&self) -> Issue {
         self.sequence.map_or(Issue::Second(self.issued), Issue::Sequence)
     }
-}
-
-impl Key {
-    fn new(bytes: &[u8], life: Duration) -> Self {
-        Self {
-            signing: EncodingKey::from_secret(bytes),
-            checking: DecodingKey::from_secret(bytes),
-            validation: validation(),
-            life,
-        }
-    }
-
-    fn sign(&self, payload: &Payload) -> String {
-        let payload = ascii_json::write(payload).expect("a payload has only text keys and plain numbers");
-        let signed = [HEADER, &payload].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part)).join(".");
-        let signature = crypto::sign(signed.as_bytes(), &self.signing, Algorithm::HS256);
-        format!("{signed}.{}", signature.expect("HMAC takes keys of any length"))
-    }
-
-    /// The payload of a token that this key has signed, even if the token has expired.
-    fn open(&self, token: &str) -> Option<Payload> {
-        let payload = jsonwebtoken::decode(token, &self.checking, &self.validation).ok()?.claims;
-        (!has_critical_extensions(token)).then_some(payload)
-    }
-}
-
-/// Whether the header has a member `crit`, whatever its value. It names extensions that a reader must understand or
-/// refuse the token (RFC 7515, section 4.1.11), and this server understands none. The library reads the member and
-/// does not act on it, and takes `null` for absent.
-fn has_critical_extensions(token: &str) -> bool {
-    let header = token.split('.').next().and_then(|part| BASE64_URL_SAFE_NO_PAD.decode(part).ok());
-    let members = header.and_then(|json| serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(&json).ok());
-    members.is_none_or(|members| members.contains_key("crit"))
-}
-
-/// What the library checks besides the signature: the algorithm, and that `exp` exists. This file checks whether `exp`
-/// has passed, because the time is an argument here, and to the second: the library would accept the last second too.
-fn validation() -> Validation {
-    let mut validation = Validation::new(Algorithm::HS256);
-    validation.set_required_spec_claims(&["exp"]);
-    validation.validate_exp = false;
-    validation.leeway = 0;
-    validation
 }
 
 /// The length of so many bytes in base64 without padding.
@@ -288,8 +298,11 @@ fn seconds(time: Timestamp) -> i64 {
 pub(crate) mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use base64::Engine;
     use base64::alphabet;
     use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+    use jsonwebtoken::{Algorithm, EncodingKey};
     use parking_lot::Mutex;
     use proptest::prelude::*;
 
@@ -303,10 +316,7 @@ pub(crate) mod tests {
     pub(crate) const REFRESH_TTL: Duration = Duration::from_secs(3600);
 
     pub(crate) fn keys() -> SigningKeys {
-        SigningKeys {
-            session: Secret::new(*b"session-key-of-the-tests"),
-            refresh: Secret::new(*b"refresh-key-of-the-tests"),
-        }
+        SigningKeys::new(Secret::new(*b"session-key-of-the-tests"), Secret::new(*b"refresh-key-of-the-tests"))
     }
 
     pub(crate) fn tokens() -> Tokens {
@@ -332,8 +342,8 @@ pub(crate) mod tests {
     /// A token with any header and payload, signed with the session key.
     fn forge(header: &str, payload: &str) -> String {
         let signed = format!("{}.{}", encode(header), encode(payload));
-        let key = Key::new(keys().session.bytes(), SESSION_TTL);
-        let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key.signing, Algorithm::HS256).unwrap();
+        let key = EncodingKey::from_secret(keys().session.present.bytes());
+        let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, Algorithm::HS256).unwrap();
         format!("{signed}.{signature}")
     }
 

@@ -13,6 +13,7 @@ use storage::transfer::{self, End, Movable, Moved};
 
 use crate::database;
 use crate::options::{Options, StoreKind};
+use crate::terminal;
 
 /// How often, and at what interval, the database is tried until it answers.
 const ATTEMPTS_MAX: usize = 300;
@@ -85,7 +86,7 @@ fn carry(from: End<'_>, to: End<'_>) -> Result<Moved, String> {
         if bar.is_hidden()
             && let Some(line) = lines.line(Instant::now(), rows, size)
         {
-            eprintln!("{line}");
+            terminal::tell(&line);
         }
         if let Some(size) = size
             && bar.length().is_none()

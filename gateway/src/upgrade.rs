@@ -22,7 +22,7 @@ use sha1::{Digest, Sha1};
 use crate::heads::{self, BodyLength, HEADERS_MAX, HTTP_1_1, lists, one, values};
 use crate::percent::{self, UrlPart};
 use crate::target::{Target, is_host};
-use crate::token::{Claims, TOKEN_BYTES_MAX, TokenRefusal, Tokens};
+use crate::token::{TOKEN_BYTES_MAX, TokenRefusal, Tokens};
 
 /// Longest request head: the longest token, and as much for the rest as servers commonly allow. So it is also the most
 /// that is kept of a connection before its request is known.
@@ -64,15 +64,33 @@ pub struct Identity {
     pub format: Format,
     pub on_lag: OnLag,
     pub visibility: Visibility,
+    /// When the token ends that opened the session, in seconds since the Unix epoch.
+    pub expires: i64,
+}
+
+/// The user whose token opens a session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Admitted {
+    pub user: UserId,
+    pub username: Arc<str>,
+    /// When the token ends, in seconds since the Unix epoch.
+    pub expires: i64,
+}
+
+impl Admitted {
+    /// The user of a session token of this server, if it is good.
+    pub fn by_session_token(tokens: &Tokens, token: &str, now: Timestamp) -> Result<Self, UpgradeRefusal> {
+        let claims = tokens.check_session(token, now).map_err(UpgradeRefusal::Token)?;
+        Ok(Self { user: claims.user, username: claims.username.into(), expires: claims.expires })
+    }
 }
 
 /// Decides what the bytes read so far of a request are. When the head of an opening is whole, `let_in` may refuse it
-/// before its token is checked.
+/// before its token is checked. `admit` says whose token it is.
 pub fn judge(
     bytes: &[u8],
-    tokens: &Tokens,
     let_in: impl FnOnce(&[Header<'_>]) -> Result<(), UpgradeRefusal>,
-    now: Timestamp,
+    admit: impl FnOnce(&str) -> Result<Admitted, UpgradeRefusal>,
 ) -> Opening {
     // Bytes beyond the limit are ignored, so the verdict is the same when more bytes arrive at once.
     let head = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
@@ -85,7 +103,7 @@ pub fn judge(
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = Request::new(&mut headers);
     match request.parse(head) {
-        Ok(Status::Complete(consumed)) => match let_in(request.headers).and_then(|()| answer(&request, tokens, now)) {
+        Ok(Status::Complete(consumed)) => match let_in(request.headers).and_then(|()| answer(&request, admit)) {
             Ok((answer, identity)) => Opening::WebSocket { answer, identity, consumed },
             Err(refusal) => Opening::Refuse { refusal, next: may_go_on(&request).then_some(consumed) },
         },
@@ -95,6 +113,23 @@ pub fn judge(
         }
         Err(_) => Opening::Refuse { refusal: UpgradeRefusal::Malformed, next: None },
     }
+}
+
+/// What `of` makes of the headers in these bytes, if the head is whole.
+pub fn with_headers<T>(bytes: &[u8], of: impl FnOnce(&[Header<'_>]) -> T) -> Option<T> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut request = Request::new(&mut headers);
+    request.parse(&bytes[..bytes.len().min(HEAD_BYTES_MAX)]).ok().filter(Status::is_complete)?;
+    Some(of(request.headers))
+}
+
+/// The token of an opening whose head is in these bytes.
+pub fn token_in(bytes: &[u8]) -> Option<String> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut request = Request::new(&mut headers);
+    let head = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
+    request.parse(head).ok().filter(Status::is_complete)?;
+    token(Target::of(request.path.unwrap_or_default()).query, request.headers).ok()
 }
 
 /// Whether a head is to be parsed again, of which the first `parsed` bytes were parsed before and were not all of it.
@@ -156,6 +191,12 @@ pub enum UpgradeRefusal {
     },
     /// A trusted proxy has not said whose connection this is.
     ProxyHeader,
+    /// The identity provider speaks for the user, who may not sign in here.
+    NotAdmitted,
+    /// The user of a provider's token cannot be looked up now.
+    Unavailable {
+        retry_after_seconds: u64,
+    },
 }
 
 impl UpgradeRefusal {
@@ -176,6 +217,8 @@ impl UpgradeRefusal {
             Self::ProxyHeader => 11,
             Self::OverBudget { .. } => 12,
             Self::Draining { .. } => 13,
+            Self::NotAdmitted => 14,
+            Self::Unavailable { .. } => 15,
         }
     }
 
@@ -192,7 +235,9 @@ impl UpgradeRefusal {
             Self::ProxyHeader => {
                 (Self::BAD_REQUEST, "a proxy's connection begins with a header of the PROXY protocol here")
             }
-            Self::Draining { .. } => ("503 Service Unavailable", "the server restarts: connect again"),
+            Self::Draining { .. } => (Self::UNAVAILABLE, "the server restarts: connect again"),
+            Self::Unavailable { .. } => (Self::UNAVAILABLE, "the user cannot be looked up now: connect again"),
+            Self::NotAdmitted => ("403 Forbidden", "this user has no account here, or may not sign in"),
             Self::SessionsOfUser { .. } => (Self::TOO_MANY, "too many sessions of this user: close one first"),
             Self::OverBudget { .. } => {
                 (Self::TOO_MANY, "too fast: this user or address asks for too much, try again later")
@@ -201,7 +246,8 @@ impl UpgradeRefusal {
         let retry = match self {
             Self::SessionsOfUser { retry_after_seconds }
             | Self::OverBudget { retry_after_seconds }
-            | Self::Draining { retry_after_seconds } => {
+            | Self::Draining { retry_after_seconds }
+            | Self::Unavailable { retry_after_seconds } => {
                 format!("Retry-After: {retry_after_seconds}\r\n")
             }
             _ => String::new(),
@@ -219,14 +265,18 @@ impl UpgradeRefusal {
     }
 
     const TOO_MANY: &str = "429 Too Many Requests";
+    const UNAVAILABLE: &str = "503 Service Unavailable";
     // The header tells clients of another version which one the server supports (RFC 6455, section 4.4).
     const BAD_REQUEST: &str = "400 Bad Request\r\nSec-WebSocket-Version: 13";
 }
 
-const _: () = assert!(OPENING_REFUSAL_KINDS.len() == 14);
+const _: () = assert!(OPENING_REFUSAL_KINDS.len() == 16);
 
 /// The checks in their order: where the request ends, what it asks for, the token, and only then the handshake.
-fn answer(request: &Request<'_, '_>, tokens: &Tokens, now: Timestamp) -> Result<(Vec<u8>, Identity), UpgradeRefusal> {
+fn answer(
+    request: &Request<'_, '_>,
+    admit: impl FnOnce(&str) -> Result<Admitted, UpgradeRefusal>,
+) -> Result<(Vec<u8>, Identity), UpgradeRefusal> {
     if heads::body(request.version, request.headers) != Ok(BodyLength::NONE) {
         return Err(UpgradeRefusal::Body);
     }
@@ -236,15 +286,15 @@ fn answer(request: &Request<'_, '_>, tokens: &Tokens, now: Timestamp) -> Result<
     if names_no_token(query, request.headers) && !asks_for_upgrade(request.headers) {
         return Err(UpgradeRefusal::NoOpening);
     }
-    let claims = claims(query, request.headers, tokens, now)?;
+    let Admitted { user, username, expires } = admit(&token(query, request.headers)?)?;
     let key = handshake_key(request)?;
     let accept = BASE64_STANDARD.encode(Sha1::new().chain_update(key).chain_update(ACCEPT_SUFFIX).finalize());
     let answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {accept}\r\n\r\n"
     );
-    let (user, username, visibility) = (claims.user, claims.username.into(), visibility(query));
-    Ok((answer.into_bytes(), Identity { user, username, format, on_lag, visibility }))
+    let visibility = visibility(query);
+    Ok((answer.into_bytes(), Identity { user, username, format, on_lag, visibility, expires }))
 }
 
 fn format(query: &str) -> Result<Format, UpgradeRefusal> {
@@ -273,16 +323,15 @@ fn visibility(query: &str) -> Visibility {
 
 /// If there is an `Authorization` header, only the header counts. The query's token is for browsers, which cannot set
 /// headers here.
-fn claims(query: &str, headers: &[Header<'_>], tokens: &Tokens, now: Timestamp) -> Result<Claims, UpgradeRefusal> {
+fn token(query: &str, headers: &[Header<'_>]) -> Result<String, UpgradeRefusal> {
     const MISSING: UpgradeRefusal = UpgradeRefusal::TokenMissing;
-    let token = match values(headers, "authorization").next() {
+    match values(headers, "authorization").next() {
         Some(header) => {
             let header = std::str::from_utf8(header).map_err(|_| MISSING)?;
-            heads::credentials(header, "Bearer").ok_or(MISSING)?.to_owned()
+            Ok(heads::credentials(header, "Bearer").ok_or(MISSING)?.to_owned())
         }
-        None => parameter(query, "token").ok_or(MISSING)?,
-    };
-    tokens.check_session(&token, now).map_err(UpgradeRefusal::Token)
+        None => parameter(query, "token").ok_or(MISSING),
+    }
 }
 
 fn names_no_token(query: &str, headers: &[Header<'_>]) -> bool {
@@ -344,7 +393,7 @@ mod tests {
 
     /// Judges by the bytes alone: no opening is refused before its token is checked.
     fn judge(bytes: &[u8], tokens: &Tokens, now: Timestamp) -> Opening {
-        super::judge(bytes, tokens, |_| Ok(()), now)
+        super::judge(bytes, |_| Ok(()), |token| Admitted::by_session_token(tokens, token, now))
     }
 
     fn user() -> UserId {
@@ -390,6 +439,7 @@ mod tests {
             format: Format::Json,
             on_lag: OnLag::Close,
             visibility: Visibility::Unseen,
+            expires: 160,
         };
         let opening = Opening::WebSocket { answer: expected.as_bytes().to_vec(), identity, consumed: request.len() };
         assert_eq!(judged(&request), opening);

@@ -22,11 +22,11 @@ const AHEAD_MAX: usize = 2 * 1024 * 1024 / CONTENT_BYTES;
 fn is_let_go_and_the_others_hear_everything() {
     for shards in [1, 4] {
         let data = data_dir();
-        one_stops_reading(&Launch::on(data.path()).shards(shards).without_budgets().start());
+        one_stops_reading(Launch::on(data.path()).shards(shards).without_budgets().start());
     }
 }
 
-fn one_stops_reading(server: &Server) {
+fn one_stops_reading(server: Server) {
     let mut slow = server.connect("slow");
     rustix::net::sockopt::set_socket_recv_buffer_size(slow.stream(), 16 * 1024).expect("SO_RCVBUF");
     slow.join_as("flood", json!({"persistence": false, "hidden": false}));
@@ -57,6 +57,9 @@ fn one_stops_reading(server: &Server) {
         Closed::Cut => println!("cut without a close frame after {heard} messages"),
     }
     server.assert_works("a slow reader");
+    let said = server.stop();
+    let line = said.lines().find(|line| line.contains("a session is closed: its client reads too slowly"));
+    assert!(line.is_some_and(|line| line.contains("peer=127.0.0.1") && line.contains("user=")), "{said}");
 }
 
 fn flood(talker: &mut Socket, channel: &str, readers: &[AtomicUsize]) {

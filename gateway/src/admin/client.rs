@@ -29,6 +29,9 @@ fn made(address: SocketAddr, token: &str, call: AdminCall) -> Result<String, Str
     let (method, target) = match call {
         AdminCall::Status => ("GET", "/v1/status".to_owned()),
         AdminCall::DrainStatus => ("GET", "/v1/drain".to_owned()),
+        AdminCall::LogLevel => ("GET", "/v1/log".to_owned()),
+        // Levels have no character that a query escapes.
+        AdminCall::SetLogLevel(levels) => ("PUT", format!("/v1/log?level={levels}")),
         AdminCall::Drain(terms) => ("POST", format!("/v1/drain{}", query(terms))),
     };
     let answer = local_http::ask(address, method, &target, Some(token))
@@ -60,6 +63,11 @@ mod tests {
         for (call, expected) in [
             (AdminCall::Status, "GET /v1/status HTTP"),
             (AdminCall::DrainStatus, "GET /v1/drain HTTP"),
+            (AdminCall::LogLevel, "GET /v1/log HTTP"),
+            (
+                AdminCall::SetLogLevel("warn,gateway=debug".parse().unwrap()),
+                "PUT /v1/log?level=warn,gateway=debug HTTP",
+            ),
             (AdminCall::Drain(Terms::default()), "POST /v1/drain HTTP"),
             (AdminCall::Drain(Terms { wait: None, time: Some(second) }), "POST /v1/drain?time=1000ms HTTP"),
             (

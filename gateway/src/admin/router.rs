@@ -3,7 +3,7 @@
 //! In a cluster, calls about a process will take the parameter `node`, by default the process that is asked. No call has
 //! a parameter of this name until then, so it is refused as unknown.
 
-use std::time::Duration;
+use std::str::FromStr;
 
 use hyper::header::{ACCEPT, ALLOW, AUTHORIZATION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Method, Request, StatusCode};
@@ -16,6 +16,7 @@ use crate::drain::Terms;
 use crate::heads;
 use crate::health::{ALIVE, READY};
 use crate::http::answer::Answer;
+use crate::log_levels::LogLevels;
 use crate::log_limit;
 use crate::metrics::{PageFormat, TOKEN_REFUSALS};
 use crate::options::span::Span;
@@ -43,9 +44,11 @@ enum Kind {
     Status,
     DrainStatus,
     Drain,
+    LogLevel,
+    SetLogLevel,
 }
 
-static CALLS: [Call; 7] = [
+static CALLS: [Call; 9] = [
     Call::open("/", "lists the calls", Kind::Calls),
     Call::open("/metrics", "the numbers, as Prometheus reads them", Kind::Metrics),
     Call::open("/healthz", "200 while the process works", Kind::Alive),
@@ -53,6 +56,8 @@ static CALLS: [Call; 7] = [
     Call::guarded(Method::GET, "/v1/status", &[], "how the server is", Kind::Status),
     Call::guarded(Method::GET, "/v1/drain", &[], "how far the drain is", Kind::DrainStatus),
     Call::guarded(Method::POST, "/v1/drain", &["wait", "time"], "lets the server drain and stop", Kind::Drain),
+    Call::guarded(Method::GET, "/v1/log", &[], "which log lines the server writes", Kind::LogLevel),
+    Call::guarded(Method::PUT, "/v1/log", &["level"], "lets it write others", Kind::SetLogLevel),
 ];
 
 impl Call {
@@ -87,6 +92,12 @@ pub(super) trait Desk {
 
     /// Begins a drain. Returns `false` if one has begun before.
     fn begin_drain(&mut self, terms: Terms) -> bool;
+
+    /// Which log lines are written.
+    fn log_level(&self) -> Answer;
+
+    /// Lets these log lines be written.
+    fn set_log_level(&mut self, levels: &LogLevels);
 
     /// Counts a call that is refused for its token, by its index in `TOKEN_REFUSALS`.
     fn count_refusal(&mut self, kind: usize);
@@ -133,12 +144,24 @@ fn carry_out<B>(call: &Call, request: &Request<B>, desk: &mut impl Desk) -> Resu
         Kind::DrainStatus => desk.drain_status(StatusCode::OK),
         Kind::Drain => {
             refuse_body(request)?;
-            let [wait, time] = spans(call, request.uri().query().unwrap_or_default())?;
+            let query = request.uri().query().unwrap_or_default();
+            let [wait, time] = values(call, query, |text| text.parse().map(|Span(time)| time))?;
             if !desk.begin_drain(Terms { wait, time }) {
                 let next = "GET /v1/drain tells how far it is; SIGINT stops the server at once";
                 return Err(Refusal::new(StatusCode::CONFLICT, "already_draining", "a drain has begun before", next));
             }
             desk.drain_status(StatusCode::ACCEPTED)
+        }
+        Kind::LogLevel => desk.log_level(),
+        Kind::SetLogLevel => {
+            refuse_body(request)?;
+            let [levels] = values(call, request.uri().query().unwrap_or_default(), LogLevels::from_str)?;
+            let Some(levels) = levels else {
+                let next = "give ?level=LEVEL, such as ?level=info,gateway::sockets=debug";
+                return Err(Refusal::new(StatusCode::BAD_REQUEST, "parameter_wrong", "level is not given", next));
+            };
+            desk.set_log_level(&levels);
+            desk.log_level()
         }
     })
 }
@@ -228,27 +251,31 @@ fn refuse_body<B>(request: &Request<B>) -> Result<(), Refusal> {
     Err(Refusal::new(StatusCode::BAD_REQUEST, "body_unexpected", "a body is not read", next))
 }
 
-/// The times in a query, in the order of the call's parameters.
-fn spans<const N: usize>(call: &Call, query: &str) -> Result<[Option<Duration>; N], Refusal> {
+/// The values in a query, in the order of the call's parameters. `parse` reads one, or says what is wrong.
+fn values<T, const N: usize>(
+    call: &Call,
+    query: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<[Option<T>; N], Refusal> {
     let known = call.parameters.join(", ");
     let refuse = |message: &str| {
         let next = format!("the parameters are {known}, each once");
         Refusal::new(StatusCode::BAD_REQUEST, "parameter_wrong", message, next)
     };
-    let mut spans = [None; N];
+    let mut values = [const { None }; N];
     for (name, value) in percent::pairs(query) {
         let place = call.parameters.iter().position(|parameter| *parameter == name);
-        let Some(span) = place.and_then(|place| spans.get_mut(place)) else {
+        let Some(given) = place.and_then(|place| values.get_mut(place)) else {
             return Err(refuse(&format!("there is no parameter {name:?}")));
         };
-        let value =
+        let text =
             percent::decode(value, UrlPart::Query).ok_or_else(|| refuse("a value is not percent-encoded UTF-8"))?;
-        let Span(time) = value.parse().map_err(|error: String| refuse(&format!("{name}: {error}")))?;
-        if span.replace(time).is_some() {
+        let value = parse(&text).map_err(|error| refuse(&format!("{name}: {error}")))?;
+        if given.replace(value).is_some() {
             return Err(refuse(&format!("{name} is given twice")));
         }
     }
-    Ok(spans)
+    Ok(values)
 }
 
 #[cfg(test)]

@@ -21,6 +21,9 @@ const PREFLIGHT_SECONDS: &str = "86400";
 /// The longest time that a client is told to wait before it tries again. Clients give up on a request after 7 s.
 const RETRY_AFTER_SECONDS_MAX: u64 = 5;
 
+/// When a client may try again that is refused because the server has too much to do.
+pub const UNAVAILABLE_RETRY_SECONDS: RangeInclusive<u64> = 1..=RETRY_AFTER_SECONDS_MAX;
+
 /// Clients of one user that were refused for the user's budget are spread over so many seconds behind its end.
 pub const BUDGET_SPREAD_SECONDS: u64 = 2;
 
@@ -74,7 +77,7 @@ pub fn refused(refusal: &Refusal) -> Answer {
     *answer.status_mut() = refusal.code.status();
     let retry_after = match refusal.code {
         Code::OverBudget { wait_seconds } => Some(wait_seconds..=wait_seconds + BUDGET_SPREAD_SECONDS),
-        code if code.status() == StatusCode::SERVICE_UNAVAILABLE => Some(1..=RETRY_AFTER_SECONDS_MAX),
+        code if code.status() == StatusCode::SERVICE_UNAVAILABLE => Some(UNAVAILABLE_RETRY_SECONDS),
         _ => None,
     };
     if let Some(range) = retry_after {

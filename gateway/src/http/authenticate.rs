@@ -9,26 +9,19 @@ use super::account::is_username;
 use super::answer::{self, Answer};
 use super::authorization::basic;
 use super::body::null_is_empty;
-use super::error::Refusal;
+use super::custom_id;
+use super::error::{Code, Refusal};
+use super::new_names::WantedName;
+use super::proofs::{Proof, checked_email, checked_password, device_id};
 use super::query::Query;
 use super::resource_request::ResourceRequest;
 use super::services::Services;
 use super::session_body::{GivenVars, SessionBody, banned, checked_vars};
 use crate::client_network::ClientNetwork;
+use crate::identity::VouchedUser;
 use crate::password::GivenPassword;
+use crate::sign_in::{Access, SignInTerms};
 use crate::token::Vars;
-
-/// Longest id of a device, or custom id.
-pub const ID_BYTES_MAX: usize = 128;
-const DEVICE_ID_BYTES_MIN: usize = 10;
-const CUSTOM_ID_BYTES_MIN: usize = 6;
-const EMAIL_BYTES_MIN: usize = 10;
-/// Longest email, in bytes of UTF-8.
-pub const EMAIL_BYTES_MAX: usize = 255;
-const PASSWORD_BYTES_MIN: usize = 8;
-
-/// How often a random name is tried. Two of 52^10 names are equal once in a while; eight times in a row they never are.
-const USERNAME_TRIES: usize = 8;
 
 /// Signs in the user that these credentials belong to, or creates an account for them. Refused if the credentials are
 /// malformed or wrong, or if no account has them and none is to be created.
@@ -50,10 +43,10 @@ pub async fn authenticate(
             by_username(services, GivenPassword { text, account: username, from: request.from() }).await?
         }
         kind => {
-            let proof = proof(kind, body, request.from())?;
+            let proof = proof(services, kind, body, request.from())?;
             match services.store.credential(proof.credential.clone()).await? {
                 Some(owner) => existing(services, owner, proof.password).await?,
-                None if create => register(services, proof, username).await?,
+                None if create => register(services, &services.sign_in_terms(), proof, username).await?,
                 None => return Err(no_account(services, proof.password).await?),
             }
         }
@@ -67,13 +60,6 @@ struct SignedIn {
     user: UserId,
     username: String,
     created: bool,
-}
-
-/// The credentials that a client sends to prove who it is.
-pub(super) struct Proof {
-    pub credential: Credential,
-    /// For emails only.
-    pub password: Option<GivenPassword>,
 }
 
 #[derive(Deserialize, Default)]
@@ -96,54 +82,21 @@ fn chosen_username(query: &Query) -> Result<Option<String>, Refusal> {
     }
 }
 
-pub(super) fn proof(kind: CredentialKind, body: Body, from: ClientNetwork) -> Result<Proof, Refusal> {
+/// What proves who the client is. Refused if it is malformed, if a provider's token is not good, or if the operator lets no
+/// client sign in so.
+pub(super) fn proof(
+    services: &Services,
+    kind: CredentialKind,
+    body: Body,
+    from: ClientNetwork,
+) -> Result<Proof, Refusal> {
     let (ident, password) = match kind {
-        CredentialKind::Device => (checked_id(body.id, DEVICE_ID_BYTES_MIN)?, None),
-        CredentialKind::Custom => (checked_id(body.id, CUSTOM_ID_BYTES_MIN)?, None),
+        CredentialKind::Custom => return custom_id::proof(services, body.id),
+        CredentialKind::Device => (device_id(body.id)?, None),
         CredentialKind::Email => (checked_email(&body.email)?, Some(checked_password(body.password)?)),
     };
     let password = password.map(|text| GivenPassword { text, account: ident.clone(), from });
-    Ok(Proof { credential: Credential { kind, ident }, password })
-}
-
-fn checked_id(id: String, bytes_min: usize) -> Result<String, Refusal> {
-    if !(bytes_min..=ID_BYTES_MAX).contains(&id.len()) {
-        return Err(Refusal::invalid(format!("id must be {bytes_min} to {ID_BYTES_MAX} bytes long")));
-    }
-    if has_blanks(&id) {
-        return Err(Refusal::invalid("id must not contain blanks or control characters"));
-    }
-    Ok(id)
-}
-
-pub(super) fn checked_email(email: &str) -> Result<String, Refusal> {
-    // Lowercase letters may be longer than the others: of `İ`, by half. The bound is that of what is stored.
-    let email = email.to_lowercase();
-    if !(EMAIL_BYTES_MIN..=EMAIL_BYTES_MAX).contains(&email.len()) {
-        return Err(Refusal::invalid(format!("email must be {EMAIL_BYTES_MIN} to {EMAIL_BYTES_MAX} bytes long")));
-    }
-    if has_blanks(&email) || !is_email_shaped(&email) {
-        return Err(Refusal::invalid("email must look like name@example.com, without blanks"));
-    }
-    Ok(email)
-}
-
-/// Requires some text, an at sign, some text, a dot, some text. Only an email to the address could tell more.
-fn is_email_shaped(email: &str) -> bool {
-    let domain = email.split_once('@').filter(|(name, _)| !name.is_empty()).map(|(_, domain)| domain);
-    let parts = domain.and_then(|domain| domain.rsplit_once('.'));
-    parts.is_some_and(|(before, after)| !before.is_empty() && !after.is_empty())
-}
-
-fn checked_password(password: String) -> Result<String, Refusal> {
-    if password.len() < PASSWORD_BYTES_MIN {
-        return Err(Refusal::invalid(format!("password must be at least {PASSWORD_BYTES_MIN} bytes long")));
-    }
-    Ok(password)
-}
-
-fn has_blanks(text: &str) -> bool {
-    text.chars().any(|character| character.is_ascii_whitespace() || character.is_ascii_control())
+    Ok(Proof { credential: Credential { kind, ident }, password, vouched: None })
 }
 
 /// Signs in with a username and the password of the account's email. Never creates an account.
@@ -171,22 +124,37 @@ async fn existing(
     if let Some(password) = password
         && !services.passwords.check(password, Some(owner.secret)).await?
     {
-        return Err(wrong_password());
+        return Err(wrong_password().about(owner.user));
     }
     let account = services.store.account(owner.user).await?.ok_or_else(|| Refusal::not_found("account not found"))?;
     if account.disable_time.is_some() {
-        return Err(banned());
+        return Err(banned().about(account.id));
     }
     Ok(SignedIn { user: account.id, username: account.username, created: false })
 }
 
-async fn register(services: &Services, proof: Proof, chosen: Option<String>) -> Result<SignedIn, Refusal> {
+/// Makes an account for credentials that open none. Refused if the operator lets no such client have one.
+async fn register(
+    services: &Services,
+    terms: &SignInTerms,
+    proof: Proof,
+    chosen: Option<String>,
+) -> Result<SignedIn, Refusal> {
+    let may_create = match terms.creation {
+        Access::Open => true,
+        Access::Provider => proof.vouched.is_some(),
+        Access::Closed => false,
+    };
+    if !may_create {
+        let reason = "no account has these credentials, and this server makes none for them";
+        return Err(Refusal::new(Code::PermissionDenied, reason));
+    }
     let secret = match &proof.password {
         Some(password) => services.passwords.hash(password.clone()).await?,
         None => String::new(),
     };
-    for _ in 0..USERNAME_TRIES {
-        let username = chosen.clone().unwrap_or_else(random_username);
+    let wanted = WantedName::of(proof.vouched.and_then(|user| user.name), chosen);
+    for username in wanted.tries() {
         let account = new_account(services, &proof.credential, username.clone());
         let user = account.id;
         let registration = Registration { account, credential: proof.credential.clone(), secret: secret.clone() };
@@ -194,11 +162,28 @@ async fn register(services: &Services, proof: Proof, chosen: Option<String>) -> 
             Registered::Created => return Ok(SignedIn { user, username, created: true }),
             // Another request created an account with the same credential first.
             Registered::Existing(owner) => return existing(services, owner, proof.password).await,
-            Registered::UsernameTaken if chosen.is_some() => break,
             Registered::UsernameTaken => {}
         }
     }
     Err(Refusal::already_exists("username is taken"))
+}
+
+/// The user for whom the identity provider speaks, and the user's name. Makes the account if there is none.
+pub(super) async fn vouched_user(
+    services: &Services,
+    terms: &SignInTerms,
+    vouched: VouchedUser,
+) -> Result<(UserId, String), Refusal> {
+    let credential = Credential { kind: CredentialKind::Custom, ident: vouched.custom_id.clone() };
+    let signed_in = match services.store.credential(credential.clone()).await? {
+        Some(owner) => existing(services, owner, None).await?,
+        None => {
+            let proof = Proof { credential, password: None, vouched: Some(vouched) };
+            register(services, terms, proof, None).await?
+        }
+    };
+    services.answered().count_sign_in();
+    Ok((signed_in.user, signed_in.username))
 }
 
 fn new_account(services: &Services, credential: &Credential, username: String) -> Account {
@@ -223,20 +208,6 @@ fn new_account(services: &Services, credential: &Credential, username: String) -
     }
 }
 
-/// Ten letters, drawn from the randomness of an id.
-fn random_username() -> String {
-    const LETTERS: &[u8; 52] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    const LENGTH: usize = 10;
-    // The low 62 bits of an id of version 4 are random; ten letters take 57.
-    let mut random = Uuid::new_v4().as_u128() & ((1 << 62) - 1);
-    let mut letter = || {
-        let index = (random % 52) as usize;
-        random /= 52;
-        char::from(LETTERS[index])
-    };
-    std::iter::repeat_with(&mut letter).take(LENGTH).collect()
-}
-
 /// The answer for an unknown account. It takes as long as the answer for a wrong password.
 async fn no_account(services: &Services, password: Option<GivenPassword>) -> Result<Refusal, Refusal> {
     if let Some(password) = password {
@@ -252,36 +223,4 @@ fn wrong_password() -> Refusal {
 fn session_of(services: &Services, signed_in: &SignedIn, vars: Vars) -> SessionBody {
     let pair = services.tokens.issue(signed_in.user, &signed_in.username, vars, services.now());
     SessionBody { created: signed_in.created, token: pair.session, refresh_token: pair.refresh }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn emails() {
-        for email in ["a@example.com", "A.b+c@mail.example.org", "ä@exämple.de"] {
-            assert_eq!(checked_email(email).unwrap(), email.to_lowercase());
-        }
-        for email in ["", "a@b.c", "aaaaaaaaaa", "@example.com", "a@.exampleX.", "a@examplecom", "a b@example.com"] {
-            assert!(checked_email(email).is_err(), "{email}");
-        }
-        assert!(checked_email(&format!("{}@example.com", "a".repeat(243))).is_ok());
-        assert!(checked_email(&format!("{}@example.com", "a".repeat(244))).is_err());
-        // `İ` has two bytes, and three in lowercase.
-        assert!(checked_email(&format!("{}@example.com", "İ".repeat(120))).is_err());
-        let stored = checked_email(&format!("{}@example.com", "İ".repeat(81))).unwrap();
-        assert_eq!(
-            (stored.len(), checked_email(&stored).unwrap()),
-            (255, stored.clone()),
-            "it signs in as it is shown"
-        );
-    }
-
-    #[test]
-    fn random_usernames_are_ten_letters() {
-        let (one, other) = (random_username(), random_username());
-        assert!(one.len() == 10 && one.chars().all(|letter| letter.is_ascii_alphabetic()), "{one}");
-        assert_ne!(one, other);
-    }
 }

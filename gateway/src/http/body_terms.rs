@@ -8,9 +8,10 @@ use hyper::Method;
 use storage::group::GROUP_NAME_BYTES_MAX;
 
 use super::account::{AVATAR_URL_BYTES_MAX, PROFILE_BYTES_MAX};
-use super::authenticate::{EMAIL_BYTES_MAX, ID_BYTES_MAX};
 use super::groups::DESCRIPTION_BYTES_MAX;
+use super::proofs::{EMAIL_BYTES_MAX, ID_BYTES_MAX};
 use super::route::Route;
+use crate::identity::IDENTITY_TOKEN_BYTES_MAX;
 use crate::token::{TOKEN_BYTES_MAX, VARS_BYTES_MAX};
 
 /// How many times longer a text may be in JSON: `\u0041` has six bytes for one.
@@ -28,6 +29,10 @@ const _: () = assert!(
     ESCAPED * (ID_BYTES_MAX + EMAIL_BYTES_MAX + VARS_BYTES_MAX) + PASSWORD_BYTES + PUNCTUATION_BYTES
         <= CREDENTIALS_BYTES_MAX
 );
+
+// A token of an identity provider has no character that JSON escapes.
+const _: () =
+    assert!(IDENTITY_TOKEN_BYTES_MAX + ESCAPED_TO_ASCII * VARS_BYTES_MAX + PUNCTUATION_BYTES <= CREDENTIALS_BYTES_MAX);
 
 /// The longest refresh token, and `vars`.
 const REFRESH_BYTES_MAX: usize = 24 * 1024;

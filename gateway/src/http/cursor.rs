@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::keys::SigningKeys;
+use crate::options::Secret;
 
 const VERSION: u8 = 1;
 /// Cursors of presence have this in place of direction and step. No history cursor has these values.
@@ -46,15 +47,18 @@ pub enum PageStep {
     Previous,
 }
 
-/// The key that cursors are checked with.
-pub struct CursorKey(Hmac<Sha256>);
+/// The keys that cursors are checked with. The first of them makes cursors.
+pub struct CursorKey(Vec<Hmac<Sha256>>);
 
 impl CursorKey {
-    /// Derives a separate key from the key that signs sessions. It is valid as long as that key.
+    /// Derives separate keys from the key that signs sessions and from the one before it. A cursor is valid as long as the
+    /// server is started with the key that it was made with as one of the two.
     pub fn new(keys: &SigningKeys) -> Self {
         let keyed = |key: &[u8]| Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
-        let derived = keyed(keys.session.bytes()).chain_update(b"history cursors").finalize().into_bytes();
-        Self(keyed(&derived))
+        let derived =
+            |key: &Secret| keyed(&keyed(key.bytes()).chain_update(b"history cursors").finalize().into_bytes());
+        let previous = keys.session.previous.iter().flat_map(|previous| &previous.forms);
+        Self([&keys.session.present].into_iter().chain(previous).map(derived).collect())
     }
 
     /// The text of a cursor in the history of the channel. It is valid for this channel alone.
@@ -83,7 +87,8 @@ impl CursorKey {
     /// A cursor of the listing with this name. The name must say whose listing it is and what it lists.
     pub fn encode_place(&self, listing: &str, place: &[u8]) -> String {
         let mut bytes = [&[VERSION], place, &listing_hash(listing)].concat();
-        bytes.extend(self.check(&bytes));
+        let check = self.checks(&bytes).next().expect("there is a present key");
+        bytes.extend(check);
         let text = BASE64_URL_SAFE_NO_PAD.encode(bytes);
         debug_assert_eq!(self.decode_place(listing, &text).as_deref(), Some(place), "a cursor can be read back");
         text
@@ -95,7 +100,8 @@ impl CursorKey {
         let (signed, check) = bytes.split_last_chunk::<CHECK_BYTES>()?;
         let (head, hash) = signed.split_last_chunk::<LISTING_BYTES>()?;
         let (version, place) = head.split_first()?;
-        let good = *version == VERSION && *hash == listing_hash(listing) && *check == self.check(signed);
+        let good =
+            *version == VERSION && *hash == listing_hash(listing) && self.checks(signed).any(|one| one == *check);
         good.then(|| place.to_vec())
     }
 
@@ -109,8 +115,9 @@ impl CursorKey {
         Some((*mark, Uuid::from_slice(id).ok()?))
     }
 
-    fn check(&self, signed: &[u8]) -> [u8; CHECK_BYTES] {
-        first(&self.0.clone().chain_update(signed).finalize().into_bytes())
+    /// The check that each key makes of these bytes.
+    fn checks(&self, signed: &[u8]) -> impl Iterator<Item = [u8; CHECK_BYTES]> {
+        self.0.iter().map(move |key| first(&key.clone().chain_update(signed).finalize().into_bytes()))
     }
 }
 
@@ -129,7 +136,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::options::Secret;
     use crate::token::tests::keys;
 
     fn lobby() -> ChannelId {
@@ -152,7 +158,7 @@ mod tests {
             assert_eq!(decode(&lobby(), Direction::OldestFirst, text), None, "{text}");
         }
         let mut others = keys();
-        others.session = Secret::new(*b"the-key-of-another-server");
+        others.session.present = Secret::new(*b"the-key-of-another-server");
         assert_eq!(CursorKey::new(&others).decode(&lobby(), Direction::OldestFirst, &text), None);
     }
 

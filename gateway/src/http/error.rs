@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use engine::command::RateLimit;
 use engine::counters::COSTLY_KINDS;
+use engine::id::UserId;
 use engine::query::Undone;
 use engine::social::group::{GroupAct, GroupRefusal};
 use hyper::StatusCode;
@@ -20,6 +21,8 @@ use crate::token::TokenRefusal;
 pub struct Refusal {
     pub code: Code,
     pub message: Cow<'static, str>,
+    /// The user whom it concerns, for the log, where the request names none.
+    pub about: Option<UserId>,
 }
 
 /// The gRPC codes that clients know, and codes for refusals of HTTP itself that gRPC has no code for.
@@ -104,7 +107,12 @@ const _: () = assert!(COSTLY_KINDS.len() == 5);
 impl Refusal {
     /// A refusal with this code. The client reads the message.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), about: None }
+    }
+
+    /// The same refusal, with the user whom it concerns.
+    pub fn about(self, user: UserId) -> Self {
+        Self { about: Some(user), ..self }
     }
 
     /// A refusal with the code `InvalidArgument`: the same request will be refused again.

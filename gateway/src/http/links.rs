@@ -5,17 +5,18 @@ use engine::id::UserId;
 use storage::account::{Credential, CredentialKind, Linked, Unlinked};
 
 use super::answer::{self, Answer};
-use super::authenticate::{Body, checked_email, proof};
+use super::authenticate::{Body, proof};
+use super::custom_id;
 use super::error::{Code, Refusal};
+use super::proofs::{checked_email, device_id};
 use super::resource_request::ResourceRequest;
 use super::services::Services;
-use crate::client_network::ClientNetwork;
 
 /// Lets the caller sign in with this credential too, if no other account has it. Refused if another one has it, if it
 /// is malformed, or if the account has the most devices already.
 pub async fn link(services: &Services, request: &ResourceRequest, kind: CredentialKind) -> Result<Answer, Refusal> {
     let user = request.user(services)?;
-    let proof = proof(kind, request.read()?, request.from())?;
+    let proof = proof(services, kind, request.read()?, request.from())?;
     let secret = match proof.password {
         Some(password) => services.passwords.hash(password).await?,
         None => String::new(),
@@ -32,7 +33,7 @@ pub async fn link(services: &Services, request: &ResourceRequest, kind: Credenti
 /// one email, so the client need not name these. Refused if none is left, or if the account does not have it.
 pub async fn unlink(services: &Services, request: &ResourceRequest, kind: CredentialKind) -> Result<Answer, Refusal> {
     let user = request.user(services)?;
-    let named = named(kind, request.read()?, request.from())?;
+    let named = named(services, kind, request.read()?)?;
     let is_named = named.is_some();
     let credential = match named {
         Some(credential) => credential,
@@ -53,13 +54,14 @@ pub async fn unlink(services: &Services, request: &ResourceRequest, kind: Creden
 }
 
 /// The credential to unlink, if the client names it.
-fn named(kind: CredentialKind, body: Body, from: ClientNetwork) -> Result<Option<Credential>, Refusal> {
+fn named(services: &Services, kind: CredentialKind, body: Body) -> Result<Option<Credential>, Refusal> {
     match kind {
         CredentialKind::Custom if body.id.is_empty() => Ok(None),
         CredentialKind::Email if body.email.is_empty() => Ok(None),
         // Unlinking needs no password.
         CredentialKind::Email => Ok(Some(Credential { kind, ident: checked_email(&body.email)? })),
-        CredentialKind::Device | CredentialKind::Custom => Ok(Some(proof(kind, body, from)?.credential)),
+        CredentialKind::Device => Ok(Some(Credential { kind, ident: device_id(body.id)? })),
+        CredentialKind::Custom => Ok(Some(custom_id::credential(services, body.id)?.0)),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Connections that hyper gives back, because their next request opens a WebSocket. The shard's table takes them in its
 //! next turn and judges the opening like a first one.
 //!
+//! So do connections whose opening names a user that had to be looked up (`identity_opening.rs`).
+//!
 //! Bounded by the number of HTTP connections of a shard, each of which comes back at most once.
 
 use std::cell::RefCell;
@@ -12,6 +14,7 @@ use runtime::bell::Bell;
 
 use crate::peer::Peer;
 use crate::tls::TlsConnection;
+use crate::upgrade::{Admitted, UpgradeRefusal};
 
 /// A connection whose earlier requests are answered.
 pub struct Returned {
@@ -22,6 +25,8 @@ pub struct Returned {
     pub peer: Peer,
     /// The bytes that were read and not answered: the opening, and what came after it.
     pub bytes: Vec<u8>,
+    /// Whose opening it is, or why it is refused, if that is known already.
+    pub admitted: Option<Result<Admitted, UpgradeRefusal>>,
 }
 
 /// The connections that the shard has not taken yet.

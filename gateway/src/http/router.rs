@@ -11,7 +11,9 @@ use super::error::{Code, Refusal};
 use super::resource_request::ResourceRequest;
 use super::route::Route;
 use super::services::Services;
-use super::{account, authenticate, friends, groups, history, links, members, notifications, presence, session, users};
+use super::{
+    account, authenticate, friends, groups, history, links, members, notifications, presence, session, told, users,
+};
 use crate::health::{ALIVE, READY};
 use crate::page;
 
@@ -29,7 +31,10 @@ pub async fn respond(services: &Services, request: ResourceRequest) -> Answer {
             request.charge(services, Work::bytes(bytes as usize));
             answer
         }
-        Err(refusal) => services.refuse(&refusal),
+        Err(refusal) => {
+            told::tell(&Route::of(request.uri().path()), request.from(), request.payer().user, &refusal);
+            services.refuse(&refusal)
+        }
     }
 }
 

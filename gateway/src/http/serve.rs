@@ -26,9 +26,11 @@ use super::receiving::receive;
 use super::request_turns::Beginner;
 use super::resource_request::ResourceRequest;
 use super::returns::Returned;
+use super::route::Route;
 use super::router::respond;
 use super::services::Services;
 use super::stream::{Left, Pace, PacedStream, Step};
+use super::told;
 use super::unread_answers::AnswerCut;
 use crate::full;
 use crate::peer::Peer;
@@ -63,7 +65,7 @@ pub fn serve(
                 // Out of descriptors: the client sees the connection end, and opens another one.
                 if let Ok((descriptor, tls, content)) = stream.give_up() {
                     bytes.extend_from_slice(&content);
-                    services.returns.put(Returned { descriptor, tls, peer, bytes });
+                    services.returns.put(Returned { descriptor, tls, peer, bytes, admitted: None });
                 }
             }
             Some(Left::Nothing(stream)) => stream.close().await,
@@ -145,7 +147,10 @@ async fn answer(
     pace.enter(Step::Answer, Instant::now());
     let mut answer = match (fault, received) {
         (Some(fault), _) => answer::refused(&unanswerable(fault)),
-        (None, Err(refusal)) => services.refuse(&refusal),
+        (None, Err(refusal)) => {
+            told::tell(&Route::of(head.uri.path()), from, None, &refusal);
+            services.refuse(&refusal)
+        }
         (None, Ok(received)) => respond(services, ResourceRequest::new(head, received, from)).await,
     };
     let bytes = answer.body().size_hint().lower() as usize;

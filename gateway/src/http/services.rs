@@ -31,11 +31,13 @@ use crate::keys::SigningKeys;
 use crate::live::{Live, live};
 use crate::options::KEEP_ALIVE;
 use crate::password::Passwords;
+use crate::sign_in::SignInTerms;
 use crate::token::Tokens;
 
 /// A shard's access to tokens, passwords and the store.
 pub struct Services {
     pub(super) server_key: Live<String>,
+    pub(super) sign_in: Live<SignInTerms>,
     pub(super) tokens: Arc<Tokens>,
     pub(super) cursors: CursorKey,
     pub(super) passwords: Passwords,
@@ -68,6 +70,7 @@ impl Services {
     ) -> Self {
         Self {
             server_key: live(server_key.to_owned()),
+            sign_in: Live::default(),
             tokens,
             cursors: CursorKey::new(keys),
             passwords,
@@ -116,6 +119,11 @@ impl Services {
     /// Takes a server key that may change while the server runs.
     pub fn following_server_key(self, server_key: Live<String>) -> Self {
         Self { server_key, ..self }
+    }
+
+    /// Takes terms of signing in that may change while the server runs.
+    pub fn following_sign_in_terms(self, sign_in: Live<SignInTerms>) -> Self {
+        Self { sign_in, ..self }
     }
 
     /// Takes the budgets that the shard's sessions share.
@@ -201,6 +209,11 @@ impl Services {
     /// Charges work that is known only after it is done.
     pub(super) fn charge(&self, payer: Payer, work: Work) {
         self.budgets.charge(payer, Purse::Requests, work);
+    }
+
+    /// The terms on which users sign in now.
+    pub(crate) fn sign_in_terms(&self) -> Arc<SignInTerms> {
+        self.sign_in.load_full()
     }
 
     /// What makes and checks the tokens of this server.

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::span::Span;
 use crate::drain::Terms;
+use crate::log_levels::LogLevels;
 
 /// A call to the admin address.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum AdminCall {
     /// How the server is.
     Status,
@@ -14,9 +15,18 @@ pub enum AdminCall {
     Drain(Terms),
     /// How far the drain is.
     DrainStatus,
+    /// Which log lines are written.
+    LogLevel,
+    /// Write these log lines.
+    SetLogLevel(LogLevels),
 }
 
 impl AdminCall {
+    /// The call of `stentor log-level` with this argument.
+    pub fn of_log_level(levels: Option<LogLevels>) -> Self {
+        levels.map_or(Self::LogLevel, Self::SetLogLevel)
+    }
+
     /// The call of `stentor drain` with these flags.
     pub fn of_drain(status: bool, wait: Option<Span>, time: Option<Span>) -> Self {
         let length = |given: Option<Span>| -> Option<Duration> { given.map(|Span(time)| time) };

@@ -4,11 +4,15 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use engine::limits::USERNAME_BYTES_MAX;
+use uuid::Uuid;
 
 use super::declared::CONFIG;
 use super::settings::Settings;
 use super::span::Span;
+use super::values::Ttl;
 use crate::database::DatabaseSettings;
+use crate::log_levels::LogLevels;
 use crate::version;
 
 /// The task of this process.
@@ -55,9 +59,65 @@ pub enum Command {
         #[arg(long, value_name = "TIME")]
         time: Option<Span>,
     },
+    /// Ask the server at --admin which log lines it writes, or let it write others
+    #[command(name = "log-level")]
+    LogLevel {
+        /// The levels from now on, until the next SIGHUP or start, such as info,gateway::sockets=debug
+        levels: Option<LogLevels>,
+    },
+    /// Make and check tokens of users
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Check, print and document the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+}
+
+/// What to do with tokens.
+#[derive(Clone, PartialEq, Eq, Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Print a session token for a user
+    ///
+    /// Signs with the key of the data directory, or with --session-key-file. The server is not asked: nothing checks that there
+    /// is such a user. A person who has the token acts as that user until it ends.
+    New {
+        /// The user's id, a UUID
+        #[arg(long, value_name = "ID")]
+        user: Uuid,
+
+        /// The username that sessions show
+        #[arg(long, value_name = "NAME", value_parser = username)]
+        username: String,
+
+        /// How long the token is valid; without it, as long as --session-ttl
+        #[arg(long, value_name = "TIME")]
+        lifetime: Option<Ttl>,
+
+        /// A pair of text that the token carries; may be given several times
+        #[arg(long = "var", value_name = "KEY=VALUE", value_parser = pair)]
+        vars: Vec<(String, String)>,
+
+        /// Print a refresh token, too, in a second line
+        #[arg(long)]
+        refresh: bool,
+    },
+    /// Say what a token is, whose, until when, and whether it is valid
+    ///
+    /// The exit code is 0 if the token is valid, and 1 if it is not. The server is not asked, so a logout is not seen.
+    Check {
+        /// The token, or `-` to read it from standard input, where other users of this machine do not see it
+        token: String,
+    },
+}
+
+fn username(text: &str) -> Result<String, String> {
+    let good = (1..=USERNAME_BYTES_MAX).contains(&text.len()) && !text.chars().any(|letter| letter.is_ascii_control());
+    if good { Ok(text.to_owned()) } else { Err("write 1 to 128 bytes without control characters".into()) }
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// What to do with the configuration.
@@ -87,6 +147,20 @@ pub enum ConfigCommand {
     /// Print the manual page
     Man,
 }
+
+/// The options that give signing keys.
+const OF_SIGNING_KEYS: [&str; 10] = [
+    "session_key",
+    "session_key_file",
+    "refresh_key",
+    "refresh_key_file",
+    "previous_session_key",
+    "previous_session_key_file",
+    "previous_session_key_until",
+    "previous_refresh_key",
+    "previous_refresh_key_file",
+    "previous_refresh_key_until",
+];
 
 /// A realtime chat server for huge live events. Speaks Nakama's chat protocol: HTTP and WebSocket on one port.
 ///
@@ -129,6 +203,10 @@ pub(super) fn help(arguments: &[OsString]) -> Option<clap::Error> {
     let of_database = DatabaseSettings::augment_args(clap::Command::new("section"));
     let database: Vec<&str> = of_database.get_arguments().map(|arg| arg.get_id().as_str()).collect();
     let of_store = [&["store", "data", "disk_reserve", CONFIG], &database[..]].concat();
+    let provider =
+        ["identity_issuer", "identity_audience", "identity_keys", "identity_name_claim", "identity_clock_skew"];
+    let of_tokens = [&["data", "store", CONFIG, "session_ttl", "refresh_ttl"], &OF_SIGNING_KEYS[..]].concat();
+    let of_check = [&of_tokens[..], &provider[..]].concat();
     let of_calls = ["admin", "admin_token_file", "data", "store", CONFIG];
     let command = command
         .mut_subcommand("export", |command| only(command, &of_store))
@@ -137,6 +215,11 @@ pub(super) fn help(arguments: &[OsString]) -> Option<clap::Error> {
         .mut_subcommand("healthcheck", |command| only(command, &["listen", "admin", CONFIG]))
         .mut_subcommand("status", |command| only(command, &of_calls))
         .mut_subcommand("drain", |command| only(command, &of_calls))
+        .mut_subcommand("log-level", |command| only(command, &of_calls))
+        .mut_subcommand("token", |command| {
+            let command = only(command, &of_check).mut_subcommand("new", |command| only(command, &of_tokens));
+            command.mut_subcommand("check", |command| only(command, &of_check))
+        })
         .mut_subcommand("config", |command| {
             let declarations = ["default", "docs", "completion", "man"];
             declarations

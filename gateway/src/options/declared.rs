@@ -196,7 +196,8 @@ mod tests {
     #[test]
     fn secrets_are_those_whose_variables_are_hidden() {
         let secrets: Vec<_> = keys().into_iter().filter(Key::is_secret).map(|key| key.id().to_owned()).collect();
-        let expected = ["session_key", "refresh_key", "scylla_password"];
-        assert_eq!(secrets, expected[..if cfg!(feature = "scylla") { 3 } else { 2 }]);
+        let expected =
+            ["session_key", "refresh_key", "previous_session_key", "previous_refresh_key", "scylla_password"];
+        assert_eq!(secrets, expected[..if cfg!(feature = "scylla") { 5 } else { 4 }]);
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::OptionsError;
+use super::values::Moment;
 
 /// Shortest signing key: 128 bits, half of HMAC-SHA256's output. A shorter key would be too weak.
 const KEY_BYTES_MIN: usize = 16;
@@ -29,6 +30,36 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[secret]")
     }
+}
+
+/// A random key has as many bytes as HMAC-SHA256 returns; a longer key would add nothing.
+pub(crate) const KEY_BYTES: usize = 32;
+
+/// A key that signs no tokens any more.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PreviousKey {
+    /// The key. If a file has 64 hexadecimal digits, it may be a key of the data directory, which is the number that they
+    /// write, or an operator's own, which is the digits. So it is taken in both forms.
+    pub forms: Vec<Secret>,
+    /// The second since the Unix epoch from which on it is not accepted.
+    pub until: i64,
+}
+
+impl PreviousKey {
+    /// The key in this text, until this second.
+    pub fn new(text: Secret, until: i64) -> Self {
+        let number = from_hex(text.bytes()).map(Secret::new);
+        Self { forms: [text].into_iter().chain(number).collect(), until }
+    }
+}
+
+/// The bytes of a key that is written in hexadecimal digits.
+pub(crate) fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
+    if text.len() != 2 * KEY_BYTES {
+        return None;
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    text.chunks_exact(2).map(|pair| Some((digit(pair[0])? * 16 + digit(pair[1])?) as u8)).collect()
 }
 
 /// A secret that is given as text, or in the file that `read` reads.
@@ -63,5 +94,27 @@ pub(super) fn signing_key(
             bytes.len()
         ))),
         bytes => Ok(bytes.map(Secret::new)),
+    }
+}
+
+/// The key before a signing key, with its end. Fails if one is given without the other, or if the key is the present one.
+pub(super) fn previous_key(
+    name: &str,
+    text: Option<String>,
+    path: Option<PathBuf>,
+    until: Option<Moment>,
+    present: Option<&Secret>,
+) -> Result<Option<PreviousKey>, OptionsError> {
+    let name = format!("previous_{name}");
+    match (signing_key(&name, text, path)?, until) {
+        (None, None) => Ok(None),
+        (Some(key), Some(_)) if Some(&key) == present => {
+            Err(OptionsError::Invalid(format!("{name} is the present key; give the key that was in use before it")))
+        }
+        (Some(key), Some(Moment(until))) => Ok(Some(PreviousKey::new(key, until))),
+        (Some(_), None) => Err(OptionsError::Invalid(format!(
+            "{name} has no end: say until when its tokens are accepted with {name}_until, such as 2026-12-31T18:00:00Z"
+        ))),
+        (None, Some(_)) => Err(OptionsError::Invalid(format!("{name}_until is given, and {name} is not"))),
     }
 }

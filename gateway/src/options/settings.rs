@@ -15,10 +15,13 @@ use engine::limits::{
 use storage::embedded::EmbeddedOptions;
 
 use super::span::Span;
-use super::values::{AdminAddress, Ttl, keep_alive, whole};
+use super::values::{AdminAddress, Moment, Ttl, clock_skew, keep_alive, whole};
 use super::{KEEP_ALIVE, StoreKind};
 use crate::database::DatabaseSettings;
 use crate::listen_address::ListenAddress;
+use crate::log_levels::LogLevels;
+use crate::logging::LogFormat;
+use crate::sign_in::Access;
 
 /// Most shards of a server. The mesh between them grows with the square of their number.
 pub(super) const SHARDS_MAX: NonZeroU16 = NonZeroU16::new(256).expect("it is not zero");
@@ -37,7 +40,9 @@ const ADDRESSES: &str = "Addresses and proxies";
 const STOPPING: &str = "Stopping";
 const KEPT: &str = "Store";
 const LIMITS: &str = "Limits";
+const LOG: &str = "Log";
 const TOKENS: &str = "Sign-in and tokens";
+const PROVIDER: &str = "Identity provider";
 const SIGNING_KEYS: &str = "Signing keys (made at random and kept in the data directory unless given)";
 
 // A doc comment here would be printed by `--help`.
@@ -111,6 +116,14 @@ pub(super) struct Settings {
     #[arg(value_parser = whole(DISK_RESERVE_MIB_MIN, u32::MAX), default_value_t = default_disk_reserve())]
     pub disk_reserve: u32,
 
+    /// Which lines the log has, such as info,gateway::sockets=debug: off, error, warn, info, debug or trace, for all or for a part
+    #[arg(long, help_heading = LOG, env = "STENTOR_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    pub log_level: LogLevels,
+
+    /// The form of the log's lines
+    #[arg(long, help_heading = LOG, env = "STENTOR_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+
     /// How many shards, each pinned to a core; without it, one for each core that this process may use
     #[arg(long, help_heading = LIMITS, env = "STENTOR_SHARDS", value_name = "N")]
     #[arg(value_parser = whole(NonZeroU16::MIN, SHARDS_MAX))]
@@ -168,6 +181,46 @@ pub(super) struct Settings {
     #[arg(long, help_heading = TOKENS, env = "STENTOR_REFRESH_TTL", value_name = "TIME", default_value = "1h")]
     pub refresh_ttl: Ttl,
 
+    /// Close a session when the token that opened it ends
+    #[arg(long, help_heading = TOKENS, env = "STENTOR_CLOSE_ON_EXPIRY", value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    pub close_on_expiry: bool,
+
+    /// Who may sign in with a custom id: every client, users of the identity provider, or no client
+    #[arg(long, help_heading = TOKENS, env = "STENTOR_CUSTOM_SIGN_IN", value_name = "WHO", default_value = "open")]
+    pub custom_sign_in: Access,
+
+    /// For whom a sign-in makes an account: every client, users of the identity provider, or no client
+    #[arg(long, help_heading = TOKENS, env = "STENTOR_ACCOUNT_CREATION", value_name = "WHO", default_value = "open")]
+    pub account_creation: Access,
+
+    /// The `iss` in the tokens of the identity provider that signs users in; without it, there is no provider
+    #[arg(long, help_heading = PROVIDER, env = "STENTOR_IDENTITY_ISSUER", value_name = "ISSUER")]
+    pub identity_issuer: Option<String>,
+
+    /// Names of this server at the provider: a token has one of them in `aud`; without it, no provider can be named
+    #[arg(long, help_heading = PROVIDER, env = "STENTOR_IDENTITY_AUDIENCE", value_name = "NAME,..", value_delimiter = ',')]
+    pub identity_audience: Option<Vec<String>>,
+
+    /// Files with the provider's public keys, each a key as PEM or a JWK set; without it, no provider can be named
+    #[arg(long, help_heading = PROVIDER, env = "STENTOR_IDENTITY_KEYS", value_name = "FILE,..", value_delimiter = ',')]
+    pub identity_keys: Option<Vec<PathBuf>>,
+
+    /// The claim whose text names a new account
+    #[arg(long, help_heading = PROVIDER, env = "STENTOR_IDENTITY_NAME_CLAIM", value_name = "CLAIM")]
+    #[arg(default_value = "preferred_username")]
+    pub identity_name_claim: String,
+
+    /// How far the provider's clock may differ
+    #[arg(long, help_heading = PROVIDER, env = "STENTOR_IDENTITY_CLOCK_SKEW", value_name = "TIME")]
+    #[arg(value_parser = clock_skew, default_value = "30s")]
+    pub identity_clock_skew: Span,
+
+    /// The provider's tokens open WebSockets without an exchange for a session token
+    #[arg(long, help_heading = PROVIDER, env = "STENTOR_IDENTITY_DIRECT", value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    pub identity_direct: bool,
+
     /// Key that signs session tokens; other users of this machine can see it, prefer --session-key-file
     #[arg(long, help_heading = SIGNING_KEYS, env = "STENTOR_SESSION_KEY", value_name = "KEY", hide_env_values = true)]
     pub session_key: Option<String>,
@@ -183,6 +236,30 @@ pub(super) struct Settings {
     /// File with the key that signs refresh tokens
     #[arg(long, help_heading = SIGNING_KEYS, env = "STENTOR_REFRESH_KEY_FILE", value_name = "FILE")]
     pub refresh_key_file: Option<PathBuf>,
+
+    /// Key that signed session tokens before; prefer --previous-session-key-file
+    #[arg(long, help_heading = SIGNING_KEYS, env = "STENTOR_PREVIOUS_SESSION_KEY", value_name = "KEY", hide_env_values = true)]
+    pub previous_session_key: Option<String>,
+
+    /// File with the key that signed session tokens before
+    #[arg(long, help_heading = SIGNING_KEYS, env = "STENTOR_PREVIOUS_SESSION_KEY_FILE", value_name = "FILE")]
+    pub previous_session_key_file: Option<PathBuf>,
+
+    /// When tokens of that key end, in UTC, such as 2026-12-31T18:00:00Z; without it, no previous key can be given
+    #[arg(long, help_heading = SIGNING_KEYS, env = "STENTOR_PREVIOUS_SESSION_KEY_UNTIL", value_name = "MOMENT")]
+    pub previous_session_key_until: Option<Moment>,
+
+    /// Key that signed refresh tokens before; prefer --previous-refresh-key-file
+    #[arg(long, help_heading = SIGNING_KEYS, env = "STENTOR_PREVIOUS_REFRESH_KEY", value_name = "KEY", hide_env_values = true)]
+    pub previous_refresh_key: Option<String>,
+
+    /// File with the key that signed refresh tokens before
+    #[arg(long, help_heading = SIGNING_KEYS, env = "STENTOR_PREVIOUS_REFRESH_KEY_FILE", value_name = "FILE")]
+    pub previous_refresh_key_file: Option<PathBuf>,
+
+    /// When tokens of that key end, in UTC, such as 2026-12-31T18:00:00Z; without it, no previous key can be given
+    #[arg(long, help_heading = SIGNING_KEYS, env = "STENTOR_PREVIOUS_REFRESH_KEY_UNTIL", value_name = "MOMENT")]
+    pub previous_refresh_key_until: Option<Moment>,
 
     #[command(flatten)]
     pub database: DatabaseSettings,

@@ -91,6 +91,10 @@ fn commands() {
     assert_eq!(command(&["import", "all.export"]), Command::Import { file: Some("all.export".into()) });
     assert_eq!(command(&["export", "all.export", "--store", "scylla"]), Command::Export { file: "all.export".into() });
     assert_eq!(command(&["serve", "--shards", "1"]), Command::Serve);
+    let check = Command::Token(TokenCommand::Check { token: "-".into() });
+    assert_eq!(command(&["token", "check", "-"]), check);
+    check_error(parse(&["token", "new", "--username", "ann"]), &["--user"]);
+    check_error(parse(&["token", "new", "--user", "ann", "--username", "ann"]), &["--user", "ann"]);
     assert_eq!(command(&["config", "check"]), Command::Config(ConfigCommand::Check { strict: false }));
     assert_eq!(command(&["config", "--data", "x", "print"]), Command::Config(ConfigCommand::Print));
     check_error(parse(&["export"]), &["stentor export <FILE>"]);
@@ -98,6 +102,25 @@ fn commands() {
     check_error(parse(&["export", "all.export", "--apply"]), &["--apply"]);
     check_error(parse(&["--apply"]), &["--apply"]);
     check_error(parse(&["sing"]), &["sing"]);
+}
+
+#[test]
+fn a_previous_key_has_an_end() {
+    let file = "session_key = 'the-present-key-0123'\nprevious_session_key = 'the-previous-key-0123'\n";
+    let until = "previous_session_key_until = '2026-12-31T18:00:00Z'\n";
+    let options = with_file(&format!("{file}{until}"), &[]).unwrap();
+    let previous = options.previous_session_key.unwrap();
+    assert_eq!((previous.forms.len(), previous.until), (1, 1_798_740_000));
+    assert_eq!(previous.forms[0].bytes(), b"the-previous-key-0123");
+    check_error(with_file(file, &[]), &["previous_session_key has no end", "previous_session_key_until"]);
+    check_error(with_file(until, &[]), &["previous_session_key is not"]);
+    let same = file.replace("previous-key-0123", "present-key-0123");
+    check_error(with_file(&format!("{same}{until}"), &[]), &["previous_session_key is the present key"]);
+    // A key of the data directory is a number in digits, and an operator's own may be the digits.
+    let digits = "0f".repeat(32);
+    let flags = ["--previous-refresh-key", &digits, "--previous-refresh-key-until", "2026-12-31T18:00:00Z"];
+    let forms = parse(&flags).unwrap().previous_refresh_key.unwrap().forms;
+    assert_eq!((forms[0].bytes(), forms[1].bytes()), (digits.as_bytes(), &[0x0f; 32][..]));
 }
 
 #[test]

@@ -3,7 +3,10 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::span::Span;
+use crate::identity::CLOCK_SKEW_MAX;
 
 /// Longest lifetime of a token. Revocations are kept as long as tokens live.
 const TTL_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -53,9 +56,9 @@ impl FromStr for AdminAddress {
     }
 }
 
-/// A time in whole seconds: `90s`, `2m`, `1h 30m` or plain seconds.
+/// A lifetime in whole seconds: `90s`, `2m`, `1h 30m` or plain seconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Ttl(pub Duration);
+pub struct Ttl(pub Duration);
 
 impl FromStr for Ttl {
     type Err = String;
@@ -79,6 +82,27 @@ impl fmt::Display for Ttl {
     }
 }
 
+/// A moment in UTC, in seconds since the Unix epoch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Moment(pub i64);
+
+impl FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let time =
+            humantime::parse_rfc3339_weak(text).map_err(|_| "write a time in UTC, such as 2026-12-31T18:00:00Z")?;
+        let since = time.duration_since(UNIX_EPOCH).map_err(|_| "write a time after 1970")?;
+        Ok(Self(i64::try_from(since.as_secs()).unwrap_or(i64::MAX)))
+    }
+}
+
+/// Parses how far another clock may differ.
+pub(super) fn clock_skew(text: &str) -> Result<Span, String> {
+    let parsed: Span = text.parse()?;
+    if parsed.0 > CLOCK_SKEW_MAX { Err("write a time from 0 to 5m".into()) } else { Ok(parsed) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +116,16 @@ mod tests {
             assert!(text.parse::<Ttl>().is_err(), "{text}");
         }
         assert_eq!(Ttl(Duration::from_secs(180)).to_string(), "3m");
+    }
+
+    #[test]
+    fn moments() {
+        for text in ["2026-12-31T18:00:00Z", "2026-12-31T18:00:00", "2026-12-31 18:00:00"] {
+            assert_eq!(text.parse::<Moment>(), Ok(Moment(1_798_740_000)), "{text}");
+        }
+        for text in ["", "tomorrow", "1798740000", "2026-12-31", "2026-13-01T00:00:00Z", "2026-12-31T18:00:00+02:00"] {
+            assert!(text.parse::<Moment>().is_err(), "{text}");
+        }
     }
 
     #[test]

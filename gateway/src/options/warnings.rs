@@ -1,12 +1,16 @@
 //! What is allowed and most likely not meant, on this machine.
 
 use std::net::IpAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Options;
 use crate::machine::{Allowed, Surroundings};
 
 /// The server key of a server whose operator has set none.
 const DEFAULT_KEY: &str = "defaultkey";
+
+/// Sessions that end so soon after their sign-in make their clients connect again all the time.
+const SESSION_SHORT: Duration = Duration::from_secs(300);
 
 /// Descriptors below which a server that people depend on is soon full.
 const DESCRIPTORS_LOW: u64 = 65_536;
@@ -16,9 +20,10 @@ const DESCRIPTORS_ADVISED: u64 = 1_048_576;
 
 /// A line for each thing that the operator should look at, with what to do.
 pub fn warnings(options: &Options, machine: &Allowed) -> Vec<String> {
-    let checks = [open_with_the_default_key, public_admin, session_outlives_refresh];
+    let checks = [open_with_the_default_key, public_admin, session_outlives_refresh, sessions_end_soon];
     let of_options = checks.into_iter().filter_map(|check| check(options, machine));
-    of_options.chain(too_many_shards(options, machine)).chain(few_descriptors(machine)).collect()
+    let of_machine = too_many_shards(options, machine).into_iter().chain(few_descriptors(machine));
+    of_options.chain(keys_left_out(options)).chain(keys_that_have_ended(options)).chain(of_machine).collect()
 }
 
 fn open_with_the_default_key(options: &Options, _: &Allowed) -> Option<String> {
@@ -66,6 +71,34 @@ fn session_outlives_refresh(options: &Options, _: &Allowed) -> Option<String> {
              --refresh-ttl"
         )
     })
+}
+
+fn sessions_end_soon(options: &Options, _: &Allowed) -> Option<String> {
+    let session = options.session_ttl;
+    (options.close_on_expiry && session < SESSION_SHORT).then(|| {
+        let session = humantime::format_duration(session);
+        format!(
+            "close_on_expiry is true, and session_ttl is {session}: every session is closed after that time, and its client \
+             connects again; give a longer --session-ttl"
+        )
+    })
+}
+
+fn keys_left_out(options: &Options) -> Vec<String> {
+    options.sign_in.provider.as_ref().map(|provider| provider.left_out().to_vec()).unwrap_or_default()
+}
+
+/// Keys that were replaced, and are not accepted any more.
+fn keys_that_have_ended(options: &Options) -> Vec<String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+    let previous = [("session", &options.previous_session_key), ("refresh", &options.previous_refresh_key)];
+    let ended = previous.into_iter().filter(|(_, key)| key.as_ref().is_some_and(|key| key.until <= now));
+    let line = |kind: &str| {
+        format!(
+            "previous_{kind}_key_until has passed: tokens of that key are refused; remove the previous_{kind}_key options"
+        )
+    };
+    ended.map(|(kind, _)| line(kind)).collect()
 }
 
 fn too_many_shards(options: &Options, machine: &Allowed) -> Option<String> {
@@ -163,6 +196,20 @@ mod tests {
     fn a_session_ends_before_its_refresh() {
         check(&["--session-ttl", "2h"], &roomy(), &["session_ttl is 2h", "refresh_ttl is 1h", "--refresh-ttl"]);
         check(&["--session-ttl", "1h"], &roomy(), &[]);
+    }
+
+    #[test]
+    fn sessions_that_end_with_their_tokens_last_a_while() {
+        check(&["--close-on-expiry"], &roomy(), &["close_on_expiry is true", "session_ttl is 1m", "--session-ttl"]);
+        check(&["--close-on-expiry", "--session-ttl", "10m"], &roomy(), &[]);
+    }
+
+    #[test]
+    fn a_previous_key_is_removed_after_its_end() {
+        let of =
+            |until: &'static str| ["--previous-session-key", "0123456789abcdef", "--previous-session-key-until", until];
+        check(&of("2020-01-01T00:00:00Z"), &roomy(), &["previous_session_key_until has passed"]);
+        check(&of("2100-01-01T00:00:00Z"), &roomy(), &[]);
     }
 
     #[test]

@@ -18,16 +18,18 @@ use rustix::event::epoll;
 use rustix::net::{self, AddressFamily, RecvFlags};
 
 use super::unfinished_heads::{UnfinishedHeads, is_unfinished};
-use super::{Socket, SocketTable, Stage};
+use super::{Socket, SocketTable, Stage, expiry};
 use crate::client_network::ClientNetwork;
 use crate::http::answer::{BUDGET_SPREAD_SECONDS, retry_after_seconds};
 use crate::http::error::seconds_rounded_up;
-use crate::http::{self, Returned};
+use crate::http::{self, IdentityOpening, Returned};
+use crate::identity::is_token;
 use crate::live::Live;
 use crate::peer::Peer;
 use crate::tls::SecuredStream;
+use crate::token::TokenRefusal;
 use crate::trusted_proxies::TrustedProxies;
-use crate::upgrade::{self, Ending, Identity, Opening, UpgradeRefusal};
+use crate::upgrade::{self, Admitted, Ending, Identity, Opening, UpgradeRefusal};
 use crate::{full, heads};
 
 /// When a client whose user has too many sessions may try again.
@@ -36,13 +38,13 @@ const SESSIONS_RETRY_SECONDS: RangeInclusive<u64> = 5..=14;
 impl SocketTable {
     /// Takes the connections that `http/` has given back.
     pub(super) fn take_returns(&mut self, shard: &mut Shard, now: Timestamp) {
-        while let Some(Returned { descriptor, tls, peer, mut bytes }) = self.services.returns().take() {
+        while let Some(Returned { descriptor, tls, peer, mut bytes, admitted }) = self.services.returns().take() {
             // After the stop has begun, no connection becomes a session.
             if (!self.listeners.is_empty() || self.draining)
                 && let Some(id) = self.seat(descriptor, tls, Stage::Opening)
             {
                 self.addresses.extend(peer.address().map(|address| (id, address)));
-                self.judge(id, &mut bytes, 0, shard, now);
+                self.judge_for(admitted, id, &mut bytes, 0, shard, now);
             }
         }
     }
@@ -99,6 +101,19 @@ impl SocketTable {
         shard: &mut Shard,
         now: Timestamp,
     ) {
+        self.judge_for(None, id, bytes, judged, shard, now);
+    }
+
+    /// The same. If it is known whose opening it is, or why it is refused, `admitted` says so, and it has been paid for.
+    fn judge_for(
+        &mut self,
+        admitted: Option<Result<Admitted, UpgradeRefusal>>,
+        id: ConnectionId,
+        bytes: &mut [u8],
+        judged: usize,
+        shard: &mut Shard,
+        now: Timestamp,
+    ) {
         // Empty lines before a request have no meaning. If they were kept, each of them would end a line of the head.
         let empty = heads::empty_lines(bytes);
         let (bytes, judged) = (&mut bytes[empty..], judged.saturating_sub(empty));
@@ -107,18 +122,24 @@ impl SocketTable {
         }
         let peer = self.services.bounds_networks().then(|| Peer::new(self.address(id), self.proxies.clone()));
         let (services, mut network, open) = (self.services.clone(), None, self.let_sessions_in());
+        let is_known = admitted.is_some();
         let let_in = |headers: &[Header<'_>]| {
             open?;
             let Some(peer) = peer else { return Ok(()) };
             let key = *network.insert(peer.client(headers).key());
-            services.afford_opening(key).map_err(over_budget)
+            if is_known { Ok(()) } else { services.afford_opening(key).map_err(over_budget) }
         };
-        match upgrade::judge(bytes, services.tokens(), let_in, now) {
+        let admit = |token: &str| admitted.unwrap_or_else(|| Admitted::by_session_token(services.tokens(), token, now));
+        match upgrade::judge(bytes, let_in, admit) {
+            Opening::Refuse { refusal: UpgradeRefusal::Token(TokenRefusal::Invalid), .. }
+                if !is_known && self.look_up(id, bytes, network) => {}
             Opening::NeedMore => self.keep_head(id, bytes),
             Opening::Http if is_unfinished(bytes) => self.keep_head(id, bytes),
             Opening::WebSocket { answer, identity, consumed } => {
                 if let Err(refused) = shard.admits(identity.user) {
-                    return self.refuse(id, refusal_of(refused), Some(&bytes[consumed..]));
+                    let refusal = refusal_of(refused);
+                    self.tell_of_refused_opening(id, refusal, bytes, Some(identity.user));
+                    return self.refuse(id, refusal, Some(&bytes[consumed..]));
                 }
                 let Some(socket) = self.socket(id) else { return };
                 if !socket.send_whole(&answer) {
@@ -127,7 +148,10 @@ impl SocketTable {
                 self.begin_session(id, identity, network, shard, now);
                 self.hear(id, &mut bytes[consumed..], shard, now);
             }
-            Opening::Refuse { refusal, next } => self.refuse(id, refusal, next.map(|next| &bytes[next..])),
+            Opening::Refuse { refusal, next } => {
+                self.tell_of_refused_opening(id, refusal, bytes, None);
+                self.refuse(id, refusal, next.map(|next| &bytes[next..]));
+            }
             Opening::Http => self.hand_to_http(id, bytes.to_vec()),
         }
     }
@@ -142,8 +166,10 @@ impl SocketTable {
     ) {
         self.heads.leave(id);
         self.addresses.remove(&id);
+        let expires = if self.closes_on_expiry { expiry::deadline(identity.expires, id) } else { expiry::NEVER };
         let Some(socket) = self.socket(id) else { return };
         assert!(socket.stage == Stage::Opening, "a session begins once");
+        socket.expires = expires;
         socket.stage = Stage::Session;
         socket.format = identity.format;
         self.counters.stages[Stage::Opening as usize] -= 1;
@@ -176,6 +202,21 @@ impl SocketTable {
                 }
             }
         }
+    }
+
+    /// If the opening has a token of an identity provider, and such tokens open sockets, takes the connection out of the
+    /// table until its user is known. Returns whether it did.
+    fn look_up(&mut self, id: ConnectionId, bytes: &[u8], network: Option<NetworkKey>) -> bool {
+        let terms = self.services.sign_in_terms();
+        let token = terms.direct_provider().and_then(|_| upgrade::token_in(bytes)).filter(|token| is_token(token));
+        let Some(token) = token else { return false };
+        let peer = Peer::new(self.address(id), self.proxies.clone());
+        let Some(socket) = self.remove(id) else { return false };
+        let _ = epoll::delete(&self.epoll, &socket.descriptor);
+        let (descriptor, tls) = (socket.descriptor, socket.tls);
+        let opening = IdentityOpening { descriptor, tls, peer, bytes: bytes.to_vec(), token, network };
+        self.http.spawn(http::admit(self.services.clone(), opening));
+        true
     }
 
     fn hand_to_http(&mut self, id: ConnectionId, bytes: Vec<u8>) {

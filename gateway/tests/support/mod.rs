@@ -31,10 +31,8 @@ pub struct World {
 
 impl World {
     pub fn new(bridge: &Bridge) -> Self {
-        let keys = SigningKeys {
-            session: Secret::new(*b"session-key-of-the-tests"),
-            refresh: Secret::new(*b"refresh-key-of-the-tests"),
-        };
+        let keys =
+            SigningKeys::new(Secret::new(*b"session-key-of-the-tests"), Secret::new(*b"refresh-key-of-the-tests"));
         let life = Duration::from_secs(3600);
         let tokens = Arc::new(Tokens::new(&keys, life, life, &[], clock::wall()));
         let passwords = Passwords::start(1).expect("a thread");

@@ -4,6 +4,8 @@
 //! The fuzz binaries call these functions with inputs guided by coverage. `tests/tests/fuzz_short.rs` includes this
 //! file and calls them with mutations of the seeds. For a new parser, add a function and a row in `TARGETS`.
 
+mod identity;
+
 use std::net::IpAddr;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -23,7 +25,7 @@ use gateway::options::Secret;
 use gateway::proxy_header::{self, HEADER_BYTES_MAX, ProxyHeader};
 use gateway::token::{Claims, Tokens, Vars};
 use gateway::trusted_proxies::TrustedProxies;
-use gateway::upgrade::{self, Ending, HEAD_BYTES_MAX, Identity, Opening};
+use gateway::upgrade::{self, Admitted, Ending, HEAD_BYTES_MAX, Identity, Opening};
 use hyper::HeaderMap;
 use hyper::header::{FORWARDED, HeaderName, HeaderValue};
 use storage::account::{Account, Credential, CredentialKind, Registration, Revocation};
@@ -32,6 +34,9 @@ use storage::transfer::{self, End};
 use storage::{Store, Write};
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
+
+pub use identity::{identity_token, public_keys};
+use identity::{identity_token_seeds, public_keys_seeds};
 
 /// A parser under test.
 pub struct Target {
@@ -52,6 +57,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "proxy_header", run: proxy_header, seeds: proxy_header_seeds },
     Target { name: "forwarded", run: forwarded, seeds: forwarded_seeds },
     Target { name: "export", run: export, seeds: export_seeds },
+    Target { name: "public_keys", run: public_keys, seeds: public_keys_seeds },
+    Target { name: "identity_token", run: identity_token, seeds: identity_token_seeds },
 ];
 
 /// The first byte is the length of a read, the rest is what a client sends. However the bytes are split, the result is
@@ -371,7 +378,7 @@ static TOKENS: LazyLock<Tokens> = LazyLock::new(|| {
 });
 
 fn judge(bytes: &[u8]) -> Opening {
-    upgrade::judge(bytes, &TOKENS, |_| Ok(()), now())
+    upgrade::judge(bytes, |_| Ok(()), |token| Admitted::by_session_token(&TOKENS, token, now()))
 }
 
 fn now() -> Timestamp {
@@ -379,10 +386,7 @@ fn now() -> Timestamp {
 }
 
 fn keys() -> SigningKeys {
-    SigningKeys {
-        session: Secret::new(*b"a session key of fuzzing"),
-        refresh: Secret::new(*b"a refresh key of fuzzing"),
-    }
+    SigningKeys::new(Secret::new(*b"a session key of fuzzing"), Secret::new(*b"a refresh key of fuzzing"))
 }
 
 /// The same token in every run. It is renewed, because new tokens have random ids.

@@ -182,10 +182,13 @@ impl Launch {
         }
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{} does not start: {error}", binary.display()));
         let log = Arc::new(Log::default());
-        let readers = vec![
-            log.clone().follow(child.stdout.take().expect("stdout is piped")),
-            log.clone().follow(child.stderr.take().expect("stderr is piped")),
-        ];
+        let stdout = log.clone().follow(child.stdout.take().expect("stdout is piped"));
+        // A test may have given standard error another end.
+        let stderr: Box<dyn Read + Send> = match child.stderr.take() {
+            Some(piped) => Box::new(piped),
+            None => Box::new(std::io::empty()),
+        };
+        let readers = vec![stdout, log.clone().follow(stderr)];
         Server { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), log, readers }
     }
 }

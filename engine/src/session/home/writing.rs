@@ -180,6 +180,11 @@ impl Home {
         }
     }
 
+    /// Whether a connection was found to be too far behind.
+    pub fn is_too_slow(&self, id: ConnectionId) -> bool {
+        self.connections.get(id).is_some_and(|connection| connection.mute)
+    }
+
     /// Closes a connection that is too far behind, when its turn comes.
     pub(super) fn let_go(&mut self, id: ConnectionId, reason: &str) {
         let Some(connection) = self.connections.get_mut(id).filter(|connection| !connection.is_leaving()) else {

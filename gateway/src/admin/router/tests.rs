@@ -17,6 +17,7 @@ const TOKEN: &str = "a-token-of-the-tests";
 struct Played {
     unready: Option<&'static str>,
     drains: Vec<Terms>,
+    levels: Vec<String>,
     refused: [u64; TOKEN_REFUSALS.len()],
 }
 
@@ -40,6 +41,14 @@ impl Desk for Played {
     fn begin_drain(&mut self, terms: Terms) -> bool {
         self.drains.push(terms);
         self.drains.len() == 1
+    }
+
+    fn log_level(&self) -> Answer {
+        json(StatusCode::OK, &self.levels)
+    }
+
+    fn set_log_level(&mut self, levels: &LogLevels) {
+        self.levels.push(levels.to_string());
     }
 
     fn count_refusal(&mut self, kind: usize) {
@@ -127,7 +136,9 @@ fn every_call_is_listed_and_documented() {
 
 #[test]
 fn calls_need_the_token_and_refusals_are_counted() {
-    for (method, target) in [("GET", "/v1/status"), ("GET", "/v1/drain"), ("POST", "/v1/drain")] {
+    for (method, target) in
+        [("GET", "/v1/status"), ("GET", "/v1/drain"), ("POST", "/v1/drain"), ("PUT", "/v1/log?level=info")]
+    {
         let desk = &mut Played::default();
         for (headers, expected) in [
             (vec![], 401),
@@ -175,6 +186,21 @@ fn a_drain_takes_its_times_from_the_query_and_begins_once() {
         assert!(status == 400 && said.contains("query"), "{said}");
     }
     assert_eq!(desk.drains.len(), 1);
+}
+
+#[test]
+fn the_log_s_levels_are_told_and_set() {
+    let token = bearer(TOKEN);
+    let right = (token[0].0, token[0].1.as_str());
+    let desk = &mut Played::default();
+    for wrong in ["", "?level=", "?level=loud", "?level=info&level=info", "?levels=info", "?level=gatway=info"] {
+        let (status, body) = ask(desk, "PUT", &format!("/v1/log{wrong}"), &[right]);
+        assert!(status == 400 && body.contains("parameter_wrong"), "{wrong}: {body}");
+    }
+    assert_eq!(ask(desk, "PUT", "/v1/log?level=warn,gateway::sockets=debug", &[right]).0, 200);
+    assert_eq!(ask(desk, "PUT", "/v1/log?level=warn%2Cgateway%3Dtrace", &[right]).0, 200);
+    assert_eq!(desk.levels, ["warn,gateway::sockets=debug", "warn,gateway=trace"]);
+    assert!(ask(desk, "GET", "/v1/log", &[right]).1.contains("gateway=trace"));
 }
 
 #[test]
