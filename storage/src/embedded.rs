@@ -8,8 +8,10 @@
 //!
 //! The calls block, sometimes for tens of milliseconds, when fjall rotates its journal or holds writers back.
 
+mod backup;
 mod commit_cache;
 mod compaction;
+mod copying;
 mod dead;
 mod directory;
 mod draft;
@@ -19,11 +21,14 @@ mod journal;
 mod kept_options;
 mod opening;
 mod pages;
+mod reading;
 mod room;
+mod sound_rows;
 mod tables;
 mod tiers;
 mod transfer;
 mod upgrade;
+mod verify;
 mod walk;
 mod written;
 
@@ -42,6 +47,7 @@ use fjall::PersistMode;
 use parking_lot::Mutex;
 
 use crate::account::{Account, Credential, CredentialOwner, Expiry, Profile, Revocation, RevocationPlace};
+use crate::backup::BackedUp;
 use crate::friend::{Friend, FriendPlace};
 use crate::group::{Group, GroupFilter, GroupPage, GroupPlace, RosterPlace};
 use crate::keys::{self, Table};
@@ -51,9 +57,12 @@ use commit_cache::CommitCache;
 use compaction::{Compactor, Work};
 use directory::Directory;
 use draft::Draft;
-use failures::{describe, parsed};
+use failures::{decoded, describe, parsed};
+use reading::ReadingCopy;
 use room::Room;
+use sound_rows::SoundRows;
 use tables::{FORMAT, Tables};
+pub use verify::{LINES_MAX, Verified, verify};
 use walk::Direction;
 pub use walk::ROWS_EXAMINED_MAX;
 
@@ -88,6 +97,8 @@ pub struct Embedded {
     cache: Arc<Mutex<CommitCache>>,
     failed: Arc<OnceLock<String>>,
     closed: AtomicBool,
+    /// What `tables` are the tables of, if the store is only read.
+    reading: Option<ReadingCopy>,
 }
 
 impl Embedded {
@@ -113,7 +124,61 @@ impl Embedded {
             cache,
             failed,
             closed: AtomicBool::new(false),
+            reading: None,
         })
+    }
+
+    /// Opens a store that is only read: every write fails with [`Failure::ReadOnly`], and nothing in the directory
+    /// changes, so its disk may be full or broken. Other processes may read it too. Fails if a process writes there, if
+    /// there is no store of this version, or if the disk for temporary files has no room for a copy of the journals.
+    pub fn open_to_read(directory: &Path, options: &EmbeddedOptions) -> Result<Self, Failure> {
+        let directory = Directory::claim_to_read(directory)?;
+        let copy = ReadingCopy::of(&directory)?;
+        copy.damages.iter().for_each(|damage| tracing::error!("{damage}"));
+        let tables = Arc::new(opening::open_to_read(&copy.database(), options, directory.path())?);
+        let room = Arc::new(Room::new(directory.path().into(), options.free_bytes_min));
+        Ok(Self {
+            compactor: None,
+            tables: Some(tables),
+            directory,
+            room,
+            cache: Arc::default(),
+            failed: Arc::default(),
+            closed: AtomicBool::new(false),
+            reading: Some(copy),
+        })
+    }
+
+    /// Whether the store is only read.
+    pub fn is_only_read(&self) -> bool {
+        self.reading.is_some()
+    }
+
+    /// What cannot be read of its journals, for operators.
+    fn damages(&self) -> &[String] {
+        self.reading.as_ref().map_or(&[], |copy| &copy.damages)
+    }
+
+    /// Writes what is in memory to tables, which `sound_rows` reads. Only for a store that is only read.
+    fn write_memory_out(&self) -> Result<(), Failure> {
+        assert!(self.is_only_read(), "fjall's own thread writes the memory of other stores");
+        self.tables()?.write_memory_out(self.directory.path())
+    }
+
+    /// The rows of a table, also behind damaged blocks. Those in memory are left out.
+    fn sound_rows(&self, table: Table, after: Option<&[u8]>) -> Result<SoundRows, Failure> {
+        Ok(SoundRows::of(self.tables()?.keyspace(table), after))
+    }
+
+    /// Refuses what would change a store that is only read.
+    fn check_writable(&self) -> Result<(), Failure> {
+        if !self.is_only_read() {
+            return Ok(());
+        }
+        Err(Failure::ReadOnly(format!(
+            "{} is only read, because the server was started so",
+            self.directory.path().display()
+        )))
     }
 
     /// The number of runs in the first level, for the table that has most there. fjall blocks writers when there are
@@ -169,9 +234,12 @@ impl Embedded {
 impl Store for Embedded {
     fn next_epoch(&self) -> Result<Epoch, Failure> {
         self.check_moved()?;
-        self.check_room_to_begin()?;
         let tables = self.tables()?;
         let epoch = Epoch(tables.meta(self.directory.path())?.epoch.0 + 1);
+        if self.is_only_read() {
+            return Ok(epoch);
+        }
+        self.check_room_to_begin()?;
         let mut cache = CommitCache::default();
         let mut draft = Draft::new(tables, &mut cache);
         draft.put(Table::Meta, keys::META.into(), record::encode_meta(&StoreMeta { format: FORMAT, epoch }));
@@ -181,6 +249,7 @@ impl Store for Embedded {
 
     fn commit(&self, writes: &[Write]) -> Result<Vec<Result<Written, Failure>>, Failure> {
         let tables = self.tables()?;
+        self.check_writable()?;
         self.room.check()?;
         let mut cache = self.cache.lock();
         let mut draft = Draft::new(tables, &mut cache);
@@ -348,6 +417,9 @@ impl Store for Embedded {
         if let Some(reason) = self.failed.get() {
             return Some(reason.clone());
         }
+        if self.is_only_read() {
+            return None;
+        }
         if self.tables.as_deref().is_some_and(Tables::stops_writers) {
             return Some("tables are being merged, and writes wait for it".into());
         }
@@ -358,7 +430,16 @@ impl Store for Embedded {
         self.room.free_and_reserve().ok()
     }
 
+    fn back_up(&self, target: &Path) -> Result<BackedUp, Failure> {
+        self.check_writable()?;
+        self.copy_to(target)
+    }
+
     fn close(&self) -> Result<(), Failure> {
+        if self.is_only_read() {
+            self.closed.store(true, Ordering::Release);
+            return Ok(());
+        }
         let synced = self.tables()?.database.persist(PersistMode::SyncAll);
         self.closed.store(true, Ordering::Release);
         synced.map_err(|error| Failure::Final(format!("the last sync failed: {}", describe(&error))))

@@ -26,6 +26,18 @@ pub fn open(path: &Path, options: &EmbeddedOptions) -> Result<Tables, Failure> {
     open_upgraded(path, options)
 }
 
+/// Opens a copy that is only read. Fails if the store is of an older format, which would have to be upgraded first.
+pub fn open_to_read(path: &Path, options: &EmbeddedOptions, named: &Path) -> Result<Tables, Failure> {
+    let (tables, format) = Tables::open_to_read(path, options)?;
+    if format < FORMAT {
+        let named = named.display();
+        return Err(Failure::Unfit(format!(
+            "{named} is of format {format}: a start of the server upgrades it to {FORMAT}"
+        )));
+    }
+    Ok(tables)
+}
+
 fn open_upgraded(path: &Path, options: &EmbeddedOptions) -> Result<Tables, Failure> {
     let (tables, format) = Tables::open(path, options)?;
     if format < FORMAT {

@@ -59,8 +59,17 @@ impl Tables {
     /// Opens a database, which must be a Stentor store. Returns its format too: tables that an older format does not
     /// have are created, and empty.
     pub fn open(path: &Path, options: &EmbeddedOptions) -> Result<(Self, u32), Failure> {
+        Self::open_with(path, options, WORKER_THREADS)
+    }
+
+    /// Opens a copy that is only read: nothing flushes its memory.
+    pub fn open_to_read(path: &Path, options: &EmbeddedOptions) -> Result<(Self, u32), Failure> {
+        Self::open_with(path, options, 0)
+    }
+
+    fn open_with(path: &Path, options: &EmbeddedOptions, threads: usize) -> Result<(Self, u32), Failure> {
         let stopping = Arc::default();
-        let database = open_database(path, options, &stopping)?;
+        let database = open_database(path, options, &stopping, threads)?;
         check_table(&database, path, Table::Meta)?;
         let meta = database.keyspace(Table::Meta.name(), || keyspace_options(Table::Meta));
         let meta = meta.map_err(|error| unopenable(path, &error))?.get(keys::META);
@@ -80,7 +89,7 @@ impl Tables {
     /// Creates a database with every table, all empty.
     pub fn create(path: &Path, options: &EmbeddedOptions) -> Result<Self, Failure> {
         let stopping = Arc::default();
-        Self::of(path, open_database(path, options, &stopping)?, stopping)
+        Self::of(path, open_database(path, options, &stopping, WORKER_THREADS)?, stopping)
     }
 
     /// The tables of a database; creates those that do not exist.
@@ -144,6 +153,14 @@ impl Tables {
     /// The number of runs in the first level, for the table that has most there.
     pub fn first_level_runs(&self) -> usize {
         self.keyspaces.iter().map(|keyspace| keyspace.tree.l0_run_count()).max().unwrap_or(0)
+    }
+
+    /// Writes everything that is in memory to tables. For a copy that is only read: no other thread may do the same.
+    pub fn write_memory_out(&self, path: &Path) -> Result<(), Failure> {
+        for keyspace in &self.keyspaces {
+            keyspace.tree.flush_active_memtable(0).map_err(|error| unopenable(path, &error.into()))?;
+        }
+        Ok(())
     }
 
     /// Whether fjall makes writers wait until runs have been merged or memtables written.
@@ -256,14 +273,20 @@ fn checked_meta(path: &Path, bytes: fjall::Result<Option<Slice>>) -> Result<Stor
     let meta = decoded(Table::Meta, record::decode_meta(&bytes))?;
     if !(1..=FORMAT).contains(&meta.format) {
         return Err(Failure::Corrupt(format!(
-            "{path} has format {}, and this program knows {FORMAT} at most: start the program that wrote it",
+            "{path} has format {}, and this program knows {FORMAT} at most: start the version that wrote it. Leave the \
+             files as they are",
             meta.format
         )));
     }
     Ok(meta)
 }
 
-fn open_database(path: &Path, options: &EmbeddedOptions, stopping: &Arc<AtomicBool>) -> Result<Database, Failure> {
+fn open_database(
+    path: &Path,
+    options: &EmbeddedOptions,
+    stopping: &Arc<AtomicBool>,
+    threads: usize,
+) -> Result<Database, Failure> {
     let open = || {
         let stopping = stopping.clone();
         let filter = move |name: &str| {
@@ -272,7 +295,7 @@ fn open_database(path: &Path, options: &EmbeddedOptions, stopping: &Arc<AtomicBo
         };
         Database::builder(path)
             .cache_size(options.cache_bytes)
-            .worker_threads(WORKER_THREADS)
+            .worker_threads_unchecked(threads)
             .max_journaling_size(JOURNAL_BYTES_MAX)
             .max_cached_files(Some(CACHED_FILES_MAX))
             .with_compaction_filter_factories(Arc::new(filter))
