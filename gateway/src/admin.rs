@@ -4,6 +4,7 @@
 //! One or two programs ask it every few seconds, and it must cost the shards nothing but their reports.
 
 mod answers;
+mod backups;
 pub mod client;
 pub mod hosts;
 mod router;
@@ -19,9 +20,11 @@ use hyper::StatusCode;
 use runtime::Observer;
 use storage::bridge::Client;
 
+pub use self::backups::BackupPlan;
 pub use self::status::Facts;
 
-use self::answers::{LINE, answer, json};
+use self::answers::{LINE, Refusal, answer, json};
+use self::backups::Backups;
 use self::hosts::Hosts;
 use self::router::Desk;
 use self::status::Status;
@@ -54,6 +57,7 @@ pub struct Parts {
     pub health: Arc<Health>,
     pub drain: Arc<Drain>,
     pub facts: Facts,
+    pub backup_plan: BackupPlan,
 }
 
 impl Admin {
@@ -79,7 +83,9 @@ impl Admin {
     pub fn serve(self, token: AdminToken, parts: Parts) -> io::Result<ThreadedServer> {
         self.listener.set_nonblocking(true)?;
         let (live, address) = (self.live, self.listener.local_addr()?);
-        let mut office = Office { parts, overview: Overview::default(), refused: [0; TOKEN_REFUSALS.len()] };
+        let backups = Backups::new(parts.backup_plan.clone(), parts.store.clone());
+        let (overview, refused) = (Overview::default(), [0; TOKEN_REFUSALS.len()]);
+        let mut office = Office { parts, backups, overview, refused };
         ThreadedServer::start("admin", vec![self.listener.into()], CLIENT_DURATION_MAX, move |request| {
             let hosts = Hosts::of(address, &live.admin_hosts.load());
             office.overview.config_sha256.clone_from(&live.sha256.load());
@@ -91,6 +97,7 @@ impl Admin {
 /// Answers the calls.
 struct Office {
     parts: Parts,
+    backups: Backups,
     overview: Overview,
     /// Calls that were refused for their token, by the reason.
     refused: [u64; TOKEN_REFUSALS.len()],
@@ -126,7 +133,7 @@ impl Desk for Office {
     }
 
     fn status(&mut self) -> Answer {
-        let Parts { observer, store, health, drain, facts } = &self.parts;
+        let Parts { observer, store, health, drain, facts, .. } = &self.parts;
         self.overview.take_in(observer.ask(PATIENCE));
         let store_unready = store.unready();
         let unready = health.why_unready(store_unready.clone());
@@ -140,6 +147,14 @@ impl Desk for Office {
 
     fn begin_drain(&mut self, terms: Terms) -> bool {
         self.parts.drain.begin_by_call(terms)
+    }
+
+    fn backup_status(&self, status: StatusCode) -> Answer {
+        json(status, &self.backups.status())
+    }
+
+    fn begin_backup(&mut self, directory: &str, with_keys: bool) -> Result<(), Refusal> {
+        self.backups.begin(directory, with_keys)
     }
 
     fn count_refusal(&mut self, kind: usize) {

@@ -19,6 +19,11 @@ pub fn open(options: &DatabaseOptions) -> Result<Arc<dyn Movable>, String> {
     Ok(Arc::new(Scylla::open(options.clone(), clock::wall).map_err(said)?))
 }
 
+/// The keyspace with the tables.
+pub fn keyspace(options: &DatabaseOptions) -> String {
+    options.keyspace.as_str().to_owned()
+}
+
 /// Where the database keeps the tables, for people.
 pub fn place(options: &DatabaseOptions) -> String {
     format!("keyspace {} at {}", options.keyspace, options.nodes.join(", "))

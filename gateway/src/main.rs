@@ -3,6 +3,7 @@
 use std::ffi::c_int;
 use std::fmt;
 use std::io::{ErrorKind, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use gateway::reload::Reloader;
 use gateway::sockets::{HEADS_BYTES_MAX, SocketTable};
 use gateway::token::Tokens;
 use gateway::waiting::WaitingRoom;
-use gateway::{announcement, config, database, ending, file_modes, health_check, machine, memory, transfer};
+use gateway::{announcement, backup, config, database, ending, file_modes, health_check, machine, memory, transfer};
 use runtime::clock;
 use runtime::shards::{Part, start};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -57,11 +58,16 @@ fn main() -> ExitCode {
     warn(&options);
     let done = match &options.command {
         Command::Serve => serve(&options),
-        Command::Status => admin::client::call(&options, AdminCall::Status).and_then(|said| print(&said)),
+        Command::Status => admin::client::call(&options, &AdminCall::Status).and_then(|said| print(&said)),
         Command::Drain { status, wait, time } => {
             let call = AdminCall::of_drain(*status, *wait, *time);
-            admin::client::call(&options, call).and_then(|said| print(&said))
+            admin::client::call(&options, &call).and_then(|said| print(&said))
         }
+        Command::Backup { directory, keys } => AdminCall::of_backup(directory, *keys)
+            .and_then(|call| admin::client::call(&options, &call))
+            .and_then(|said| print(&said)),
+        Command::Restore { directory } => backup::restore(&options, directory).and_then(|done| print(&done)),
+        Command::Verify { directory } => verify(&options, directory.as_deref()),
         Command::Config(command) => config::run(&options, command).and_then(|said| print(&said)),
         Command::HealthCheck => health_check::ask(options.listen).and_then(|said| print(&format!("{said}\n"))),
         Command::Schema { apply: false } => database::tables(&options.database).and_then(|cql| print(&cql)),
@@ -101,6 +107,13 @@ fn print(text: &str) -> Result<(), String> {
 fn failed(error: &str) -> ExitCode {
     eprintln!("stentor: {error}");
     ExitCode::FAILURE
+}
+
+/// Prints what can and what cannot be read. Fails if something cannot.
+fn verify(options: &Options, directory: Option<&Path>) -> Result<(), String> {
+    let verdict = backup::verify(options, directory)?;
+    print(&verdict.text)?;
+    if verdict.is_damaged { Err("not everything can be read".into()) } else { Ok(()) }
 }
 
 /// Runs the server until it receives a signal to stop, or has a fatal failure.
@@ -190,6 +203,7 @@ fn serve(options: &Options) -> Result<(), String> {
         health: health.clone(),
         drain: drain.clone(),
         facts: admin::Facts { store: options.store.name(), shards, capacity, begun },
+        backup_plan: admin::BackupPlan::of(options),
     };
     let _admin = admin.map(|(admin, token)| admin.serve(token, parts())).transpose().map_err(said)?;
     if let Err(error) = print(&announcement::text(options, address, admin_address, shards, capacity)) {

@@ -47,6 +47,11 @@ pub fn place(_: &DatabaseOptions) -> String {
     "nowhere".into()
 }
 
+/// None: no database was opened.
+pub fn keyspace(_: &DatabaseOptions) -> String {
+    String::new()
+}
+
 /// Fails with advice.
 pub fn tables(_: &DatabaseOptions) -> Result<String, String> {
     Err(ADVICE.into())

@@ -43,9 +43,11 @@ enum Kind {
     Status,
     DrainStatus,
     Drain,
+    BackupStatus,
+    Backup,
 }
 
-static CALLS: [Call; 7] = [
+static CALLS: [Call; 9] = [
     Call::open("/", "lists the calls", Kind::Calls),
     Call::open("/metrics", "the numbers, as Prometheus reads them", Kind::Metrics),
     Call::open("/healthz", "200 while the process works", Kind::Alive),
@@ -53,6 +55,14 @@ static CALLS: [Call; 7] = [
     Call::guarded(Method::GET, "/v1/status", &[], "how the server is", Kind::Status),
     Call::guarded(Method::GET, "/v1/drain", &[], "how far the drain is", Kind::DrainStatus),
     Call::guarded(Method::POST, "/v1/drain", &["wait", "time"], "lets the server drain and stop", Kind::Drain),
+    Call::guarded(Method::GET, "/v1/backup", &[], "how the newest backup is", Kind::BackupStatus),
+    Call::guarded(
+        Method::POST,
+        "/v1/backup",
+        &["directory", "keys"],
+        "copies the embedded store into a new directory of the server's machine",
+        Kind::Backup,
+    ),
 ];
 
 impl Call {
@@ -87,6 +97,12 @@ pub(super) trait Desk {
 
     /// Begins a drain. Returns `false` if one has begun before.
     fn begin_drain(&mut self, terms: Terms) -> bool;
+
+    /// How the newest backup is, in an answer with this status.
+    fn backup_status(&self, status: StatusCode) -> Answer;
+
+    /// Begins a backup in this directory, with the signing keys or without.
+    fn begin_backup(&mut self, directory: &str, with_keys: bool) -> Result<(), Refusal>;
 
     /// Counts a call that is refused for its token, by its index in `TOKEN_REFUSALS`.
     fn count_refusal(&mut self, kind: usize);
@@ -139,6 +155,19 @@ fn carry_out<B>(call: &Call, request: &Request<B>, desk: &mut impl Desk) -> Resu
                 return Err(Refusal::new(StatusCode::CONFLICT, "already_draining", "a drain has begun before", next));
             }
             desk.drain_status(StatusCode::ACCEPTED)
+        }
+        Kind::BackupStatus => desk.backup_status(StatusCode::OK),
+        Kind::Backup => {
+            refuse_body(request)?;
+            let [directory, keys] = texts(call, request.uri().query().unwrap_or_default())?;
+            let directory = directory.ok_or_else(|| parameter_wrong(call, "directory is missing"))?;
+            let keys = match keys.as_deref() {
+                None | Some("false") => false,
+                Some("true") => true,
+                Some(_) => return Err(parameter_wrong(call, "keys is true or false")),
+            };
+            desk.begin_backup(&directory, keys)?;
+            desk.backup_status(StatusCode::ACCEPTED)
         }
     })
 }
@@ -228,25 +257,35 @@ fn refuse_body<B>(request: &Request<B>) -> Result<(), Refusal> {
     Err(Refusal::new(StatusCode::BAD_REQUEST, "body_unexpected", "a body is not read", next))
 }
 
-/// The times in a query, in the order of the call's parameters.
-fn spans<const N: usize>(call: &Call, query: &str) -> Result<[Option<Duration>; N], Refusal> {
-    let known = call.parameters.join(", ");
-    let refuse = |message: &str| {
-        let next = format!("the parameters are {known}, each once");
-        Refusal::new(StatusCode::BAD_REQUEST, "parameter_wrong", message, next)
-    };
-    let mut spans = [None; N];
+fn parameter_wrong(call: &Call, message: impl Into<String>) -> Refusal {
+    let next = format!("the parameters are {}, each once", call.parameters.join(", "));
+    Refusal::new(StatusCode::BAD_REQUEST, "parameter_wrong", message, next)
+}
+
+/// The values in a query, in the order of the call's parameters.
+fn texts<const N: usize>(call: &Call, query: &str) -> Result<[Option<String>; N], Refusal> {
+    let mut texts = [const { None }; N];
     for (name, value) in percent::pairs(query) {
         let place = call.parameters.iter().position(|parameter| *parameter == name);
-        let Some(span) = place.and_then(|place| spans.get_mut(place)) else {
-            return Err(refuse(&format!("there is no parameter {name:?}")));
+        let Some(text) = place.and_then(|place| texts.get_mut(place)) else {
+            return Err(parameter_wrong(call, format!("there is no parameter {name:?}")));
         };
-        let value =
-            percent::decode(value, UrlPart::Query).ok_or_else(|| refuse("a value is not percent-encoded UTF-8"))?;
-        let Span(time) = value.parse().map_err(|error: String| refuse(&format!("{name}: {error}")))?;
-        if span.replace(time).is_some() {
-            return Err(refuse(&format!("{name} is given twice")));
+        let value = percent::decode(value, UrlPart::Query)
+            .ok_or_else(|| parameter_wrong(call, "a value is not percent-encoded UTF-8"))?;
+        if text.replace(value).is_some() {
+            return Err(parameter_wrong(call, format!("{name} is given twice")));
         }
+    }
+    Ok(texts)
+}
+
+/// The times in a query, in the order of the call's parameters.
+fn spans<const N: usize>(call: &Call, query: &str) -> Result<[Option<Duration>; N], Refusal> {
+    let mut spans = [None; N];
+    for ((span, text), name) in spans.iter_mut().zip(texts::<N>(call, query)?).zip(call.parameters) {
+        let Some(text) = text else { continue };
+        let Span(time) = text.parse().map_err(|error: String| parameter_wrong(call, format!("{name}: {error}")))?;
+        *span = Some(time);
     }
     Ok(spans)
 }

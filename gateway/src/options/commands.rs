@@ -55,6 +55,28 @@ pub enum Command {
         #[arg(long, value_name = "TIME")]
         time: Option<Span>,
     },
+    /// Let the server at --admin copy its embedded store into DIR, which must not be there yet
+    ///
+    /// The server goes on meanwhile. The copy has everything that was acknowledged before. DIR is a directory of the
+    /// machine on which the server runs, and the server's user must be able to make it.
+    Backup {
+        /// The directory that is to be made
+        directory: PathBuf,
+
+        /// Copy the signing keys too, so that users of the restored server stay signed in; keep such a backup secret
+        #[arg(long)]
+        keys: bool,
+    },
+    /// Make the data directory --data from DIR, a backup; refuses to overwrite anything
+    Restore {
+        /// The backup
+        directory: PathBuf,
+    },
+    /// Read everything in DIR, a backup or the data directory of a stopped server; exit code 1 if something is unreadable
+    Verify {
+        /// The directory; without it, --data
+        directory: Option<PathBuf>,
+    },
     /// Check, print and document the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -137,6 +159,9 @@ pub(super) fn help(arguments: &[OsString]) -> Option<clap::Error> {
         .mut_subcommand("healthcheck", |command| only(command, &["listen", CONFIG]))
         .mut_subcommand("status", |command| only(command, &of_calls))
         .mut_subcommand("drain", |command| only(command, &of_calls))
+        .mut_subcommand("backup", |command| only(command, &of_calls))
+        .mut_subcommand("restore", |command| only(command, &["data", CONFIG]))
+        .mut_subcommand("verify", |command| only(command, &["data", CONFIG]))
         .mut_subcommand("config", |command| {
             let declarations = ["default", "docs", "completion", "man"];
             declarations

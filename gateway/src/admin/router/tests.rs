@@ -17,6 +17,7 @@ const TOKEN: &str = "a-token-of-the-tests";
 struct Played {
     unready: Option<&'static str>,
     drains: Vec<Terms>,
+    backups: Vec<(String, bool)>,
     refused: [u64; TOKEN_REFUSALS.len()],
 }
 
@@ -40,6 +41,15 @@ impl Desk for Played {
     fn begin_drain(&mut self, terms: Terms) -> bool {
         self.drains.push(terms);
         self.drains.len() == 1
+    }
+
+    fn backup_status(&self, status: StatusCode) -> Answer {
+        json(status, &"the backup")
+    }
+
+    fn begin_backup(&mut self, directory: &str, with_keys: bool) -> Result<(), Refusal> {
+        self.backups.push((directory.to_owned(), with_keys));
+        Ok(())
     }
 
     fn count_refusal(&mut self, kind: usize) {
@@ -127,7 +137,13 @@ fn every_call_is_listed_and_documented() {
 
 #[test]
 fn calls_need_the_token_and_refusals_are_counted() {
-    for (method, target) in [("GET", "/v1/status"), ("GET", "/v1/drain"), ("POST", "/v1/drain")] {
+    for (method, target) in [
+        ("GET", "/v1/status"),
+        ("GET", "/v1/drain"),
+        ("POST", "/v1/drain"),
+        ("GET", "/v1/backup"),
+        ("POST", "/v1/backup?directory=/a"),
+    ] {
         let desk = &mut Played::default();
         for (headers, expected) in [
             (vec![], 401),
@@ -175,6 +191,24 @@ fn a_drain_takes_its_times_from_the_query_and_begins_once() {
         assert!(status == 400 && said.contains("query"), "{said}");
     }
     assert_eq!(desk.drains.len(), 1);
+}
+
+#[test]
+fn a_backup_names_its_directory_and_says_whether_it_has_the_keys() {
+    let right = format!("Bearer {TOKEN}");
+    let right = ("Authorization", right.as_str());
+    let desk = &mut Played::default();
+    for (query, expected) in [("directory=%2Fb%201", false), ("keys=true&directory=%2Fb%201", true)] {
+        assert_eq!(ask(desk, "POST", &format!("/v1/backup?{query}"), &[right]).0, 202, "{query}");
+        assert_eq!(desk.backups.pop(), Some(("/b 1".to_owned(), expected)), "{query}");
+    }
+    for wrong in
+        ["", "keys=true", "directory=a&keys=yes", "directory=a&directory=b", "directory=%zz", "directory=a&x=1"]
+    {
+        let (status, body) = ask(desk, "POST", &format!("/v1/backup?{wrong}"), &[right]);
+        assert!(status == 400 && body.contains("directory, keys"), "{wrong}: {body}");
+    }
+    assert_eq!((desk.backups.len(), ask(desk, "GET", "/v1/backup", &[right]).0), (0, 200));
 }
 
 #[test]
