@@ -15,6 +15,7 @@ mod copying;
 mod dead;
 mod directory;
 mod draft;
+mod expiry;
 mod failures;
 mod hollows;
 mod journal;
@@ -52,11 +53,13 @@ use crate::friend::{Friend, FriendPlace};
 use crate::group::{Group, GroupFilter, GroupPage, GroupPlace, RosterPlace};
 use crate::keys::{self, Table};
 use crate::record::{self, StoreMeta};
+use crate::retention::Retention;
 use crate::{DiskRoom, Failure, PageStart, Part, Store, Write, Written, WrittenPlace};
 use commit_cache::CommitCache;
 use compaction::{Compactor, Work};
 use directory::Directory;
 use draft::Draft;
+pub use expiry::{Clock, wall_clock};
 use failures::{decoded, describe, parsed};
 use reading::ReadingCopy;
 use room::Room;
@@ -78,11 +81,13 @@ pub struct EmbeddedOptions {
     /// Writes are refused when the disk has less room than this. The default covers what can already be in progress:
     /// a journal file (64 MiB), every memtable (86 MiB), and a compaction of as much again.
     pub free_bytes_min: u64,
+    /// How long messages are kept.
+    pub retention: Retention,
 }
 
 impl Default for EmbeddedOptions {
     fn default() -> Self {
-        Self { cache_bytes: 64 << 20, free_bytes_min: 256 << 20 }
+        Self { cache_bytes: 64 << 20, free_bytes_min: 256 << 20, retention: Retention::default() }
     }
 }
 
@@ -105,12 +110,18 @@ impl Embedded {
     /// Opens the store in a directory that no other process uses, or creates one there if the directory is empty or
     /// absent. Fails if another process has it, if it holds foreign or damaged files, or if the disk fails.
     pub fn open(directory: &Path, options: &EmbeddedOptions) -> Result<Self, Failure> {
+        Self::open_by(directory, options, &wall_clock())
+    }
+
+    /// Like [`Self::open`], with a clock by which messages expire.
+    pub fn open_by(directory: &Path, options: &EmbeddedOptions, clock: &Clock) -> Result<Self, Failure> {
         let directory = Directory::claim(directory)?;
         if !directory.has_database() {
             directory.create_database(|path| opening::create(path, options))?;
         }
         directory.check_database()?;
-        let tables = Arc::new(opening::open(&directory.database(), options)?);
+        let tables = Arc::new(opening::open(&directory.database(), options, clock)?);
+        let _ = tables.expiry.tables.set(Arc::downgrade(&tables));
         let room = Arc::new(Room::new(directory.path().into(), options.free_bytes_min));
         // The last life may have left rows to be removed.
         let cache = Arc::new(Mutex::new(CommitCache { sweeping: true, ..CommitCache::default() }));
@@ -135,7 +146,7 @@ impl Embedded {
         let directory = Directory::claim_to_read(directory)?;
         let copy = ReadingCopy::of(&directory)?;
         copy.damages.iter().for_each(|damage| tracing::error!("{damage}"));
-        let tables = Arc::new(opening::open_to_read(&copy.database(), options, directory.path())?);
+        let tables = Arc::new(opening::open_to_read(&copy.database(), options, &wall_clock(), directory.path())?);
         let room = Arc::new(Room::new(directory.path().into(), options.free_bytes_min));
         Ok(Self {
             compactor: None,
@@ -264,8 +275,11 @@ impl Store for Embedded {
     }
 
     fn message(&self, channel: &ChannelId, id: MessageId) -> Result<Option<Message>, Failure> {
-        let decode = |bytes: &[u8]| record::decode_message(channel, id, bytes);
-        self.tables()?.read(Table::Messages, &keys::message(channel, id), decode)
+        let (tables, decode) = (self.tables()?, |bytes: &[u8]| record::decode_message(channel, id, bytes));
+        if tables.expiry.is_over(channel, id) {
+            return Ok(None);
+        }
+        tables.read(Table::Messages, &keys::message(channel, id), decode)
     }
 
     fn messages_part(

@@ -44,6 +44,7 @@ pub mod memory;
 mod part;
 pub mod record;
 pub mod repeats;
+pub mod retention;
 pub mod rows;
 pub mod transfer;
 mod written;
