@@ -140,7 +140,7 @@ fn serve(options: &Options) -> Result<(), String> {
     let admin = admin.map(token).transpose()?;
     let (bridge, ends) = Bridge::start(store, shards).map_err(said)?;
     let (client, fatal) = (bridge.client(), bridge.fatal());
-    let keep_alive = options.keep_alive;
+    let (keep_alive, retention) = (options.keep_alive, options.retention());
     let (session_ttl, refresh_ttl) = (options.session_ttl, options.refresh_ttl);
     let tokens = Arc::new(Tokens::new(&keys, session_ttl, refresh_ttl, &revocations, clock::wall()));
     let passwords = Passwords::start(options.password_threads).map_err(said)?;
@@ -163,6 +163,7 @@ fn serve(options: &Options) -> Result<(), String> {
                     .following_server_key(live.server_key)
                     .keeping_connections(keep_alive)
                     .sharing_budgets(budgets)
+                    .keeping_messages(retention)
                     .reporting_health(health)
                     .collecting_bodies(BODIES_BYTES_MAX / shards);
                 if shard.0 == 0 {

@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use clap::FromArgMatches;
 use storage::embedded::EmbeddedOptions;
+use storage::retention::Retention;
 
 pub use self::admin_call::AdminCall;
 use self::commands::CommandLine;
@@ -40,7 +41,7 @@ use self::values::AdminAddress;
 #[cfg(feature = "scylla")]
 pub(crate) use self::values::whole;
 pub use self::warnings::warnings;
-use crate::database::DatabaseOptions;
+use crate::database::{self, DatabaseOptions};
 use crate::drain::Terms;
 use crate::target::is_host;
 use crate::trusted_proxies::{NETWORKS_MAX, TrustedProxies};
@@ -179,9 +180,17 @@ impl Options {
                     .into(),
             ));
         }
+        let database = settings.database.checked()?;
+        if settings.store == StoreKind::Memory && database::retention(&database) != Retention::default() {
+            return Err(OptionsError::Invalid(
+                "the memory store keeps messages until the server stops; take retention_room, retention_group and \
+                 retention_direct out, or choose another store"
+                    .into(),
+            ));
+        }
         Ok(Self {
             command,
-            database: settings.database.checked()?,
+            database,
             listen: settings.listen,
             admin: match settings.admin {
                 AdminAddress::At(address) => Some(address),
@@ -232,10 +241,16 @@ impl Options {
         self.data.join("store")
     }
 
-    /// The options of the embedded store that these options say: how much of the disk stays free. All others have their
-    /// defaults.
+    /// The options of the embedded store that these options say: how much of the disk stays free, and how long messages are
+    /// kept. All others have their defaults.
     pub fn embedded_store(&self) -> EmbeddedOptions {
-        EmbeddedOptions { free_bytes_min: self.disk_reserve, ..EmbeddedOptions::default() }
+        let retention = self.retention();
+        EmbeddedOptions { free_bytes_min: self.disk_reserve, retention, ..EmbeddedOptions::default() }
+    }
+
+    /// How long messages are kept, in either store that keeps them.
+    pub fn retention(&self) -> Retention {
+        database::retention(&self.database)
     }
 }
 

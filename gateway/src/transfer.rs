@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use storage::Failure;
-use storage::embedded::Embedded;
+use storage::embedded::{Embedded, EmbeddedOptions};
+use storage::retention::Retention;
 use storage::transfer::{self, End, Movable, Moved};
 
 use crate::database;
@@ -63,7 +64,9 @@ fn move_to_database(options: &Options) -> Result<String, String> {
 fn open(options: &Options, kind: StoreKind) -> Result<Arc<dyn Movable>, String> {
     match kind {
         StoreKind::Embedded => {
-            Ok(Arc::new(Embedded::open(&options.store_directory(), &options.embedded_store()).map_err(said)?))
+            // What has come is counted at the end, so nothing may expire before.
+            let kept = EmbeddedOptions { retention: Retention::default(), ..options.embedded_store() };
+            Ok(Arc::new(Embedded::open(&options.store_directory(), &kept).map_err(said)?))
         }
         StoreKind::Scylla => {
             let store = database::open(&options.database)?;
