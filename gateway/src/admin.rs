@@ -6,6 +6,7 @@
 mod answers;
 mod backups;
 pub mod client;
+mod erasures;
 pub mod hosts;
 mod router;
 mod status;
@@ -25,12 +26,14 @@ pub use self::status::Facts;
 
 use self::answers::{LINE, Refusal, answer, json};
 use self::backups::Backups;
+use self::erasures::Erasures;
 use self::hosts::Hosts;
 use self::router::Desk;
 use self::status::Status;
 use self::token::AdminToken;
 use crate::drain::{Drain, DrainStage, Terms};
 use crate::health::Health;
+use crate::http::Erasure;
 use crate::http::answer::Answer;
 use crate::listeners;
 use crate::live::LiveOptions;
@@ -58,6 +61,8 @@ pub struct Parts {
     pub drain: Arc<Drain>,
     pub facts: Facts,
     pub backup_plan: BackupPlan,
+    /// To the task that erases users.
+    pub erase: flume::Sender<Erasure>,
 }
 
 impl Admin {
@@ -85,7 +90,8 @@ impl Admin {
         let (live, address) = (self.live, self.listener.local_addr()?);
         let backups = Backups::new(parts.backup_plan.clone(), parts.store.clone());
         let (overview, refused) = (Overview::default(), [0; TOKEN_REFUSALS.len()]);
-        let mut office = Office { parts, backups, overview, refused };
+        let erasures = Erasures::new(parts.erase.clone());
+        let mut office = Office { parts, backups, erasures, overview, refused };
         ThreadedServer::start("admin", vec![self.listener.into()], CLIENT_DURATION_MAX, move |request| {
             let hosts = Hosts::of(address, &live.admin_hosts.load());
             office.overview.config_sha256.clone_from(&live.sha256.load());
@@ -98,6 +104,7 @@ impl Admin {
 struct Office {
     parts: Parts,
     backups: Backups,
+    erasures: Erasures,
     overview: Overview,
     /// Calls that were refused for their token, by the reason.
     refused: [u64; TOKEN_REFUSALS.len()],
@@ -155,6 +162,14 @@ impl Desk for Office {
 
     fn begin_backup(&mut self, directory: &str, with_keys: bool) -> Result<(), Refusal> {
         self.backups.begin(directory, with_keys)
+    }
+
+    fn erasure_status(&mut self, status: StatusCode) -> Answer {
+        json(status, &self.erasures.status())
+    }
+
+    fn begin_erasure(&mut self, user: &str) -> Result<(), Refusal> {
+        self.erasures.begin(user)
     }
 
     fn count_refusal(&mut self, kind: usize) {

@@ -66,6 +66,9 @@ fn main() -> ExitCode {
         Command::Backup { directory, keys } => AdminCall::of_backup(directory, *keys)
             .and_then(|call| admin::client::call(&options, &call))
             .and_then(|said| print(&said)),
+        Command::Erase { user } => {
+            admin::client::call(&options, &AdminCall::Erase { user: user.clone() }).and_then(|said| print(&said))
+        }
         Command::Restore { directory } => backup::restore(&options, directory).and_then(|done| print(&done)),
         Command::Verify { directory } => verify(&options, directory.as_deref()),
         Command::Config(command) => config::run(&options, command).and_then(|said| print(&said)),
@@ -148,10 +151,11 @@ fn serve(options: &Options) -> Result<(), String> {
     let memory = memory::start().map_err(said)?;
 
     let cores = machine::cores();
+    let (erase, erasures) = flume::bounded(1);
     let health = Health::new(shards, capacity);
     let parts = listening.into_iter().zip(ends).enumerate().map(|(number, (listener, store))| {
         let health = HealthReporter::new(health.clone(), number);
-        let (memory, live) = (memory.clone(), live.clone());
+        let (memory, live, erasures) = (memory.clone(), live.clone(), erasures.clone());
         let services = (keys.clone(), tokens.clone(), passwords.clone(), client.clone());
         Part {
             core: cores[number % cores.len()],
@@ -177,6 +181,7 @@ fn serve(options: &Options) -> Result<(), String> {
                 table.trust(live.trusted_proxies);
                 if shard.0 == 0 {
                     table.keep_logouts();
+                    table.erase_users(erasures);
                 }
                 table
             },
@@ -205,6 +210,7 @@ fn serve(options: &Options) -> Result<(), String> {
         drain: drain.clone(),
         facts: admin::Facts { store: options.store.name(), shards, capacity, begun },
         backup_plan: admin::BackupPlan::of(options),
+        erase: erase.clone(),
     };
     let _admin = admin.map(|(admin, token)| admin.serve(token, parts())).transpose().map_err(said)?;
     if let Err(error) = print(&announcement::text(options, address, admin_address, shards, capacity)) {

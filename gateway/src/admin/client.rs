@@ -1,4 +1,4 @@
-//! `stentor status`, `stentor drain` and `stentor backup`: calls to the admin address of a running server, with the token that the server
+//! `stentor status`, `stentor drain`, `stentor backup` and `stentor erase`: calls to the admin address of a running server, with the token that the server
 //! keeps in its file. A failure says what to do next.
 
 use std::net::SocketAddr;
@@ -21,6 +21,7 @@ pub fn call(options: &Options, call: &AdminCall) -> Result<String, String> {
     let said = made(address, &token, call)?;
     match call {
         AdminCall::Backup { .. } => awaited(address, &token, &AdminCall::BackupStatus, said),
+        AdminCall::Erase { .. } => awaited(address, &token, &AdminCall::ErasureStatus, said),
         _ => Ok(said),
     }
 }
@@ -59,6 +60,8 @@ fn made(address: SocketAddr, token: &str, call: &AdminCall) -> Result<String, St
         AdminCall::DrainStatus => ("GET", "/v1/drain".to_owned()),
         AdminCall::Drain(terms) => ("POST", format!("/v1/drain{}", query(*terms))),
         AdminCall::BackupStatus => ("GET", "/v1/backup".to_owned()),
+        AdminCall::ErasureStatus => ("GET", "/v1/erase".to_owned()),
+        AdminCall::Erase { user } => ("POST", format!("/v1/erase?user={}", percent::encode(user))),
         AdminCall::Backup { directory, keys } => {
             let directory = directory.to_str().ok_or_else(|| format!("{} is no UTF-8", directory.display()))?;
             ("POST", format!("/v1/backup?directory={}&keys={keys}", percent::encode(directory)))
@@ -96,6 +99,8 @@ mod tests {
             (AdminCall::Drain(Terms::default()), "POST /v1/drain HTTP"),
             (AdminCall::Drain(Terms { wait: None, time: Some(second) }), "POST /v1/drain?time=1000ms HTTP"),
             (AdminCall::BackupStatus, "GET /v1/backup HTTP"),
+            (AdminCall::ErasureStatus, "GET /v1/erase HTTP"),
+            (AdminCall::Erase { user: "ann b".into() }, "POST /v1/erase?user=ann%20b HTTP"),
             (
                 AdminCall::Backup { directory: "/a b/ü&".into(), keys: true },
                 "POST /v1/backup?directory=%2Fa%20b%2F%C3%BC%26&keys=true HTTP",

@@ -45,9 +45,11 @@ enum Kind {
     Drain,
     BackupStatus,
     Backup,
+    ErasureStatus,
+    Erase,
 }
 
-static CALLS: [Call; 9] = [
+static CALLS: [Call; 11] = [
     Call::open("/", "lists the calls", Kind::Calls),
     Call::open("/metrics", "the numbers, as Prometheus reads them", Kind::Metrics),
     Call::open("/healthz", "200 while the process works", Kind::Alive),
@@ -63,6 +65,8 @@ static CALLS: [Call; 9] = [
         "copies the embedded store into a new directory of the server's machine",
         Kind::Backup,
     ),
+    Call::guarded(Method::GET, "/v1/erase", &[], "how the newest erasure of a user is", Kind::ErasureStatus),
+    Call::guarded(Method::POST, "/v1/erase", &["user"], "erases a user with everything they wrote", Kind::Erase),
 ];
 
 impl Call {
@@ -103,6 +107,12 @@ pub(super) trait Desk {
 
     /// Begins a backup in this directory, with the signing keys or without.
     fn begin_backup(&mut self, directory: &str, with_keys: bool) -> Result<(), Refusal>;
+
+    /// How the newest erasure is, in an answer with this status.
+    fn erasure_status(&mut self, status: StatusCode) -> Answer;
+
+    /// Begins to erase the user with this id or name.
+    fn begin_erasure(&mut self, user: &str) -> Result<(), Refusal>;
 
     /// Counts a call that is refused for its token, by its index in `TOKEN_REFUSALS`.
     fn count_refusal(&mut self, kind: usize);
@@ -168,6 +178,14 @@ fn carry_out<B>(call: &Call, request: &Request<B>, desk: &mut impl Desk) -> Resu
             };
             desk.begin_backup(&directory, keys)?;
             desk.backup_status(StatusCode::ACCEPTED)
+        }
+        Kind::ErasureStatus => desk.erasure_status(StatusCode::OK),
+        Kind::Erase => {
+            refuse_body(request)?;
+            let [user] = texts(call, request.uri().query().unwrap_or_default())?;
+            let user = user.filter(|user| !user.is_empty()).ok_or_else(|| parameter_wrong(call, "user is missing"))?;
+            desk.begin_erasure(&user)?;
+            desk.erasure_status(StatusCode::ACCEPTED)
         }
     })
 }

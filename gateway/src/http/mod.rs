@@ -15,6 +15,7 @@ mod chunks;
 mod connections;
 mod costs;
 pub mod cursor;
+mod erasing;
 pub(crate) mod error;
 mod forgetting;
 pub mod framing;
@@ -50,6 +51,7 @@ mod tests;
 
 pub use account_deletions::run as run_account_deletions;
 pub use bodies::BODIES_BYTES_MAX;
+pub use erasing::{Erasure, run as run_erasing};
 pub use forgetting::run as run_forgetting;
 pub use marking::run as run_marking;
 pub use returns::Returned;

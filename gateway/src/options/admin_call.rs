@@ -19,6 +19,10 @@ pub enum AdminCall {
     Backup { directory: PathBuf, keys: bool },
     /// How the newest backup is.
     BackupStatus,
+    /// Begin to erase the user with this id or name.
+    Erase { user: String },
+    /// How the newest erasure is.
+    ErasureStatus,
 }
 
 impl AdminCall {

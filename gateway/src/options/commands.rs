@@ -67,6 +67,15 @@ pub enum Command {
         #[arg(long)]
         keys: bool,
     },
+    /// Let the server at --admin erase a user: the account, and everything that the user has written
+    ///
+    /// Deletes the account as its user would, and waits until every trace of it in the store is gone. This cannot be taken
+    /// back. docs/operations.md lists the traces, and those that stay: in backups, and in logs.
+    Erase {
+        /// The user's id or username
+        #[arg(long, value_name = "ID-OR-NAME")]
+        user: String,
+    },
     /// Make the data directory --data from DIR, a backup; refuses to overwrite anything
     Restore {
         /// The backup
@@ -160,6 +169,7 @@ pub(super) fn help(arguments: &[OsString]) -> Option<clap::Error> {
         .mut_subcommand("status", |command| only(command, &of_calls))
         .mut_subcommand("drain", |command| only(command, &of_calls))
         .mut_subcommand("backup", |command| only(command, &of_calls))
+        .mut_subcommand("erase", |command| only(command, &of_calls))
         .mut_subcommand("restore", |command| only(command, &["data", CONFIG]))
         .mut_subcommand("verify", |command| only(command, &["data", CONFIG]))
         .mut_subcommand("config", |command| {

@@ -18,6 +18,7 @@ struct Played {
     unready: Option<&'static str>,
     drains: Vec<Terms>,
     backups: Vec<(String, bool)>,
+    erasures: Vec<String>,
     refused: [u64; TOKEN_REFUSALS.len()],
 }
 
@@ -49,6 +50,15 @@ impl Desk for Played {
 
     fn begin_backup(&mut self, directory: &str, with_keys: bool) -> Result<(), Refusal> {
         self.backups.push((directory.to_owned(), with_keys));
+        Ok(())
+    }
+
+    fn erasure_status(&mut self, status: StatusCode) -> Answer {
+        json(status, &"the erasure")
+    }
+
+    fn begin_erasure(&mut self, user: &str) -> Result<(), Refusal> {
+        self.erasures.push(user.to_owned());
         Ok(())
     }
 
@@ -143,6 +153,8 @@ fn calls_need_the_token_and_refusals_are_counted() {
         ("POST", "/v1/drain"),
         ("GET", "/v1/backup"),
         ("POST", "/v1/backup?directory=/a"),
+        ("GET", "/v1/erase"),
+        ("POST", "/v1/erase?user=a"),
     ] {
         let desk = &mut Played::default();
         for (headers, expected) in [
@@ -209,6 +221,11 @@ fn a_backup_names_its_directory_and_says_whether_it_has_the_keys() {
         assert!(status == 400 && body.contains("directory, keys"), "{wrong}: {body}");
     }
     assert_eq!((desk.backups.len(), ask(desk, "GET", "/v1/backup", &[right]).0), (0, 200));
+    for (query, expected) in [("user=ann%20b", 202), ("user=", 400), ("", 400), ("user=a&user=b", 400), ("name=a", 400)]
+    {
+        assert_eq!(ask(desk, "POST", &format!("/v1/erase?{query}"), &[right]).0, expected, "{query}");
+    }
+    assert_eq!(desk.erasures, ["ann b"]);
 }
 
 #[test]
