@@ -121,7 +121,8 @@ impl Embedded {
         }
         directory.check_database()?;
         let tables = Arc::new(opening::open(&directory.database(), options, clock)?);
-        let _ = tables.expiry.tables.set(Arc::downgrade(&tables));
+        let merged = Arc::downgrade(&tables);
+        tables.expiry.look_up_by(Box::new(move |channel| merged.upgrade()?.last_message_key(channel)));
         let room = Arc::new(Room::new(directory.path().into(), options.free_bytes_min));
         // The last life may have left rows to be removed.
         let cache = Arc::new(Mutex::new(CommitCache { sweeping: true, ..CommitCache::default() }));
@@ -441,7 +442,9 @@ impl Store for Embedded {
     }
 
     fn disk_room(&self) -> Option<DiskRoom> {
-        self.room.free_and_reserve().ok()
+        let room = self.room.free_and_reserve().ok()?;
+        let tables = self.tables.as_deref().map_or(0, Tables::bytes);
+        Some(DiskRoom { used: tables + directory::bytes_of_journals(&self.directory.database()), ..room })
     }
 
     fn back_up(&self, target: &Path) -> Result<BackedUp, Failure> {

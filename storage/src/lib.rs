@@ -421,6 +421,8 @@ pub struct DiskRoom {
     pub free: u64,
     /// How much of it must stay free: with less, writes are refused.
     pub reserve: u64,
+    /// How much the store itself takes: its tables and journals.
+    pub used: u64,
 }
 
 /// Most revocations that one write may remove: this takes the committer some milliseconds, and other writes wait for

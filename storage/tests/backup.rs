@@ -217,7 +217,7 @@ fn a_damaged_journal_is_named_and_what_comes_before_is_read() {
     drop(store);
     let journals =
         files_below(directory.path()).into_iter().filter(|path| path.extension().is_some_and(|end| end == "jnl"));
-    let journal = journals.last().unwrap();
+    let journal = journals.max().unwrap();
     let bytes = fs::read(&journal).unwrap();
     let written = bytes.iter().rposition(|&byte| byte != 0).unwrap();
     fs::File::options().write(true).open(&journal).unwrap().write_all_at(b"damaged", written as u64 / 2).unwrap();

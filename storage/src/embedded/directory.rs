@@ -13,6 +13,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_128;
@@ -183,11 +184,22 @@ pub fn journals_in(database: &Path) -> Result<Vec<(u64, PathBuf)>, Failure> {
     for name in names_in(database)? {
         if let Some(stem) = name.strip_suffix(".jnl") {
             let (path, number) = (database.join(&name), stem.parse());
+            if !path.try_exists().unwrap_or(true) {
+                // fjall has removed it meanwhile.
+                continue;
+            }
             check(number.is_ok() && path.is_file(), "is not a journal", &path)?;
             journals.extend(number.map(|number| (number, path)));
         }
     }
     Ok(journals)
+}
+
+/// The room that the journals of a database take on the disk, in bytes. What is removed meanwhile does not count.
+pub fn bytes_of_journals(database: &Path) -> u64 {
+    let journals = journals_in(database).unwrap_or_default().into_iter();
+    // A journal is longer than what is written in it.
+    journals.filter_map(|(_, path)| fs::metadata(path).ok()).map(|file| file.blocks() * 512).sum()
 }
 
 fn check(fits: bool, what: &str, path: &Path) -> Result<(), Failure> {

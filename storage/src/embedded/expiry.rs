@@ -7,16 +7,14 @@
 //! The newest message of a channel is the place from which its ids and sequence numbers go on. If it has expired, a merge
 //! takes its text away and keeps the rest.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::id::{ChannelId, MessageId};
 use parking_lot::Mutex;
 
-use super::tables::Tables;
 use super::tiers::{LEVELS, Level};
-use crate::PageStart;
-use crate::keys::{self, Table};
+use crate::keys;
 use crate::record;
 use crate::retention::Retention;
 
@@ -35,12 +33,15 @@ pub fn wall_clock() -> Clock {
     Arc::new(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64))
 }
 
+/// Looks up the key of a channel's last row; `None` if there is none, or it cannot be read.
+pub type LastKey = Box<dyn Fn(&ChannelId) -> Option<Vec<u8>> + Send + Sync>;
+
 /// What has expired, and how far everything is merged for it.
 pub struct Expiry {
     retention: Retention,
     clock: Clock,
-    /// Where a merge looks up which message of a channel is the newest. Set when the tables are open.
-    pub tables: OnceLock<Weak<Tables>>,
+    /// Looks up the key of a channel's last row. Set when the tables are open.
+    last_key: OnceLock<LastKey>,
     rewriting: Mutex<Rewriting>,
 }
 
@@ -73,9 +74,15 @@ pub enum Rewrite {
 impl Expiry {
     /// Nothing is merged for the first interval.
     pub fn new(retention: Retention, clock: Clock) -> Self {
-        let expiry = Self { retention, clock, tables: OnceLock::new(), rewriting: Mutex::new(Rewriting::Due(0)) };
+        let expiry = Self { retention, clock, last_key: OnceLock::new(), rewriting: Mutex::new(Rewriting::Due(0)) };
         *expiry.rewriting.lock() = expiry.next_due();
         expiry
+    }
+
+    /// From now on a merge can look up which message of a channel is the newest. Call it once.
+    pub fn look_up_by(&self, last_key: LastKey) {
+        let is_first = self.last_key.set(last_key).is_ok();
+        debug_assert!(is_first, "the tables are opened once");
     }
 
     /// The first id of the channel that has not expired; `None` if nothing expires.
@@ -127,7 +134,7 @@ impl Expiry {
         let mut rewriting = self.rewriting.lock();
         let Rewriting::Deep(left) = *rewriting else { return None };
         let mut filled = (2..LEVELS).filter(|&level| levels[level].tables > 0);
-        let step = match (filled.next(), filled.next()) {
+        match (filled.next(), filled.next()) {
             (Some(from), Some(to)) if left > 1 => {
                 *rewriting = Rewriting::Deep(left - 1);
                 Some(Rewrite::Merge { from: from as u8, to: to as u8 })
@@ -141,8 +148,7 @@ impl Expiry {
                 *rewriting = self.next_due();
                 None
             }
-        };
-        step
+        }
     }
 
     /// Ends a rewriting for which there is no room. The next begins after an interval.
@@ -158,10 +164,7 @@ impl Expiry {
 
     /// The key of the channel's last row.
     fn last_key(&self, channel: &ChannelId) -> Option<Vec<u8>> {
-        let tables = self.tables.get()?.upgrade()?;
-        let span = keys::message_range(channel, PageStart::Newest);
-        let last = tables.keyspace(Table::Messages).range(span).next_back()?;
-        last.key().ok().map(|key| key.to_vec())
+        self.last_key.get().and_then(|last_key| last_key(channel))
     }
 }
 

@@ -17,10 +17,10 @@ use super::failures::{decoded, unopenable, unreadable};
 use super::hollows::{Hollows, Reading};
 use super::kept_options::{inert, memtable_bytes};
 use super::walk::{Direction, Walk};
-use crate::Failure;
 use crate::account::Revocation;
 use crate::keys::{self, Span, Table};
 use crate::record::{self, Damage, StoreMeta};
+use crate::{Failure, PageStart};
 
 /// The version of the tables and records. Rises when an older program could no longer read what this program writes.
 ///
@@ -136,6 +136,18 @@ impl Tables {
         self.count_rows(1);
         let found = self.keyspace(table).get(key).map_err(|error| unreadable(table, &error))?;
         Ok(found.filter(|value| !is_mark(value)))
+    }
+
+    /// The bytes of all tables.
+    pub fn bytes(&self) -> u64 {
+        self.keyspaces.iter().map(|keyspace| keyspace.tree.disk_space()).sum()
+    }
+
+    /// The key of a channel's last row in `messages`; `None` if there is none, or it cannot be read.
+    pub fn last_message_key(&self, channel: &ChannelId) -> Option<Vec<u8>> {
+        let span = keys::message_range(channel, PageStart::Newest);
+        let last = self.keyspace(Table::Messages).range(span).next_back()?;
+        last.key().ok().map(|key| key.to_vec())
     }
 
     /// How many rows have been looked at since the start, marks of removed rows included.

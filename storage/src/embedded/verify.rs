@@ -42,7 +42,7 @@ pub fn verify(directory: &Path, options: &EmbeddedOptions) -> Result<Verified, F
     for table in Table::ALL {
         let mut rows = store.sound_rows(table, None)?;
         let mut records = 0;
-        while let Some((key, value)) = rows.next() {
+        for (key, value) in rows.by_ref() {
             match check(table, &key, &value) {
                 Ok(()) => records += 1,
                 Err(failure) => verified.note(format!("{}: record {}: {failure}", table.name(), hex(&key))),
