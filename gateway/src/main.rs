@@ -251,6 +251,11 @@ fn open_store(options: &Options) -> Result<Arc<dyn Store>, String> {
     Ok(match options.store {
         StoreKind::Memory => Arc::new(Memory::new()),
         StoreKind::Scylla => database::open(&options.database)?,
+        StoreKind::Embedded if options.read_only => {
+            let store = Embedded::open_to_read(&options.store_directory(), &options.embedded_store()).map_err(said)?;
+            tracing::warn!("the server only reads, because --read-only is set: every write is refused");
+            Arc::new(store)
+        }
         StoreKind::Embedded => {
             Arc::new(Embedded::open(&options.store_directory(), &options.embedded_store()).map_err(said)?)
         }

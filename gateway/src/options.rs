@@ -77,6 +77,8 @@ pub struct Options {
     pub store: StoreKind,
     /// Bytes of the data directory's disk that stay free: with less, the embedded store refuses writes.
     pub disk_reserve: u64,
+    /// Whether the embedded store is only read.
+    pub read_only: bool,
     /// Where and how, for `StoreKind::Scylla`.
     pub database: DatabaseOptions,
     pub shards: NonZeroU16,
@@ -188,6 +190,9 @@ impl Options {
                     .into(),
             ));
         }
+        if settings.read_only && settings.store != StoreKind::Embedded {
+            return Err(OptionsError::Invalid("read_only is for the embedded store; take it out".into()));
+        }
         Ok(Self {
             command,
             database,
@@ -202,6 +207,7 @@ impl Options {
             trusted_proxies: checked_proxies(settings.trusted_proxies, settings.proxy_protocol)?,
             data: settings.data,
             store: settings.store,
+            read_only: settings.read_only,
             disk_reserve: u64::from(settings.disk_reserve) << 20,
             shards: settings.shards.unwrap_or_else(shards_for_cores),
             keep_alive: settings.keep_alive.0,

@@ -219,8 +219,10 @@ fn the_printed_page_is_the_one_in_docs() {
 fn completion_and_manual_are_made_of_the_flags() {
     let script = printed(&["config", "completion", "bash"], &[]);
     let mut bash = Command::new("bash");
-    let read = "set -e; eval \"$0\"; COMP_WORDS=(stentor config ch); COMP_CWORD=2; _stentor stentor ch config; echo ${COMPREPLY[*]}";
-    let output = bash.args(["-c", read, &script]).output().expect("bash starts");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), &script).expect("our own file");
+    let read = "set -e; . \"$0\"; COMP_WORDS=(stentor config ch); COMP_CWORD=2; _stentor stentor ch config; echo ${COMPREPLY[*]}";
+    let output = bash.args(["-c", read]).arg(file.path()).output().expect("bash starts");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("check"), "{said}{}", String::from_utf8_lossy(&output.stderr));
     for shell in ["fish", "zsh"] {

@@ -32,6 +32,7 @@ impl BackupPlan {
         match options.store {
             StoreKind::Memory => Self::Never("the memory store keeps nothing"),
             StoreKind::Scylla => Self::Database { keyspace: database::keyspace(&options.database) },
+            StoreKind::Embedded if options.read_only => Self::Never("the server only reads: copy its data directory"),
             StoreKind::Embedded => Self::Copy { data: options.data.clone() },
         }
     }

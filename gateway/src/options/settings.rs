@@ -101,6 +101,11 @@ pub(super) struct Settings {
     #[arg(value_parser = whole(DISK_RESERVE_MIB_MIN, u32::MAX), default_value_t = default_disk_reserve())]
     pub disk_reserve: u32,
 
+    /// Serve what the embedded store has and write nothing, for a disk that is full or broken
+    #[arg(long, help_heading = KEPT, env = "STENTOR_READ_ONLY", value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    pub read_only: bool,
+
     /// How many shards, each pinned to a core; without it, one for each core that this process may use
     #[arg(long, help_heading = LIMITS, env = "STENTOR_SHARDS", value_name = "N")]
     #[arg(value_parser = whole(NonZeroU16::MIN, SHARDS_MAX))]
