@@ -4,7 +4,9 @@
 //! One or two programs ask it every few seconds, and it must cost the shards nothing but their reports.
 
 mod answers;
+mod backups;
 pub mod client;
+mod erasures;
 pub mod hosts;
 mod router;
 mod status;
@@ -20,15 +22,19 @@ use runtime::Observer;
 use serde::Serialize;
 use storage::bridge::Client;
 
+pub use self::backups::BackupPlan;
 pub use self::status::Facts;
 
-use self::answers::{LINE, answer, json};
+use self::answers::{LINE, Refusal, answer, json};
+use self::backups::Backups;
+use self::erasures::Erasures;
 use self::hosts::Hosts;
 use self::router::Desk;
 use self::status::Status;
 use self::token::AdminToken;
 use crate::drain::{Drain, DrainStage, Terms};
 use crate::health::Health;
+use crate::http::Erasure;
 use crate::http::answer::Answer;
 use crate::listeners;
 use crate::live::LiveOptions;
@@ -58,6 +64,9 @@ pub struct Parts {
     pub drain: Arc<Drain>,
     pub logging: Arc<Logging>,
     pub facts: Facts,
+    pub backup_plan: BackupPlan,
+    /// To the task that erases users.
+    pub erase: flume::Sender<Erasure>,
 }
 
 impl Admin {
@@ -83,7 +92,10 @@ impl Admin {
     pub fn serve(self, token: AdminToken, parts: Parts) -> io::Result<ThreadedServer> {
         self.listener.set_nonblocking(true)?;
         let (live, address) = (self.live, self.listener.local_addr()?);
-        let mut office = Office { parts, overview: Overview::default(), refused: [0; TOKEN_REFUSALS.len()] };
+        let backups = Backups::new(parts.backup_plan.clone(), parts.store.clone());
+        let (overview, refused) = (Overview::default(), [0; TOKEN_REFUSALS.len()]);
+        let erasures = Erasures::new(parts.erase.clone());
+        let mut office = Office { parts, backups, erasures, overview, refused };
         ThreadedServer::start("admin", vec![self.listener.into()], CLIENT_DURATION_MAX, move |request| {
             let hosts = Hosts::of(address, &live.admin_hosts.load());
             office.overview.config_sha256.clone_from(&live.sha256.load());
@@ -95,6 +107,8 @@ impl Admin {
 /// Answers the calls.
 struct Office {
     parts: Parts,
+    backups: Backups,
+    erasures: Erasures,
     overview: Overview,
     /// Calls that were refused for their token, by the reason.
     refused: [u64; TOKEN_REFUSALS.len()],
@@ -157,6 +171,22 @@ impl Desk for Office {
     fn set_log_level(&mut self, levels: &LogLevels) {
         self.parts.logging.set_levels(levels);
         tracing::warn!("an admin call has set the levels of the log: {levels}");
+    }
+
+    fn backup_status(&self, status: StatusCode) -> Answer {
+        json(status, &self.backups.status())
+    }
+
+    fn begin_backup(&mut self, directory: &str, with_keys: bool) -> Result<(), Refusal> {
+        self.backups.begin(directory, with_keys)
+    }
+
+    fn erasure_status(&mut self, status: StatusCode) -> Answer {
+        json(status, &self.erasures.status())
+    }
+
+    fn begin_erasure(&mut self, user: &str) -> Result<(), Refusal> {
+        self.erasures.begin(user)
     }
 
     fn count_refusal(&mut self, kind: usize) {

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use runtime::clock;
+use storage::retention::Retention;
 use storage::transfer::Movable;
 use storage_scylla::{Scylla, schema};
 
@@ -17,6 +18,16 @@ pub(crate) use options::{ABSENT, DatabaseSettings, SECTION, name_in_section};
 /// Begins to connect, without waiting for the database. Fails if an option cannot be used.
 pub fn open(options: &DatabaseOptions) -> Result<Arc<dyn Movable>, String> {
     Ok(Arc::new(Scylla::open(options.clone(), clock::wall).map_err(said)?))
+}
+
+/// How long messages are kept.
+pub fn retention(options: &DatabaseOptions) -> Retention {
+    options.retention
+}
+
+/// The keyspace with the tables.
+pub fn keyspace(options: &DatabaseOptions) -> String {
+    options.keyspace.as_str().to_owned()
 }
 
 /// Where the database keeps the tables, for people.

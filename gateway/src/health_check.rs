@@ -16,7 +16,10 @@ pub fn ask(options: &Options) -> Result<String, String> {
     });
     match plain.or(options.admin) {
         Some(address) => ask_at(address),
-        None => Err("each --listen has TLS or is no address of a network, and --admin is off: there is nothing to ask".into()),
+        None => {
+            Err("each --listen has TLS or is no address of a network, and --admin is off: there is nothing to ask"
+                .into())
+        }
     }
 }
 

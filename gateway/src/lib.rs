@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod announcement;
 mod ascii_json;
+pub mod backup;
 pub mod byte_shares;
 mod channel_queries;
 pub mod client_network;

@@ -61,7 +61,9 @@ pub fn listen(address: &ListenAddress, shards: usize) -> io::Result<Vec<Listenin
             let mut tries = 1;
             let listening = loop {
                 match listen_on_each(host, *port, shards) {
-                    Err(error) if *port == 0 && error.kind() == ErrorKind::AddrInUse && tries < PORT_TRIES => tries += 1,
+                    Err(error) if *port == 0 && error.kind() == ErrorKind::AddrInUse && tries < PORT_TRIES => {
+                        tries += 1
+                    }
                     outcome => break outcome?,
                 }
             };

@@ -3,6 +3,7 @@
 use std::ffi::c_int;
 use std::fmt;
 use std::io::{ErrorKind, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use gateway::tls::{self, TlsAcceptor};
 use gateway::token::Tokens;
 use gateway::waiting::WaitingRoom;
 use gateway::{
-    announcement, config, database, ending, file_modes, health_check, machine, memory, terminal, token_command,
+    announcement, backup, config, database, ending, file_modes, health_check, machine, memory, terminal, token_command,
     transfer,
 };
 use runtime::clock;
@@ -61,14 +62,22 @@ fn main() -> ExitCode {
     warn(&options);
     let done = match &options.command {
         Command::Serve => serve(&options, &logging),
-        Command::Status => admin::client::call(&options, AdminCall::Status).and_then(|said| print(&said)),
+        Command::Status => admin::client::call(&options, &AdminCall::Status).and_then(|said| print(&said)),
         Command::Drain { status, wait, time } => {
             let call = AdminCall::of_drain(*status, *wait, *time);
-            admin::client::call(&options, call).and_then(|said| print(&said))
+            admin::client::call(&options, &call).and_then(|said| print(&said))
         }
+        Command::Backup { directory, keys } => AdminCall::of_backup(directory, *keys)
+            .and_then(|call| admin::client::call(&options, &call))
+            .and_then(|said| print(&said)),
+        Command::Erase { user } => {
+            admin::client::call(&options, &AdminCall::Erase { user: user.clone() }).and_then(|said| print(&said))
+        }
+        Command::Restore { directory } => backup::restore(&options, directory).and_then(|done| print(&done)),
+        Command::Verify { directory } => verify(&options, directory.as_deref()),
         Command::Config(command) => config::run(&options, command).and_then(|said| print(&said)),
         Command::LogLevel { levels } => {
-            admin::client::call(&options, AdminCall::of_log_level(levels.clone())).and_then(|said| print(&said))
+            admin::client::call(&options, &AdminCall::of_log_level(levels.clone())).and_then(|said| print(&said))
         }
         Command::Token(command) => token_command::run(&options, command).and_then(|said| print(&said)),
         Command::HealthCheck => health_check::ask(&options).and_then(|said| print(&format!("{said}\n"))),
@@ -112,6 +121,13 @@ fn failed(error: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Prints what can and what cannot be read. Fails if something cannot.
+fn verify(options: &Options, directory: Option<&Path>) -> Result<(), String> {
+    let verdict = backup::verify(options, directory)?;
+    print(&verdict.text)?;
+    if verdict.is_damaged { Err("not everything can be read".into()) } else { Ok(()) }
+}
+
 /// Runs the server until it receives a signal to stop, or has a fatal failure.
 fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
     let begun = Instant::now();
@@ -137,6 +153,7 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
     let (bridge, ends) = Bridge::start(store, shards).map_err(said)?;
     let (client, fatal) = (bridge.client(), bridge.fatal());
     let (keep_alive, close_on_expiry) = (options.keep_alive, options.close_on_expiry);
+    let retention = options.retention();
     let (session_ttl, refresh_ttl) = (options.session_ttl, options.refresh_ttl);
     let tokens = Arc::new(Tokens::new(&keys, session_ttl, refresh_ttl, &revocations, clock::wall()));
     reloader.follow_keys(keys.clone(), tokens.clone());
@@ -148,12 +165,13 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
     }
 
     let cores = machine::cores();
+    let (erase, erasures) = flume::bounded(1);
     let health = Health::new(shards, capacity);
     let places: Vec<_> = listening.iter().map(|listening| (listening.at.clone(), listening.secured)).collect();
     let of_shards = listeners_of_shards(&mut listening, live.tls.as_ref());
     let parts = of_shards.into_iter().zip(ends).enumerate().map(|(number, (listeners, store))| {
         let health = HealthReporter::new(health.clone(), number);
-        let (memory, live) = (memory.clone(), live.clone());
+        let (memory, live, erasures) = (memory.clone(), live.clone(), erasures.clone());
         let services = (keys.clone(), tokens.clone(), passwords.clone(), client.clone());
         Part {
             core: cores[number % cores.len()],
@@ -166,6 +184,7 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
                     .following_sign_in_terms(live.sign_in)
                     .keeping_connections(keep_alive)
                     .sharing_budgets(budgets)
+                    .keeping_messages(retention)
                     .reporting_health(health)
                     .collecting_bodies(BODIES_BYTES_MAX / shards);
                 if shard.0 == 0 {
@@ -182,6 +201,7 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
                 }
                 if shard.0 == 0 {
                     table.keep_logouts();
+                    table.erase_users(erasures);
                 }
                 table
             },
@@ -210,6 +230,8 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
         drain: drain.clone(),
         logging: logging.clone(),
         facts: admin::Facts { store: options.store.name(), shards, capacity, begun },
+        backup_plan: admin::BackupPlan::of(options),
+        erase: erase.clone(),
     };
     let _admin = admin.map(|(admin, token)| admin.serve(token, parts())).transpose().map_err(said)?;
     if let Err(error) = print(&announcement::text(options, &places, admin_address, shards, capacity)) {
@@ -278,6 +300,11 @@ fn open_store(options: &Options) -> Result<Arc<dyn Store>, String> {
     Ok(match options.store {
         StoreKind::Memory => Arc::new(Memory::new()),
         StoreKind::Scylla => database::open(&options.database)?,
+        StoreKind::Embedded if options.read_only => {
+            let store = Embedded::open_to_read(&options.store_directory(), &options.embedded_store()).map_err(said)?;
+            tracing::warn!("the server only reads, because --read-only is set: every write is refused");
+            Arc::new(store)
+        }
         StoreKind::Embedded => {
             Arc::new(Embedded::open(&options.store_directory(), &options.embedded_store()).map_err(said)?)
         }

@@ -249,10 +249,11 @@ impl Collector for Overview {
         }
         let StoreState { ready, disk, rows_read } = self.store;
         page.single("store_ready", "Whether the store takes requests", MetricType::Gauge, u64::from(ready))?;
-        if let Some(DiskRoom { free, reserve }) = disk {
+        if let Some(DiskRoom { free, reserve, used }) = disk {
             page.single("disk_free_bytes", "Room on the store's disk", MetricType::Gauge, free)?;
             let help = "Room that must stay free there: with less, writes are refused";
             page.single("disk_reserve_bytes", help, MetricType::Gauge, reserve)?;
+            page.single("store_bytes", "What the store takes on its disk", MetricType::Gauge, used)?;
         }
         let help = "Rows that the embedded store has looked at, removed ones included";
         page.single("store_rows_read", help, MetricType::Counter, rows_read)?;

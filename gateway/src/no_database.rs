@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use clap::Args;
+use storage::retention::Retention;
 use storage::transfer::Movable;
 
 use crate::options::OptionsError;
@@ -45,6 +46,16 @@ pub fn open(_: &DatabaseOptions) -> Result<Arc<dyn Movable>, String> {
 /// Nowhere: no database was opened.
 pub fn place(_: &DatabaseOptions) -> String {
     "nowhere".into()
+}
+
+/// For ever: there are no options of retention.
+pub fn retention(_: &DatabaseOptions) -> Retention {
+    Retention::default()
+}
+
+/// None: no database was opened.
+pub fn keyspace(_: &DatabaseOptions) -> String {
+    String::new()
 }
 
 /// Fails with advice.

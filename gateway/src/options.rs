@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use clap::FromArgMatches;
 use storage::embedded::EmbeddedOptions;
+use storage::retention::Retention;
 
 pub use self::admin_call::AdminCall;
 use self::commands::CommandLine;
@@ -42,7 +43,7 @@ use self::values::AdminAddress;
 #[cfg(feature = "scylla")]
 pub(crate) use self::values::whole;
 pub use self::warnings::warnings;
-use crate::database::DatabaseOptions;
+use crate::database::{self, DatabaseOptions};
 use crate::drain::Terms;
 use crate::listen_address::ListenAddress;
 use crate::log_levels::LogLevels;
@@ -86,6 +87,8 @@ pub struct Options {
     pub store: StoreKind,
     /// Bytes of the data directory's disk that stay free: with less, the embedded store refuses writes.
     pub disk_reserve: u64,
+    /// Whether the embedded store is only read.
+    pub read_only: bool,
     /// Where and how, for `StoreKind::Scylla`.
     pub database: DatabaseOptions,
     /// Which log lines are written.
@@ -212,10 +215,22 @@ impl Options {
             settings.previous_refresh_key_until,
             refresh_key.as_ref(),
         )?;
+        let sign_in = sign_in::checked(&mut settings)?;
+        let database = settings.database.checked()?;
+        if settings.store == StoreKind::Memory && database::retention(&database) != Retention::default() {
+            return Err(OptionsError::Invalid(
+                "the memory store keeps messages until the server stops; take retention_room, retention_group and \
+                 retention_direct out, or choose another store"
+                    .into(),
+            ));
+        }
+        if settings.read_only && settings.store != StoreKind::Embedded {
+            return Err(OptionsError::Invalid("read_only is for the embedded store; take it out".into()));
+        }
         Ok(Self {
             command,
-            sign_in: sign_in::checked(&mut settings)?,
-            database: settings.database.checked()?,
+            sign_in,
+            database,
             tls: checked_tls(&settings.listen, settings.tls_cert, settings.tls_key)?,
             listen: settings.listen,
             admin: match settings.admin {
@@ -228,6 +243,7 @@ impl Options {
             trusted_proxies: checked_proxies(settings.trusted_proxies, settings.proxy_protocol)?,
             data: settings.data,
             store: settings.store,
+            read_only: settings.read_only,
             disk_reserve: u64::from(settings.disk_reserve) << 20,
             log_level: settings.log_level,
             log_format: settings.log_format,
@@ -273,10 +289,16 @@ impl Options {
         self.data.join("store")
     }
 
-    /// The options of the embedded store that these options say: how much of the disk stays free. All others have their
-    /// defaults.
+    /// The options of the embedded store that these options say: how much of the disk stays free, and how long messages are
+    /// kept. All others have their defaults.
     pub fn embedded_store(&self) -> EmbeddedOptions {
-        EmbeddedOptions { free_bytes_min: self.disk_reserve, ..EmbeddedOptions::default() }
+        let retention = self.retention();
+        EmbeddedOptions { free_bytes_min: self.disk_reserve, retention, ..EmbeddedOptions::default() }
+    }
+
+    /// How long messages are kept, in either store that keeps them.
+    pub fn retention(&self) -> Retention {
+        database::retention(&self.database)
     }
 }
 

@@ -23,6 +23,18 @@ pub fn decode(encoded: &str, part: UrlPart) -> Option<String> {
     String::from_utf8(decoded).ok()
 }
 
+/// The text as a value in a query. Everything but letters, digits and `-._~` is encoded.
+pub fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            byte => encoded += &format!("%{byte:02X}"),
+        }
+    }
+    encoded
+}
+
 fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).map(|value| value as u8)
 }
@@ -52,6 +64,15 @@ mod tests {
         check("%2", None, None);
         check("%zz", None, None);
         check("%+1", None, None);
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded_to_the_same() {
+        for text in ["", "plain-._~09", "a b+c&d=e/f%ü\n"] {
+            let encoded = encode(text);
+            assert!(encoded.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte)), "{encoded}");
+            check(&encoded, Some(text), Some(text));
+        }
     }
 
     #[test]

@@ -265,13 +265,13 @@ impl SocketTable {
         self.logouts.spawn(http::run_marking(self.services.clone()));
     }
 
+    /// Starts the task that erases users for operators. Call it for one shard only, in that shard's executor.
+    pub fn erase_users(&mut self, asked: flume::Receiver<http::Erasure>) {
+        self.logouts.spawn(http::run_erasing(self.services.clone(), asked));
+    }
+
     /// Gives a connection an entry in the table and adds it to the epoll set.
-    fn seat(
-        &mut self,
-        descriptor: OwnedFd,
-        tls: Option<Box<TlsConnection>>,
-        stage: Stage,
-    ) -> Option<ConnectionId> {
+    fn seat(&mut self, descriptor: OwnedFd, tls: Option<Box<TlsConnection>>, stage: Stage) -> Option<ConnectionId> {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.entries.push(Entry { generation: 0, socket: None });
             (self.entries.len() - 1) as u32

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use storage::Failure;
-use storage::embedded::Embedded;
+use storage::embedded::{Embedded, EmbeddedOptions};
+use storage::retention::Retention;
 use storage::transfer::{self, End, Movable, Moved};
 
 use crate::database;
@@ -26,7 +27,18 @@ pub fn export(options: &Options, file: &Path) -> Result<String, String> {
     let store = open_filled(options)?;
     let moved = carry(End::Store(&*store), End::File(file))?;
     store.close().map_err(said)?;
-    Ok(format!("{}: {}\n", file.display(), summary(moved)))
+    whole(moved, format!("{}: {}\n", file.display(), summary(moved)))
+}
+
+/// What was done, unless something was left out: then the operator must see it.
+fn whole(moved: Moved, done: String) -> Result<String, String> {
+    match moved.unreadable {
+        0 => Ok(done),
+        count => Err(format!(
+            "{}; but {count} blocks or rows could not be read and were left out: the lines above name them",
+            done.trim_end()
+        )),
+    }
 }
 
 /// Moves everything into an empty store: from a file, or from the embedded store to the database.
@@ -47,13 +59,15 @@ fn move_to_database(options: &Options) -> Result<String, String> {
     source.close().map_err(said)?;
     target.close().map_err(said)?;
     let backup = options.data.display();
-    Ok(format!("{}. Start with --store scylla now, and keep {backup} as a backup\n", summary(moved)))
+    whole(moved, format!("{}. Start with --store scylla now, and keep {backup} as a backup\n", summary(moved)))
 }
 
 fn open(options: &Options, kind: StoreKind) -> Result<Arc<dyn Movable>, String> {
     match kind {
         StoreKind::Embedded => {
-            Ok(Arc::new(Embedded::open(&options.store_directory(), &options.embedded_store()).map_err(said)?))
+            // What has come is counted at the end, so nothing may expire before.
+            let kept = EmbeddedOptions { retention: Retention::default(), ..options.embedded_store() };
+            Ok(Arc::new(Embedded::open(&options.store_directory(), &kept).map_err(said)?))
         }
         StoreKind::Scylla => {
             let store = database::open(&options.database)?;
@@ -64,7 +78,7 @@ fn open(options: &Options, kind: StoreKind) -> Result<Arc<dyn Movable>, String> 
     }
 }
 
-/// Opens a store that has been used: opening an embedded store that does not exist would make it.
+/// Opens a store that has been used, to read it: opening an embedded store that does not exist would make it.
 fn open_filled(options: &Options) -> Result<Arc<dyn Movable>, String> {
     let directory = options.store_directory();
     if options.store == StoreKind::Embedded && !directory.is_dir() {
@@ -73,7 +87,13 @@ fn open_filled(options: &Options) -> Result<Arc<dyn Movable>, String> {
             directory.display()
         ));
     }
-    open(options, options.store)
+    match options.store {
+        // The store may be on a disk that is full or broken, and must not change under the move.
+        StoreKind::Embedded => {
+            Ok(Arc::new(Embedded::open_to_read(&directory, &options.embedded_store()).map_err(said)?))
+        }
+        kind => open(options, kind),
+    }
 }
 
 /// Runs the move and shows its progress.

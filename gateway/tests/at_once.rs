@@ -41,7 +41,8 @@ impl Shore {
         let world = World::new(&bridge);
         let (mut listening, address) = listeners(SocketAddr::from(([127, 0, 0, 1], 0)), 1).expect("a free port");
         let listener = listening.pop().expect("one");
-        let table = SocketTable::new(vec![listener.into()], 1000, Rc::new(world.clone().services())).expect("an epoll set");
+        let table =
+            SocketTable::new(vec![listener.into()], 1000, Rc::new(world.clone().services())).expect("an epoll set");
         let shard = Shard::new(ShardId(0), 1, Epoch(1), Rules::default(), 7);
         Self { table, shard, effects: Effects::default(), world, address, _bridge: bridge }
     }

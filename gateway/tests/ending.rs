@@ -31,8 +31,9 @@ fn started(bridge_ends: Vec<storage::bridge::StoreQueue>, world: &World) -> (Run
     let cores = machine::cores();
     let parts = listening.into_iter().zip(bridge_ends).enumerate().map(|(number, (listener, store))| {
         let world = world.clone();
-        let sockets =
-            move |_, _| SocketTable::new(vec![listener.into()], 1000, Rc::new(world.services())).expect("an epoll set can be made");
+        let sockets = move |_, _| {
+            SocketTable::new(vec![listener.into()], 1000, Rc::new(world.services())).expect("an epoll set can be made")
+        };
         Part { core: cores[number % cores.len()], store, seed: 7, sockets }
     });
     (start(Epoch(1), Rules::default(), parts.collect()).expect("the shards start"), address)

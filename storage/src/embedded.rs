@@ -8,22 +8,28 @@
 //!
 //! The calls block, sometimes for tens of milliseconds, when fjall rotates its journal or holds writers back.
 
+mod backup;
 mod commit_cache;
 mod compaction;
+mod copying;
 mod dead;
 mod directory;
 mod draft;
+mod expiry;
 mod failures;
 mod hollows;
 mod journal;
 mod kept_options;
 mod opening;
 mod pages;
+mod reading;
 mod room;
+mod sound_rows;
 mod tables;
 mod tiers;
 mod transfer;
 mod upgrade;
+mod verify;
 mod walk;
 mod written;
 
@@ -42,18 +48,24 @@ use fjall::PersistMode;
 use parking_lot::Mutex;
 
 use crate::account::{Account, Credential, CredentialOwner, Expiry, Profile, Revocation, RevocationPlace};
+use crate::backup::BackedUp;
 use crate::friend::{Friend, FriendPlace};
 use crate::group::{Group, GroupFilter, GroupPage, GroupPlace, RosterPlace};
 use crate::keys::{self, Table};
 use crate::record::{self, StoreMeta};
+use crate::retention::Retention;
 use crate::{DiskRoom, Failure, PageStart, Part, Store, Write, Written, WrittenPlace};
 use commit_cache::CommitCache;
 use compaction::{Compactor, Work};
 use directory::Directory;
 use draft::Draft;
-use failures::{describe, parsed};
+pub use expiry::{Clock, wall_clock};
+use failures::{decoded, describe, parsed};
+use reading::ReadingCopy;
 use room::Room;
+use sound_rows::SoundRows;
 use tables::{FORMAT, Tables};
+pub use verify::{LINES_MAX, Verified, verify};
 use walk::Direction;
 pub use walk::ROWS_EXAMINED_MAX;
 
@@ -69,11 +81,13 @@ pub struct EmbeddedOptions {
     /// Writes are refused when the disk has less room than this. The default covers what can already be in progress:
     /// a journal file (64 MiB), every memtable (86 MiB), and a compaction of as much again.
     pub free_bytes_min: u64,
+    /// How long messages are kept.
+    pub retention: Retention,
 }
 
 impl Default for EmbeddedOptions {
     fn default() -> Self {
-        Self { cache_bytes: 64 << 20, free_bytes_min: 256 << 20 }
+        Self { cache_bytes: 64 << 20, free_bytes_min: 256 << 20, retention: Retention::default() }
     }
 }
 
@@ -88,18 +102,27 @@ pub struct Embedded {
     cache: Arc<Mutex<CommitCache>>,
     failed: Arc<OnceLock<String>>,
     closed: AtomicBool,
+    /// What `tables` are the tables of, if the store is only read.
+    reading: Option<ReadingCopy>,
 }
 
 impl Embedded {
     /// Opens the store in a directory that no other process uses, or creates one there if the directory is empty or
     /// absent. Fails if another process has it, if it holds foreign or damaged files, or if the disk fails.
     pub fn open(directory: &Path, options: &EmbeddedOptions) -> Result<Self, Failure> {
+        Self::open_by(directory, options, &wall_clock())
+    }
+
+    /// Like [`Self::open`], with a clock by which messages expire.
+    pub fn open_by(directory: &Path, options: &EmbeddedOptions, clock: &Clock) -> Result<Self, Failure> {
         let directory = Directory::claim(directory)?;
         if !directory.has_database() {
             directory.create_database(|path| opening::create(path, options))?;
         }
         directory.check_database()?;
-        let tables = Arc::new(opening::open(&directory.database(), options)?);
+        let tables = Arc::new(opening::open(&directory.database(), options, clock)?);
+        let merged = Arc::downgrade(&tables);
+        tables.expiry.look_up_by(Box::new(move |channel| merged.upgrade()?.last_message_key(channel)));
         let room = Arc::new(Room::new(directory.path().into(), options.free_bytes_min));
         // The last life may have left rows to be removed.
         let cache = Arc::new(Mutex::new(CommitCache { sweeping: true, ..CommitCache::default() }));
@@ -113,7 +136,61 @@ impl Embedded {
             cache,
             failed,
             closed: AtomicBool::new(false),
+            reading: None,
         })
+    }
+
+    /// Opens a store that is only read: every write fails with [`Failure::ReadOnly`], and nothing in the directory
+    /// changes, so its disk may be full or broken. Other processes may read it too. Fails if a process writes there, if
+    /// there is no store of this version, or if the disk for temporary files has no room for a copy of the journals.
+    pub fn open_to_read(directory: &Path, options: &EmbeddedOptions) -> Result<Self, Failure> {
+        let directory = Directory::claim_to_read(directory)?;
+        let copy = ReadingCopy::of(&directory)?;
+        copy.damages.iter().for_each(|damage| tracing::error!("{damage}"));
+        let tables = Arc::new(opening::open_to_read(&copy.database(), options, &wall_clock(), directory.path())?);
+        let room = Arc::new(Room::new(directory.path().into(), options.free_bytes_min));
+        Ok(Self {
+            compactor: None,
+            tables: Some(tables),
+            directory,
+            room,
+            cache: Arc::default(),
+            failed: Arc::default(),
+            closed: AtomicBool::new(false),
+            reading: Some(copy),
+        })
+    }
+
+    /// Whether the store is only read.
+    pub fn is_only_read(&self) -> bool {
+        self.reading.is_some()
+    }
+
+    /// What cannot be read of its journals, for operators.
+    fn damages(&self) -> &[String] {
+        self.reading.as_ref().map_or(&[], |copy| &copy.damages)
+    }
+
+    /// Writes what is in memory to tables, which `sound_rows` reads. Only for a store that is only read.
+    fn write_memory_out(&self) -> Result<(), Failure> {
+        assert!(self.is_only_read(), "fjall's own thread writes the memory of other stores");
+        self.tables()?.write_memory_out(self.directory.path())
+    }
+
+    /// The rows of a table, also behind damaged blocks. Those in memory are left out.
+    fn sound_rows(&self, table: Table, after: Option<&[u8]>) -> Result<SoundRows, Failure> {
+        Ok(SoundRows::of(self.tables()?.keyspace(table), after))
+    }
+
+    /// Refuses what would change a store that is only read.
+    fn check_writable(&self) -> Result<(), Failure> {
+        if !self.is_only_read() {
+            return Ok(());
+        }
+        Err(Failure::ReadOnly(format!(
+            "{} is only read, because the server was started so",
+            self.directory.path().display()
+        )))
     }
 
     /// The number of runs in the first level, for the table that has most there. fjall blocks writers when there are
@@ -169,9 +246,12 @@ impl Embedded {
 impl Store for Embedded {
     fn next_epoch(&self) -> Result<Epoch, Failure> {
         self.check_moved()?;
-        self.check_room_to_begin()?;
         let tables = self.tables()?;
         let epoch = Epoch(tables.meta(self.directory.path())?.epoch.0 + 1);
+        if self.is_only_read() {
+            return Ok(epoch);
+        }
+        self.check_room_to_begin()?;
         let mut cache = CommitCache::default();
         let mut draft = Draft::new(tables, &mut cache);
         draft.put(Table::Meta, keys::META.into(), record::encode_meta(&StoreMeta { format: FORMAT, epoch }));
@@ -181,6 +261,7 @@ impl Store for Embedded {
 
     fn commit(&self, writes: &[Write]) -> Result<Vec<Result<Written, Failure>>, Failure> {
         let tables = self.tables()?;
+        self.check_writable()?;
         self.room.check()?;
         let mut cache = self.cache.lock();
         let mut draft = Draft::new(tables, &mut cache);
@@ -195,8 +276,11 @@ impl Store for Embedded {
     }
 
     fn message(&self, channel: &ChannelId, id: MessageId) -> Result<Option<Message>, Failure> {
-        let decode = |bytes: &[u8]| record::decode_message(channel, id, bytes);
-        self.tables()?.read(Table::Messages, &keys::message(channel, id), decode)
+        let (tables, decode) = (self.tables()?, |bytes: &[u8]| record::decode_message(channel, id, bytes));
+        if tables.expiry.is_over(channel, id) {
+            return Ok(None);
+        }
+        tables.read(Table::Messages, &keys::message(channel, id), decode)
     }
 
     fn messages_part(
@@ -348,6 +432,9 @@ impl Store for Embedded {
         if let Some(reason) = self.failed.get() {
             return Some(reason.clone());
         }
+        if self.is_only_read() {
+            return None;
+        }
         if self.tables.as_deref().is_some_and(Tables::stops_writers) {
             return Some("tables are being merged, and writes wait for it".into());
         }
@@ -355,10 +442,21 @@ impl Store for Embedded {
     }
 
     fn disk_room(&self) -> Option<DiskRoom> {
-        self.room.free_and_reserve().ok()
+        let room = self.room.free_and_reserve().ok()?;
+        let tables = self.tables.as_deref().map_or(0, Tables::bytes);
+        Some(DiskRoom { used: tables + directory::bytes_of_journals(&self.directory.database()), ..room })
+    }
+
+    fn back_up(&self, target: &Path) -> Result<BackedUp, Failure> {
+        self.check_writable()?;
+        self.copy_to(target)
     }
 
     fn close(&self) -> Result<(), Failure> {
+        if self.is_only_read() {
+            self.closed.store(true, Ordering::Release);
+            return Ok(());
+        }
         let synced = self.tables()?.database.persist(PersistMode::SyncAll);
         self.closed.store(true, Ordering::Release);
         synced.map_err(|error| Failure::Final(format!("the last sync failed: {}", describe(&error))))

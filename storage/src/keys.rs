@@ -414,6 +414,20 @@ pub fn beginning_with(prefix: &[u8], after: Option<&[u8]>) -> Span {
     })
 }
 
+/// The part of a range from this key on; `None` if nothing is left of it.
+pub fn from_on((from, to): Span, key: Vec<u8>) -> Option<Span> {
+    let from = match &from {
+        Bound::Included(first) | Bound::Excluded(first) if *first >= key => from,
+        _ => Bound::Included(key),
+    };
+    let is_empty = match (&from, &to) {
+        (Bound::Included(from), Bound::Included(to)) => from > to,
+        (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => from >= to,
+        _ => false,
+    };
+    (!is_empty).then_some((from, to))
+}
+
 /// The same range. Maps and fjall panic at a range whose start is after its end.
 fn forwards(span: Span) -> Span {
     use Bound::{Excluded, Included, Unbounded};

@@ -31,6 +31,7 @@
 //!     messages of a deleted account; the list of channels in which the user has written is kept until then.
 
 pub mod account;
+pub mod backup;
 pub mod bridge;
 pub mod change;
 pub mod embedded;
@@ -43,11 +44,13 @@ pub mod memory;
 mod part;
 pub mod record;
 pub mod repeats;
+pub mod retention;
 pub mod rows;
 pub mod transfer;
 mod written;
 
 use std::ops::Bound;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use engine::id::{ChannelId, Epoch, GroupId, MessageId, NotificationId, Timestamp, UserId};
@@ -60,6 +63,7 @@ use engine::social::notification::Notification;
 use account::{
     Account, AccountChange, Credential, CredentialOwner, Expiry, Profile, Registration, Revocation, RevocationPlace,
 };
+use backup::BackedUp;
 use friend::{Friend, FriendPlace};
 use group::{Group, GroupEdit, GroupFilter, GroupPage, GroupPlace, RosterPlace};
 
@@ -287,6 +291,13 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<(Vec<Revocation>, Option<RevocationPlace>), Failure>;
 
+    /// Copies everything that was committed before this call into a directory, which must not be there and whose parent
+    /// must be. Writes go on meanwhile. Fails if the store has no backup of its own, or the copy cannot be written; what
+    /// it has written by then stays.
+    fn back_up(&self, _target: &Path) -> Result<BackedUp, Failure> {
+        Err(Failure::Unfit("this store has no backup of its own".into()))
+    }
+
     /// Closes this store in order: everything that was committed is on disk, and later calls fail.
     fn close(&self) -> Result<(), Failure>;
 }
@@ -410,6 +421,8 @@ pub struct DiskRoom {
     pub free: u64,
     /// How much of it must stay free: with less, writes are refused.
     pub reserve: u64,
+    /// How much the store itself takes: its tables and journals.
+    pub used: u64,
 }
 
 /// Most revocations that one write may remove: this takes the committer some milliseconds, and other writes wait for
@@ -443,6 +456,9 @@ pub enum Failure {
     /// Another process has the data open.
     #[error("{0}")]
     InUse(String),
+    /// Nothing was done, because the server was started only to read.
+    #[error("{0}")]
+    ReadOnly(String),
     /// No store takes such a write, for example because a name is empty or too long. Nothing was done.
     #[error("the store does not take this: {0}")]
     Unfit(String),

@@ -10,6 +10,7 @@ mod archive;
 mod item;
 mod writer;
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use crate::{Failure, Store};
@@ -18,6 +19,9 @@ pub use crate::keys::Table;
 pub use archive::read_to_the_end;
 pub(crate) use archive::{Block, Row};
 pub use item::Item;
+
+/// Most unreadable blocks and rows of a move that are named and counted.
+pub const UNREADABLE_MAX: usize = 10_000;
 
 /// One end of a move.
 #[derive(Clone, Copy)]
@@ -44,6 +48,9 @@ pub struct Moved {
     pub left: u64,
     /// How many of these two an earlier attempt had already handled.
     pub before: u64,
+    /// How many blocks and rows of the source this attempt could not read and has left out, counted up to
+    /// `UNREADABLE_MAX`.
+    pub unreadable: u64,
 }
 
 /// Reports a move's progress: the rows handled so far, and the total, if it is known.
@@ -72,14 +79,21 @@ fn carry(source: &dyn Source, target: &mut dyn Target, watch: Watch<'_>) -> Resu
     target.begin(&note)?;
     let (before, size) = (note.through(), source.size()?);
     watch(before, size);
+    let mut unreadable = HashSet::new();
     while let Some(page) = source.rows(&note.place)? {
+        // Two pages may come upon the same block.
+        for line in &page.unreadable {
+            if unreadable.len() < UNREADABLE_MAX && unreadable.insert(line.clone()) {
+                tracing::error!("left out: {line}");
+            }
+        }
         note.pass(&page);
         target.put(page.items, &note)?;
         watch(note.through(), size);
     }
     note.done = true;
     target.end(&note)?;
-    Ok(Moved { rows: note.counts.sum(), left: note.left, before })
+    Ok(Moved { rows: note.counts.sum(), left: note.left, before, unreadable: unreadable.len() as u64 })
 }
 
 /// What rows are read from.
@@ -129,6 +143,8 @@ pub struct Page {
     pub left: u64,
     /// The place after these rows.
     pub place: Vec<u8>,
+    /// What could not be read on the way to these rows, for operators.
+    pub unreadable: Vec<String>,
 }
 
 /// How far a move has come.

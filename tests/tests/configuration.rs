@@ -219,9 +219,8 @@ fn the_printed_page_is_the_one_in_docs() {
 fn completion_and_manual_are_made_of_the_flags() {
     let script = printed(&["config", "completion", "bash"], &[]);
     let mut bash = Command::new("bash");
-    // The script is longer than an argument may be.
-    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
-    std::io::Write::write_all(&mut file, script.as_bytes()).expect("our own file");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), &script).expect("our own file");
     let read = "set -e; . \"$0\"; COMP_WORDS=(stentor config ch); COMP_CWORD=2; _stentor stentor ch config; echo ${COMPREPLY[*]}";
     let output = bash.args(["-c", read]).arg(file.path()).output().expect("bash starts");
     let said = String::from_utf8_lossy(&output.stdout);

@@ -69,6 +69,8 @@ fn a_full_disk_refuses_writes_says_so_once_and_is_done_with_when_there_is_room()
     assert_eq!(health(&server).0, 200);
     assert_eq!(gauge(&admin, "stentor_disk_reserve_bytes"), (RESERVE_MIB << 20) as f64);
     assert!(gauge(&admin, "stentor_disk_free_bytes") > (RESERVE_MIB << 20) as f64);
+    let used = gauge(&admin, "stentor_store_bytes");
+    assert!(used > 0.0 && used < f64::from(DISK_MIB << 20), "{used} bytes");
 
     for round in 1..=2 {
         disk.fill_to(RESERVE_MIB / 2);
@@ -116,6 +118,20 @@ fn a_start_on_a_full_disk_says_so_and_ends() {
     refusal.assert_says(&["disk", "MiB free", "64 MiB must stay free", "make room"]);
     let said: Vec<_> = refusal.output.lines().filter(|line| line.contains("must stay free")).collect();
     assert_eq!(said.len(), 1, "one line:\n{}", refusal.output);
+
+    let server = launch(&disk).environment("STENTOR_READ_ONLY", "true").start();
+    assert_eq!(server.http().history_after(&ada.token, &channel, None).0.len(), 1, "what is there is served");
+    assert_eq!(health(&server).0, 200);
+    let mut reader = Socket::connect(server.address(), &server.sign_in("ada").token);
+    reader.join("lobby");
+    check_refused(&reader.say(&channel, r#"{"n":"refused"}"#));
+    let sign_up = server.http().post(
+        "/v2/account/authenticate/custom?create=true&username=carol",
+        tests::harness::SERVER_KEY,
+        &serde_json::json!({"id": "custom-id-of-carol"}),
+    );
+    assert!(sign_up.status == 503 && sign_up.body.contains("read-only"), "{sign_up:?}");
+    server.stop();
 
     disk.make_room();
     let server = launch(&disk).start();

@@ -1,4 +1,4 @@
-//! `stentor status` and `stentor drain`: calls to the admin address of a running server, with the token that the server
+//! `stentor status`, `stentor drain`, `stentor backup` and `stentor erase`: calls to the admin address of a running server, with the token that the server
 //! keeps in its file. A failure says what to do next.
 
 use std::net::SocketAddr;
@@ -10,9 +10,38 @@ use super::token;
 use crate::drain::Terms;
 use crate::local_http;
 use crate::options::{AdminCall, Options};
+use crate::percent;
 
-/// Makes the call. Returns the server's answer, which is JSON.
-pub fn call(options: &Options, call: AdminCall) -> Result<String, String> {
+/// How often a server is asked whether it has done what takes long.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Makes the call. Returns the server's answer, which is JSON. What takes long, this waits for.
+pub fn call(options: &Options, call: &AdminCall) -> Result<String, String> {
+    let (address, token) = reached(options)?;
+    let said = made(address, &token, call)?;
+    match call {
+        AdminCall::Backup { .. } => awaited(address, &token, &AdminCall::BackupStatus, said),
+        AdminCall::Erase { .. } => awaited(address, &token, &AdminCall::ErasureStatus, said),
+        _ => Ok(said),
+    }
+}
+
+/// Asks until what was begun has ended. `said` is the first answer. Fails if it has failed.
+fn awaited(address: SocketAddr, token: &str, ask: &AdminCall, mut said: String) -> Result<String, String> {
+    loop {
+        let status: Value = serde_json::from_str(&said).unwrap_or_default();
+        match (status["state"].as_str(), status["error"].as_str()) {
+            (Some("running"), _) => std::thread::sleep(POLL_INTERVAL),
+            (Some("done"), _) => return Ok(said),
+            (_, Some(error)) => return Err(error.to_owned()),
+            _ => return Err("the server has been started again meanwhile; begin anew".to_owned()),
+        }
+        said = made(address, token, ask)?;
+    }
+}
+
+/// The address of the calls, and the token.
+fn reached(options: &Options) -> Result<(SocketAddr, String), String> {
     let Some(address) = options.admin else {
         return Err("--admin is off; name the address of the server's admin calls with --admin".to_owned());
     };
@@ -22,17 +51,24 @@ pub fn call(options: &Options, call: AdminCall) -> Result<String, String> {
     };
     let token = token::read(&path)
         .map_err(|error| format!("{error}; run this where the server runs, as its user, with its --data"))?;
-    made(address, &token, call)
+    Ok((address, token))
 }
 
-fn made(address: SocketAddr, token: &str, call: AdminCall) -> Result<String, String> {
+fn made(address: SocketAddr, token: &str, call: &AdminCall) -> Result<String, String> {
     let (method, target) = match call {
         AdminCall::Status => ("GET", "/v1/status".to_owned()),
         AdminCall::DrainStatus => ("GET", "/v1/drain".to_owned()),
         AdminCall::LogLevel => ("GET", "/v1/log".to_owned()),
         // Levels have no character that a query escapes.
         AdminCall::SetLogLevel(levels) => ("PUT", format!("/v1/log?level={levels}")),
-        AdminCall::Drain(terms) => ("POST", format!("/v1/drain{}", query(terms))),
+        AdminCall::Drain(terms) => ("POST", format!("/v1/drain{}", query(*terms))),
+        AdminCall::BackupStatus => ("GET", "/v1/backup".to_owned()),
+        AdminCall::ErasureStatus => ("GET", "/v1/erase".to_owned()),
+        AdminCall::Erase { user } => ("POST", format!("/v1/erase?user={}", percent::encode(user))),
+        AdminCall::Backup { directory, keys } => {
+            let directory = directory.to_str().ok_or_else(|| format!("{} is no UTF-8", directory.display()))?;
+            ("POST", format!("/v1/backup?directory={}&keys={keys}", percent::encode(directory)))
+        }
     };
     let answer = local_http::ask(address, method, &target, Some(token))
         .map_err(|error| format!("{error}; is the server running, with this address as its --admin?"))?;
@@ -70,13 +106,20 @@ mod tests {
             ),
             (AdminCall::Drain(Terms::default()), "POST /v1/drain HTTP"),
             (AdminCall::Drain(Terms { wait: None, time: Some(second) }), "POST /v1/drain?time=1000ms HTTP"),
+            (AdminCall::BackupStatus, "GET /v1/backup HTTP"),
+            (AdminCall::ErasureStatus, "GET /v1/erase HTTP"),
+            (AdminCall::Erase { user: "ann b".into() }, "POST /v1/erase?user=ann%20b HTTP"),
+            (
+                AdminCall::Backup { directory: "/a b/ü&".into(), keys: true },
+                "POST /v1/backup?directory=%2Fa%20b%2F%C3%BC%26&keys=true HTTP",
+            ),
             (
                 AdminCall::Drain(Terms { wait: Some(second), time: Some(second) }),
                 "POST /v1/drain?wait=1000ms&time=1000ms HTTP",
             ),
         ] {
             let (answer, request) =
-                played("HTTP/1.1 200 OK\r\n\r\n{\"a\": 1}", |address| made(address, "the-token", call));
+                played("HTTP/1.1 200 OK\r\n\r\n{\"a\": 1}", |address| made(address, "the-token", &call));
             assert_eq!(answer, Ok("{\"a\": 1}\n".to_owned()));
             assert!(request.starts_with(expected) && request.contains("Bearer the-token\r\n"), "{request}");
         }
@@ -85,7 +128,7 @@ mod tests {
     #[test]
     fn a_refusal_says_what_to_do_next() {
         let check = |answer: &'static str, expected: &str| {
-            let (refused, _) = played(answer, |address| made(address, "the-token", AdminCall::Status));
+            let (refused, _) = played(answer, |address| made(address, "the-token", &AdminCall::Status));
             let refused = refused.unwrap_err();
             assert!(refused.contains(expected), "{refused}");
         };

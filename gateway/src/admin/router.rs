@@ -3,7 +3,7 @@
 //! In a cluster, calls about a process will take the parameter `node`, by default the process that is asked. No call has
 //! a parameter of this name until then, so it is refused as unknown.
 
-use std::str::FromStr;
+use std::time::Duration;
 
 use hyper::header::{ACCEPT, ALLOW, AUTHORIZATION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Method, Request, StatusCode};
@@ -46,9 +46,13 @@ enum Kind {
     Drain,
     LogLevel,
     SetLogLevel,
+    BackupStatus,
+    Backup,
+    ErasureStatus,
+    Erase,
 }
 
-static CALLS: [Call; 9] = [
+static CALLS: [Call; 13] = [
     Call::open("/", "lists the calls", Kind::Calls),
     Call::open("/metrics", "the numbers, as Prometheus reads them", Kind::Metrics),
     Call::open("/healthz", "200 while the process works", Kind::Alive),
@@ -58,6 +62,16 @@ static CALLS: [Call; 9] = [
     Call::guarded(Method::POST, "/v1/drain", &["wait", "time"], "lets the server drain and stop", Kind::Drain),
     Call::guarded(Method::GET, "/v1/log", &[], "which log lines the server writes", Kind::LogLevel),
     Call::guarded(Method::PUT, "/v1/log", &["level"], "lets it write others", Kind::SetLogLevel),
+    Call::guarded(Method::GET, "/v1/backup", &[], "how the newest backup is", Kind::BackupStatus),
+    Call::guarded(
+        Method::POST,
+        "/v1/backup",
+        &["directory", "keys"],
+        "copies the embedded store into a new directory of the server's machine",
+        Kind::Backup,
+    ),
+    Call::guarded(Method::GET, "/v1/erase", &[], "how the newest erasure of a user is", Kind::ErasureStatus),
+    Call::guarded(Method::POST, "/v1/erase", &["user"], "erases a user with everything they wrote", Kind::Erase),
 ];
 
 impl Call {
@@ -98,6 +112,18 @@ pub(super) trait Desk {
 
     /// Lets these log lines be written.
     fn set_log_level(&mut self, levels: &LogLevels);
+
+    /// How the newest backup is, in an answer with this status.
+    fn backup_status(&self, status: StatusCode) -> Answer;
+
+    /// Begins a backup in this directory, with the signing keys or without.
+    fn begin_backup(&mut self, directory: &str, with_keys: bool) -> Result<(), Refusal>;
+
+    /// How the newest erasure is, in an answer with this status.
+    fn erasure_status(&mut self, status: StatusCode) -> Answer;
+
+    /// Begins to erase the user with this id or name.
+    fn begin_erasure(&mut self, user: &str) -> Result<(), Refusal>;
 
     /// Counts a call that is refused for its token, by its index in `TOKEN_REFUSALS`.
     fn count_refusal(&mut self, kind: usize);
@@ -145,7 +171,7 @@ fn carry_out<B>(call: &Call, request: &Request<B>, desk: &mut impl Desk) -> Resu
         Kind::Drain => {
             refuse_body(request)?;
             let query = request.uri().query().unwrap_or_default();
-            let [wait, time] = values(call, query, |text| text.parse().map(|Span(time)| time))?;
+            let [wait, time] = spans(call, query)?;
             if !desk.begin_drain(Terms { wait, time }) {
                 let next = "GET /v1/drain tells how far it is; SIGINT stops the server at once";
                 return Err(Refusal::new(StatusCode::CONFLICT, "already_draining", "a drain has begun before", next));
@@ -155,13 +181,35 @@ fn carry_out<B>(call: &Call, request: &Request<B>, desk: &mut impl Desk) -> Resu
         Kind::LogLevel => desk.log_level(),
         Kind::SetLogLevel => {
             refuse_body(request)?;
-            let [levels] = values(call, request.uri().query().unwrap_or_default(), LogLevels::from_str)?;
+            let [levels] = texts(call, request.uri().query().unwrap_or_default())?;
             let Some(levels) = levels else {
                 let next = "give ?level=LEVEL, such as ?level=info,gateway::sockets=debug";
                 return Err(Refusal::new(StatusCode::BAD_REQUEST, "parameter_wrong", "level is not given", next));
             };
+            let levels = levels.parse().map_err(|error| parameter_wrong(call, format!("level: {error}")))?;
             desk.set_log_level(&levels);
             desk.log_level()
+        }
+        Kind::BackupStatus => desk.backup_status(StatusCode::OK),
+        Kind::Backup => {
+            refuse_body(request)?;
+            let [directory, keys] = texts(call, request.uri().query().unwrap_or_default())?;
+            let directory = directory.ok_or_else(|| parameter_wrong(call, "directory is missing"))?;
+            let keys = match keys.as_deref() {
+                None | Some("false") => false,
+                Some("true") => true,
+                Some(_) => return Err(parameter_wrong(call, "keys is true or false")),
+            };
+            desk.begin_backup(&directory, keys)?;
+            desk.backup_status(StatusCode::ACCEPTED)
+        }
+        Kind::ErasureStatus => desk.erasure_status(StatusCode::OK),
+        Kind::Erase => {
+            refuse_body(request)?;
+            let [user] = texts(call, request.uri().query().unwrap_or_default())?;
+            let user = user.filter(|user| !user.is_empty()).ok_or_else(|| parameter_wrong(call, "user is missing"))?;
+            desk.begin_erasure(&user)?;
+            desk.erasure_status(StatusCode::ACCEPTED)
         }
     })
 }
@@ -251,31 +299,37 @@ fn refuse_body<B>(request: &Request<B>) -> Result<(), Refusal> {
     Err(Refusal::new(StatusCode::BAD_REQUEST, "body_unexpected", "a body is not read", next))
 }
 
-/// The values in a query, in the order of the call's parameters. `parse` reads one, or says what is wrong.
-fn values<T, const N: usize>(
-    call: &Call,
-    query: &str,
-    parse: impl Fn(&str) -> Result<T, String>,
-) -> Result<[Option<T>; N], Refusal> {
-    let known = call.parameters.join(", ");
-    let refuse = |message: &str| {
-        let next = format!("the parameters are {known}, each once");
-        Refusal::new(StatusCode::BAD_REQUEST, "parameter_wrong", message, next)
-    };
-    let mut values = [const { None }; N];
+fn parameter_wrong(call: &Call, message: impl Into<String>) -> Refusal {
+    let next = format!("the parameters are {}, each once", call.parameters.join(", "));
+    Refusal::new(StatusCode::BAD_REQUEST, "parameter_wrong", message, next)
+}
+
+/// The values in a query, in the order of the call's parameters.
+fn texts<const N: usize>(call: &Call, query: &str) -> Result<[Option<String>; N], Refusal> {
+    let mut texts = [const { None }; N];
     for (name, value) in percent::pairs(query) {
         let place = call.parameters.iter().position(|parameter| *parameter == name);
-        let Some(given) = place.and_then(|place| values.get_mut(place)) else {
-            return Err(refuse(&format!("there is no parameter {name:?}")));
+        let Some(text) = place.and_then(|place| texts.get_mut(place)) else {
+            return Err(parameter_wrong(call, format!("there is no parameter {name:?}")));
         };
-        let text =
-            percent::decode(value, UrlPart::Query).ok_or_else(|| refuse("a value is not percent-encoded UTF-8"))?;
-        let value = parse(&text).map_err(|error| refuse(&format!("{name}: {error}")))?;
-        if given.replace(value).is_some() {
-            return Err(refuse(&format!("{name} is given twice")));
+        let value = percent::decode(value, UrlPart::Query)
+            .ok_or_else(|| parameter_wrong(call, "a value is not percent-encoded UTF-8"))?;
+        if text.replace(value).is_some() {
+            return Err(parameter_wrong(call, format!("{name} is given twice")));
         }
     }
-    Ok(values)
+    Ok(texts)
+}
+
+/// The times in a query, in the order of the call's parameters.
+fn spans<const N: usize>(call: &Call, query: &str) -> Result<[Option<Duration>; N], Refusal> {
+    let mut spans = [None; N];
+    for ((span, text), name) in spans.iter_mut().zip(texts::<N>(call, query)?).zip(call.parameters) {
+        let Some(text) = text else { continue };
+        let Span(time) = text.parse().map_err(|error: String| parameter_wrong(call, format!("{name}: {error}")))?;
+        *span = Some(time);
+    }
+    Ok(spans)
 }
 
 #[cfg(test)]

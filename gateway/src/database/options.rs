@@ -59,15 +59,15 @@ pub(crate) struct DatabaseSettings {
     #[arg(long, env = "STENTOR_SCYLLA_CA", value_name = "FILE")]
     scylla_ca: Option<PathBuf>,
 
-    /// How long messages of rooms are kept, such as 90d; without it, for ever
+    /// How long messages of rooms are kept, such as 90d, in the embedded store too; without it, for ever
     #[arg(long, env = "STENTOR_RETENTION_ROOM", value_name = "TIME")]
     retention_room: Option<KeepFor>,
 
-    /// How long messages of groups are kept; without it, for ever
+    /// How long messages of groups are kept, in the embedded store too; without it, for ever
     #[arg(long, env = "STENTOR_RETENTION_GROUP", value_name = "TIME")]
     retention_group: Option<KeepFor>,
 
-    /// How long direct messages are kept; without it, for ever
+    /// How long direct messages are kept, in the embedded store too; without it, for ever
     #[arg(long, env = "STENTOR_RETENTION_DIRECT", value_name = "TIME")]
     retention_direct: Option<KeepFor>,
 }
@@ -222,6 +222,7 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         for (arguments, expected) in [
+            (vec!["--store", "memory", "--retention-room", "1h"], "memory store"),
             (vec!["--scylla", "db"], "HOST:PORT"),
             (vec!["--scylla", "db:0"], "HOST:PORT"),
             (vec!["--scylla", "db:9042,"], "HOST:PORT"),

@@ -34,7 +34,7 @@ use crate::revocations::Maker;
 use queue::{AccountDeletion, LEFT_OVER_MAX, Next, Stage, Sweep};
 
 /// Messages that an owner is asked to delete at once.
-const MESSAGES_AT_ONCE: usize = 256;
+pub(super) const MESSAGES_AT_ONCE: usize = 256;
 
 const GROUPS_AT_ONCE: usize = 16;
 
@@ -161,7 +161,12 @@ impl Sweep {
 }
 
 /// Asks the channel's owner to delete these messages of the user, in memory and in the store.
-async fn purge(services: &Services, channel: &ChannelId, user: UserId, ids: Vec<MessageId>) -> Result<(), Failure> {
+pub(super) async fn purge(
+    services: &Services,
+    channel: &ChannelId,
+    user: UserId,
+    ids: Vec<MessageId>,
+) -> Result<(), Failure> {
     let purged = services.channel_queries().ask(channel.clone(), Purge { sender: user, ids }).await;
     // Repeating a purge is harmless, so every failure of it counts as a temporary one.
     purged.map_err(|undone| Failure::Passing(Refusal::from(undone).message.into()))

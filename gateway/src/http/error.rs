@@ -189,6 +189,7 @@ impl From<Failure> for Refusal {
             }
             // The store has already logged this once.
             Failure::Full(_) => Self::new(Code::Unavailable, "the server's disk is full: nothing was done"),
+            Failure::ReadOnly(_) => Self::new(Code::Unavailable, "the server is read-only: nothing was done"),
             Failure::Unknown(reason) => {
                 log_limit::warn!(%reason, "it is unknown whether the store has done a request");
                 Self::outcome_unknown()

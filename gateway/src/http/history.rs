@@ -48,6 +48,10 @@ pub async fn list(services: &Services, request: &ResourceRequest, in_path: Optio
 async fn newest_in_memory(services: &Services, channel: &ChannelId, listing: &Listing) -> Option<Bytes> {
     let question = NewestQuery { limit: listing.read_limit() };
     let NewestMessages { messages, version } = services.channel_queries().ask(channel.clone(), question).await?;
+    // The owner does not know what has expired. The store does, and every page must say the same.
+    if messages.last().is_some_and(|oldest| services.has_expired(oldest)) {
+        return None;
+    }
     if let Some(page) = services.newest_pages.get(channel, listing.limit, version) {
         return Some(page);
     }

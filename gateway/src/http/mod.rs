@@ -16,6 +16,7 @@ mod connections;
 mod costs;
 pub mod cursor;
 mod custom_id;
+mod erasing;
 pub(crate) mod error;
 mod forgetting;
 pub mod framing;
@@ -55,6 +56,7 @@ mod tests;
 
 pub use account_deletions::run as run_account_deletions;
 pub use bodies::BODIES_BYTES_MAX;
+pub use erasing::{Erasure, run as run_erasing};
 pub use forgetting::run as run_forgetting;
 pub use identity_opening::{IdentityOpening, admit};
 pub use marking::run as run_marking;

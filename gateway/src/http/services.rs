@@ -9,10 +9,12 @@ use engine::budget::Work;
 use engine::counters::{ANSWER_CLASSES, COSTLY_KINDS, SocketCounters};
 use engine::id::Timestamp;
 use engine::limits::Rules;
+use engine::message::Message;
 use engine::session::costs::OPENING;
 use engine::session::shared_budgets::{NetworkKey, Payer, Purse, Reserved, SharedBudgets};
 use hyper::StatusCode;
 use storage::bridge::Client;
+use storage::retention::Retention;
 
 use super::account_deletions::queue::AccountDeletions;
 use super::answer::{self, Answer};
@@ -55,6 +57,7 @@ pub struct Services {
     account_deletions: AccountDeletions,
     answered: Answered,
     health: HealthReporter,
+    retention: Retention,
     clock: Box<dyn Fn() -> Timestamp>,
 }
 
@@ -87,8 +90,20 @@ impl Services {
             account_deletions: AccountDeletions::default(),
             answered: Answered::default(),
             health: HealthReporter::new(Health::new(1, usize::MAX), 0),
+            retention: Retention::default(),
             clock: Box::new(clock),
         }
+    }
+
+    /// The same, with messages that are kept for so long only.
+    pub fn keeping_messages(self, retention: Retention) -> Self {
+        Self { retention, ..self }
+    }
+
+    /// Whether this message has expired.
+    pub(super) fn has_expired(&self, message: &Message) -> bool {
+        let now = u64::try_from(self.now().milliseconds()).unwrap_or(0);
+        self.retention.floor(&message.channel, now).is_some_and(|floor| message.id < floor)
     }
 
     /// Connections whose next request opens a WebSocket.

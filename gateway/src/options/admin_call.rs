@@ -1,5 +1,6 @@
 //! The calls that subcommands make to the admin address of a running server.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::span::Span;
@@ -19,6 +20,14 @@ pub enum AdminCall {
     LogLevel,
     /// Write these log lines.
     SetLogLevel(LogLevels),
+    /// Begin a backup in this directory, a whole path, with the signing keys or without.
+    Backup { directory: PathBuf, keys: bool },
+    /// How the newest backup is.
+    BackupStatus,
+    /// Begin to erase the user with this id or name.
+    Erase { user: String },
+    /// How the newest erasure is.
+    ErasureStatus,
 }
 
 impl AdminCall {
@@ -31,5 +40,12 @@ impl AdminCall {
     pub fn of_drain(status: bool, wait: Option<Span>, time: Option<Span>) -> Self {
         let length = |given: Option<Span>| -> Option<Duration> { given.map(|Span(time)| time) };
         if status { Self::DrainStatus } else { Self::Drain(Terms { wait: length(wait), time: length(time) }) }
+    }
+
+    /// The call of `stentor backup` with this directory, which may be relative to the directory in which this runs. Fails
+    /// if there is no such directory any more.
+    pub fn of_backup(directory: &Path, keys: bool) -> Result<Self, String> {
+        let whole = std::path::absolute(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+        Ok(Self::Backup { directory: whole, keys })
     }
 }

@@ -68,6 +68,37 @@ pub enum Command {
     /// Make and check tokens of users
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Let the server at --admin copy its embedded store into DIR, which must not be there yet
+    ///
+    /// The server goes on meanwhile. The copy has everything that was acknowledged before. DIR is a directory of the
+    /// machine on which the server runs, and the server's user must be able to make it.
+    Backup {
+        /// The directory that is to be made
+        directory: PathBuf,
+
+        /// Copy the signing keys too, so that users of the restored server stay signed in; keep such a backup secret
+        #[arg(long)]
+        keys: bool,
+    },
+    /// Let the server at --admin erase a user: the account, and everything that the user has written
+    ///
+    /// Deletes the account as its user would, and waits until every trace of it in the store is gone. This cannot be taken
+    /// back. docs/operations.md lists the traces, and those that stay: in backups, and in logs.
+    Erase {
+        /// The user's id or username
+        #[arg(long, value_name = "ID-OR-NAME")]
+        user: String,
+    },
+    /// Make the data directory --data from DIR, a backup; refuses to overwrite anything
+    Restore {
+        /// The backup
+        directory: PathBuf,
+    },
+    /// Read everything in DIR, a backup or the data directory of a stopped server; exit code 1 if something is unreadable
+    Verify {
+        /// The directory; without it, --data
+        directory: Option<PathBuf>,
+    },
     /// Check, print and document the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -220,6 +251,10 @@ pub(super) fn help(arguments: &[OsString]) -> Option<clap::Error> {
             let command = only(command, &of_check).mut_subcommand("new", |command| only(command, &of_tokens));
             command.mut_subcommand("check", |command| only(command, &of_check))
         })
+        .mut_subcommand("backup", |command| only(command, &of_calls))
+        .mut_subcommand("erase", |command| only(command, &of_calls))
+        .mut_subcommand("restore", |command| only(command, &["data", CONFIG]))
+        .mut_subcommand("verify", |command| only(command, &["data", CONFIG]))
         .mut_subcommand("config", |command| {
             let declarations = ["default", "docs", "completion", "man"];
             declarations

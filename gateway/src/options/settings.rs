@@ -116,6 +116,11 @@ pub(super) struct Settings {
     #[arg(value_parser = whole(DISK_RESERVE_MIB_MIN, u32::MAX), default_value_t = default_disk_reserve())]
     pub disk_reserve: u32,
 
+    /// Serve what the embedded store has and write nothing, for a disk that is full or broken
+    #[arg(long, help_heading = KEPT, env = "STENTOR_READ_ONLY", value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    pub read_only: bool,
+
     /// Which lines the log has, such as info,gateway::sockets=debug: off, error, warn, info, debug or trace, for all or for a part
     #[arg(long, help_heading = LOG, env = "STENTOR_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: LogLevels,

@@ -6,11 +6,11 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use rustls::ServerConfig;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
 };
-use rustls::ServerConfig;
 
 /// Most bytes of one record that is received: its header, its content and what ciphers add (RFC 5246, section 6.2.3).
 pub const RECORD_BYTES_MAX: usize = 5 + (16 << 10) + 2048;

@@ -132,7 +132,7 @@ impl ClusterStore {
             debug_assert!(tokens().is_sorted(), "owners come in the order of their tokens");
             let items = self.rows_of_owners(owners, &mut reached).await?;
             if !items.is_empty() {
-                return Ok(Some(Page { items, left: 0, place: reached.bytes() }));
+                return Ok(Some(Page { items, left: 0, place: reached.bytes(), unreadable: Vec::new() }));
             }
         }
         Ok(None)

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
 
 /// Where the database is, and how messages are stored in it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -91,13 +90,7 @@ impl FromStr for Keyspace {
     }
 }
 
-/// How long messages are kept, by kind of channel. `None`: for ever.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Retention {
-    pub room: Option<Duration>,
-    pub group: Option<Duration>,
-    pub direct: Option<Duration>,
-}
+pub use storage::retention::Retention;
 
 /// When a partition of messages is closed and the next begun.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

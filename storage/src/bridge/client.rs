@@ -1,5 +1,6 @@
 //! The bridge's end for HTTP handlers: each call is a future that any executor may run.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -17,6 +18,7 @@ use crate::account::{
     Account, AccountChange, Changed, Credential, CredentialOwner, Expiry, Linked, Profile, Registered, Registration,
     Revocation, RevocationPlace, Unlinked,
 };
+use crate::backup::BackedUp;
 use crate::friend::{Friend, FriendPlace, Related};
 use crate::group::{Group, GroupCreated, GroupEdit, GroupEdited, GroupFilter, GroupPage, GroupPlace, RosterPlace};
 use crate::{DiskRoom, Failure, PageStart, Part, Store, Write, Written, WrittenPlace};
@@ -83,6 +85,15 @@ impl Client {
     /// How much room the store's disk has, if it is a disk of this machine.
     pub fn disk_room(&self) -> Option<DiskRoom> {
         self.store.upgrade().and_then(|store| store.disk_room())
+    }
+
+    /// Copies the store as [`Store::back_up`] has it. Blocks the thread for as long as that takes.
+    pub fn back_up(&self, target: &Path) -> Result<BackedUp, Failure> {
+        self.line.check()?;
+        match self.store.upgrade() {
+            Some(store) => store.back_up(target),
+            None => Err(Failure::Passing("the store is closed".into())),
+        }
     }
 
     /// How many rows the store has looked at since its start, removed ones included; 0 if it does not count them.

@@ -16,10 +16,11 @@ use std::time::{Duration, Instant};
 
 use fjall::AbstractTree;
 use fjall::compaction::Leveled;
-use lsm_tree::compaction::CompactionStrategy;
+use lsm_tree::compaction::{CompactionStrategy, MoveDown, PullDown};
 use parking_lot::Mutex;
 
 use super::commit_cache::CommitCache;
+use super::expiry::Rewrite;
 use super::failures::{describe, io_error};
 use super::room::Room;
 use super::tables::Tables;
@@ -155,10 +156,20 @@ impl Work {
 
     fn merge(&self, table: Table, part: Part) -> fjall::Result<Outcome> {
         let keyspace = self.tables.keyspace(table);
-        let Some((strategy, input_max)) = next_step(table, part, &levels_of(keyspace)) else {
+        let levels = levels_of(keyspace);
+        let rewrite = if table == Table::Messages { self.next_rewrite(part, &levels) } else { None };
+        if rewrite == Some(Rewrite::WriteOut) {
+            return keyspace.rotate_memtable().map(|rotated| if rotated { Outcome::Done } else { Outcome::Nothing });
+        }
+        let step = rewrite.map(|step| rewriting(step, &levels)).or_else(|| next_step(table, part, &levels));
+        let Some((strategy, input_max)) = step else {
             return Ok(Outcome::Nothing);
         };
         let Some(_claim) = self.room.claim(input_max) else {
+            if rewrite.is_some() {
+                self.tables.expiry.leave_out();
+                return Ok(Outcome::Nothing);
+            }
             return Ok(Outcome::LeftOut);
         };
         let tree = &keyspace.tree;
@@ -166,6 +177,15 @@ impl Work {
         let readable_from = self.tables.database.supervisor.snapshot_tracker.get_seqno_safe_to_gc();
         tree.compact(strategy, readable_from)?;
         Ok(if tree.current_version().id() == before { Outcome::Nothing } else { Outcome::Done })
+    }
+
+    /// The next step of a merge of all messages, by which those that have expired are dropped.
+    fn next_rewrite(&self, part: Part, levels: &[Level; LEVELS]) -> Option<Rewrite> {
+        let tree = &self.tables.keyspace(Table::Messages).tree;
+        match part {
+            Part::Shallow => self.tables.expiry.next_shallow(levels, tree.sealed_memtable_count() > 0),
+            Part::Deep => self.tables.expiry.next_deep(levels),
+        }
     }
 
     fn has_old_versions(&self) -> bool {
@@ -197,6 +217,18 @@ impl Work {
                 tracing::warn!("old versions of table {} stay: {error:?}", table.name());
             }
         }
+    }
+}
+
+/// The strategy of a step of rewriting, and the most bytes that it reads.
+fn rewriting(step: Rewrite, levels: &[Level; LEVELS]) -> (Strategy, u64) {
+    match step {
+        Rewrite::Merge { from, to } => {
+            let bytes = |level: u8| levels[usize::from(level)].bytes;
+            let input_max = if from == to { bytes(from) } else { bytes(from) + bytes(to) };
+            (Arc::new(PullDown(from, to)), input_max)
+        }
+        Rewrite::Move | Rewrite::WriteOut => (Arc::new(MoveDown(1, 2)), 0),
     }
 }
 
@@ -233,18 +265,18 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::embedded::{EmbeddedOptions, opening};
+    use crate::embedded::{EmbeddedOptions, opening, wall_clock};
 
     const FLUSHES: usize = 8;
 
     /// The tables in this directory, created if needed.
     fn work(directory: &Path, reserve: u64) -> Work {
         let database = directory.join("database");
-        let options = EmbeddedOptions { cache_bytes: 8 << 20, free_bytes_min: 0 };
+        let options = EmbeddedOptions { cache_bytes: 8 << 20, free_bytes_min: 0, ..EmbeddedOptions::default() };
         if !database.exists() {
             opening::create(&database, &options).unwrap();
         }
-        let tables = Arc::new(opening::open(&database, &options).unwrap());
+        let tables = Arc::new(opening::open(&database, &options, &wall_clock()).unwrap());
         let room = Arc::new(Room::new(directory.into(), reserve));
         Work { tables, room, writer: Arc::default(), failed: Arc::default() }
     }

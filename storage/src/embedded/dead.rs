@@ -2,11 +2,13 @@
 //! of them it has paid for. In tables that are read in ranges, a removed row is therefore replaced by a mark, which
 //! readers see, count and pass over. A merge into the last level of a table drops the marks.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fjall::compaction::filter::{CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict};
 
+use super::expiry::{Expiry, Sieve, Sieved};
 use crate::keys::Table;
 
 /// The value of a removed row. No record is as short as this, and the value of a row without a record is empty.
@@ -30,15 +32,18 @@ pub fn is_mark(value: &[u8]) -> bool {
 }
 
 /// What fjall asks about each row that it merges. It stops running merges when the store is closed; the next start
-/// removes what they have written. It drops the marks of removed rows where nothing older lies below them.
+/// removes what they have written. It drops the marks of removed rows where nothing older lies below them, and expired messages.
 pub struct MergeFilter {
     pub stopping: Arc<AtomicBool>,
     pub drops_marks: bool,
+    /// Drops expired messages, in their table.
+    pub expiry: Option<AssertUnwindSafe<Arc<Expiry>>>,
 }
 
 struct Filter {
     stopping: Arc<AtomicBool>,
     drops_marks: bool,
+    sieve: Option<Sieve>,
 }
 
 impl Factory for MergeFilter {
@@ -48,7 +53,8 @@ impl Factory for MergeFilter {
 
     fn make_filter(&self, context: &Context) -> Box<dyn CompactionFilter> {
         let drops_marks = self.drops_marks && context.is_last_level;
-        Box::new(Filter { stopping: self.stopping.clone(), drops_marks })
+        let sieve = self.expiry.as_ref().map(|expiry| expiry.sieve());
+        Box::new(Filter { stopping: self.stopping.clone(), drops_marks, sieve })
     }
 }
 
@@ -57,7 +63,15 @@ impl CompactionFilter for Filter {
         if self.stopping.load(Ordering::Relaxed) {
             return Err(std::io::Error::from(std::io::ErrorKind::Interrupted).into());
         }
-        let drop = self.drops_marks && is_mark(&item.value()?);
-        Ok(if drop { Verdict::Remove } else { Verdict::Keep })
+        let value = item.value()?;
+        if self.drops_marks && is_mark(&value) {
+            return Ok(Verdict::Remove);
+        }
+        let Some(sieve) = &mut self.sieve else { return Ok(Verdict::Keep) };
+        Ok(match sieve.sieve(item.key(), &value, is_mark(&value)) {
+            Sieved::Stays => Verdict::Keep,
+            Sieved::Goes => Verdict::Remove,
+            Sieved::Becomes(value) => Verdict::ReplaceValue(value.into()),
+        })
     }
 }

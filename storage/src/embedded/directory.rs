@@ -12,32 +12,41 @@
 //! of tables: that would mean reading all of them, and fjall checks each block as it reads it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::failures::DAMAGED;
 use super::{failed, journal};
 use crate::Failure;
 
-const LOCK: &str = "lock";
-const DATABASE: &str = "database";
+/// The lock of a store's directory. fjall has one of the same name in its own, which must be there.
+pub const LOCK: &str = "lock";
+/// The directory in the store's directory that has fjall's files.
+pub const DATABASE: &str = "database";
 const DATABASE_NEW: &str = "database.new";
 /// The contents of fjall's version file when `journal` can read its journals.
 const FJALL_FORMAT: &[u8] = b"FJL\x03";
+/// The beginning of fjall's version file in all formats.
+const FJALL_NAME: &[u8] = b"FJL";
 
 /// A directory that belongs to this process until the value is dropped.
 pub struct Directory {
     path: PathBuf,
-    /// The lock ends with the process, even if the process crashes.
-    lock: File,
+    /// The lock ends with the process, even if the process crashes. `None`: a directory that is only read, and that no
+    /// process has ever locked, such as a backup.
+    lock: Option<File>,
 }
 
 impl Drop for Directory {
     fn drop(&mut self) {
         // Closing the file is not enough: a child process that is just being started may still share the file, and so
         // the lock.
-        let _ = self.lock.unlock();
+        if let Some(lock) = &self.lock {
+            let _ = lock.unlock();
+        }
     }
 }
 
@@ -54,8 +63,29 @@ impl Directory {
                 )));
             }
         }
-        let lock = lock(path)?;
+        let lock = Some(lock(path)?);
         Ok(Self { path: path.into(), lock })
+    }
+
+    /// Locks out processes that write, and changes nothing. Fails if the directory has no database or a process writes.
+    pub fn claim_to_read(path: &Path) -> Result<Self, Failure> {
+        if !path.join(DATABASE).is_dir() {
+            return Err(Failure::Unfit(format!("{} has no store", path.display())));
+        }
+        let lock_path = path.join(LOCK);
+        let lock = match File::open(&lock_path) {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(failed("locking", &lock_path, &error)),
+        };
+        match lock.as_ref().map(File::try_lock_shared) {
+            None | Some(Ok(())) => Ok(Self { path: path.into(), lock }),
+            Some(Err(TryLockError::WouldBlock)) => Err(Failure::InUse(format!(
+                "a server works with {}: stop it first, or take a backup and look at that",
+                path.display()
+            ))),
+            Some(Err(TryLockError::Error(error))) => Err(failed("locking", &lock_path, &error)),
+        }
     }
 
     /// The directory as the operator named it.
@@ -88,23 +118,37 @@ impl Directory {
     /// Checks whether fjall can safely open the database: its files have the names and types that fjall expects, and
     /// no file is missing that fjall would silently recreate. Fails with the first file that is wrong, for operators.
     pub fn check_database(&self) -> Result<(), Failure> {
-        let database = self.database();
-        check(database.join("version").is_file(), "has no version file", &database)?;
-        let journals = journals_in(&database)?;
-        check(!journals.is_empty(), "has no journal", &database)?;
-        let keyspaces = database.join("keyspaces");
-        check(keyspaces.is_dir(), "is missing", &keyspaces)?;
-        // For other formats fjall's own error message is better than one of ours.
-        let known = read(&database.join("version"))? == FJALL_FORMAT;
-        for name in names_in(&keyspaces)? {
-            let path = keyspaces.join(&name);
-            check(name.parse::<u64>().is_ok() && path.is_dir(), "is not a keyspace", &path)?;
-            if known {
-                check_manifest(&path)?;
-            }
-        }
-        if known { journal::examine(journals) } else { Ok(()) }
+        journal::examine(checked_files(&self.database())?)
     }
+}
+
+/// Checks the files of a database, except for what is in its journals and tables. Returns the journals that can be read,
+/// with their numbers.
+pub fn checked_files(database: &Path) -> Result<Vec<(u64, PathBuf)>, Failure> {
+    let version = database.join("version");
+    check(version.is_file(), "has no version file", database)?;
+    let found = read(&version)?;
+    if found != FJALL_FORMAT && found.starts_with(FJALL_NAME) {
+        // Nothing is wrong with these files.
+        return Err(Failure::Corrupt(format!(
+            "{} was written by another version of this program: start that version. Leave the files as they are",
+            database.display()
+        )));
+    }
+    let journals = journals_in(database)?;
+    check(!journals.is_empty(), "has no journal", database)?;
+    let keyspaces = database.join("keyspaces");
+    check(keyspaces.is_dir(), "is missing", &keyspaces)?;
+    // For a file that is none of fjall's, fjall's own error message is better than one of ours.
+    let known = found == FJALL_FORMAT;
+    for name in names_in(&keyspaces)? {
+        let path = keyspaces.join(&name);
+        check(name.parse::<u64>().is_ok() && path.is_dir(), "is not a keyspace", &path)?;
+        if known {
+            check_manifest(&path)?;
+        }
+    }
+    Ok(if known { journals } else { Vec::new() })
 }
 
 /// fjall writes a checksum of a keyspace's manifest next to it, but does not verify it, and may panic on a damaged
@@ -119,8 +163,15 @@ fn check_manifest(keyspace: &Path) -> Result<(), Failure> {
     };
     let manifest = keyspace.join(format!("v{}", u64::from_le_bytes(*number)));
     check(manifest.is_file(), "is missing", &manifest)?;
-    let checksum = xxh3_128(&read(&manifest)?).to_le_bytes();
-    check(rest == [&checksum[..], &[0]].concat(), "does not have the checksum that it should have", &manifest)
+    let number = u64::from_le_bytes(*number);
+    debug_assert_eq!(current.len() - rest.len(), 8, "the number comes first");
+    let fits = current == current_of(number, &read(&manifest)?);
+    check(fits, "does not have the checksum that it should have", &manifest)
+}
+
+/// The content of the file `current` that names this manifest.
+pub fn current_of(number: u64, manifest: &[u8]) -> Vec<u8> {
+    [&number.to_le_bytes()[..], &xxh3_128(manifest).to_le_bytes(), &[0]].concat()
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
@@ -128,11 +179,15 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// The journals of a database, with their numbers.
-fn journals_in(database: &Path) -> Result<Vec<(u64, PathBuf)>, Failure> {
+pub fn journals_in(database: &Path) -> Result<Vec<(u64, PathBuf)>, Failure> {
     let mut journals = Vec::new();
     for name in names_in(database)? {
         if let Some(stem) = name.strip_suffix(".jnl") {
             let (path, number) = (database.join(&name), stem.parse());
+            if !path.try_exists().unwrap_or(true) {
+                // fjall has removed it meanwhile.
+                continue;
+            }
             check(number.is_ok() && path.is_file(), "is not a journal", &path)?;
             journals.extend(number.map(|number| (number, path)));
         }
@@ -140,15 +195,23 @@ fn journals_in(database: &Path) -> Result<Vec<(u64, PathBuf)>, Failure> {
     Ok(journals)
 }
 
+/// The room that the journals of a database take on the disk, in bytes. What is removed meanwhile does not count.
+pub fn bytes_of_journals(database: &Path) -> u64 {
+    let journals = journals_in(database).unwrap_or_default().into_iter();
+    // A journal is longer than what is written in it.
+    journals.filter_map(|(_, path)| fs::metadata(path).ok()).map(|file| file.blocks() * 512).sum()
+}
+
 fn check(fits: bool, what: &str, path: &Path) -> Result<(), Failure> {
     if fits {
         return Ok(());
     }
     let path = path.display();
-    Err(Failure::Corrupt(format!("{path} {what}: the store is damaged. Bring it back from a backup, or move it away")))
+    Err(Failure::Corrupt(format!("{path} {what}: the store is damaged. {DAMAGED}")))
 }
 
-fn names_in(path: &Path) -> Result<Vec<String>, Failure> {
+/// The names of the files and directories in a directory.
+pub fn names_in(path: &Path) -> Result<Vec<String>, Failure> {
     let entries = fs::read_dir(path).map_err(|error| failed("reading", path, &error))?;
     let name = |entry: std::io::Result<fs::DirEntry>| {
         let entry = entry.map_err(|error| failed("reading", path, &error))?;

@@ -248,6 +248,9 @@ impl<'a> Draft<'a> {
 
     fn message(&self, channel: &ChannelId, id: MessageId) -> Result<Option<Message>, Failure> {
         let decode = |bytes: &[u8]| record::decode_message(channel, id, bytes);
+        if self.tables.expiry.is_over(channel, id) {
+            return Ok(None);
+        }
         self.read(Table::Messages, &keys::message(channel, id), decode)
     }
 

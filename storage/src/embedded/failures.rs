@@ -6,6 +6,10 @@ use crate::Failure;
 use crate::keys::Table;
 use crate::record::Damage;
 
+/// What an operator can do about damaged files.
+pub const DAMAGED: &str =
+    "Restore a backup; or see what stentor verify lists, and save with stentor export what can be read";
+
 /// The decoded record, or a failure that names its table.
 pub fn decoded<T>(table: Table, record: Result<T, Damage>) -> Result<T, Failure> {
     record.map_err(|damage| Failure::Corrupt(format!("in table {}: {damage}", table.name())))
@@ -32,12 +36,22 @@ pub fn unopenable(path: &Path, error: &fjall::Error) -> Failure {
     if matches!(error, fjall::Error::Locked) {
         return Failure::InUse(format!("another process uses {path}"));
     }
+    if is_of_another_version(error) {
+        return Failure::Corrupt(format!(
+            "{path} was written by another version of this program ({reason}): start that version. Leave the files as they are"
+        ));
+    }
     match io_error(error).map(std::io::Error::kind) {
-        None | Some(AlreadyExists | InvalidData | NotFound | UnexpectedEof) => Failure::Corrupt(format!(
-            "{path} cannot be read: {reason}. Bring it back from a backup, or move it away to begin anew"
-        )),
+        None | Some(AlreadyExists | InvalidData | NotFound | UnexpectedEof) => {
+            Failure::Corrupt(format!("{path} cannot be read: {reason}. {DAMAGED}"))
+        }
         Some(_) => Failure::Final(format!("{path} cannot be opened: {reason}")),
     }
+}
+
+/// Whether the files are whole, and another version of the program has written them.
+fn is_of_another_version(error: &fjall::Error) -> bool {
+    matches!(error, fjall::Error::InvalidVersion(_) | fjall::Error::Storage(fjall::LsmError::InvalidVersion(_)))
 }
 
 /// The operating system's error, if that is the cause.

@@ -15,12 +15,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::SeekFrom;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::failed;
+use super::failures::DAMAGED;
 use crate::Failure;
 
 const TRAILER: &[u8] = b"FJL\x03";
@@ -55,33 +57,72 @@ pub fn examine(mut journals: Vec<(u64, PathBuf)>) -> Result<(), Failure> {
             Verdict::Sound => {}
             Verdict::Torn(place) if Some(number) == newest => cut(&path, place)?,
             Verdict::Torn(place) | Verdict::Damaged(place) => {
-                return Err(Failure::Corrupt(format!(
-                    "{} is damaged at byte {place}. Bring the store back from a backup, or move it away to begin anew",
-                    path.display()
-                )));
+                return Err(Failure::Corrupt(format!("{} is damaged at byte {place}. {DAMAGED}", path.display())));
             }
         }
     }
     Ok(())
 }
 
+/// Examines copies of a database's journals, and cuts each off where it is damaged. Returns the names of the damaged
+/// journals with the byte from which on nothing can be read.
+pub fn cut_damage_off(mut journals: Vec<(u64, PathBuf)>) -> Result<Vec<(PathBuf, usize)>, Failure> {
+    journals.sort();
+    let newest = journals.last().map(|(number, _)| *number);
+    let mut damaged = Vec::new();
+    for (number, path) in journals {
+        let bytes = read(&path).map_err(|error| failed("reading", &path, &error))?;
+        match verdict(&bytes) {
+            Verdict::Sound => {}
+            Verdict::Torn(place) if Some(number) == newest => cut(&path, place)?,
+            Verdict::Torn(place) | Verdict::Damaged(place) => {
+                cut(&path, place)?;
+                damaged.push((path, place));
+            }
+        }
+    }
+    Ok(damaged)
+}
+
 /// Reads a journal without its final hole: fjall makes each file 64 MiB long before it writes anything.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
+    let mut file = File::open(path)?;
+    let written = end_of_data(&file)?;
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.take(written).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Where the final hole of a file begins.
+fn end_of_data(file: &File) -> io::Result<u64> {
     let length = file.metadata()?.len();
     let (mut written, mut place) = (0, 0);
     while place < length {
-        match rustix::fs::seek(&file, SeekFrom::Data(place)) {
-            Ok(data) => place = rustix::fs::seek(&file, SeekFrom::Hole(data))?,
+        match rustix::fs::seek(file, SeekFrom::Data(place)) {
+            Ok(data) => place = rustix::fs::seek(file, SeekFrom::Hole(data))?,
             Err(rustix::io::Errno::NXIO) => break,
             Err(error) => return Err(error.into()),
         }
         written = place;
     }
-    let mut bytes = Vec::new();
-    (&file).rewind()?;
-    file.take(written).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    Ok(written)
+}
+
+/// How many bytes of a journal, to which nothing is being written, have been written. A batch does not end with zeros.
+pub fn written_bytes(file: &File) -> io::Result<u64> {
+    let mut end = end_of_data(file)?;
+    let mut chunk = [0; 8 * SECTOR_BYTES];
+    while end > 0 {
+        let begin = end.saturating_sub(chunk.len() as u64);
+        let part = &mut chunk[..(end - begin) as usize];
+        file.read_exact_at(part, begin)?;
+        if let Some(last) = part.iter().rposition(|&byte| byte != 0) {
+            return Ok(begin + last as u64 + 1);
+        }
+        end = begin;
+    }
+    Ok(0)
 }
 
 fn cut(path: &Path, place: usize) -> Result<(), Failure> {

@@ -49,7 +49,15 @@ impl View<'_> {
             PageStart::Oldest | PageStart::After(_) => Direction::Rising,
             PageStart::Newest | PageStart::Before(_) => Direction::Falling,
         };
-        let walk = self.walk(Table::Messages, keys::message_range(channel, from), direction);
+        let span = keys::message_range(channel, from);
+        let span = match self.floor(channel) {
+            None => span,
+            Some(floor) => match keys::from_on(span, keys::message(channel, floor)) {
+                Some(span) => span,
+                None => return Ok(Part::whole(Vec::new())),
+            },
+        };
+        let walk = self.walk(Table::Messages, span, direction);
         let id = |key: &[u8]| parsed(Table::Messages, keys::message_id(key));
         let message =
             |key: &[u8], value: &[u8]| decoded(Table::Messages, record::decode_message(channel, id(key)?, value));

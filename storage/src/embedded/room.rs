@@ -38,7 +38,7 @@ impl Room {
     pub fn free_and_reserve(&self) -> Result<DiskRoom, Failure> {
         let stat = rustix::fs::statvfs(&self.path);
         let stat = stat.map_err(|error| Failure::Passing(format!("asking {}: {error}", self.path.display())))?;
-        Ok(DiskRoom { free: stat.f_bavail.saturating_mul(stat.f_frsize), reserve: self.reserve })
+        Ok(DiskRoom { free: stat.f_bavail.saturating_mul(stat.f_frsize), reserve: self.reserve, used: 0 })
     }
 
     /// From now on logs when writes begin to be refused, and when they are accepted again.
@@ -48,7 +48,7 @@ impl Room {
 
     /// Refuses a write while there is no room for it.
     pub fn check(&self) -> Result<(), Failure> {
-        let DiskRoom { free, reserve } = self.free_and_reserve()?;
+        let DiskRoom { free, reserve, .. } = self.free_and_reserve()?;
         let refusing = self.refusing.load(Ordering::Acquire);
         let margin = if refusing { reserve / MARGIN_PART } else { 0 };
         let crowded = self.crowded.load(Ordering::Acquire);
@@ -73,7 +73,7 @@ impl Room {
     /// grow a little when they are merged, because their filters and indexes are rebuilt.
     pub fn claim(&self, input: u64) -> Option<Claim<'_>> {
         let bytes = input.saturating_add(input / 16);
-        let Ok(DiskRoom { free, reserve }) = self.free_and_reserve() else { return None };
+        let Ok(DiskRoom { free, reserve, .. }) = self.free_and_reserve() else { return None };
         let taken = self.merging.fetch_add(bytes, Ordering::AcqRel);
         let claim = Claim { room: self, bytes };
         (free >= reserve.saturating_add(taken).saturating_add(bytes)).then_some(claim)

@@ -1,23 +1,26 @@
 //! The store's tables as fjall keyspaces: creates, opens and reads them.
 
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use engine::id::{ChannelId, MessageId};
 use fjall::compaction::filter::Factory;
 use fjall::config::{BlockSizePolicy, CompressionPolicy};
 use fjall::{AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, Readable, Slice, Snapshot};
 
 use super::EmbeddedOptions;
 use super::dead::{MergeFilter, is_mark, leaves_marks};
+use super::expiry::{Clock, Expiry, wall_clock};
 use super::failures::{decoded, unopenable, unreadable};
 use super::hollows::{Hollows, Reading};
 use super::kept_options::{inert, memtable_bytes};
 use super::walk::{Direction, Walk};
-use crate::Failure;
 use crate::account::Revocation;
 use crate::keys::{self, Span, Table};
 use crate::record::{self, Damage, StoreMeta};
+use crate::{Failure, PageStart};
 
 /// The version of the tables and records. Rises when an older program could no longer read what this program writes.
 ///
@@ -49,6 +52,8 @@ pub struct Tables {
     keyspaces: [Keyspace; Table::COUNT],
     /// Set to stop running merges.
     pub stopping: Arc<AtomicBool>,
+    /// Which messages have expired.
+    pub expiry: Arc<Expiry>,
     /// Where there are only marks of removed rows.
     pub hollows: Hollows,
     /// How many rows have been looked at, marks included.
@@ -58,9 +63,24 @@ pub struct Tables {
 impl Tables {
     /// Opens a database, which must be a Stentor store. Returns its format too: tables that an older format does not
     /// have are created, and empty.
-    pub fn open(path: &Path, options: &EmbeddedOptions) -> Result<(Self, u32), Failure> {
+    pub fn open(path: &Path, options: &EmbeddedOptions, clock: &Clock) -> Result<(Self, u32), Failure> {
+        Self::open_with(path, options, clock, WORKER_THREADS)
+    }
+
+    /// Opens a copy that is only read: nothing flushes its memory.
+    pub fn open_to_read(path: &Path, options: &EmbeddedOptions, clock: &Clock) -> Result<(Self, u32), Failure> {
+        Self::open_with(path, options, clock, 0)
+    }
+
+    fn open_with(
+        path: &Path,
+        options: &EmbeddedOptions,
+        clock: &Clock,
+        threads: usize,
+    ) -> Result<(Self, u32), Failure> {
         let stopping = Arc::default();
-        let database = open_database(path, options, &stopping)?;
+        let expiry = Arc::new(Expiry::new(options.retention, clock.clone()));
+        let database = open_database(path, options, (&stopping, &expiry), threads)?;
         check_table(&database, path, Table::Meta)?;
         let meta = database.keyspace(Table::Meta.name(), || keyspace_options(Table::Meta));
         let meta = meta.map_err(|error| unopenable(path, &error))?.get(keys::META);
@@ -74,17 +94,19 @@ impl Tables {
         for table in &Table::ALL[..tables] {
             check_table(&database, path, *table)?;
         }
-        Ok((Self::of(path, database, stopping)?, format))
+        Ok((Self::of(path, database, stopping, expiry)?, format))
     }
 
     /// Creates a database with every table, all empty.
     pub fn create(path: &Path, options: &EmbeddedOptions) -> Result<Self, Failure> {
         let stopping = Arc::default();
-        Self::of(path, open_database(path, options, &stopping)?, stopping)
+        let expiry = Arc::new(Expiry::new(options.retention, wall_clock()));
+        let database = open_database(path, options, (&stopping, &expiry), WORKER_THREADS)?;
+        Self::of(path, database, stopping, expiry)
     }
 
     /// The tables of a database; creates those that do not exist.
-    fn of(path: &Path, database: Database, stopping: Arc<AtomicBool>) -> Result<Self, Failure> {
+    fn of(path: &Path, database: Database, stopping: Arc<AtomicBool>, expiry: Arc<Expiry>) -> Result<Self, Failure> {
         let mut keyspaces = Vec::with_capacity(Table::COUNT);
         for table in Table::ALL {
             let keyspace = database.keyspace(table.name(), || keyspace_options(table));
@@ -92,7 +114,7 @@ impl Tables {
         }
         #[allow(clippy::expect_used)]
         let keyspaces = keyspaces.try_into().ok().expect("one keyspace a table");
-        Ok(Self { database, keyspaces, stopping, hollows: Hollows::default(), rows_read: AtomicU64::new(0) })
+        Ok(Self { database, keyspaces, stopping, expiry, hollows: Hollows::default(), rows_read: AtomicU64::new(0) })
     }
 
     /// The store's own record, if this program can work with the store.
@@ -114,6 +136,18 @@ impl Tables {
         self.count_rows(1);
         let found = self.keyspace(table).get(key).map_err(|error| unreadable(table, &error))?;
         Ok(found.filter(|value| !is_mark(value)))
+    }
+
+    /// The bytes of all tables.
+    pub fn bytes(&self) -> u64 {
+        self.keyspaces.iter().map(|keyspace| keyspace.tree.disk_space()).sum()
+    }
+
+    /// The key of a channel's last row in `messages`; `None` if there is none, or it cannot be read.
+    pub fn last_message_key(&self, channel: &ChannelId) -> Option<Vec<u8>> {
+        let span = keys::message_range(channel, PageStart::Newest);
+        let last = self.keyspace(Table::Messages).range(span).next_back()?;
+        last.key().ok().map(|key| key.to_vec())
     }
 
     /// How many rows have been looked at since the start, marks of removed rows included.
@@ -144,6 +178,14 @@ impl Tables {
     /// The number of runs in the first level, for the table that has most there.
     pub fn first_level_runs(&self) -> usize {
         self.keyspaces.iter().map(|keyspace| keyspace.tree.l0_run_count()).max().unwrap_or(0)
+    }
+
+    /// Writes everything that is in memory to tables. For a copy that is only read: no other thread may do the same.
+    pub fn write_memory_out(&self, path: &Path) -> Result<(), Failure> {
+        for keyspace in &self.keyspaces {
+            keyspace.tree.flush_active_memtable(0).map_err(|error| unopenable(path, &error.into()))?;
+        }
+        Ok(())
     }
 
     /// Whether fjall makes writers wait until runs have been merged or memtables written.
@@ -184,6 +226,11 @@ impl Drop for View<'_> {
 }
 
 impl View<'_> {
+    /// The first id of the channel that has not expired; `None` if nothing expires.
+    pub fn floor(&self, channel: &ChannelId) -> Option<MessageId> {
+        self.tables.expiry.floor(channel)
+    }
+
     /// Whether there is a record under this key.
     pub fn contains(&self, table: Table, key: &[u8]) -> Result<bool, Failure> {
         Ok(self.get(table, key)?.is_some())
@@ -256,23 +303,30 @@ fn checked_meta(path: &Path, bytes: fjall::Result<Option<Slice>>) -> Result<Stor
     let meta = decoded(Table::Meta, record::decode_meta(&bytes))?;
     if !(1..=FORMAT).contains(&meta.format) {
         return Err(Failure::Corrupt(format!(
-            "{path} has format {}, and this program knows {FORMAT} at most: start the program that wrote it",
+            "{path} has format {}, and this program knows {FORMAT} at most: start the version that wrote it. Leave the \
+             files as they are",
             meta.format
         )));
     }
     Ok(meta)
 }
 
-fn open_database(path: &Path, options: &EmbeddedOptions, stopping: &Arc<AtomicBool>) -> Result<Database, Failure> {
+fn open_database(
+    path: &Path,
+    options: &EmbeddedOptions,
+    (stopping, expiry): (&Arc<AtomicBool>, &Arc<Expiry>),
+    threads: usize,
+) -> Result<Database, Failure> {
     let open = || {
-        let stopping = stopping.clone();
+        let (stopping, expiry) = (stopping.clone(), expiry.clone());
         let filter = move |name: &str| {
+            let expiry = (name == Table::Messages.name()).then(|| AssertUnwindSafe(expiry.clone()));
             let drops_marks = Table::ALL.into_iter().any(|table| table.name() == name && leaves_marks(table));
-            Some(Arc::new(MergeFilter { stopping: stopping.clone(), drops_marks }) as Arc<dyn Factory>)
+            Some(Arc::new(MergeFilter { stopping: stopping.clone(), drops_marks, expiry }) as Arc<dyn Factory>)
         };
         Database::builder(path)
             .cache_size(options.cache_bytes)
-            .worker_threads(WORKER_THREADS)
+            .worker_threads_unchecked(threads)
             .max_journaling_size(JOURNAL_BYTES_MAX)
             .max_cached_files(Some(CACHED_FILES_MAX))
             .with_compaction_filter_factories(Arc::new(filter))
@@ -280,7 +334,7 @@ fn open_database(path: &Path, options: &EmbeddedOptions, stopping: &Arc<AtomicBo
     };
     // fjall asserts some of what it reads from the journal, in builds with assertions: a panic here means damaged data,
     // not a bug of ours.
-    match std::panic::catch_unwind(open) {
+    match std::panic::catch_unwind(AssertUnwindSafe(open)) {
         Ok(database) => database.map_err(|error| unopenable(path, &error)),
         Err(_) => Err(Failure::Corrupt(format!("{} is damaged: fjall could not make sense of it", path.display()))),
     }

@@ -24,7 +24,11 @@ fn group() -> GroupId {
 }
 
 fn open(directory: &tempfile::TempDir) -> Embedded {
-    Embedded::open(directory.path(), &EmbeddedOptions { cache_bytes: 8 << 20, free_bytes_min: 0 }).unwrap()
+    Embedded::open(
+        directory.path(),
+        &EmbeddedOptions { cache_bytes: 8 << 20, free_bytes_min: 0, ..EmbeddedOptions::default() },
+    )
+    .unwrap()
 }
 
 fn commit(store: &Embedded, writes: impl IntoIterator<Item = Write>) -> Vec<Written> {

@@ -53,10 +53,19 @@ impl Source for &Embedded {
         let epoch = self.next_epoch()?.0;
         let path = self.directory.path();
         let path = path.canonicalize().map_err(|error| failed("finding", path, &error))?;
-        Ok(Origin { source: path.display().to_string(), epoch, last: epoch - 1 })
+        let source = path.display().to_string();
+        if !self.is_only_read() {
+            return Ok(Origin { source, epoch, last: epoch - 1 });
+        }
+        self.write_memory_out()?;
+        // Reading leaves no trace in the store. Each life of a server does.
+        Ok(Origin { source, epoch: epoch - 1, last: epoch - 1 })
     }
 
     fn size(&self) -> Result<Option<u64>, Failure> {
+        if self.is_only_read() {
+            return Ok(None);
+        }
         let tables = self.tables()?;
         MOVED.iter().map(|table| rows_of(tables, *table)).sum::<Result<u64, Failure>>().map(Some)
     }
@@ -66,7 +75,14 @@ impl Source for &Embedded {
         let view = self.tables()?.view();
         let (first, mut key) = after.split_first().map_or((0, None), |(table, key)| (usize::from(*table), Some(key)));
         for (number, table) in MOVED.iter().enumerate().skip(first) {
-            if let Some(page) = page(&view, number as u8, *table, key.take())? {
+            let page = match self.is_only_read() {
+                true => self.sound_page(&view, number as u8, *table, key.take())?,
+                false => page(&view, number as u8, *table, key.take())?,
+            };
+            if let Some(mut page) = page {
+                if after.is_empty() {
+                    page.unreadable.extend_from_slice(self.damages());
+                }
                 return Ok(Some(page));
             }
         }
@@ -104,7 +120,43 @@ fn page(view: &View<'_>, number: u8, table: Table, after: Option<&[u8]>) -> Resu
         }
     }
     debug_assert!(items.len() as u64 + left <= PAGE_ROWS_MAX as u64, "a page is bounded");
-    Ok((!place.is_empty()).then_some(Page { items, left, place }))
+    Ok((!place.is_empty()).then_some(Page { items, left, place, unreadable: Vec::new() }))
+}
+
+impl Embedded {
+    /// Like [`page`], but goes on behind what cannot be read, and says what that was.
+    fn sound_page(
+        &self,
+        view: &View<'_>,
+        number: u8,
+        table: Table,
+        after: Option<&[u8]>,
+    ) -> Result<Option<Page>, Failure> {
+        let (mut items, mut left, mut place, mut bytes) = (Vec::new(), 0, Vec::new(), 0);
+        let (mut channels, mut unreadable) = (Channels { view, last: None }, Vec::new());
+        let mut rows = self.sound_rows(table, after)?;
+        for (key, value) in rows.by_ref().take(PAGE_ROWS_MAX) {
+            place.clear();
+            place.push(number);
+            place.extend_from_slice(&key);
+            bytes += key.len() + value.len();
+            match Item::of(table, &key, &value) {
+                // A row that cannot be looked at says nothing: then this one is moved.
+                Ok(item) if is_left_over(view, &mut channels, &item).unwrap_or(false) => left += 1,
+                Ok(item) => items.push(item),
+                Err(failure) => unreadable.push(failure.to_string()),
+            }
+            if bytes >= PAGE_BYTES_MAX {
+                break;
+            }
+        }
+        unreadable.extend(rows.take_damages());
+        if place.is_empty() && !unreadable.is_empty() {
+            // Only damage was left in this table: the next page begins with the next.
+            place.push(number + 1);
+        }
+        Ok((!place.is_empty()).then_some(Page { items, left, place, unreadable }))
+    }
 }
 
 /// Whether this row is a leftover of something deleted.

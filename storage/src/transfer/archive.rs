@@ -172,7 +172,7 @@ impl Source for Archive {
             if let ArchiveRecord::Block(block) = part {
                 let items = block.rows.iter().map(|(table, key, value)| Item::of(*table, key, value));
                 let items = items.collect::<Result<_, _>>()?;
-                return Ok(Some(Page { items, left: 0, place: place.to_be_bytes().into() }));
+                return Ok(Some(Page { items, left: 0, place: place.to_be_bytes().into(), unreadable: Vec::new() }));
             }
         }
     }

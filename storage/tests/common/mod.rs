@@ -69,7 +69,7 @@ pub fn scratch() -> TempDir {
 
 /// Options under which a test does not depend on how full this machine's disk is.
 pub fn options() -> EmbeddedOptions {
-    EmbeddedOptions { cache_bytes: 8 << 20, free_bytes_min: 0 }
+    EmbeddedOptions { cache_bytes: 8 << 20, free_bytes_min: 0, ..EmbeddedOptions::default() }
 }
 
 pub fn open(directory: &TempDir) -> Embedded {

@@ -42,7 +42,8 @@ pub fn move_in_steps(from: End<'_>, to: End<'_>) {
         }));
         if let Ok(moved) = moved {
             let moved = moved.unwrap();
-            let Moved { rows, left, before } = moved;
+            let Moved { rows, left, before, unreadable } = moved;
+            assert_eq!(unreadable, 0, "everything can be read");
             assert!(attempt > 4 && before > 0 && before <= rows + left, "{attempt} attempts: {moved:?}");
             return;
         }

@@ -18,6 +18,8 @@ struct Played {
     unready: Option<&'static str>,
     drains: Vec<Terms>,
     levels: Vec<String>,
+    backups: Vec<(String, bool)>,
+    erasures: Vec<String>,
     refused: [u64; TOKEN_REFUSALS.len()],
 }
 
@@ -49,6 +51,24 @@ impl Desk for Played {
 
     fn set_log_level(&mut self, levels: &LogLevels) {
         self.levels.push(levels.to_string());
+    }
+
+    fn backup_status(&self, status: StatusCode) -> Answer {
+        json(status, &"the backup")
+    }
+
+    fn begin_backup(&mut self, directory: &str, with_keys: bool) -> Result<(), Refusal> {
+        self.backups.push((directory.to_owned(), with_keys));
+        Ok(())
+    }
+
+    fn erasure_status(&mut self, status: StatusCode) -> Answer {
+        json(status, &"the erasure")
+    }
+
+    fn begin_erasure(&mut self, user: &str) -> Result<(), Refusal> {
+        self.erasures.push(user.to_owned());
+        Ok(())
     }
 
     fn count_refusal(&mut self, kind: usize) {
@@ -136,9 +156,16 @@ fn every_call_is_listed_and_documented() {
 
 #[test]
 fn calls_need_the_token_and_refusals_are_counted() {
-    for (method, target) in
-        [("GET", "/v1/status"), ("GET", "/v1/drain"), ("POST", "/v1/drain"), ("PUT", "/v1/log?level=info")]
-    {
+    for (method, target) in [
+        ("PUT", "/v1/log?level=info"),
+        ("GET", "/v1/status"),
+        ("GET", "/v1/drain"),
+        ("POST", "/v1/drain"),
+        ("GET", "/v1/backup"),
+        ("POST", "/v1/backup?directory=/a"),
+        ("GET", "/v1/erase"),
+        ("POST", "/v1/erase?user=a"),
+    ] {
         let desk = &mut Played::default();
         for (headers, expected) in [
             (vec![], 401),
@@ -201,6 +228,29 @@ fn the_log_s_levels_are_told_and_set() {
     assert_eq!(ask(desk, "PUT", "/v1/log?level=warn%2Cgateway%3Dtrace", &[right]).0, 200);
     assert_eq!(desk.levels, ["warn,gateway::sockets=debug", "warn,gateway=trace"]);
     assert!(ask(desk, "GET", "/v1/log", &[right]).1.contains("gateway=trace"));
+}
+
+#[test]
+fn a_backup_names_its_directory_and_says_whether_it_has_the_keys() {
+    let right = format!("Bearer {TOKEN}");
+    let right = ("Authorization", right.as_str());
+    let desk = &mut Played::default();
+    for (query, expected) in [("directory=%2Fb%201", false), ("keys=true&directory=%2Fb%201", true)] {
+        assert_eq!(ask(desk, "POST", &format!("/v1/backup?{query}"), &[right]).0, 202, "{query}");
+        assert_eq!(desk.backups.pop(), Some(("/b 1".to_owned(), expected)), "{query}");
+    }
+    for wrong in
+        ["", "keys=true", "directory=a&keys=yes", "directory=a&directory=b", "directory=%zz", "directory=a&x=1"]
+    {
+        let (status, body) = ask(desk, "POST", &format!("/v1/backup?{wrong}"), &[right]);
+        assert!(status == 400 && body.contains("directory, keys"), "{wrong}: {body}");
+    }
+    assert_eq!((desk.backups.len(), ask(desk, "GET", "/v1/backup", &[right]).0), (0, 200));
+    for (query, expected) in [("user=ann%20b", 202), ("user=", 400), ("", 400), ("user=a&user=b", 400), ("name=a", 400)]
+    {
+        assert_eq!(ask(desk, "POST", &format!("/v1/erase?{query}"), &[right]).0, expected, "{query}");
+    }
+    assert_eq!(desk.erasures, ["ann b"]);
 }
 
 #[test]

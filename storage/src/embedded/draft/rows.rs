@@ -99,7 +99,10 @@ impl Rows for Draft<'_> {
     }
 
     fn remove_message(&mut self, channel: &ChannelId, id: MessageId) -> Result<(), Failure> {
-        self.message(channel, id)?.map_or(Ok(()), |message| self.remove_stored(&message))
+        let decode = |bytes: &[u8]| record::decode_message(channel, id, bytes);
+        // An account's messages go, also those that have expired and are still on the disk.
+        let stored = self.read(Table::Messages, &keys::message(channel, id), decode)?;
+        stored.map_or(Ok(()), |message| self.remove_stored(&message))
     }
 
     fn group(&self, id: GroupId) -> Result<Option<Group>, Failure> {
