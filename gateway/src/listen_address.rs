@@ -166,7 +166,8 @@ mod tests {
     #[test]
     fn localhost_is_both_loopback_addresses() {
         let addresses = Host::Name("localhost".into()).addresses(1).unwrap();
-        assert_eq!(addresses, ["127.0.0.1:1".parse().unwrap(), "[::1]:1".parse().unwrap()]);
+        let expected: [SocketAddr; 2] = ["127.0.0.1:1".parse().unwrap(), "[::1]:1".parse().unwrap()];
+        assert_eq!(addresses, expected);
     }
 
     #[test]

@@ -15,6 +15,8 @@ use super::super::request_turns::READ_BYTES_TURN_MAX;
 use super::super::stream::LINGER_BYTES_MAX;
 use super::*;
 use crate::peer::Peer;
+use crate::readiness;
+use crate::tls::SecuredStream;
 use crate::trusted_proxies::TrustedProxies;
 use crate::upgrade::HEAD_BYTES_MAX;
 
@@ -66,6 +68,7 @@ fn serve_from<T: Send + 'static>(
         }
         let _turning = turning(services.clone());
         meanwhile(services.clone());
+        let stream = SecuredStream::new(readiness::give_up(stream).unwrap(), None);
         super::super::serve(stream, first, peer, services).await;
         // Other tasks run until the client has closed.
         let _ = left.recv_async().await;
