@@ -263,7 +263,8 @@ fn each_runtime_stays_in_its_rooms() {
         ("glommio", &["engine/runtime", "gateway"]),
         // A shard never meets tokio.
         ("tokio", &["storage/scylla", "loadgen", "bench"]),
-        ("rustls", &["storage/scylla"]),
+        // Listeners with TLS, and the clients that test them.
+        ("rustls", &["storage/scylla", "gateway", "tests"]),
     ];
     let mut complaints = Complaints::default();
     for manifest in sources().iter().filter(|source| source.path.ends_with("Cargo.toml")) {

@@ -28,13 +28,13 @@ use super::resource_request::ResourceRequest;
 use super::returns::Returned;
 use super::route::Route;
 use super::router::respond;
+use super::secured_stream::SecuredStream;
 use super::services::Services;
 use super::stream::{Left, Pace, PacedStream, Step};
 use super::told;
 use super::unread_answers::AnswerCut;
 use crate::full;
 use crate::peer::Peer;
-use crate::tls::SecuredStream;
 use crate::upgrade::Ending;
 
 /// Answers the requests of one connection, until one of them opens a WebSocket: then the connection goes to

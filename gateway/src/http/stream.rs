@@ -16,8 +16,8 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use super::chunks::{self, ChunkFraming};
 use super::framing::{Fault, Framing, Passage};
 use super::request_turns::{Beginner, READ_BYTES_TURN_MAX};
+use super::secured_stream::SecuredStream;
 use super::unread_answers::UnreadAnswer;
-use crate::tls::SecuredStream;
 use crate::upgrade::{HEAD_BYTES_MAX, is_worth_parsing};
 
 /// Time for a request's head, time for its body, and time for the client to read each part of an answer that is

@@ -26,7 +26,6 @@ use crate::http::{self, IdentityOpening, Returned};
 use crate::identity::is_token;
 use crate::live::Live;
 use crate::peer::Peer;
-use crate::tls::SecuredStream;
 use crate::token::TokenRefusal;
 use crate::trusted_proxies::TrustedProxies;
 use crate::upgrade::{self, Admitted, Ending, Identity, Opening, UpgradeRefusal};
@@ -223,7 +222,7 @@ impl SocketTable {
         let peer = Peer::new(self.address(id), self.proxies.clone());
         let Some(socket) = self.remove(id) else { return };
         let _ = epoll::delete(&self.epoll, &socket.descriptor);
-        let stream = SecuredStream::new(socket.descriptor, socket.tls);
+        let stream = http::SecuredStream::new(socket.descriptor, socket.tls);
         self.http.spawn(http::serve(stream, bytes, peer, self.services.clone()));
     }
 }

@@ -30,6 +30,8 @@ pub enum TlsFault {
     Protocol(#[from] rustls::Error),
     #[error("a message of the handshake is longer than {HANDSHAKE_BYTES_MAX} bytes")]
     TooLong,
+    #[error("the connection is broken")]
+    Broken,
 }
 
 /// What came of reading.
@@ -64,13 +66,22 @@ pub struct TlsConnection {
     ended: bool,
     /// Whether the server has said so.
     closed: bool,
+    /// Whether the client has broken the protocol.
+    is_broken: bool,
 }
 
 impl TlsConnection {
     /// A connection that begins with a handshake.
     pub fn new(config: Arc<ServerConfig>) -> Result<Self, TlsFault> {
         let connection = UnbufferedServerConnection::new(config)?;
-        Ok(Self { connection, incoming: Vec::new(), outgoing: Vec::new(), ended: false, closed: false })
+        Ok(Self {
+            connection,
+            incoming: Vec::new(),
+            outgoing: Vec::new(),
+            ended: false,
+            closed: false,
+            is_broken: false,
+        })
     }
 
     /// Whether the handshake is not over.
@@ -152,8 +163,10 @@ impl TlsConnection {
     /// Processes the records in `bytes`. Keeps the beginning of one that is not whole. Returns how many bytes of content
     /// there were.
     fn take_in(&mut self, bytes: &mut [u8], content: &mut Vec<u8>) -> Result<usize, TlsFault> {
+        if self.is_broken {
+            return Err(TlsFault::Broken);
+        }
         let (mut used, before) = (0, content.len());
-        let mut fault = None;
         loop {
             let UnbufferedStatus { mut discard, state } = self.connection.process_tls_records(&mut bytes[used..]);
             let mut is_over = false;
@@ -171,17 +184,15 @@ impl TlsConnection {
                 Ok(ConnectionState::Closed) => (self.ended, is_over) = (true, true),
                 Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => is_over = true,
                 Ok(_) => return Err(rustls::Error::General("early data was not asked for".into()).into()),
-                // The connection has an alert to send: one more look gets it, and then the fault comes again.
-                Err(error) if fault.is_none() => fault = Some(error),
-                Err(_) => is_over = true,
+                Err(error) => {
+                    self.break_off(&mut bytes[used + discard..]);
+                    return Err(error.into());
+                }
             }
             used += discard;
             if is_over {
                 break;
             }
-        }
-        if let Some(error) = fault {
-            return Err(error.into());
         }
         let rest = &bytes[used..];
         if rest.len() >= HANDSHAKE_BYTES_MAX {
@@ -189,6 +200,18 @@ impl TlsConnection {
         }
         self.incoming = rest.to_vec();
         Ok(content.len() - before)
+    }
+
+    /// Puts the alert that says why the connection ends to the unsent bytes. After that rustls is asked nothing more:
+    /// it would find the same fault again.
+    fn break_off(&mut self, bytes: &mut [u8]) {
+        self.is_broken = true;
+        while self.connection.wants_write() {
+            let Ok(ConnectionState::EncodeTlsData(mut data)) = self.connection.process_tls_records(bytes).state else {
+                return;
+            };
+            encode(&mut data, &mut self.outgoing);
+        }
     }
 
     /// Encrypts the first bytes of the pieces as one record, and lets `write` send it. `write` returns how many bytes the
@@ -227,7 +250,7 @@ impl TlsConnection {
 
     /// Says that the server sends no more. The alert is among the unsent bytes then.
     pub fn close(&mut self) {
-        if std::mem::replace(&mut self.closed, true) || self.is_handshaking() {
+        if std::mem::replace(&mut self.closed, true) || self.is_handshaking() || self.is_broken {
             return;
         }
         let mut alert = [0; OVERHEAD_BYTES_MAX];
@@ -247,6 +270,9 @@ impl TlsConnection {
         &mut self,
         mut write: impl FnMut(&mut WriteTraffic<'_, ServerConnectionData>) -> Result<T, rustls::Error>,
     ) -> Result<T, TlsFault> {
+        if self.is_broken {
+            return Err(TlsFault::Broken);
+        }
         loop {
             let UnbufferedStatus { discard, state } = self.connection.process_tls_records(&mut self.incoming);
             let outcome = match state? {

@@ -2,14 +2,12 @@
 //!
 //! `acceptor.rs` has the certificate and key in force and begins connections. `connection.rs` is one connection without a
 //! socket of its own: it has no buffers while it is idle, so that many idle clients cost little. The shard's table reads
-//! and writes through it (`socket.rs`), and so does HTTP (`stream.rs`).
+//! and writes through it (`socket.rs`), and so does HTTP (`http/secured_stream.rs`).
 
 mod acceptor;
 mod connection;
 mod socket;
-mod stream;
 
 pub use acceptor::{TlsAcceptor, TlsFailure, TlsFiles, watch};
 pub use connection::{Received, TlsConnection, TlsFault};
 pub use socket::SocketFault;
-pub use stream::SecuredStream;

@@ -12,11 +12,11 @@ use super::super::bodies::BODIES_BYTES_MAX;
 use super::super::chunks::CHUNK_FRAMING_BYTES_MAX;
 use super::super::framing::EMPTY_LINES_BYTES_MAX;
 use super::super::request_turns::READ_BYTES_TURN_MAX;
+use super::super::secured_stream::SecuredStream;
 use super::super::stream::LINGER_BYTES_MAX;
 use super::*;
 use crate::peer::Peer;
 use crate::readiness;
-use crate::tls::SecuredStream;
 use crate::trusted_proxies::TrustedProxies;
 use crate::upgrade::HEAD_BYTES_MAX;
 

@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 use futures_io::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
 
-use super::connection::{Received, TlsConnection, TlsFault};
 use crate::readiness;
+use crate::tls::{Received, TlsConnection, TlsFault};
 
 /// A stream whose bytes are encrypted if the client has begun with TLS.
 pub struct SecuredStream {
