@@ -264,7 +264,7 @@ fn each_runtime_stays_in_its_rooms() {
         // A shard never meets tokio.
         ("tokio", &["storage/scylla", "loadgen", "bench"]),
         // Listeners with TLS, and the clients that test them.
-        ("rustls", &["storage/scylla", "gateway", "tests"]),
+        ("rustls", &["", "storage/scylla", "gateway", "tests"]),
     ];
     let mut complaints = Complaints::default();
     for manifest in sources().iter().filter(|source| source.path.ends_with("Cargo.toml")) {

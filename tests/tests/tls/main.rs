@@ -228,7 +228,7 @@ fn a_member_that_rests_hears_all_messages_in_order_afterwards() {
     let channel = author.join("rests");
     reader.join("rests");
     // More than the sockets of both ends hold, and less than what the server waits for.
-    const MESSAGES: usize = 1500;
+    const MESSAGES: usize = 1000;
     let content = |number: usize| json!({ "number": number, "padding": "y".repeat(3000) });
     for number in 0..MESSAGES {
         let answer = author.ask(&say(&channel, &content(number)));
