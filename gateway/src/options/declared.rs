@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn forms_are_read_off_the_types() {
         let check = |path: &str, expected: Kind| assert_eq!(key(path).kind(), expected, "{path}");
-        check("listen", Kind::Text);
+        check("listen", Kind::List);
         check("store", Kind::Text);
         check("shards", Kind::Number);
         check("password_threads", Kind::Number);

