@@ -189,7 +189,7 @@ mod tests {
         check("colour = 1", &["s.toml:1: there is no key colour; `stentor config default` lists all keys"]);
         check("trusted-proxies = []", &["s.toml:1: there is no key trusted-proxies; did you mean trusted_proxies?"]);
         check("shards = 'many'", &["s.toml:1: shards is of the type string; write a whole number"]);
-        check(
+        check("admin_host = 7", &["s.toml:1: admin_host is of the type integer; write an array of strings, or one string"]);
             "admin_host = 'a'",
             &["s.toml:1: admin_host is of the type string; write an array of strings, or one string"],
         );
