@@ -189,9 +189,9 @@ mod tests {
         check("colour = 1", &["s.toml:1: there is no key colour; `stentor config default` lists all keys"]);
         check("trusted-proxies = []", &["s.toml:1: there is no key trusted-proxies; did you mean trusted_proxies?"]);
         check("shards = 'many'", &["s.toml:1: shards is of the type string; write a whole number"]);
-        check("admin_host = 7", &["s.toml:1: admin_host is of the type integer; write an array of strings, or one string"]);
-            "admin_host = 'a'",
-            &["s.toml:1: admin_host is of the type string; write an array of strings, or one string"],
+        check(
+            "admin_host = 7",
+            &["s.toml:1: admin_host is of the type integer; write an array of strings, or one string"],
         );
         check("listen.port = 1", &["s.toml:1: listen is of the type table; write an array of strings, or one string"]);
         check("shards = 99999999999999999999", &["s.toml:1: shards is of the type integer; write a smaller number"]);
