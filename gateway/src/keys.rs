@@ -23,7 +23,7 @@ pub struct SigningKeys {
     pub refresh: RotatingKey,
 }
 
-/// A key, and the one that it has replaced.
+/// A key, and the key that it has replaced.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RotatingKey {
     /// Signs all tokens.

@@ -48,6 +48,7 @@ pub mod proxy_header;
 mod readiness;
 pub mod reload;
 pub mod revocations;
+mod sending;
 mod session;
 pub mod sign_in;
 pub mod sockets;

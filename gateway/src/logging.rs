@@ -129,7 +129,7 @@ fn write_lines(waiting: &Receiver<Entry>, mut output: impl Write) {
                     log_limit::count_left_out();
                 }
             }
-            // Nobody waits any more if this fails.
+            // If this fails, the caller no longer waits.
             Entry::Mark(done) => drop(done.try_send(())),
         }
     }

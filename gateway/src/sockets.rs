@@ -360,7 +360,9 @@ impl SocketTable {
         if let Some(socket) = self.socket(id) {
             let kept = socket.unfinished.len();
             buffer.append(&mut socket.unfinished);
-            match socket.receive(&mut buffer) {
+            let received = socket.receive(&mut buffer);
+            let has_unsent = socket.has_unsent();
+            match received {
                 Ok(Received::Last(0)) => self.half_closed(id, shard, now),
                 Ok(Received::Bytes(0)) => {
                     socket.unfinished = buffer.clone();
@@ -381,6 +383,9 @@ impl SocketTable {
                 Err(SocketFault::Socket(Errno::AGAIN | Errno::INTR)) => socket.unfinished = buffer.clone(),
                 Err(SocketFault::Socket(_)) => self.drop_connection(id, shard, now),
                 Err(SocketFault::Tls(fault)) => self.broke_tls(id, &fault, shard, now),
+            }
+            if has_unsent {
+                self.watch(id, Interest { reads: None, writes: Some(true) });
             }
         }
         self.buffer = buffer;

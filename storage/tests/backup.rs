@@ -62,16 +62,6 @@ fn sequences(store: &dyn Store) -> Vec<u64> {
     }
 }
 
-fn files_below(directory: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { files.extend(files_below(&path)) } else { files.push(path) }
-    }
-    files.sort();
-    files
-}
-
 /// The largest table: one with messages.
 fn table_of_messages(directory: &Path) -> PathBuf {
     let tables = files_below(directory).into_iter().filter(|path| path.parent().unwrap().ends_with("tables"));

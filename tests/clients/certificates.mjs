@@ -74,7 +74,7 @@ test('a renewed certificate closes nothing', { timeout: 200_000 }, async () => {
   const say = (said) => {
     const content = JSON.stringify({ said });
     members[0].socket.send(JSON.stringify({ channel_message_send: { channel_id: members[0].channel, content } }));
-    return until(() => members.every((seen) => seen.contents.includes(content)), `${said} for everybody`);
+    return until(() => members.every((seen) => seen.contents.includes(content)), `${said} for all members`);
   };
   await say('before');
   const before = await serial();

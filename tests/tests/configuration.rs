@@ -62,7 +62,7 @@ fn each_command_has_its_own_help() {
     check(&["import", "--help"], &["[FILE]", "--store", "empty store"], &["--listen"]);
     check(&["schema", "--help"], &["--apply", "--replication"], &["--listen", "--session-ttl"]);
     check(&["healthcheck", "--help"], &["--listen"], &["--data", "--scylla "]);
-    check(&["serve", "--help"], &["--listen", "--work-per-user", "--session-ttl", "[default: 127.0.0.1:7350]"], &[]);
+    check(&["serve", "--help"], &["--listen", "--work-per-user", "--session-ttl", "[default: localhost:7350]"], &[]);
     check(&["config", "--help"], &["check", "print", "default", "docs", "completion", "man"], &["--listen"]);
     check(&["config", "check", "--help"], &["--strict", "--listen"], &[]);
     check(
@@ -159,7 +159,7 @@ fn print_names_the_sources_and_can_be_used_as_a_file() {
     };
     check("data = \"quoted \\\"twice\\\" # no comment\"", "flag --data");
     check("shards = 2 ", "environment STENTOR_SHARDS");
-    check("listen = \"127.0.0.1:3\"", &format!("file {path}:2"));
+    check("listen = [\"127.0.0.1:3\"]", &format!("file {path}:2"));
     check("admin_host = [\"a\", \"b\"]", &format!("file {path}:3"));
     check("session_ttl = 90 ", &format!("file {path}:4"));
     check("refresh_ttl = \"1h\"", "default");

@@ -34,7 +34,7 @@ use crate::revocations::Maker;
 use queue::{AccountDeletion, LEFT_OVER_MAX, Next, Stage, Sweep};
 
 /// Messages that an owner is asked to delete at once.
-pub(super) const MESSAGES_AT_ONCE: usize = 256;
+const MESSAGES_AT_ONCE: usize = 256;
 
 const GROUPS_AT_ONCE: usize = 16;
 
@@ -135,14 +135,14 @@ async fn end(services: &Services, user: UserId, from: ClientNetwork) -> Result<(
 }
 
 /// How far a sweep has got.
-enum Swept {
+pub(super) enum Swept {
     Part,
     All,
 }
 
 impl Sweep {
     /// Deletes some of the user's messages. Repeating that is harmless.
-    async fn go_on(&mut self, services: &Services, user: UserId) -> Result<Swept, Failure> {
+    pub(super) async fn go_on(&mut self, services: &Services, user: UserId) -> Result<Swept, Failure> {
         let part = services.store.of(user).written(user, self.floor, self.place.clone(), MESSAGES_AT_ONCE).await?;
         if let Some((channel, _)) = part.items.first() {
             purge(services, channel, user, part.items.iter().map(|(_, id)| *id).collect()).await?;
@@ -161,12 +161,7 @@ impl Sweep {
 }
 
 /// Asks the channel's owner to delete these messages of the user, in memory and in the store.
-pub(super) async fn purge(
-    services: &Services,
-    channel: &ChannelId,
-    user: UserId,
-    ids: Vec<MessageId>,
-) -> Result<(), Failure> {
+async fn purge(services: &Services, channel: &ChannelId, user: UserId, ids: Vec<MessageId>) -> Result<(), Failure> {
     let purged = services.channel_queries().ask(channel.clone(), Purge { sender: user, ids }).await;
     // Repeating a purge is harmless, so every failure of it counts as a temporary one.
     purged.map_err(|undone| Failure::Passing(Refusal::from(undone).message.into()))

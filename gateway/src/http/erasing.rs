@@ -11,8 +11,8 @@ use engine::id::{UserId, parse_uuid};
 use glommio::timer::sleep;
 use storage::{ANSWER_DURATION_MAX, Failure};
 
-use super::account_deletions::queue::LEFT_OVER_MAX;
-use super::account_deletions::{MESSAGES_AT_ONCE, purge};
+use super::account_deletions::Swept;
+use super::account_deletions::queue::{LEFT_OVER_MAX, Sweep};
 use super::error::Refusal;
 use super::services::Services;
 use crate::client_network::ClientNetwork;
@@ -53,19 +53,8 @@ async fn erase(services: &Services, text: &str) -> Result<UserId, String> {
         sleep(POLL_INTERVAL).await;
     }
     sleep(IN_FLIGHT_MAX).await;
-    let mut place = None;
-    loop {
-        let part = services.store.written(user, None, place, MESSAGES_AT_ONCE).await.map_err(failed)?;
-        if let Some((channel, _)) = part.items.first() {
-            let ids = part.items.iter().map(|(_, id)| *id).collect();
-            purge(services, channel, user, ids).await.map_err(failed)?;
-        }
-        place = part.stopped;
-        if place.is_none() {
-            break;
-        }
-    }
-    services.store.finish_departure(user).await.map_err(failed)?;
+    let mut sweep = Sweep::begin(services.now());
+    while let Swept::Part = sweep.go_on(services, user).await.map_err(failed)? {}
     Ok(user)
 }
 

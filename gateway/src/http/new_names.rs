@@ -1,4 +1,4 @@
-//! Names of new accounts: the one that the client or the identity provider wants, or ten random letters.
+//! Names of new accounts: the name that the client or the identity provider wants, or ten random letters.
 
 use engine::limits::USERNAME_BYTES_MAX;
 use uuid::Uuid;

@@ -175,7 +175,7 @@ fn each_algorithm_by_pem_and_by_key_set() {
     }
 }
 
-/// The old attack on libraries that let the token choose the algorithm: the public key, which everybody has, is taken for
+/// The old attack on libraries that let the token choose the algorithm: the public key, which is no secret, is taken for
 /// the secret of an HMAC.
 #[test]
 fn a_public_key_is_no_secret_of_an_hmac() {

@@ -13,9 +13,9 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, Shutdown, SocketFlags, sockopt};
 
-use super::transport::send_flags;
 use super::{EVENTS_MAX, LISTENER, SEND_BUFFER_BYTES, SocketTable, Stage, introductions};
 use crate::listeners::BACKLOG;
+use crate::sending::send;
 use crate::tls::{TlsAcceptor, TlsConnection};
 use crate::{full, log_limit};
 
@@ -178,7 +178,7 @@ impl SocketTable {
             Err(_) => None,
         };
         let answer = asked.map_or_else(full::unasked, |asked| asked.answer(|| self.services.unready()));
-        let _ = net::send(descriptor, &answer, send_flags());
+        let _ = send(descriptor, &[&answer]);
         let _ = net::shutdown(descriptor, Shutdown::Write);
     }
 

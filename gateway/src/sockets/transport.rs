@@ -1,16 +1,15 @@
 //! How bytes come from a socket and go to it: as they are, or through TLS.
 
-use std::io::IoSlice;
-
 use engine::id::{ConnectionId, Timestamp};
 use engine::shard::Shard;
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
-use rustix::net::{self, RecvFlags, SendFlags, Shutdown};
+use rustix::net::{self, RecvFlags, Shutdown};
 
 use super::{READ_BYTES_MAX, Socket, SocketTable, Stage};
 use crate::client_network::ClientNetwork;
 use crate::log_limit;
+use crate::sending::send;
 use crate::tls::{Received, SocketFault, TlsFault};
 
 /// A record without content costs as much as such a frame.
@@ -36,19 +35,9 @@ impl Socket {
     /// Writes the pieces, as far as the socket takes them. Returns how many of their bytes it took: 0 if it is full. Fails
     /// if the connection is dead.
     pub(super) fn send(&mut self, pieces: &[&[u8]]) -> Result<usize, SocketFault> {
-        if let Some(tls) = &mut self.tls {
-            return tls.send_to(&self.descriptor, pieces);
-        }
-        let outcome = match pieces {
-            [piece] => net::send(&self.descriptor, piece, send_flags()),
-            pieces => {
-                let slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-                net::sendmsg(&self.descriptor, &slices, &mut net::SendAncillaryBuffer::default(), send_flags())
-            }
-        };
-        match outcome {
-            Err(Errno::AGAIN | Errno::INTR) => Ok(0),
-            outcome => Ok(outcome?),
+        match &mut self.tls {
+            Some(tls) => tls.send_to(&self.descriptor, pieces),
+            None => Ok(send(&self.descriptor, pieces)?),
         }
     }
 
@@ -98,9 +87,6 @@ impl SocketTable {
         let Some(socket) = self.socket(id) else { return };
         let (stage, kept) = (socket.stage, socket.tls.as_ref().map_or(0, |tls| tls.kept_bytes()));
         let kept = kept + socket.unfinished.len();
-        if socket.has_unsent() {
-            self.watch(id, super::Interest { reads: None, writes: Some(true) });
-        }
         match stage {
             Stage::Session => shard.charge_received(id, 0, READ_BYTES_MAX / EMPTY_RECORD_BYTES),
             Stage::Opening if kept > 0 => {
@@ -121,8 +107,4 @@ impl SocketTable {
         }
         self.drop_connection(id, shard, now);
     }
-}
-
-pub(super) fn send_flags() -> SendFlags {
-    SendFlags::DONTWAIT | SendFlags::NOSIGNAL
 }

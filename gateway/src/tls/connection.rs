@@ -136,7 +136,12 @@ impl TlsConnection {
                     self.ended = true;
                     Ok(0)
                 }
-                Ok(_) => self.take_in(incoming, content),
+                Ok(_) => {
+                    let taken = self.take_in(incoming, content);
+                    // What rustls had looked at is gone, so it must not be asked again.
+                    self.is_broken |= taken.is_err();
+                    taken
+                }
                 Err(error) => {
                     self.incoming = incoming.clone();
                     return Err(error);
@@ -157,7 +162,11 @@ impl TlsConnection {
             Ok::<usize, std::convert::Infallible>(length)
         });
         let Ok(received) = whole;
-        if bytes.len() > RECORD_BYTES_MAX { Err(TlsFault::TooLong) } else { received }
+        if bytes.len() <= RECORD_BYTES_MAX {
+            return received;
+        }
+        self.is_broken = true;
+        Err(TlsFault::TooLong)
     }
 
     /// Processes the records in `bytes`. Keeps the beginning of one that is not whole. Returns how many bytes of content
@@ -202,10 +211,9 @@ impl TlsConnection {
         Ok(content.len() - before)
     }
 
-    /// Puts the alert that says why the connection ends to the unsent bytes. After that rustls is asked nothing more:
-    /// it would find the same fault again.
+    /// Puts the alert that says why the connection ends to the unsent bytes. After that rustls must be asked nothing more: it
+    /// would find the same fault again.
     fn break_off(&mut self, bytes: &mut [u8]) {
-        self.is_broken = true;
         while self.connection.wants_write() {
             let Ok(ConnectionState::EncodeTlsData(mut data)) = self.connection.process_tls_records(bytes).state else {
                 return;

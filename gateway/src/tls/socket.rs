@@ -3,9 +3,10 @@
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
-use rustix::net::{self, RecvFlags, SendFlags};
+use rustix::net::{self, RecvFlags};
 
 use super::connection::{Received, TlsConnection, TlsFault};
+use crate::sending::send;
 
 /// Why reading or writing failed.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +37,7 @@ impl TlsConnection {
         let offered: usize = pieces.iter().map(|piece| piece.len()).sum();
         let (mut rest, mut taken) = (pieces.to_vec(), 0);
         while taken < offered && !self.has_unsent() {
-            let encrypted = self.send(&rest, |record| written(net::send(socket, record, send_flags())))??;
+            let encrypted = self.send(&rest, |record| send(socket, &[record]))??;
             skip(&mut rest, encrypted);
             taken += encrypted;
         }
@@ -46,20 +47,12 @@ impl TlsConnection {
     /// Writes unsent bytes. Returns whether none is left.
     pub fn flush_to(&mut self, socket: &OwnedFd) -> Result<bool, Errno> {
         while self.has_unsent() {
-            match written(net::send(socket, self.unsent(), send_flags()))? {
+            match send(socket, &[self.unsent()])? {
                 0 => return Ok(false),
                 bytes => self.sent(bytes),
             }
         }
         Ok(true)
-    }
-}
-
-/// A full socket takes nothing.
-fn written(outcome: Result<usize, Errno>) -> Result<usize, Errno> {
-    match outcome {
-        Err(Errno::AGAIN | Errno::INTR) => Ok(0),
-        outcome => outcome,
     }
 }
 
@@ -71,8 +64,4 @@ fn skip(pieces: &mut Vec<&[u8]>, mut bytes: usize) {
         *piece = &piece[skipped..];
         !piece.is_empty()
     });
-}
-
-fn send_flags() -> SendFlags {
-    SendFlags::DONTWAIT | SendFlags::NOSIGNAL
 }

@@ -48,40 +48,41 @@ enum Flaw {
 
 /// Examines a database's journals, oldest first, and cuts off a torn end of the newest. Fails if one is damaged
 /// anywhere else.
-pub fn examine(mut journals: Vec<(u64, PathBuf)>) -> Result<(), Failure> {
-    journals.sort();
-    let newest = journals.last().map(|(number, _)| *number);
-    for (number, path) in journals {
-        let bytes = read(&path).map_err(|error| failed("reading", &path, &error))?;
-        match verdict(&bytes) {
-            Verdict::Sound => {}
-            Verdict::Torn(place) if Some(number) == newest => cut(&path, place)?,
-            Verdict::Torn(place) | Verdict::Damaged(place) => {
-                return Err(Failure::Corrupt(format!("{} is damaged at byte {place}. {DAMAGED}", path.display())));
-            }
-        }
-    }
-    Ok(())
+pub fn examine(journals: Vec<(u64, PathBuf)>) -> Result<(), Failure> {
+    examine_each(journals, |path, place| {
+        Err(Failure::Corrupt(format!("{} is damaged at byte {place}. {DAMAGED}", path.display())))
+    })
 }
 
 /// Examines copies of a database's journals, and cuts each off where it is damaged. Returns the names of the damaged
 /// journals with the byte from which on nothing can be read.
-pub fn cut_damage_off(mut journals: Vec<(u64, PathBuf)>) -> Result<Vec<(PathBuf, usize)>, Failure> {
+pub fn cut_damage_off(journals: Vec<(u64, PathBuf)>) -> Result<Vec<(PathBuf, usize)>, Failure> {
+    let mut damaged = Vec::new();
+    examine_each(journals, |path, place| {
+        cut(&path, place)?;
+        damaged.push((path, place));
+        Ok(())
+    })?;
+    Ok(damaged)
+}
+
+/// Examines journals, oldest first, and cuts off a torn end of the newest. Any other damage is told to `damaged`, with the
+/// byte from which on nothing can be read.
+fn examine_each(
+    mut journals: Vec<(u64, PathBuf)>,
+    mut damaged: impl FnMut(PathBuf, usize) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     journals.sort();
     let newest = journals.last().map(|(number, _)| *number);
-    let mut damaged = Vec::new();
     for (number, path) in journals {
         let bytes = read(&path).map_err(|error| failed("reading", &path, &error))?;
         match verdict(&bytes) {
             Verdict::Sound => {}
             Verdict::Torn(place) if Some(number) == newest => cut(&path, place)?,
-            Verdict::Torn(place) | Verdict::Damaged(place) => {
-                cut(&path, place)?;
-                damaged.push((path, place));
-            }
+            Verdict::Torn(place) | Verdict::Damaged(place) => damaged(path, place)?,
         }
     }
-    Ok(damaged)
+    Ok(())
 }
 
 /// Reads a journal without its final hole: fjall makes each file 64 MiB long before it writes anything.

@@ -34,7 +34,7 @@ impl Drop for ReadingCopy {
 }
 
 impl ReadingCopy {
-    /// Copies a store that nobody changes. Fails if a file of it is missing, damaged or unreadable, unless that is a table
+    /// Copies a store that no server has open. Fails if a file of it is missing, damaged or unreadable, unless that is a table
     /// or a journal; and if there is no room for the copy.
     pub fn of(directory: &Directory) -> Result<Self, Failure> {
         let database = directory.database();

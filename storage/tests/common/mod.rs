@@ -5,6 +5,8 @@
 pub mod moves;
 pub mod people;
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::id::{ChannelId, MessageId, Sequence, Timestamp, UserId};
@@ -190,4 +192,15 @@ pub fn account_with(number: u32, username: &str, credential: &Credential) -> Acc
         CredentialKind::Email => account.email = credential.ident.clone(),
     }
     account
+}
+
+/// All files in a directory and below it, in order.
+pub fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(files_below(&path)) } else { files.push(path) }
+    }
+    files.sort();
+    files
 }

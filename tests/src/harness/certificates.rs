@@ -23,7 +23,7 @@ pub fn make_certificate(directory: &Path, name: &str) -> (PathBuf, PathBuf) {
     paths.into()
 }
 
-/// Makes a certificate and the one that replaces it (`next-`), and `ca.pem` with both as roots.
+/// Makes a certificate and the certificate that replaces it (`next-`), and `ca.pem` with both as roots.
 pub fn make_certificates(directory: &Path) {
     let roots = ["", "next-"].map(|name| fs::read_to_string(make_certificate(directory, name).0).expect("it was made"));
     fs::write(directory.join("ca.pem"), roots.concat()).expect("a file in our own directory");

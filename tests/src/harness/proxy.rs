@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::ports::ReservedPort;
 use super::process::Process;
-use super::{DEADLINE, Http};
+use super::{DEADLINE, Http, make_certificate};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -57,7 +57,7 @@ impl ProxyLaunch {
     pub fn start(self) -> Proxy {
         let directory = tempfile::Builder::new().prefix("stentor-proxy-").tempdir().expect("a temporary directory");
         let (plain, secure) = (ReservedPort::at(&[LOOPBACK]), ReservedPort::at(&[LOOPBACK]));
-        make_certificate(directory.path());
+        make_both(directory.path());
         self.write_files(directory.path(), plain.number(), secure.number());
         let process = Process::start(self.command(directory.path()));
         let mut proxy = Proxy { process, directory, plain, secure };
@@ -67,7 +67,7 @@ impl ProxyLaunch {
 
     fn write_files(&self, directory: &Path, plain: u16, secure: u16) {
         let place = directory.display();
-        let (certificate, key) = (format!("{place}/certificate.pem"), format!("{place}/key.pem"));
+        let (certificate, key) = (format!("{place}/cert.pem"), format!("{place}/key.pem"));
         let mut changes: Vec<(String, String)> =
             self.changes.iter().map(|&(from, to)| (from.to_owned(), to.to_owned())).collect();
         let mut change = |from: &str, to: String| changes.push((from.to_owned(), to));
@@ -154,7 +154,7 @@ impl Proxy {
 
     /// The proxy's self-signed certificate.
     pub fn certificate(&self) -> PathBuf {
-        self.directory.path().join("certificate.pem")
+        self.directory.path().join("cert.pem")
     }
 
     /// A client of the address at which the proxy listens without encryption.
@@ -200,16 +200,8 @@ fn changed(file: &str, changes: &[(String, String)]) -> String {
 }
 
 /// Makes a key and a certificate for loopback, in two files and in one combined file.
-fn make_certificate(directory: &Path) {
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
-        .args(["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"])
-        .args(["-keyout", "key.pem", "-out", "certificate.pem"])
-        .current_dir(directory)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|error| panic!("`openssl` does not start ({error}): `./check` installs it"));
-    assert!(made.status.success(), "{made:?}");
-    let read = |name| fs::read_to_string(directory.join(name)).expect("just made");
-    fs::write(directory.join("both.pem"), read("certificate.pem") + &read("key.pem")).expect("our own directory");
+fn make_both(directory: &Path) {
+    let (certificate, key) = make_certificate(directory, "");
+    let read = |path| fs::read_to_string(path).expect("just made");
+    fs::write(directory.join("both.pem"), read(certificate) + &read(key)).expect("our own directory");
 }

@@ -20,27 +20,35 @@ pub type Secured = StreamOwned<ClientConnection, Drip>;
 /// What a client trusts: this certificate.
 pub fn config(certificate: &Path) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(certificate).unwrap()).unwrap();
+    let certificate = CertificateDer::from_pem_file(certificate).expect("a certificate that the test made");
+    roots.add(certificate).expect("a root");
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
-    let config = builder.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
+    let config = builder.with_safe_default_protocol_versions().expect("both versions").with_root_certificates(roots);
     Arc::new(config.with_no_client_auth())
 }
 
 /// Connects. `first` is sent before the handshake.
 pub fn secured(address: SocketAddr, config: Arc<ClientConfig>, first: &[u8]) -> Secured {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream.write_all(first).unwrap();
-    let name = ServerName::try_from("localhost").unwrap();
-    StreamOwned::new(ClientConnection::new(config, name).unwrap(), Drip { stream, drips: false })
+    let mut stream = TcpStream::connect(address).expect("the server accepts connections");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
+    stream.set_write_timeout(Some(PATIENCE)).expect("a write timeout");
+    stream.set_nodelay(true).expect("TCP_NODELAY");
+    stream.write_all(first).expect("the first bytes are sent");
+    let name = ServerName::try_from("localhost").expect("a name");
+    StreamOwned::new(ClientConnection::new(config, name).expect("a client"), Drip { stream, drips: false })
 }
 
 /// A socket that may send its bytes in small packets.
 pub struct Drip {
     stream: TcpStream,
     drips: bool,
+}
+
+impl Drip {
+    /// Sends bytes past TLS.
+    pub fn send_raw(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("the server reads");
+    }
 }
 
 /// Sends the bytes in small packets.

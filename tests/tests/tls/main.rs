@@ -33,7 +33,7 @@ fn launch(directory: &Path, listen: &str) -> Launch {
 }
 
 fn stage_with(change: impl FnOnce(Launch) -> Launch) -> Stage {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tests::harness::data_dir();
     let server = change(launch(directory.path(), "tls:127.0.0.1:0")).start();
     let config = config(&directory.path().join("cert.pem"));
     Stage { server, config, directory }
@@ -55,7 +55,7 @@ impl Stage {
 
     fn sign_in(&self, id: &str) -> String {
         let head = "POST /v2/account/authenticate/device?create=true HTTP/1.1\r\nAuthorization: Basic ZGVmYXVsdGtleTo=";
-        let answer: Value = serde_json::from_str(&self.ask(head, &json!({ "id": id }).to_string())).unwrap();
+        let answer: Value = serde_json::from_str(&self.ask(head, &json!({ "id": id }).to_string())).expect("JSON");
         answer["token"].as_str().expect("a token").to_owned()
     }
 
@@ -64,7 +64,8 @@ impl Stage {
     }
 
     fn session_on(&self, stream: Secured, token: &str) -> Session {
-        let (socket, _) = websocket(format!("ws://{}/ws?token={token}", self.server.address()), stream).unwrap();
+        let (socket, _) =
+            websocket(format!("ws://{}/ws?token={token}", self.server.address()), stream).expect("the server answers");
         Session { socket, pushes: Vec::new() }
     }
 }
@@ -72,19 +73,20 @@ impl Stage {
 /// Asks on a connection, and reads the answer as far as its length says.
 fn ask(stream: &mut Secured, head: &str, body: &str, connection: &str) -> String {
     let length = body.len();
-    write!(stream, "{head}\r\nHost: a\r\nConnection: {connection}\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
+    write!(stream, "{head}\r\nHost: a\r\nConnection: {connection}\r\nContent-Length: {length}\r\n\r\n{body}")
+        .expect("the server answers");
     let mut answer = Vec::new();
     loop {
         let text = String::from_utf8_lossy(&answer).into_owned();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let length = head.to_ascii_lowercase();
-            let length = length.split("content-length: ").nth(1).expect("a length").lines().next().unwrap();
-            if body.len() >= length.parse().unwrap() {
+            let length = length.split("content-length: ").nth(1).expect("a length").lines().next().expect("a line");
+            if body.len() >= length.parse().expect("a number") {
                 return body.to_owned();
             }
         }
         let mut bytes = [0; 16 << 10];
-        let read = stream.read(&mut bytes).unwrap();
+        let read = stream.read(&mut bytes).expect("the server answers");
         assert!(read > 0, "the connection ended in an answer: {text}");
         answer.extend_from_slice(&bytes[..read]);
     }
@@ -98,8 +100,8 @@ struct Session {
 impl Session {
     fn next(&mut self) -> Value {
         loop {
-            match self.socket.read().unwrap() {
-                Message::Text(text) => return serde_json::from_str(&text).unwrap(),
+            match self.socket.read().expect("the server answers") {
+                Message::Text(text) => return serde_json::from_str(&text).expect("the server answers"),
                 Message::Ping(_) | Message::Pong(_) => {}
                 other => panic!("{other:?}"),
             }
@@ -107,7 +109,7 @@ impl Session {
     }
 
     fn ask(&mut self, request: &Value) -> Value {
-        self.socket.send(Message::text(request.to_string())).unwrap();
+        self.socket.send(Message::text(request.to_string())).expect("the server answers");
         loop {
             let heard = self.next();
             if heard["cid"] == request["cid"] {
@@ -235,8 +237,8 @@ fn a_member_that_rests_hears_all_messages_in_order_afterwards() {
         assert!(answer["channel_message_ack"].is_object(), "{answer}");
         author.pushes.clear();
     }
-    let heard = reader.messages(MESSAGES);
-    assert!(heard.iter().enumerate().all(|(number, heard)| *heard == content(number).to_string()));
+    let expected: Vec<String> = (0..MESSAGES).map(|number| content(number).to_string()).collect();
+    assert!(reader.messages(MESSAGES) == expected);
 }
 
 #[test]
@@ -252,6 +254,25 @@ fn what_is_no_tls_ends_and_is_counted() {
     let counted = stage.server.admin().get("/metrics", "").body;
     assert!(counted.contains("stentor_tls_handshakes_failed_total 1"), "{counted}");
     assert!(stage.server.output().contains("a TLS handshake failed"), "{}", stage.server.output());
+}
+
+#[test]
+fn a_session_that_breaks_tls_ends_alone() {
+    let stage = stage();
+    let mut author = stage.session(&stage.sign_in("a-device-of-tls-6"));
+    let token = stage.sign_in("a-device-of-tls-7");
+    let channel = author.join("broken");
+    let long = [&[22, 3, 3, 64, 0][..], &[0; 4000]].concat();
+    // No record at all, a record that does not decrypt, and a record that is longer than any.
+    for raw in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[23, 3, 3, 0, 3, 1, 2, 3], &[23, 3, 3, 255, 255], &long] {
+        let mut broken = stage.session(&token);
+        broken.join("broken");
+        broken.socket.get_mut().sock.send_raw(raw);
+        for number in 0..20 {
+            let answer = author.ask(&say(&channel, &json!({ "number": number })));
+            assert!(answer["channel_message_ack"].is_object(), "{answer}");
+        }
+    }
 }
 
 #[test]
