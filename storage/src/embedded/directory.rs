@@ -81,7 +81,7 @@ impl Directory {
         match lock.as_ref().map(File::try_lock_shared) {
             None | Some(Ok(())) => Ok(Self { path: path.into(), lock }),
             Some(Err(TryLockError::WouldBlock)) => Err(Failure::InUse(format!(
-                "a server works with {}: stop it first, or take a backup and look at that",
+                "another process works with {}: stop it first, or take a backup and look at that",
                 path.display()
             ))),
             Some(Err(TryLockError::Error(error))) => Err(failed("locking", &lock_path, &error)),
