@@ -571,7 +571,7 @@ impl Channel {
 
     /// When this channel will have a presence event to announce, even if nothing else happens until then.
     pub fn due(&self) -> Option<Monotonic> {
-        self.presence_changes.due(&self.members, self.room_max)
+        self.presence_changes.due(&self.members)
     }
 
     /// Ends the turn: returns its announcements as one batch for each shard that has something to receive.

@@ -213,10 +213,11 @@ pub const CROWD_SAMPLE_MAX: usize = 20;
 /// How often a crowd's members are told the count.
 pub const CROWD_EVENT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a channel is a crowd at least, before it may become a room again.
+/// How long a crowd is small before it becomes a room again.
 ///
 /// Then all members are told of all: at 150 bytes a presence, a room of 1,000 tells each of them 150 KB. Once in this
-/// time, that is as much as each of them is told in a room where `PRESENCES_PER_SECOND` come and go.
+/// time, that is as much as each of them is told in a room where `PRESENCES_PER_SECOND` come and go. It is longer than
+/// most clients wait before they connect again, so a crowd whose members were cut off stays a crowd.
 pub const CROWD_LASTS_MIN: Duration = Duration::from_secs(10);
 
 /// Joins and leaves of a room that are told at once in a second, as long as no more of them come. Beyond it the room's

@@ -6,8 +6,9 @@
 //! A member is *known* once the others were told of it, and members that were told of its join are always told of its
 //! leave. In a room every visible member is known. In a crowd the number of known members is at most a room's maximum, so
 //! that the cost of a join or a leave does not grow with the crowd. The count is exact, and told at most once a second.
-//! When a crowd becomes a room again, all members are told of all visible members. So that sessions which come and go
-//! cannot cause this again and again, a crowd stays a crowd for some seconds.
+//! When a crowd becomes a room again, all members are told of all visible members. A crowd becomes a room only after it
+//! was small for some seconds. So sessions which come and go cannot cause this again and again, and a crowd stays a crowd
+//! when most members are cut off at once and come back.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
@@ -100,9 +101,10 @@ pub enum Telling {
 }
 
 /// A channel that is a crowd.
+#[derive(Default)]
 struct Crowd {
-    /// When the channel became a crowd.
-    since: Monotonic,
+    /// Since when the members fit a room; `None` while they do not.
+    fits_since: Option<Monotonic>,
     told: Monotonic,
     /// The count that all members were told last; `None` if a member was told another one since, in an answer.
     told_count: Option<u32>,
@@ -185,16 +187,15 @@ impl PresenceChanges {
     }
 
     /// When the next event may be told, if there are changes that must wait.
-    pub fn due(&self, members: &Members, room_max: usize) -> Option<Monotonic> {
+    pub fn due(&self, members: &Members) -> Option<Monotonic> {
         let Some(crowd) = self.crowd.as_ref() else {
             return (self.waiting() > 0).then(|| self.churn.told.plus(CROWD_EVENT_INTERVAL));
         };
-        let room = fits_room_again(members, room_max).then(|| crowd.since.plus(CROWD_LASTS_MIN));
-        crowd.due(members, self.waiting()).into_iter().chain(room).min()
+        crowd.due(members, self.waiting()).into_iter().chain(crowd.room_due()).min()
     }
 
     /// Ends a turn: returns the event to be told now, if any. A channel becomes a crowd with more than `room_max`
-    /// visible members. It becomes a room again when it has 10% fewer than `room_max`, but not before it was a crowd for
+    /// visible members. It becomes a room again when it had 10% fewer than `room_max`, or fewer still, in all turns of
     /// `CROWD_LASTS_MIN`, so that it does not switch back and forth.
     pub fn tell(
         &mut self,
@@ -205,6 +206,9 @@ impl PresenceChanges {
     ) -> Option<PresenceNews> {
         self.churn.look(now);
         let was_crowd = self.crowd.is_some();
+        if let Some(crowd) = &mut self.crowd {
+            crowd.look(members, room_max, now);
+        }
         let news = match &self.crowd {
             None if members.visible_count() <= room_max => {
                 self.arrived.retain(|&address| members.get(address).is_some());
@@ -215,15 +219,12 @@ impl PresenceChanges {
                 self.all_arrived(members)
             }
             None => self.become_crowd(members, room_max, now),
-            Some(crowd) if fits_room_again(members, room_max) && crowd.since.plus(CROWD_LASTS_MIN) <= now => {
-                self.become_room(members, now)
-            }
+            Some(crowd) if crowd.room_due().is_some_and(|due| due <= now) => self.become_room(members, now),
             Some(crowd) => {
                 if crowd.due(members, self.waiting())? > now {
                     return None;
                 }
-                let since = crowd.since;
-                self.sample(members, room_max, since, now)
+                self.sample(members, room_max, now)
             }
         };
         // When a crowd becomes a room, send the event even if it has no joins and no leaves. Otherwise members would keep
@@ -258,7 +259,7 @@ impl PresenceChanges {
         self.arrived.drain(..surplus);
         let known = members.visible_after(None).filter(|member| member.known).map(|member| member.address);
         self.recent = known.take(CROWD_LIST_MAX).collect();
-        self.sample(members, room_max, now, now)
+        self.sample(members, room_max, now)
     }
 
     fn become_room(&mut self, members: &mut Members, now: Monotonic) -> PresenceNews {
@@ -274,7 +275,7 @@ impl PresenceChanges {
         PresenceNews { joins, leaves, count: None }
     }
 
-    fn sample(&mut self, members: &mut Members, room_max: usize, since: Monotonic, now: Monotonic) -> PresenceNews {
+    fn sample(&mut self, members: &mut Members, room_max: usize, now: Monotonic) -> PresenceNews {
         let mut joins = Vec::new();
         // The join of a member that came back with another presence is told in place of its leave. If it were not, the
         // member would hear of its own leave.
@@ -293,12 +294,24 @@ impl PresenceChanges {
         let surplus = self.recent.len().saturating_sub(2 * CROWD_LIST_MAX);
         self.recent.drain(..surplus);
         let count = count(members);
-        self.crowd = Some(Crowd { since, told: now, told_count: Some(count) });
+        let crowd = self.crowd.get_or_insert_default();
+        (crowd.told, crowd.told_count) = (now, Some(count));
         PresenceNews { leaves: self.take_left(&joins), joins, count: Some(count) }
     }
 }
 
 impl Crowd {
+    /// Notes whether the members fit a room. A room that has just shrunk must shrink by 10% to fit.
+    fn look(&mut self, members: &Members, room_max: usize, now: Monotonic) {
+        let fits = members.visible_count() <= room_max - room_max / 10;
+        self.fits_since = fits.then(|| self.fits_since.unwrap_or(now));
+    }
+
+    /// When the crowd becomes a room, unless more members come.
+    fn room_due(&self) -> Option<Monotonic> {
+        self.fits_since.map(|since| since.plus(CROWD_LASTS_MIN))
+    }
+
     /// When the next event may be told, if there is something to tell. `waiting` is the number of joins and leaves that
     /// are not told.
     fn due(&self, members: &Members, waiting: usize) -> Option<Monotonic> {
@@ -312,11 +325,6 @@ impl Crowd {
         self.told_count = self.told_count.filter(|told| *told == count);
         count
     }
-}
-
-/// Whether a crowd has shrunk so far that it may be a room again.
-fn fits_room_again(members: &Members, room_max: usize) -> bool {
-    members.visible_count() <= room_max - room_max / 10
 }
 
 fn count(members: &Members) -> u32 {
@@ -376,7 +384,7 @@ mod tests {
             tell(&mut members, &mut changes, Telling::InTurn, now);
         }
         tell(&mut members, &mut changes, Telling::InTurn, millisecond(20_000));
-        assert_eq!(changes.due(&members, 1000), None, "all is told");
+        assert_eq!(changes.due(&members), None, "all is told");
         assert!(events <= 110 + 20 && presences <= 110 + 10 * 50, "{events} events told {presences}");
     }
 
@@ -419,17 +427,17 @@ mod tests {
         let told =
             changes.tell(&mut members, ROOM_MAX, Telling::InTurn, Monotonic(0)).expect("the channel becomes a crowd");
         assert_eq!(told.count, Some(5));
-        assert_eq!(changes.due(&members, ROOM_MAX), None, "all members know the count");
+        assert_eq!(changes.due(&members), None, "all members know the count");
         let left = members.remove(member(0).address).expect("it is a member");
         assert!(left.known, "the others were told of it");
         changes.depart(left);
         assert_eq!(changes.list(&members).count, Some(4), "a hidden session that joins now is told this count");
         assert_eq!(changes.returns(&member(0), Monotonic(0)), Return::NeverLeft);
         members.insert(Member { known: true, ..member(0) });
-        let due = changes.due(&members, ROOM_MAX).expect("one member was told another count");
+        let due = changes.due(&members).expect("one member was told another count");
         let told = changes.tell(&mut members, ROOM_MAX, Telling::InTurn, due).expect("the count is told");
         assert_eq!((told.count, told.joins, told.leaves), (Some(5), Vec::new(), Vec::new()));
-        assert_eq!(changes.due(&members, ROOM_MAX), None);
+        assert_eq!(changes.due(&members), None);
     }
 
     #[test]
@@ -472,12 +480,39 @@ mod tests {
         };
         assert_eq!(tell(&mut members, &mut changes, now), Some(Some(5)));
         // The known members leave first, and then the others, whom no event names.
-        for (gone, count) in [(0..2, Some(3)), (2..5, None)] {
+        for (gone, count) in [(0..2, Some(3)), (2..5, Some(0)), (5..5, None)] {
             for slot in gone {
                 changes.depart(members.remove(member(slot).address).expect("it is a member"));
             }
-            now = changes.due(&members, ROOM_MAX).expect("a change is to be told").max(now.plus(CROWD_LASTS_MIN / 2));
+            now = changes.due(&members).expect("a change is to be told");
             assert_eq!(tell(&mut members, &mut changes, now), Some(count));
+        }
+    }
+
+    #[test]
+    fn a_crowd_whose_members_are_cut_off_and_come_back_stays_a_crowd() {
+        const ROOM_MAX: usize = 10;
+        let (mut members, mut changes) = (Members::default(), PresenceChanges::default());
+        let come = |members: &mut Members, changes: &mut PresenceChanges| {
+            for slot in 0..20 {
+                members.insert(member(slot));
+                changes.arrive(member(slot).address);
+            }
+        };
+        come(&mut members, &mut changes);
+        let mut now = Monotonic(0);
+        assert!(changes.tell(&mut members, ROOM_MAX, Telling::InTurn, now).is_some());
+        for _ in 0..5 {
+            now = now.plus(CROWD_LASTS_MIN * 2);
+            for slot in 0..20 {
+                changes.depart(members.remove(member(slot).address).expect("it is a member"));
+            }
+            let empty = changes.tell(&mut members, ROOM_MAX, Telling::InTurn, now).expect("the leaves are told");
+            assert_eq!(empty.count, Some(0));
+            now = now.plus(CROWD_LASTS_MIN / 2);
+            come(&mut members, &mut changes);
+            let back = changes.tell(&mut members, ROOM_MAX, Telling::InTurn, now).expect("the joins are told");
+            assert_eq!(back.count, Some(20), "it has not become a room");
         }
     }
 }
