@@ -156,7 +156,14 @@ const UNIX_SOCKET_MODE: u32 = 0o660;
 /// A message has 4 KiB, a body 36 KiB at most. The server reads the sockets of flooders late, and without this bound the
 /// kernel would queue megabytes for each. Set on the listener, so that each connection has it when it begins: the window
 /// that is offered to the client cannot be taken back.
-pub const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
+///
+/// Three of the largest segments. A sender waits until a whole segment fits the window, and the kernel announces more
+/// room only when the window has doubled. With room for less than two segments a client on this machine, such as a proxy,
+/// would wait for the timer that probes a closed window: 200 ms and more for each 64 KiB.
+pub const RECEIVE_BUFFER_BYTES: usize = 3 * SEGMENT_BYTES_MAX;
+
+/// The largest segment of a connection within one machine, whose interface carries packets of 64 KiB.
+const SEGMENT_BYTES_MAX: usize = 64 * 1024;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sharing {
