@@ -627,13 +627,17 @@ impl Sockets for SocketTable {
             if flags.contains(EventFlags::OUT) {
                 self.writable(id, shard);
             }
-            let Some(socket) = self.socket(id) else { continue };
-            if socket.is_handshaking() {
+            if self.socket(id).is_some_and(|socket| socket.is_handshaking()) {
                 handshakes += 1;
                 if handshakes > HANDSHAKES_PER_TURN_MAX {
                     continue;
                 }
+                if !self.affords_handshake(id) {
+                    self.refuse_handshake(id, shard, now);
+                    continue;
+                }
             }
+            let Some(socket) = self.socket(id) else { continue };
             if flags.contains(EventFlags::IN) && socket.reads {
                 if reading == Reading::On || socket.stage != Stage::Session {
                     self.readable(id, shard, now);

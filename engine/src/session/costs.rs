@@ -10,6 +10,8 @@ use crate::limits::CROWD_LIST_MAX;
 
 /// To open a session.
 pub const OPENING: Work = Work::micros(50);
+/// The server's part of a TLS handshake: most of it is the signature, which costs three times as much with an RSA key.
+pub const TLS_HANDSHAKE: Work = Work::micros(400);
 /// To refuse a request because its session or user is beyond the budget.
 pub const REFUSAL: Work = Work::micros(5);
 /// A request that needs no other part of the server: its frame is read, and the answer is written.

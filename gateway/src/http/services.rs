@@ -10,7 +10,7 @@ use engine::counters::{ANSWER_CLASSES, COSTLY_KINDS, SocketCounters};
 use engine::id::Timestamp;
 use engine::limits::Rules;
 use engine::message::Message;
-use engine::session::costs::OPENING;
+use engine::session::costs::{OPENING, TLS_HANDSHAKE};
 use engine::session::shared_budgets::{NetworkKey, Payer, Purse, Reserved, SharedBudgets};
 use hyper::StatusCode;
 use storage::bridge::Client;
@@ -209,6 +209,12 @@ impl Services {
     pub fn afford_opening(&self, network: NetworkKey) -> Result<(), Duration> {
         let payer = Payer { user: None, network: Some(network) };
         self.budgets.afford(payer, Purse::Requests, OPENING, OPENING).map_err(|(_, retry_after)| retry_after)
+    }
+
+    /// Charges the network for a TLS handshake before it begins. Returns whether the network could afford it.
+    pub fn affords_handshake(&self, network: NetworkKey) -> bool {
+        let payer = Payer { user: None, network: Some(network) };
+        self.budgets.afford(payer, Purse::Requests, TLS_HANDSHAKE, TLS_HANDSHAKE).is_ok()
     }
 
     /// Charges the most work that a request can cost, before it begins.

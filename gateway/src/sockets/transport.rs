@@ -97,6 +97,25 @@ impl SocketTable {
         }
     }
 
+    /// Charges the client's network for the handshake that begins with what has come. Returns false if the network is beyond
+    /// its budget. A trusted proxy that names no client is not charged: it speaks for many.
+    pub(super) fn affords_handshake(&mut self, id: ConnectionId) -> bool {
+        let has_begun = self.socket(id).and_then(|socket| socket.tls.as_ref()).is_none_or(|tls| tls.has_begun());
+        if has_begun || !self.services.bounds_networks() {
+            return true;
+        }
+        let Some(address) = self.address(id).filter(|address| !self.proxies.trust(*address)) else { return true };
+        self.services.affords_handshake(ClientNetwork::of(address).key())
+    }
+
+    /// Hangs up on a client whose network is beyond its budget. Without a handshake the client cannot be told why.
+    pub(super) fn refuse_handshake(&mut self, id: ConnectionId, shard: &mut Shard, now: Timestamp) {
+        self.counters.tls_refused += 1;
+        let peer = self.address(id);
+        log_limit::warn!(?peer, "a TLS handshake was refused: too many requests come from this network");
+        self.drop_connection(id, shard, now);
+    }
+
     /// Ends a connection whose bytes are no TLS. The alert that says so has been sent, as far as the socket took it.
     pub(super) fn broke_tls(&mut self, id: ConnectionId, fault: &TlsFault, shard: &mut Shard, now: Timestamp) {
         let Some(socket) = self.socket(id) else { return };

@@ -62,6 +62,8 @@ pub struct TlsConnection {
     incoming: Vec<u8>,
     /// Encrypted bytes that the socket has not taken.
     outgoing: Vec<u8>,
+    /// Whether any bytes have come.
+    has_begun: bool,
     /// Whether the client has said that it sends no more.
     ended: bool,
     /// Whether the server has said so.
@@ -78,6 +80,7 @@ impl TlsConnection {
             connection,
             incoming: Vec::new(),
             outgoing: Vec::new(),
+            has_begun: false,
             ended: false,
             closed: false,
             is_broken: false,
@@ -87,6 +90,11 @@ impl TlsConnection {
     /// Whether the handshake is not over.
     pub fn is_handshaking(&self) -> bool {
         self.connection.is_handshaking()
+    }
+
+    /// Whether any bytes of the client were looked at.
+    pub fn has_begun(&self) -> bool {
+        self.has_begun
     }
 
     /// Bytes of the beginning of a record, which are kept until the rest comes.
@@ -130,6 +138,7 @@ impl TlsConnection {
             incoming.resize(RECORD_BYTES_MAX, 0);
             let outcome = read(&mut incoming[kept..]);
             let came = *outcome.as_ref().unwrap_or(&0);
+            self.has_begun |= came > 0;
             incoming.truncate(kept + came);
             let decrypted = match outcome {
                 Ok(0) => {

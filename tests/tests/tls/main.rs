@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::ClientConfig;
 use serde_json::{Value, json};
@@ -320,4 +320,40 @@ fn files_that_do_not_fit_end_the_start() {
     check("absent.pem", "key.pem", &["no TLS", "absent.pem"]);
     check("empty", "key.pem", &["empty", "no certificate"]);
     check("cert.pem", "empty", &["no TLS", "empty"]);
+}
+
+#[test]
+fn handshakes_beyond_the_budget_of_a_network_are_hung_up_on() {
+    const TRIED: usize = 200;
+    // A millisecond of work a second pays for two or three handshakes.
+    let stage = stage_with(|launch| launch.admin("127.0.0.1:0").flag("--work-per-address", 1));
+    let is_let_in = || {
+        let Secured { mut conn, mut sock } = stage.connect();
+        while conn.is_handshaking() {
+            if conn.complete_io(&mut sock).is_err() {
+                return false;
+            }
+        }
+        true
+    };
+    assert!(is_let_in(), "the first is within the budget");
+    let let_in = (1..TRIED).filter(|_| is_let_in()).count() + 1;
+    assert!(let_in < TRIED / 2, "{let_in} of {TRIED} were let in");
+    let counted = stage.server.admin().get("/metrics", "").body;
+    let refused = format!("stentor_tls_handshakes_failed_total {}", TRIED - let_in);
+    assert!(counted.contains(&refused), "{let_in} were let in: {counted}");
+    assert!(stage.server.output().contains("a TLS handshake was refused"), "{}", stage.server.output());
+}
+
+#[test]
+fn the_end_of_a_certificate_is_seen_ahead() {
+    let stage = stage_with(|launch| launch.admin("127.0.0.1:0"));
+    let counted = stage.server.admin().get("/metrics", "").body;
+    let name = "stentor_tls_certificate_expires_seconds ";
+    let expires: f64 = counted.lines().find_map(|line| line.strip_prefix(name)?.parse().ok()).expect("it is told");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    let days = (expires - now) / 86_400.0;
+    // The certificates of tests are made for two days.
+    assert!((1.9..=2.0).contains(&days), "{days} days are left");
+    assert!(stage.server.output().contains(" days: renew it"), "{}", stage.server.output());
 }
