@@ -115,6 +115,8 @@ pub struct Overview {
     pub store: StoreState,
     /// The hash of the configuration in force.
     pub config_sha256: String,
+    /// When the certificate of the listeners with TLS expires, in seconds since 1970.
+    pub certificate_expires: Option<i64>,
     /// Log lines that were left out because their place in the code had written enough.
     pub log_lines_left_out: u64,
     /// What the kernel says of this process.
@@ -257,6 +259,10 @@ impl Collector for Overview {
         }
         let help = "Rows that the embedded store has looked at, removed ones included";
         page.single("store_rows_read", help, MetricType::Counter, rows_read)?;
+        if let Some(expires) = self.certificate_expires {
+            let help = "When the certificate of the TLS listeners expires, since 1970";
+            page.single_seconds("tls_certificate_expires", help, MetricType::Gauge, expires as f64)?;
+        }
         let DrainLevels { is_draining, sessions_left } = self.drain;
         page.single("draining", "Whether the server is about to stop", MetricType::Gauge, u64::from(is_draining))?;
         let help = "Sessions that are open during a drain";
@@ -415,7 +421,8 @@ mod tests {
     fn every_metric_is_explained_to_operators() {
         let explained = include_str!("../../docs/operations.md");
         let store = StoreState { ready: true, disk: Some(DiskRoom::default()), rows_read: 0 };
-        let overview = Overview { store, process: Some(ProcessState::default()), ..Overview::default() };
+        let process = Some(ProcessState::default());
+        let overview = Overview { store, process, certificate_expires: Some(0), ..Overview::default() };
         let page = overview.text(PageFormat::OpenMetrics).expect("memory takes every write");
         let names: Vec<&str> =
             page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();

@@ -5,8 +5,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -15,11 +16,16 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, ProducesTickets};
+use x509_cert::Certificate;
+use x509_cert::der::{self, Decode};
 
 use super::connection::{TlsConnection, TlsFault};
 
 /// How often the files are looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
+/// With less time left than this, the log warns when the certificate is read. Renewals that run by themselves come sooner.
+const RENEWAL_DAYS: i64 = 14;
+const SECONDS_PER_DAY: i64 = 24 * 60 * 60;
 /// What clients may speak behind TLS (RFC 7301).
 const PROTOCOL: &[u8] = b"http/1.1";
 
@@ -39,6 +45,8 @@ pub enum TlsFailure {
     File { path: PathBuf, error: pem::Error },
     #[error("{}: there is no certificate in it", .0.display())]
     NoCertificate(PathBuf),
+    #[error("{}: {error}", path.display())]
+    Certificate { path: PathBuf, error: der::Error },
     #[error("{} and {}: {error}", files.certificate.display(), files.key.display())]
     Unfit { files: TlsFiles, error: rustls::Error },
 }
@@ -46,6 +54,8 @@ pub enum TlsFailure {
 /// Begins connections with the certificate in force. All shards share one.
 pub struct TlsAcceptor {
     config: ArcSwap<ServerConfig>,
+    /// When the certificate in force expires, in seconds since 1970.
+    expires: AtomicI64,
     loaded: Mutex<Loaded>,
     /// Clients that come back with a ticket need no new signature. Its keys change with time, not with the certificate.
     tickets: Arc<dyn ProducesTickets>,
@@ -66,13 +76,24 @@ impl TlsAcceptor {
         let tickets = aws_lc_rs::Ticketer::new();
         let tickets = tickets.map_err(|error| TlsFailure::Unfit { files: files.clone(), error })?;
         let state = state_of(&files);
-        let config = read(&files, tickets.clone())?;
-        Ok(Self { config: ArcSwap::from(config), loaded: Mutex::new(Loaded { files, state }), tickets })
+        let Secured { config, validity } = read(&files, tickets.clone())?;
+        validity.warn(&files);
+        Ok(Self {
+            config: ArcSwap::from(config),
+            expires: AtomicI64::new(validity.until),
+            loaded: Mutex::new(Loaded { files, state }),
+            tickets,
+        })
     }
 
     /// Begins a connection.
     pub fn begin(&self) -> Result<TlsConnection, TlsFault> {
         TlsConnection::new(self.config.load_full())
+    }
+
+    /// When the certificate in force expires, in seconds since 1970.
+    pub fn expires(&self) -> i64 {
+        self.expires.load(Ordering::Relaxed)
     }
 
     /// Reads these files, and puts them in force for connections that begin later. A failure changes nothing. Returns
@@ -85,7 +106,10 @@ impl TlsAcceptor {
         }
         // A failure is told once, and again when the files change again.
         *loaded = Loaded { files: files.clone(), state };
-        self.config.store(read(files, self.tickets.clone())?);
+        let Secured { config, validity } = read(files, self.tickets.clone())?;
+        validity.warn(files);
+        self.config.store(config);
+        self.expires.store(validity.until, Ordering::Relaxed);
         Ok(true)
     }
 
@@ -133,7 +157,53 @@ fn state_of(files: &TlsFiles) -> FilesState {
     [state(&files.certificate), state(&files.key)]
 }
 
-fn read(files: &TlsFiles, tickets: Arc<dyn ProducesTickets>) -> Result<Arc<ServerConfig>, TlsFailure> {
+/// What connections begin with.
+struct Secured {
+    config: Arc<ServerConfig>,
+    validity: Validity,
+}
+
+/// When a certificate is valid, in seconds since 1970.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Validity {
+    from: i64,
+    until: i64,
+}
+
+impl Validity {
+    /// Reads a certificate in DER (RFC 5280, section 4.1.2.5).
+    fn of(certificate: &[u8]) -> der::Result<Self> {
+        let validity = Certificate::from_der(certificate)?.tbs_certificate.validity;
+        let [from, until] = [validity.not_before, validity.not_after].map(|time| time.to_unix_duration().as_secs());
+        Ok(Self { from: from as i64, until: until as i64 })
+    }
+
+    /// What clients will say of it, if they do not accept it or will not soon.
+    fn complaint(self, now: i64) -> Option<String> {
+        let days = (self.until - now) / SECONDS_PER_DAY;
+        if now >= self.until {
+            Some(
+                "the certificate has expired: clients refuse it. Renew it, and the server reads it again by itself"
+                    .into(),
+            )
+        } else if now < self.from {
+            Some("the certificate is not valid yet: clients refuse it. Compare the clock with the certificate's".into())
+        } else if days < RENEWAL_DAYS {
+            Some(format!("the certificate expires in {days} days: renew it, and the server reads it again by itself"))
+        } else {
+            None
+        }
+    }
+
+    fn warn(self, files: &TlsFiles) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+        if let Some(complaint) = self.complaint(now) {
+            tracing::warn!(certificate = %files.certificate.display(), "{complaint}");
+        }
+    }
+}
+
+fn read(files: &TlsFiles, tickets: Arc<dyn ProducesTickets>) -> Result<Secured, TlsFailure> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |error| TlsFailure::File { path, error }
@@ -141,9 +211,11 @@ fn read(files: &TlsFiles, tickets: Arc<dyn ProducesTickets>) -> Result<Arc<Serve
     let certificates: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(&files.certificate).and_then(|certificates| certificates.collect());
     let certificates = certificates.map_err(failed(&files.certificate))?;
-    if certificates.is_empty() {
+    let Some(first) = certificates.first() else {
         return Err(TlsFailure::NoCertificate(files.certificate.clone()));
-    }
+    };
+    let validity = Validity::of(first);
+    let validity = validity.map_err(|error| TlsFailure::Certificate { path: files.certificate.clone(), error })?;
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(failed(&files.key))?;
     let unfit = |error| TlsFailure::Unfit { files: files.clone(), error };
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -156,5 +228,33 @@ fn read(files: &TlsFiles, tickets: Arc<dyn ProducesTickets>) -> Result<Arc<Serve
     config.ticketer = tickets;
     // Tickets are enough, and hold no memory here.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    Ok(Arc::new(config))
+    Ok(Secured { config: Arc::new(config), validity })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_that_clients_refuse_are_complained_of() {
+        let validity = Validity { from: 0, until: 100 * SECONDS_PER_DAY };
+        let check = |day: i64, expected: Option<&str>| {
+            let complaint = validity.complaint(day * SECONDS_PER_DAY);
+            assert_eq!(complaint.is_some(), expected.is_some(), "day {day}: {complaint:?}");
+            assert!(complaint.unwrap_or_default().contains(expected.unwrap_or_default()), "day {day}");
+        };
+        check(-1, Some("is not valid yet"));
+        check(0, None);
+        check(86, None);
+        check(87, Some("expires in 13 days"));
+        check(99, Some("expires in 1 days"));
+        check(100, Some("has expired"));
+    }
+
+    #[test]
+    fn no_bytes_that_are_no_certificate_have_a_validity() {
+        for bytes in [&b""[..], b"\x30", b"\x30\x82\xff\xff", b"hello", &[0x30, 0x80, 0, 0], &[0x30; 300]] {
+            assert!(Validity::of(bytes).is_err(), "{bytes:?}");
+        }
+    }
 }
