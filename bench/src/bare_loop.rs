@@ -4,17 +4,21 @@
 //! log. Once per tick it sends every member all bytes after the member's cursor. These are the fewest and largest
 //! writes possible, and so the limit that a chat server can hope to approach.
 //!
-//! Both deliver every byte. The plain loop waits for a slow member. The batching loop reads nothing from its publishers
-//! while its log is full. Both end when their standard input ends, so that neither outlives the bench that started it.
+//! Under TLS the batching loop is the same, with the library's ordinary connection for each member.
+//!
+//! All deliver every byte. The plain loop waits for a slow member. The batching loop reads nothing from its publishers
+//! while its log is full. All end when their standard input ends, so that none outlives the bench that started it.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustls::{ServerConfig, ServerConnection};
 
 use crate::dialect::{BARE_MEMBER, BARE_PUBLISHER, BARE_WELCOME};
 use crate::failure::Failure;
@@ -34,7 +38,8 @@ const TICK: Duration = Duration::from_millis(20);
 
 const LISTENER: u64 = 0;
 const STANDARD_INPUT: u64 = 1;
-const FIRST_PEER: u64 = 2;
+const SECURED_LISTENER: u64 = 2;
+const FIRST_PEER: u64 = 3;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sending {
@@ -42,22 +47,34 @@ pub enum Sending {
     PerTick,
 }
 
-/// Serves until standard input ends.
-pub fn serve(sending: Sending) -> Result<(), Failure> {
+/// Serves until standard input ends. With TLS, members connect to a listener of their own.
+pub fn serve(sending: Sending, tls: Option<Arc<ServerConfig>>) -> Result<(), Failure> {
+    let listener = listen()?;
+    let secured = tls.map(|config| Ok::<_, io::Error>((listen()?, config))).transpose()?;
+    let mut output = io::stdout();
+    write!(output, "listening on {}", listener.local_addr()?)?;
+    if let Some((listener, _)) = &secured {
+        write!(output, ", {} (TLS)", listener.local_addr()?)?;
+    }
+    writeln!(output)?;
+    output.flush()?;
+    Ok(BareLoop::new(listener, secured, sending)?.run()?)
+}
+
+fn listen() -> io::Result<TcpListener> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     // The standard library's backlog of 128 is too short for a crowd that connects at once. A second `listen` only
     // changes the backlog.
     rustix::net::listen(&listener, 4096)?;
     listener.set_nonblocking(true)?;
-    let mut output = io::stdout();
-    writeln!(output, "listening on {}", listener.local_addr()?)?;
-    output.flush()?;
-    Ok(BareLoop::new(listener, sending)?.run()?)
+    Ok(listener)
 }
 
 struct BareLoop {
     epoll: rustix::fd::OwnedFd,
     listener: TcpListener,
+    /// Where members connect within TLS.
+    secured: Option<(TcpListener, Arc<ServerConfig>)>,
     sending: Sending,
     /// All peers that are read from: publishers, and connections that have not yet said what they are.
     peers: HashMap<u64, Peer>,
@@ -75,6 +92,7 @@ struct Peer {
 
 struct Member {
     socket: TcpStream,
+    tls: Option<Box<ServerConnection>>,
     cursor: u64,
 }
 
@@ -92,14 +110,22 @@ enum Turn {
 }
 
 impl BareLoop {
-    fn new(listener: TcpListener, sending: Sending) -> io::Result<BareLoop> {
+    fn new(
+        listener: TcpListener,
+        secured: Option<(TcpListener, Arc<ServerConfig>)>,
+        sending: Sending,
+    ) -> io::Result<BareLoop> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let readable = epoll::EventFlags::IN;
         epoll::add(&epoll, &listener, epoll::EventData::new_u64(LISTENER), readable)?;
         epoll::add(&epoll, io::stdin(), epoll::EventData::new_u64(STANDARD_INPUT), readable)?;
+        if let Some((listener, _)) = &secured {
+            epoll::add(&epoll, listener, epoll::EventData::new_u64(SECURED_LISTENER), readable)?;
+        }
         Ok(BareLoop {
             epoll,
             listener,
+            secured,
             sending,
             peers: HashMap::new(),
             peer_next: FIRST_PEER,
@@ -139,6 +165,7 @@ impl BareLoop {
         for event in ready(&self.epoll, EVENTS_MAX, wait)? {
             match event.data.u64() {
                 LISTENER => self.accept()?,
+                SECURED_LISTENER => self.accept_secured()?,
                 STANDARD_INPUT => return Ok(Turn::Over),
                 peer => self.hear(peer)?,
             }
@@ -147,18 +174,34 @@ impl BareLoop {
     }
 
     fn accept(&mut self) -> io::Result<()> {
-        loop {
-            let socket = match self.listener.accept() {
-                Ok((socket, _)) => socket,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            };
+        while let Some(socket) = accepted(&self.listener)? {
             socket.set_nodelay(true)?;
             let key = epoll::EventData::new_u64(self.peer_next);
             epoll::add(&self.epoll, &socket, key, epoll::EventFlags::IN)?;
             self.peers.insert(self.peer_next, Peer { socket, begun: None });
             self.peer_next += 1;
         }
+        Ok(())
+    }
+
+    /// Welcomes the members that connect within TLS. Waits for each: the client greets one after another.
+    fn accept_secured(&mut self) -> io::Result<()> {
+        let Some((listener, config)) = &self.secured else { return Ok(()) };
+        while let Some(mut socket) = accepted(listener)? {
+            socket.set_nodelay(true)?;
+            let mut tls = Box::new(ServerConnection::new(config.clone()).map_err(io::Error::other)?);
+            let mut stream = rustls::Stream::new(&mut *tls, &mut socket);
+            let mut first = [0];
+            stream.read_exact(&mut first)?;
+            if first != [BARE_MEMBER] {
+                return Err(io::Error::other("a connection within TLS is no member"));
+            }
+            stream.write_all(&welcome())?;
+            stream.flush()?;
+            socket.set_nonblocking(true)?;
+            self.members.push(Member { socket, tls: Some(tls), cursor: self.log.end() });
+        }
+        Ok(())
     }
 
     fn hear(&mut self, key: u64) -> io::Result<()> {
@@ -186,19 +229,17 @@ impl BareLoop {
     /// Reads the first byte of a connection, which says what it is.
     fn introduce(&mut self, key: u64) -> io::Result<()> {
         let Some(mut peer) = self.peers.remove(&key) else { return Ok(()) };
-        let mut welcome = Vec::new();
-        frames::put_server_text(BARE_WELCOME, &mut welcome);
         match self.inbox[0] {
             BARE_PUBLISHER => {
                 peer.begun = Some(Vec::new());
-                send_whole(&peer.socket, &welcome)?;
+                send_whole(&peer.socket, &welcome())?;
                 self.peers.insert(key, peer);
             }
             BARE_MEMBER => {
                 // A member sends nothing more. If it has gone, a send fails.
                 epoll::delete(&self.epoll, &peer.socket)?;
-                send_whole(&peer.socket, &welcome)?;
-                self.members.push(Member { socket: peer.socket, cursor: self.log.end() });
+                send_whole(&peer.socket, &welcome())?;
+                self.members.push(Member { socket: peer.socket, tls: None, cursor: self.log.end() });
             }
             _ => {}
         }
@@ -230,9 +271,13 @@ impl BareLoop {
             if owed.is_empty() {
                 return true;
             }
-            match send(&member.socket, owed, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            let sent = match &mut member.tls {
+                Some(tls) => send_secured(&member.socket, tls, owed),
+                None => send(&member.socket, owed, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).map_err(io::Error::from),
+            };
+            match sent {
                 Ok(sent) => member.cursor += sent as u64,
-                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(error) if is_for_now(&error) => {}
                 Err(_) => return false,
             }
             true
@@ -259,6 +304,45 @@ impl Log {
         }
         self.base = slowest;
     }
+}
+
+/// Encrypts and sends as much as the kernel takes, and what the library keeps of it. Returns how much was encrypted.
+fn send_secured(mut socket: &TcpStream, tls: &mut ServerConnection, owed: &[u8]) -> io::Result<usize> {
+    let mut taken = 0;
+    loop {
+        while tls.wants_write() {
+            match tls.write_tls(&mut socket) {
+                Ok(_) => {}
+                Err(error) if is_for_now(&error) => return Ok(taken),
+                Err(error) => return Err(error),
+            }
+        }
+        if taken == owed.len() {
+            return Ok(taken);
+        }
+        taken += tls.writer().write(&owed[taken..])?;
+    }
+}
+
+/// Whether the same call may succeed later.
+fn is_for_now(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// The next connection that waits to be accepted, if there is one.
+fn accepted(listener: &TcpListener) -> io::Result<Option<TcpStream>> {
+    match listener.accept() {
+        Ok((socket, _)) => Ok(Some(socket)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The frame that says that a join is done.
+fn welcome() -> Vec<u8> {
+    let mut welcome = Vec::new();
+    frames::put_server_text(BARE_WELCOME, &mut welcome);
+    welcome
 }
 
 /// Sends all bytes. The sockets block: the plain loop waits for a slow member.

@@ -9,16 +9,18 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
+use rustls::ClientConfig;
 
 use crate::checker::{self, Checker};
 use crate::dialect::{BARE_PUBLISHER, Dialect};
 use crate::failure::{Failure, OPENING_TIME_MAX, world};
 use crate::publisher::{Publisher, Schedule};
 use crate::received::{Rare, Received};
-use crate::sockets::{Connection, OPENING_MAX, pong, ready};
+use crate::sockets::{Connection, OPENING_MAX, ready};
 
 /// Latencies are recorded at every k-th member, so that about this many members are sampled.
 pub const SAMPLED_MEMBERS: usize = 200;
@@ -36,6 +38,8 @@ pub struct Shape {
 /// A room full of members, and its publisher.
 pub struct Room {
     address: SocketAddr,
+    /// Where members connect within TLS, if they do.
+    secured: Option<(SocketAddr, Arc<ClientConfig>)>,
     dialect: Dialect,
     shape: Shape,
     clock: Instant,
@@ -59,6 +63,7 @@ impl Room {
         let received = Received::new(Checker::new(padding));
         Ok(Room {
             address,
+            secured: None,
             dialect,
             shape,
             clock: Instant::now(),
@@ -103,6 +108,16 @@ impl Room {
         self.events_max = events;
     }
 
+    /// Has all members connect to this address, within TLS. The publisher does not.
+    pub fn secure(&mut self, address: SocketAddr, config: Arc<ClientConfig>) {
+        self.secured = Some((address, config));
+    }
+
+    /// The connection of the publisher. Where publishers have to be members, the first member publishes.
+    fn publishing(&self) -> usize {
+        if self.dialect.publishers_are_members() { 0 } else { self.shape.members }
+    }
+
     /// Lets members join until the room has `members`.
     pub fn admit(&mut self, members: usize) -> Result<(), Failure> {
         self.open_until(members)
@@ -114,9 +129,9 @@ impl Room {
         self.appoint_publisher()
     }
 
-    /// Connects the publisher. Where publishers have to be members, the first member publishes.
+    /// Connects the publisher, when all members have joined.
     pub fn appoint_publisher(&mut self) -> Result<(), Failure> {
-        let connection = if self.dialect.publishers_are_members() { 0 } else { self.connections.len() };
+        let connection = self.publishing();
         self.open_until(self.connections.len().max(connection + 1))?;
         self.publisher = Some(Publisher::new(connection, self.dialect.publication(self.shape.content_bytes)));
         Ok(())
@@ -139,10 +154,16 @@ impl Room {
     fn open(&mut self) -> Result<(), Failure> {
         let index = self.connections.len();
         let member = index < self.shape.members;
-        let connection = match self.dialect.upgrade_request() {
-            Some(head) => Connection::open(self.address, index, &head, Some(self.dialect.member_request()))?,
-            None if member => Connection::open(self.address, index, &self.dialect.member_request(), None)?,
-            None => Connection::open(self.address, index, &[BARE_PUBLISHER], None)?,
+        let (first, next) = match self.dialect.upgrade_request() {
+            Some(head) => (head, Some(self.dialect.member_request())),
+            None if member => (self.dialect.member_request(), None),
+            None => (vec![BARE_PUBLISHER], None),
+        };
+        let connection = match &self.secured {
+            Some((address, config)) if index != self.publishing() => {
+                Connection::open_within(Some(config.clone()), *address, index, &first, next)?
+            }
+            _ => Connection::open(self.address, index, &first, next)?,
         };
         connection.watch(&self.epoll, index, epoll::EventFlags::IN | epoll::EventFlags::ET)?;
         if member {
@@ -198,7 +219,7 @@ impl Room {
             if !self.received.rare.is_empty() {
                 self.see_to_rare(index)?;
             }
-            if length < self.buffer.len() {
+            if length < self.buffer.len() && !self.connections[index].reads_in_parts() {
                 return Ok(());
             }
         }
@@ -224,7 +245,7 @@ impl Room {
                 publisher.put_pong(payload);
                 Ok(())
             }
-            None => pong(&self.connections[index].socket, payload),
+            None => self.connections[index].pong(payload),
         }
     }
 }

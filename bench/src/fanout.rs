@@ -16,7 +16,7 @@ use crate::search::Search;
 use crate::server::Kind;
 use crate::setting::{Runs, Setting};
 use filled_server::FilledServer;
-use report::{Report, Visit};
+use report::{Comparison, Report, Visit};
 
 /// Single messages that are sent to a quiet room in each round.
 const SINGLE_MESSAGES: u32 = 40;
@@ -43,8 +43,11 @@ pub struct Options {
     rates: Vec<f64>,
     #[command(flatten)]
     runs: Runs,
-    /// Which servers to measure.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Kind::value_variants().to_vec())]
+    /// Measures Stentor under TLS, beside Stentor without it and a batching loop under TLS. Needs `openssl`.
+    #[arg(long)]
+    tls: bool,
+    /// Which servers to measure; by default all of the comparison.
+    #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Kind>,
     /// What to measure besides joins and memory.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Question::value_variants().to_vec())]
@@ -54,6 +57,12 @@ pub struct Options {
 }
 
 impl Options {
+    /// The servers that are measured, of those that are compared.
+    fn servers(&self) -> Vec<Kind> {
+        let compared = Comparison::of(self.tls).servers();
+        compared.into_iter().filter(|kind| self.only.is_empty() || self.only.contains(kind)).collect()
+    }
+
     fn shape(&self, members: usize) -> Shape {
         Shape { members, content_bytes: self.runs.payload }
     }
@@ -77,10 +86,11 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     check(options)?;
     let launch = options.setting.launch_apart()?;
     eprintln!("leave the machine alone meanwhile");
+    let servers = options.servers();
     let mut visits: Vec<Visit> = Vec::new();
     for &members in &options.members {
         for round in 0..options.runs.repeat {
-            for &kind in &options.only {
+            for &kind in &servers {
                 let best = best_so_far(&visits, kind, members);
                 let visited = Visitor::open(kind, members, round, options, &launch).and_then(|it| it.measure(best));
                 let named = |failure| Failure::Faulty(format!("{kind}, {members} members: {failure}"));
@@ -88,9 +98,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             }
         }
     }
-    let planned = options.members.len() * options.runs.repeat * options.only.len();
+    let planned = options.members.len() * options.runs.repeat * servers.len();
     assert_eq!(visits.len(), planned, "each server is visited in each round of each size");
-    let report = Report::new(&visits, &options.rates);
+    let report = Report::new(&visits, &options.rates, Comparison::of(options.tls));
     report.print();
     println!("{}", conditions(options));
     warn_of_disturbance(&visits);
@@ -127,6 +137,12 @@ fn warn_of_disturbance(visits: &[Visit]) {
 fn check(options: &Options) -> Result<(), Failure> {
     let refuse = |text: String| Err(Failure::Options(text));
     options.runs.check()?;
+    if options.servers().is_empty() {
+        return refuse(format!(
+            "--only names no server that is compared {} --tls",
+            if options.tls { "with" } else { "without" }
+        ));
+    }
     if options.rates.iter().any(|&rate| rate <= 0.0) {
         return refuse("--rates must be above zero".into());
     }
@@ -194,7 +210,9 @@ impl<'a> Visitor<'a> {
                 self.visit.at_rates.extend(run);
             }
         }
-        if let (true, Kind::Stentor, Some(most)) = (asked(Question::Beside), self.visit.server, most) {
+        if let (true, Kind::Stentor, false, Some(most)) =
+            (asked(Question::Beside), self.visit.server, options.tls, most)
+        {
             self.ask_beside(BESIDE * most / members)?;
         }
         if let (true, Some(most)) = (asked(Question::Beyond), most) {

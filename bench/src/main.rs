@@ -35,14 +35,17 @@ mod sockets;
 mod store;
 mod stores;
 mod stragglers;
+mod tls;
 mod watch;
 mod writer;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use crate::bare_loop::Sending;
+use crate::failure::Failure;
 
 #[derive(Parser)]
 #[command(about = "Measures Stentor beside bare loops on the same work, and prints the ratios.")]
@@ -76,6 +79,14 @@ enum Question {
     /// A server to compare with: it sends the collected messages once a tick. The fan-out starts it.
     #[command(hide = true)]
     BatchingLoop,
+    /// The same under TLS, but for the publisher.
+    #[command(hide = true)]
+    TlsLoop {
+        #[arg(long)]
+        tls_cert: PathBuf,
+        #[arg(long)]
+        tls_key: PathBuf,
+    },
     /// A client of a run with several shards; the run starts it.
     #[command(hide = true)]
     CrowdOfShards,
@@ -112,8 +123,11 @@ fn main() -> ExitCode {
         Question::Store(options) => store::run(&options),
         Question::Stores(options) => stores::run(&options),
         Question::DriverAlone => stores::serve_driver_alone(),
-        Question::BareLoop => bare_loop::serve(Sending::Each),
-        Question::BatchingLoop => bare_loop::serve(Sending::PerTick),
+        Question::BareLoop => bare_loop::serve(Sending::Each, None),
+        Question::BatchingLoop => bare_loop::serve(Sending::PerTick, None),
+        Question::TlsLoop { tls_cert, tls_key } => tls::server_config(&tls_cert, &tls_key)
+            .map_err(Failure::from)
+            .and_then(|config| bare_loop::serve(Sending::PerTick, Some(config))),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,9 +5,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
+use rustls::ClientConfig;
 use serde::Serialize;
 use tempfile::TempDir;
 
@@ -15,6 +17,7 @@ use crate::companion::Companion;
 use crate::dialect::{Dialect, ROOM, USERNAME};
 use crate::http;
 use crate::launch::{Budgets, Launch};
+use crate::tls::Certificate;
 
 /// Time from the start of the process until it prints where it listens. A durable store may have to create its files
 /// first.
@@ -29,6 +32,20 @@ pub enum Kind {
     Stentor,
     BareLoop,
     BatchingLoop,
+    /// Stentor whose members connect within TLS.
+    StentorTls,
+    /// The batching loop whose members connect within TLS.
+    TlsLoop,
+}
+
+impl Kind {
+    fn is_stentor(self) -> bool {
+        matches!(self, Kind::Stentor | Kind::StentorTls)
+    }
+
+    fn is_secured(self) -> bool {
+        matches!(self, Kind::StentorTls | Kind::TlsLoop)
+    }
 }
 
 impl fmt::Display for Kind {
@@ -37,6 +54,8 @@ impl fmt::Display for Kind {
             Kind::Stentor => "stentor",
             Kind::BareLoop => "bare loop",
             Kind::BatchingLoop => "batching loop",
+            Kind::StentorTls => "stentor, TLS",
+            Kind::TlsLoop => "TLS loop",
         })
     }
 }
@@ -44,6 +63,8 @@ impl fmt::Display for Kind {
 pub struct Server {
     process: Companion,
     pub address: SocketAddr,
+    /// Where it listens within TLS, and how clients trust it.
+    secured: Option<(SocketAddr, Certificate)>,
     /// The admin address with the metrics. The bare loops have none.
     admin: Option<SocketAddr>,
     /// The server's data directory. It is removed with its content when the server is dropped.
@@ -52,24 +73,46 @@ pub struct Server {
 
 impl Server {
     pub fn start(kind: Kind, launch: &Launch) -> io::Result<Server> {
-        let directory = (kind == Kind::Stentor).then(|| launch.data_directory()).transpose()?;
-        let command = command(kind, launch, directory.as_ref().map(TempDir::path))?;
-        Server::start_as(&kind.to_string(), command, launch, directory)
+        let directory = kind.is_stentor().then(|| launch.data_directory()).transpose()?;
+        let mut command = command(kind, launch, directory.as_ref().map(TempDir::path))?;
+        let certificate = kind.is_secured().then(Certificate::make).transpose()?;
+        if let Some(certificate) = &certificate {
+            command.arg("--tls-cert").arg(certificate.file()).arg("--tls-key").arg(certificate.key_file());
+        }
+        if kind == Kind::StentorTls {
+            command.args(["--listen", "tls:127.0.0.1:0"]);
+        }
+        Server::start_as(&kind.to_string(), command, launch, directory, certificate)
     }
 
     /// Starts Stentor on a directory that already exists and is kept.
     pub fn start_on(data: &Path, launch: &Launch) -> io::Result<Server> {
-        Server::start_as("stentor", command(Kind::Stentor, launch, Some(data))?, launch, None)
+        Server::start_as("stentor", command(Kind::Stentor, launch, Some(data))?, launch, None, None)
     }
 
-    fn start_as(name: &str, command: Command, launch: &Launch, directory: Option<TempDir>) -> io::Result<Server> {
+    fn start_as(
+        name: &str,
+        command: Command,
+        launch: &Launch,
+        directory: Option<TempDir>,
+        certificate: Option<Certificate>,
+    ) -> io::Result<Server> {
         let process = Companion::spawn(command, launch, &launch.server_cpus)?;
-        let (address, admin) = addresses_of(&process).map_err(|error| io::Error::other(format!("{name}: {error}")))?;
-        Ok(Server { process, address, admin, _directory: directory })
+        let named = |error| io::Error::other(format!("{name}: {error}"));
+        let Addresses { plain, secured, admin } = addresses_of(&process).map_err(named)?;
+        if secured.is_some() != certificate.is_some() {
+            return Err(named(io::Error::other("it does not listen within TLS as it was told")));
+        }
+        Ok(Server { process, address: plain, secured: secured.zip(certificate), admin, _directory: directory })
     }
 
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// Where members connect within TLS, if they do, and with what.
+    pub fn secured(&self) -> Option<(SocketAddr, Arc<ClientConfig>)> {
+        self.secured.as_ref().map(|(address, certificate)| (*address, certificate.client()))
     }
 
     /// The admin address with the metrics.
@@ -80,8 +123,8 @@ impl Server {
     /// The dialect for this server. For Stentor this signs in a user.
     pub fn dialect(&self, kind: Kind, launch: &Launch) -> io::Result<Dialect> {
         match kind {
-            Kind::BareLoop | Kind::BatchingLoop => Ok(Dialect::Bare),
-            Kind::Stentor => {
+            Kind::BareLoop | Kind::BatchingLoop | Kind::TlsLoop => Ok(Dialect::Bare),
+            Kind::Stentor | Kind::StentorTls => {
                 Ok(Dialect::Stentor { token: self.token()?, persistence: launch.persistence, room: ROOM.into() })
             }
         }
@@ -100,7 +143,7 @@ impl Server {
 fn command(kind: Kind, launch: &Launch, directory: Option<&Path>) -> io::Result<Command> {
     let Some(directory) = directory else {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg(kind.to_string().replace(' ', "-"));
+        command.arg(kind.to_string().to_lowercase().replace(' ', "-"));
         return Ok(command);
     };
     let mut command = Command::new(&launch.stentor);
@@ -115,8 +158,15 @@ fn command(kind: Kind, launch: &Launch, directory: Option<&Path>) -> io::Result<
     Ok(command)
 }
 
+/// Where a server listens.
+struct Addresses {
+    plain: SocketAddr,
+    secured: Option<SocketAddr>,
+    admin: Option<SocketAddr>,
+}
+
 /// Waits for the lines that say where the server listens.
-fn addresses_of(process: &Companion) -> io::Result<(SocketAddr, Option<SocketAddr>)> {
+fn addresses_of(process: &Companion) -> io::Result<Addresses> {
     let ready_by = Instant::now() + START_TIME_MAX;
     let address_behind = |words: &str| -> io::Result<(String, SocketAddr)> {
         loop {
@@ -128,9 +178,10 @@ fn addresses_of(process: &Companion) -> io::Result<(SocketAddr, Option<SocketAdd
             }
         }
     };
-    let (line, address) = address_behind("listening on ")?;
+    let (line, plain) = address_behind("listening on ")?;
+    let secured = line.split_once(" (TLS)").and_then(|(before, _)| before.rsplit(' ').next()?.parse().ok());
     let admin = if line.starts_with("stentor ") { Some(address_behind("admin ")?.1) } else { None };
-    Ok((address, admin))
+    Ok(Addresses { plain, secured, admin })
 }
 
 fn address_in(line: &str, words: &str) -> Option<SocketAddr> {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
@@ -9,10 +10,12 @@ use rustix::event::{Timespec, epoll};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send};
+use rustls::ClientConfig;
 
 use crate::dialect::Dialect;
 use crate::failure::{Failure, world};
 use crate::frames::{self, Frame, Remainder};
+use crate::tls::{CARRIED_BYTES_MAX, Tls};
 
 /// Connections that are being opened at the same time: far fewer than any listener's backlog.
 pub const OPENING_MAX: usize = 128;
@@ -118,6 +121,8 @@ pub fn pong(socket: &TcpStream, payload: &[u8]) -> Result<(), Failure> {
 /// One connection of a client, and what is unfinished of what it has read.
 pub struct Connection {
     pub socket: TcpStream,
+    /// Boxed, because it is large and most runs have none.
+    tls: Option<Box<Tls>>,
     /// Until the WebSocket is open.
     opening: Option<Opening>,
     remainder: Remainder,
@@ -134,11 +139,44 @@ struct Opening {
 impl Connection {
     /// Connects, and sends the first bytes. If they open a WebSocket, `next` is sent when it is open.
     pub fn open(server: SocketAddr, index: usize, first: &[u8], next: Option<Vec<u8>>) -> Result<Connection, Failure> {
+        Connection::open_within(None, server, index, first, next)
+    }
+
+    /// The same, within TLS if there is a configuration of it.
+    pub fn open_within(
+        tls: Option<Arc<ClientConfig>>,
+        server: SocketAddr,
+        index: usize,
+        first: &[u8],
+        next: Option<Vec<u8>>,
+    ) -> Result<Connection, Failure> {
         let socket = connect(server, index).map_err(world("connect"))?;
         socket.set_nodelay(true)?;
-        say(&socket, first)?;
+        let tls =
+            tls.map(|config| Tls::begin(config, &socket).map(Box::new)).transpose().map_err(world("handshake"))?;
         let opening = next.map(|next| Opening { head: Vec::new(), next });
-        Ok(Connection { socket, opening, remainder: Remainder::default() })
+        let mut connection = Connection { socket, tls, opening, remainder: Remainder::default() };
+        connection.say(first)?;
+        Ok(connection)
+    }
+
+    fn say(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        match &mut self.tls {
+            Some(tls) => tls.say(bytes, &self.socket).map_err(world("send")),
+            None => say(&self.socket, bytes),
+        }
+    }
+
+    /// Answers a ping.
+    pub fn pong(&mut self, payload: &[u8]) -> Result<(), Failure> {
+        let mut frame = Vec::new();
+        frames::put_client_frame(frames::PONG, payload, &mut frame);
+        self.say(&frame)
+    }
+
+    /// Whether a read that does not fill the buffer may leave bytes in the socket.
+    pub fn reads_in_parts(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// Adds the socket to an epoll set, with its index.
@@ -149,18 +187,21 @@ impl Connection {
     /// Reads at most `most` bytes that have arrived. Returns the length of what is in the buffer, which begins with what
     /// was kept. `None` if nothing has arrived. The end of the stream is an error.
     #[inline]
-    pub fn receive(&self, buffer: &mut [u8], most: usize) -> io::Result<Option<usize>> {
+    pub fn receive(&mut self, buffer: &mut [u8], most: usize) -> io::Result<Option<usize>> {
         let kept = self.remainder.restore(buffer);
         let until = buffer.len().min(kept.saturating_add(most));
-        loop {
-            return match recv(&self.socket, &mut buffer[kept..until], RecvFlags::DONTWAIT) {
-                Ok((0, _)) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "end of stream")),
-                Ok((got, _)) => Ok(Some(kept + got)),
-                Err(Errno::AGAIN) => Ok(None),
-                Err(Errno::INTR) => continue,
-                Err(error) => Err(error.into()),
-            };
-        }
+        let buffer = &mut buffer[kept..until];
+        let got = match &mut self.tls {
+            None => receive(&self.socket, buffer)?,
+            Some(tls) => {
+                // The content goes to the first half, and what it is decrypted from to the second.
+                let half = (buffer.len() + CARRIED_BYTES_MAX).div_ceil(2).min(buffer.len());
+                let (content, encrypted) = buffer.split_at_mut(half);
+                let came = receive(&self.socket, encrypted)?;
+                came.map(|came| tls.decrypt(&encrypted[..came], content)).transpose()?
+            }
+        };
+        Ok(got.map(|got| kept + got))
     }
 
     /// Shows every frame that these received bytes complete.
@@ -185,9 +226,24 @@ impl Connection {
         if !Dialect::is_upgrade(&text) {
             return Err(Failure::Refused(text.into_owned()));
         }
-        say(&self.socket, &opening.next)?;
+        let next = std::mem::take(&mut opening.next);
         self.opening = None;
+        self.say(&next)?;
         Ok(())
+    }
+}
+
+/// Reads what has arrived. `None` if nothing has. The end of the stream is an error.
+#[inline]
+fn receive(socket: &TcpStream, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    loop {
+        return match recv(socket, &mut *buffer, RecvFlags::DONTWAIT) {
+            Ok((0, _)) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "end of stream")),
+            Ok((got, _)) => Ok(Some(got)),
+            Err(Errno::AGAIN) => Ok(None),
+            Err(Errno::INTR) => continue,
+            Err(error) => Err(error.into()),
+        };
     }
 }
 

@@ -263,8 +263,8 @@ fn each_runtime_stays_in_its_rooms() {
         ("glommio", &["engine/runtime", "gateway"]),
         // A shard never meets tokio.
         ("tokio", &["storage/scylla", "loadgen", "bench"]),
-        // Listeners with TLS, and the clients that test them.
-        ("rustls", &["", "storage/scylla", "gateway", "tests"]),
+        // Listeners with TLS, and the clients that test and measure them.
+        ("rustls", &["", "storage/scylla", "gateway", "tests", "bench"]),
     ];
     let mut complaints = Complaints::default();
     for manifest in sources().iter().filter(|source| source.path.ends_with("Cargo.toml")) {

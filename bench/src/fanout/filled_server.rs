@@ -50,7 +50,10 @@ impl FilledServer {
     fn start(kind: Kind, shape: Shape, launch: &Launch) -> Result<FilledServer, Failure> {
         let server = Server::start(kind, launch).map_err(world("start the server"))?;
         let dialect = server.dialect(kind, launch).map_err(world("sign in"))?;
-        let room = Room::new(server.address, dialect, shape)?;
+        let mut room = Room::new(server.address, dialect, shape)?;
+        if let Some((address, config)) = server.secured() {
+            room.secure(address, config);
+        }
         Ok(FilledServer { server, room })
     }
 }

@@ -62,6 +62,8 @@ impl Visit {
 pub struct Report<'a> {
     rooms: Vec<RoomReport>,
     visits: &'a [Visit],
+    #[serde(skip)]
+    comparison: Comparison,
 }
 
 #[derive(Serialize)]
@@ -71,17 +73,54 @@ struct RoomReport {
     goals: Vec<Goal>,
 }
 
-/// One question, the answers of Stentor, the bare loop and the batching loop, and the first divided by the others.
+/// One question, the answers of the servers that are compared, and the first divided by the others.
 #[derive(Serialize)]
 struct Row {
     question: String,
     figures: [Option<f64>; 5],
 }
 
+/// Which servers are compared: the first one with the others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Comparison {
+    /// Stentor with the bare loops.
+    Plain,
+    /// Stentor under TLS with itself without it, and with a batching loop under TLS.
+    Tls,
+}
+
+impl Comparison {
+    pub fn of(tls: bool) -> Self {
+        if tls { Self::Tls } else { Self::Plain }
+    }
+
+    pub fn servers(self) -> [Kind; 3] {
+        match self {
+            Self::Plain => [Kind::Stentor, Kind::BareLoop, Kind::BatchingLoop],
+            Self::Tls => [Kind::StentorTls, Kind::Stentor, Kind::TlsLoop],
+        }
+    }
+
+    fn header(self) -> &'static str {
+        match self {
+            Self::Plain => " | stentor | bare loop | batching loop | ÷ bare | ÷ batching",
+            Self::Tls => " | stentor, TLS | stentor | TLS loop | ÷ without TLS | ÷ TLS loop",
+        }
+    }
+
+    fn goals(self, room: &Room<'_>, rates: &[f64]) -> Vec<Goal> {
+        match self {
+            Self::Plain => goals(room, rates),
+            Self::Tls => tls_goals(room, rates),
+        }
+    }
+}
+
 /// The visits to servers with rooms of one size.
 struct Room<'a> {
     visits: &'a [Visit],
     members: usize,
+    comparison: Comparison,
 }
 
 impl Room<'_> {
@@ -91,9 +130,9 @@ impl Room<'_> {
     }
 
     fn row(&self, (question, answer): &(String, Answer)) -> Option<Row> {
-        let of = [Kind::Stentor, Kind::BareLoop, Kind::BatchingLoop].map(|kind| self.median(kind, answer));
-        let [stentor, bare, batching] = of;
-        let figures = [stentor, bare, batching, ratio(stentor, bare), ratio(stentor, batching)];
+        let of = self.comparison.servers().map(|kind| self.median(kind, answer));
+        let [first, second, third] = of;
+        let figures = [first, second, third, ratio(first, second), ratio(first, third)];
         of.iter().any(Option::is_some).then(|| Row { question: question.clone(), figures })
     }
 }
@@ -101,23 +140,23 @@ impl Room<'_> {
 type Answer<'a> = Box<dyn Fn(&Visit) -> Option<f64> + 'a>;
 
 impl<'a> Report<'a> {
-    pub fn new(visits: &'a [Visit], rates: &[f64]) -> Report<'a> {
+    pub fn new(visits: &'a [Visit], rates: &[f64], comparison: Comparison) -> Report<'a> {
         let mut sizes: Vec<usize> = visits.iter().map(|visit| visit.members).collect();
         sizes.dedup();
         let questions = questions(rates);
         let room = |members| {
-            let room = Room { visits, members };
+            let room = Room { visits, members, comparison };
             let rows = questions.iter().filter_map(|question| room.row(question)).collect();
-            RoomReport { members, rows, goals: goals(&room, rates) }
+            RoomReport { members, rows, goals: comparison.goals(&room, rates) }
         };
-        Report { rooms: sizes.into_iter().map(room).collect(), visits }
+        Report { rooms: sizes.into_iter().map(room).collect(), visits, comparison }
     }
 
     pub fn print(&self) {
         println!("{}", Conditions::here());
         for room in &self.rooms {
             println!("\nOne room of {} members, server on one core, client on another:", room.members);
-            let header = " | stentor | bare loop | batching loop | ÷ bare | ÷ batching";
+            let header = self.comparison.header();
             println!("{}", table(header, room.rows.iter().map(|row| report::row(&row.question, row.figures))));
             goals::print(&room.goals);
         }
@@ -171,6 +210,9 @@ fn at<'a>(rate: f64, question: &str, figure: fn(&Run) -> f64) -> (String, Answer
 /// most of a core free.
 const ONE_AT_A_TIME_MAX: f64 = 60_000.0;
 
+/// Up to this rate a batching loop, which sends once in 20 ms, sends each message separately.
+const ONE_A_TICK_MAX: f64 = 25.0;
+
 /// From this size on, a pass over the room takes so long that a small room would notice if it had to wait for one.
 const LARGE: usize = 10_000;
 
@@ -217,6 +259,28 @@ fn goals(room: &Room<'_>, rates: &[f64]) -> Vec<Goal> {
         let share = |visit: &Visit| run_at(visit, 1000.0).filter(|run| run.carried()).map(|run| run.core_share);
         goals.push(Goal::new("of the core at 1,000 messages/s", own(&share), Bound::AtMost(0.5)));
     }
+    goals
+}
+
+/// The goals of TLS: as fast as the library lets a bare loop be, in half of its memory.
+fn tls_goals(room: &Room<'_>, rates: &[f64]) -> Vec<Goal> {
+    let to_loop = |answer: &dyn Fn(&Visit) -> Option<f64>| {
+        ratio(room.median(Kind::StentorTls, answer), room.median(Kind::TlsLoop, answer))
+    };
+    let most = |visit: &Visit| visit.max.as_ref().map(|run| run.deliveries_per_second);
+    let mut goals = vec![
+        Goal::new(
+            "memory a joined connection ÷ TLS loop",
+            to_loop(&|visit| Some(visit.resident_bytes_per_connection)),
+            Bound::AtMost(0.5),
+        ),
+        Goal::new("most deliveries/s ÷ TLS loop", to_loop(&most), Bound::AtLeast(0.9)),
+    ];
+    // At higher rates the loop writes several messages at once, because it waits for its tick.
+    goals.extend(rates.iter().filter(|&&rate| rate <= ONE_A_TICK_MAX).map(|&rate| {
+        let cost = |visit: &Visit| Some(run_at(visit, rate)?.cpu_us_per_delivery);
+        Goal::new(format!("CPU a delivery at {rate} messages/s ÷ TLS loop"), to_loop(&cost), Bound::AtMost(1.1))
+    }));
     goals
 }
 
