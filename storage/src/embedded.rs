@@ -12,6 +12,7 @@ mod backup;
 mod commit_cache;
 mod compaction;
 mod copying;
+mod damaged;
 mod dead;
 mod directory;
 mod draft;
@@ -426,6 +427,10 @@ impl Store for Embedded {
 
     fn rows_read(&self) -> u64 {
         self.tables.as_deref().map_or(0, Tables::rows_read)
+    }
+
+    fn damaged_blocks(&self) -> usize {
+        self.tables.as_deref().map_or(0, |tables| tables.damaged.count())
     }
 
     fn unready(&self) -> Option<String> {

@@ -102,6 +102,12 @@ pub trait Store: Send + Sync + 'static {
         0
     }
 
+    /// How many damaged blocks the store has met since its start, if it looks for them. Requests that need one fail with
+    /// [`Failure::Corrupt`].
+    fn damaged_blocks(&self) -> usize {
+        0
+    }
+
     /// Why a request made now must fail, or `None`: for example, a database is away for a while, or a disk is full.
     fn unready(&self) -> Option<String> {
         None
