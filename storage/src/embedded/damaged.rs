@@ -52,6 +52,13 @@ impl DamagedBlocks {
         }
     }
 
+    /// Takes in that a merge of this table has failed at a damaged block. Reads all of the table for it, unless it is known.
+    pub fn note_merge(&self, table: Table, error: &fjall::Error) {
+        if is_damage(error) {
+            self.note(table, error, |error| self.find(table, |file| fails_in_whole(file, error)));
+        }
+    }
+
     fn note(&self, table: Table, error: &fjall::Error, find: impl FnOnce(&str) -> Option<PathBuf>) -> Option<PathBuf> {
         let reason = describe(error);
         {
@@ -91,4 +98,10 @@ fn fails_in(file: &TableFile, span: &Span, reason: &str) -> bool {
     let rows = || file.range((key(span.start_bound()), key(span.end_bound())));
     let fails = |row: lsm_tree::Result<InternalValue>| row.is_err_and(|error| describe(&error.into()) == reason);
     rows().take(ROWS_MAX).any(fails) || rows().rev().take(ROWS_MAX).any(fails)
+}
+
+/// Whether a read of the whole file, past the cache, ends with this error.
+fn fails_in_whole(file: &TableFile, reason: &str) -> bool {
+    let ended = file.scan().map_or_else(Some, |mut rows| rows.find_map(Result::err));
+    ended.is_some_and(|error| describe(&error.into()) == reason)
 }
