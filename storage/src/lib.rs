@@ -40,6 +40,7 @@ pub mod generations;
 pub mod group;
 pub mod inbox;
 mod keys;
+pub mod log_limit;
 pub mod memory;
 mod part;
 pub mod record;

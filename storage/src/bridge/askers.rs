@@ -3,7 +3,7 @@
 use engine::persist::{Receipt, StoreFailure, StoreQuestion, StoreReceipt, Ticket};
 
 use super::Line;
-use crate::{Failure, Written};
+use crate::{Failure, Written, limited};
 
 /// A shard that asks, with the way to it.
 #[derive(Clone)]
@@ -13,8 +13,11 @@ pub struct ShardAsker {
 }
 
 impl ShardAsker {
-    /// Sends the receipt. Never blocks.
+    /// Sends the receipt, and logs a failure: a session is not told the reason. Never blocks.
     pub fn answer(&self, found: Result<StoreReceipt, Failure>) {
+        if let Err(failure) = &found {
+            log(failure);
+        }
         send_receipt(&self.receipts, (self.ticket, found.map_err(as_store_failure)));
     }
 }
@@ -54,6 +57,18 @@ fn send_receipt(receipts: &flume::Sender<Receipt>, receipt: Receipt) {
         !matches!(sent, Err(flume::TrySendError::Full(_))),
         "a shard has more requests under way than its queue holds"
     );
+}
+
+/// Says why, unless there are many such lines, as the gateway does for HTTP.
+fn log(failure: &Failure) {
+    match failure {
+        Failure::Passing(reason) => limited!(warn, %reason, "the store refused a request for now"),
+        // The store has already logged this once.
+        Failure::Full(_) | Failure::ReadOnly(_) => {}
+        Failure::Unknown(reason) => limited!(warn, %reason, "it is unknown whether the store has done a request"),
+        Failure::Broken(reason) => limited!(error, %reason, "the store failed while it did a request"),
+        failure => limited!(error, %failure, "the store failed a request"),
+    }
 }
 
 fn as_store_failure(failure: Failure) -> StoreFailure {
