@@ -6,6 +6,7 @@ pub mod admin;
 pub mod announcement;
 mod ascii_json;
 pub mod backup;
+pub mod beginning;
 pub mod byte_shares;
 mod channel_queries;
 pub mod client_network;
