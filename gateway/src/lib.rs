@@ -53,6 +53,7 @@ mod sending;
 mod session;
 pub mod sign_in;
 pub mod sockets;
+pub mod supervisor;
 mod target;
 pub mod terminal;
 mod threaded_http;

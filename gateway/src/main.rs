@@ -27,6 +27,7 @@ use gateway::options::{AdminCall, Command, Options, StoreKind};
 use gateway::password::Passwords;
 use gateway::reload::Reloader;
 use gateway::sockets::{HEADS_BYTES_MAX, Listener, SocketTable};
+use gateway::supervisor::Supervisor;
 use gateway::tls::{self, TlsAcceptor};
 use gateway::token::Tokens;
 use gateway::waiting::WaitingRoom;
@@ -129,6 +130,7 @@ fn verify(options: &Options, directory: Option<&Path>) -> Result<(), String> {
 /// Runs the server until it receives a signal to stop, or has a fatal failure.
 fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
     let begun = Instant::now();
+    let supervisor = Supervisor::begin().map_err(said)?;
     let shards = usize::from(options.shards.get());
     let capacity = machine::prepare(shards)?;
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(said)?;
@@ -145,7 +147,7 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
         standby: options.standby,
         room: &waiting_room,
         is_to_stop: &mut || signals.pending().any(|signal| is_to_stop(signal, &mut reloader)),
-        stands_by: &mut || (),
+        stands_by: &mut || supervisor.stands_by(),
     };
     let Some(Life { store, epoch, revocations }) = beginning.begin(|| open_store(options)).map_err(said)? else {
         return Ok(());
@@ -241,8 +243,9 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
         tracing::warn!(error, "the server runs, but nobody can be told where");
     }
 
+    supervisor.serves(health.clone());
     listen_for_the_end(signals, fatal, reloader, events);
-    let ended = ending::wait(&heard, &drain, &health, |time| running.drain(time));
+    let ended = ending::wait(&heard, &drain, &health, &supervisor, |time| running.drain(time));
     let shards_stopped = running.stop();
     let store_stopped = bridge.stop().map_err(said);
     ended.and(shards_stopped).and(store_stopped)
