@@ -182,7 +182,8 @@ impl Launch {
         }
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{} does not start: {error}", binary.display()));
         let log = Arc::new(Log::default());
-        let readers = vec![log.clone().follow(piped(child.stdout.take())), log.clone().follow(piped(child.stderr.take()))];
+        let readers =
+            vec![log.clone().follow(piped(child.stdout.take())), log.clone().follow(piped(child.stderr.take()))];
         Server { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), log, readers }
     }
 }
