@@ -121,7 +121,8 @@ impl Desk for Office {
         let overview = &mut self.overview;
         overview.take_in(observer.ask(PATIENCE));
         let ready = store.unready().is_none();
-        overview.store = StoreState { ready, disk: store.disk_room(), rows_read: store.rows_read() };
+        let (disk, rows_read) = (store.disk_room(), store.rows_read());
+        overview.store = StoreState { ready, disk, rows_read, damaged_blocks: store.damaged_blocks() };
         overview.log_lines_left_out = log_limit::left_out();
         overview.process = ProcessState::read();
         overview.admin_refused = self.refused;

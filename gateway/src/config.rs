@@ -46,7 +46,11 @@ fn check(options: &Options, strict: bool) -> Result<String, String> {
     }
     let file = options.configuration.file.as_ref();
     let file = file.map_or_else(|| "no configuration file".to_owned(), |file| file.display().to_string());
-    Ok(format!("{file}, environment and flags: no errors; warnings: {count}\n"))
+    let stop = options.drain.stop_max().as_secs();
+    Ok(format!(
+        "{file}, environment and flags: no errors; warnings: {count}\na stop may take {stop} s: the supervisor's grace \
+         (TimeoutStopSec=, terminationGracePeriodSeconds, stop_grace_period) must be longer\n"
+    ))
 }
 
 fn text(bytes: Vec<u8>) -> Result<String, String> {

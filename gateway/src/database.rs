@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use runtime::clock;
+use storage::Failure;
 use storage::retention::Retention;
 use storage::transfer::Movable;
 use storage_scylla::{Scylla, schema};
@@ -16,8 +17,8 @@ pub use storage_scylla::options::ScyllaOptions as DatabaseOptions;
 pub(crate) use options::{ABSENT, DatabaseSettings, SECTION, name_in_section};
 
 /// Begins to connect, without waiting for the database. Fails if an option cannot be used.
-pub fn open(options: &DatabaseOptions) -> Result<Arc<dyn Movable>, String> {
-    Ok(Arc::new(Scylla::open(options.clone(), clock::wall).map_err(said)?))
+pub fn open(options: &DatabaseOptions) -> Result<Arc<dyn Movable>, Failure> {
+    Ok(Arc::new(Scylla::open(options.clone(), clock::wall)?))
 }
 
 /// How long messages are kept.

@@ -17,6 +17,9 @@ use crate::health::Health;
 /// three times.
 pub const WAIT: Duration = Duration::from_secs(10);
 
+/// How much longer than its wait and its time a stop may take: requests under way, close frames, and clients that hang up.
+const REST: Duration = Duration::from_secs(15);
+
 /// What ends a server, or begins its end.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
@@ -43,6 +46,11 @@ impl Terms {
     /// These terms, and where they are silent, the others.
     pub fn or(self, others: Self) -> Self {
         Self { wait: self.wait.or(others.wait), time: self.time.or(others.time) }
+    }
+
+    /// The longest time that a stop takes. A supervisor must have more patience, or it kills the server in the middle.
+    pub fn stop_max(self) -> Duration {
+        self.wait.unwrap_or(WAIT) + self.time.unwrap_or_default() + REST
     }
 }
 

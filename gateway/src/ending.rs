@@ -12,6 +12,7 @@ use flume::{Receiver, RecvTimeoutError};
 
 use crate::drain::{Drain, Event, Terms};
 use crate::health::Health;
+use crate::supervisor::Supervisor;
 
 /// How often the end of the sessions is looked for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -26,16 +27,19 @@ const LINE_INTERVAL: Duration = Duration::from_secs(5);
 /// How the wait ends.
 type Outcome = ControlFlow<Result<(), String>>;
 
-/// Waits until the server is to stop. If there is a drain, this returns when it is over. `close_sessions` is called with
+/// Waits until the server is to stop, and tells the supervisor then. If there is a drain, this returns when it is over. `close_sessions` is called with
 /// the time over which sessions are to be closed. Fails with what the store has failed with.
 pub fn wait(
     events: &Receiver<Event>,
     drain: &Arc<Drain>,
     health: &Health,
+    supervisor: &Supervisor,
     close_sessions: impl FnOnce(Duration),
 ) -> Result<(), String> {
     let mut ending = Ending { events, drain, was_terminated: false };
-    let outcome = match ending.wait_for_drain() {
+    let waited = ending.wait_for_drain();
+    supervisor.stops();
+    let outcome = match waited {
         ControlFlow::Break(outcome) => outcome,
         ControlFlow::Continue(()) => match ending.go_through(health, close_sessions) {
             ControlFlow::Break(outcome) => outcome,
@@ -159,7 +163,7 @@ mod tests {
         events.iter().for_each(|event| told.send(event.clone()).unwrap());
         let shard = HealthReporter::new(health.clone(), 0);
         let mut closed = None;
-        let outcome = wait(&heard, &drain, &health, |time| {
+        let outcome = wait(&heard, &drain, &health, &Supervisor::begin().unwrap(), |time| {
             closed = Some(time);
             shard.tell_of_drain();
         });

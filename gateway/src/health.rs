@@ -4,7 +4,7 @@
 //! never wait for it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// The answer of `/healthz`.
 pub const ALIVE: &str = "alive\n";
@@ -35,6 +35,8 @@ pub struct Health {
 struct ShardHealth {
     connections: AtomicUsize,
     sessions: AtomicUsize,
+    /// How often the shard has told them: ten times a second, as long as it turns.
+    ticks: AtomicU64,
 }
 
 impl Health {
@@ -91,6 +93,11 @@ impl Health {
         self.closed_shards.load(Ordering::Acquire) == self.shards.len() && self.sessions() == 0
     }
 
+    /// How often each shard has told of itself. A shard whose number stays the same does not turn.
+    pub fn ticks(&self) -> Vec<u64> {
+        self.shards.iter().map(|shard| shard.ticks.load(Ordering::Relaxed)).collect()
+    }
+
     fn connections(&self) -> usize {
         self.shards.iter().map(|shard| shard.connections.load(Ordering::Relaxed)).sum()
     }
@@ -123,6 +130,8 @@ impl HealthReporter {
         let shard = &self.health.shards[self.shard];
         shard.connections.store(connections, Ordering::Relaxed);
         shard.sessions.store(sessions, Ordering::Relaxed);
+        // Only this shard writes.
+        shard.ticks.store(shard.ticks.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
     /// Takes in that the shard opens no session any more. Call it once, after `tell`.

@@ -7,14 +7,15 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use engine::id::{Epoch, ShardId};
+use engine::id::ShardId;
 use engine::limits::Rules;
 use engine::routing::PlacementKey;
 use engine::session::shared_budgets::SharedBudgets;
 use gateway::admin::token::AdminToken;
 use gateway::admin::{self, Admin};
+use gateway::beginning::{Beginning, Life};
 use gateway::drain::{Drain, Event};
 use gateway::health::{Health, HealthReporter};
 use gateway::http::{BODIES_BYTES_MAX, Services};
@@ -26,6 +27,7 @@ use gateway::options::{AdminCall, Command, Options, StoreKind};
 use gateway::password::Passwords;
 use gateway::reload::Reloader;
 use gateway::sockets::{HEADS_BYTES_MAX, Listener, SocketTable};
+use gateway::supervisor::Supervisor;
 use gateway::tls::{self, TlsAcceptor};
 use gateway::token::Tokens;
 use gateway::waiting::WaitingRoom;
@@ -37,14 +39,11 @@ use runtime::clock;
 use runtime::shards::{Part, start};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use storage::account::Revocation;
 use storage::bridge::Bridge;
 use storage::embedded::Embedded;
 use storage::memory::Memory;
 use storage::{Failure, Store};
 
-/// How often a store that does not answer yet is asked again.
-const STORE_RETRY: Duration = Duration::from_millis(100);
 /// Signals and other reasons to end that may wait. More wait with the kernel.
 const EVENTS_MAX: usize = 16;
 
@@ -131,6 +130,7 @@ fn verify(options: &Options, directory: Option<&Path>) -> Result<(), String> {
 /// Runs the server until it receives a signal to stop, or has a fatal failure.
 fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
     let begun = Instant::now();
+    let supervisor = Supervisor::begin().map_err(said)?;
     let shards = usize::from(options.shards.get());
     let capacity = machine::prepare(shards)?;
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(said)?;
@@ -143,8 +143,13 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
     gateway::clock::watch().map_err(said)?;
     let plain = listening.iter().filter(|listening| listening.is_plain_tcp());
     let waiting_room = WaitingRoom::open(plain.flat_map(|listening| &listening.sockets)).map_err(said)?;
-    let store = open_store(options)?;
-    let Some((epoch, revocations)) = begin_life(&*store, &mut signals, &mut reloader)? else {
+    let beginning = Beginning {
+        standby: options.standby,
+        room: &waiting_room,
+        is_to_stop: &mut || signals.pending().any(|signal| is_to_stop(signal, &mut reloader)),
+        stands_by: &mut || supervisor.stands_by(),
+    };
+    let Some(Life { store, epoch, revocations }) = beginning.begin(|| open_store(options)).map_err(said)? else {
         return Ok(());
     };
     let keys = SigningKeys::obtain(reloader.options()).map_err(said)?;
@@ -238,34 +243,12 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
         tracing::warn!(error, "the server runs, but nobody can be told where");
     }
 
+    supervisor.serves(health.clone());
     listen_for_the_end(signals, fatal, reloader, events);
-    let ended = ending::wait(&heard, &drain, &health, |time| running.drain(time));
+    let ended = ending::wait(&heard, &drain, &health, &supervisor, |time| running.drain(time));
     let shards_stopped = running.stop();
     let store_stopped = bridge.stop().map_err(said);
     ended.and(shards_stopped).and(store_stopped)
-}
-
-/// Waits for the store and returns the next epoch and the stored logouts of earlier runs. Returns `None` if the server
-/// is told to stop before the store answers. A full disk ends the start: only the operator can free space.
-fn begin_life(
-    store: &dyn Store,
-    signals: &mut Signals,
-    reloader: &mut Reloader,
-) -> Result<Option<(Epoch, Vec<Revocation>)>, String> {
-    let begin = || {
-        let epoch = store.next_epoch()?;
-        Ok((epoch, store.revocations()?))
-    };
-    loop {
-        match begin() {
-            Ok(begun) => return Ok(Some(begun)),
-            Err(Failure::Passing(_)) if signals.pending().any(|signal| is_to_stop(signal, reloader)) => {
-                return Ok(None);
-            }
-            Err(Failure::Passing(_)) => std::thread::sleep(STORE_RETRY),
-            Err(failure) => return Err(said(failure)),
-        }
-    }
 }
 
 /// Takes all addresses. Fails with a line for the operator if one cannot be taken.
@@ -296,18 +279,16 @@ fn listeners_of_shards(listening: &mut [Listening], tls: Option<&Arc<TlsAcceptor
     of_shards
 }
 
-fn open_store(options: &Options) -> Result<Arc<dyn Store>, String> {
+fn open_store(options: &Options) -> Result<Arc<dyn Store>, Failure> {
     Ok(match options.store {
         StoreKind::Memory => Arc::new(Memory::new()),
         StoreKind::Scylla => database::open(&options.database)?,
         StoreKind::Embedded if options.read_only => {
-            let store = Embedded::open_to_read(&options.store_directory(), &options.embedded_store()).map_err(said)?;
+            let store = Embedded::open_to_read(&options.store_directory(), &options.embedded_store())?;
             tracing::warn!("the server only reads, because --read-only is set: every write is refused");
             Arc::new(store)
         }
-        StoreKind::Embedded => {
-            Arc::new(Embedded::open(&options.store_directory(), &options.embedded_store()).map_err(said)?)
-        }
+        StoreKind::Embedded => Arc::new(Embedded::open(&options.store_directory(), &options.embedded_store())?),
     })
 }
 

@@ -177,6 +177,8 @@ pub struct StoreState {
     pub disk: Option<DiskRoom>,
     /// Rows that it has looked at since its start.
     pub rows_read: u64,
+    /// Damaged blocks that it has met since its start.
+    pub damaged_blocks: usize,
 }
 
 impl Overview {
@@ -249,7 +251,7 @@ impl Collector for Overview {
         for (name, help, one) in GAUGES {
             page.single(name, help, MetricType::Gauge, self.sum(one))?;
         }
-        let StoreState { ready, disk, rows_read } = self.store;
+        let StoreState { ready, disk, rows_read, damaged_blocks } = self.store;
         page.single("store_ready", "Whether the store takes requests", MetricType::Gauge, u64::from(ready))?;
         if let Some(DiskRoom { free, reserve, used }) = disk {
             page.single("disk_free_bytes", "Room on the store's disk", MetricType::Gauge, free)?;
@@ -259,6 +261,8 @@ impl Collector for Overview {
         }
         let help = "Rows that the embedded store has looked at, removed ones included";
         page.single("store_rows_read", help, MetricType::Counter, rows_read)?;
+        let help = "Damaged blocks that the embedded store has met";
+        page.single("store_damaged_blocks", help, MetricType::Gauge, damaged_blocks as u64)?;
         if let Some(expires) = self.certificate_expires {
             let help = "When the certificate of the TLS listeners expires, since 1970";
             page.single_seconds("tls_certificate_expires", help, MetricType::Gauge, expires as f64)?;
@@ -420,7 +424,7 @@ mod tests {
     #[test]
     fn every_metric_is_explained_to_operators() {
         let explained = include_str!("../../docs/operations.md");
-        let store = StoreState { ready: true, disk: Some(DiskRoom::default()), rows_read: 0 };
+        let store = StoreState { ready: true, disk: Some(DiskRoom::default()), ..StoreState::default() };
         let process = Some(ProcessState::default());
         let overview = Overview { store, process, certificate_expires: Some(0), ..Overview::default() };
         let page = overview.text(PageFormat::OpenMetrics).expect("memory takes every write");

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use clap::Args;
+use storage::Failure;
 use storage::retention::Retention;
 use storage::transfer::Movable;
 
@@ -39,8 +40,8 @@ impl DatabaseSettings {
 }
 
 /// Fails with advice.
-pub fn open(_: &DatabaseOptions) -> Result<Arc<dyn Movable>, String> {
-    Err(ADVICE.into())
+pub fn open(_: &DatabaseOptions) -> Result<Arc<dyn Movable>, Failure> {
+    Err(Failure::Unfit(ADVICE.into()))
 }
 
 /// Nowhere: no database was opened.

@@ -89,6 +89,8 @@ pub struct Options {
     pub disk_reserve: u64,
     /// Whether the embedded store is only read.
     pub read_only: bool,
+    /// Whether to wait for a store that another server has.
+    pub standby: bool,
     /// Where and how, for `StoreKind::Scylla`.
     pub database: DatabaseOptions,
     /// Which log lines are written.
@@ -227,6 +229,9 @@ impl Options {
         if settings.read_only && settings.store != StoreKind::Embedded {
             return Err(OptionsError::Invalid("read_only is for the embedded store; take it out".into()));
         }
+        if settings.standby && settings.store == StoreKind::Memory {
+            return Err(OptionsError::Invalid("standby needs a store that servers share; take it out".into()));
+        }
         Ok(Self {
             command,
             sign_in,
@@ -244,6 +249,7 @@ impl Options {
             data: settings.data,
             store: settings.store,
             read_only: settings.read_only,
+            standby: settings.standby,
             disk_reserve: u64::from(settings.disk_reserve) << 20,
             log_level: settings.log_level,
             log_format: settings.log_format,

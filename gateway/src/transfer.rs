@@ -70,7 +70,7 @@ fn open(options: &Options, kind: StoreKind) -> Result<Arc<dyn Movable>, String> 
             Ok(Arc::new(Embedded::open(&options.store_directory(), &kept).map_err(said)?))
         }
         StoreKind::Scylla => {
-            let store = database::open(&options.database)?;
+            let store = database::open(&options.database).map_err(said)?;
             await_answers(&*store)?;
             Ok(store)
         }

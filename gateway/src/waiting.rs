@@ -1,14 +1,17 @@
 //! Answers clients before the store does. At that time there are no shards, but the port is open: each client is told
 //! to try again. A start that is quick enough refuses no client: its connections wait in the listeners' queues.
 
+use std::borrow::Cow;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Request, StatusCode};
+use parking_lot::Mutex;
 
 use crate::health::ALIVE;
 use crate::http::answer::{self, Answer};
@@ -20,8 +23,12 @@ const SILENCE_MAX: Duration = Duration::from_millis(200);
 /// How long a client may take to send its request, and to read its answer.
 const CLIENT_DURATION_MAX: Duration = Duration::from_millis(250);
 
+/// What clients are told.
+type Reason = Arc<Mutex<Cow<'static, str>>>;
+
 /// Refuses every request if the start takes long, until it is dropped.
 pub struct WaitingRoom {
+    reason: Reason,
     /// Dropping it ends the thread.
     over: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -34,8 +41,15 @@ impl WaitingRoom {
     pub fn open<'a>(listeners: impl IntoIterator<Item = &'a OwnedFd>) -> io::Result<Self> {
         let listeners = listeners.into_iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?;
         let (over, seen) = channel();
-        let thread = thread::Builder::new().name("start".into()).spawn(move || wait(listeners, &seen))?;
-        Ok(Self { over: Some(over), thread: Some(thread) })
+        let reason: Reason = Arc::new(Mutex::new(Cow::Borrowed("the store does not answer yet")));
+        let told = reason.clone();
+        let thread = thread::Builder::new().name("start".into()).spawn(move || wait(listeners, &seen, told))?;
+        Ok(Self { reason, over: Some(over), thread: Some(thread) })
+    }
+
+    /// From now on clients are told this reason.
+    pub fn tell(&self, reason: String) {
+        *self.reason.lock() = Cow::Owned(reason);
     }
 }
 
@@ -48,10 +62,11 @@ impl Drop for WaitingRoom {
     }
 }
 
-fn wait(listeners: Vec<OwnedFd>, over: &Receiver<()>) {
+fn wait(listeners: Vec<OwnedFd>, over: &Receiver<()>, reason: Reason) {
     if over.recv_timeout(SILENCE_MAX) != Err(RecvTimeoutError::Timeout) {
         return;
     }
+    let respond = move |request: &Request<_>| respond(request, &reason);
     match ThreadedServer::start("waiting", listeners, CLIENT_DURATION_MAX, respond) {
         Ok(server) => {
             let _ = over.recv();
@@ -62,16 +77,13 @@ fn wait(listeners: Vec<OwnedFd>, over: &Receiver<()>) {
     }
 }
 
-fn respond<B>(request: &Request<B>) -> Answer {
+fn respond<B>(request: &Request<B>, reason: &Reason) -> Answer {
     // A supervisor must not end a server for a start that takes long.
     if request.uri().path() == "/healthz" {
         return answer::text(StatusCode::OK, ALIVE);
     }
-    refusal()
-}
-
-fn refusal() -> Answer {
-    let mut answer = answer::refused(&Refusal::new(Code::Unavailable, "the store does not answer yet"));
+    let reason = reason.lock().clone();
+    let mut answer = answer::refused(&Refusal::new(Code::Unavailable, reason));
     answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     answer
 }
@@ -100,6 +112,12 @@ mod tests {
             assert!(answer.contains(&format!("content-length: {}\r\n", body.len())), "{answer}");
             assert!(body.contains("\"code\":14"), "{body}");
         }
+        room.tell("another server has the store".into());
+        let mut client = TcpStream::connect(address).unwrap();
+        client.write_all(b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("another server has the store"), "{answer}");
         let mut supervisor = TcpStream::connect(address).unwrap();
         supervisor.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
         let mut answer = String::new();

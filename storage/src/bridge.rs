@@ -3,25 +3,29 @@
 //! One committer takes all waiting writes from every shard and from the HTTP handlers, and commits them as one group.
 //! While it syncs, the next group gathers, so groups grow under load, and a single write does not wait. A few readers
 //! answer pages and look-ups meanwhile. No caller waits for room in a queue: a full queue refuses at once. No caller
-//! waits for a reader longer than `ANSWER_DURATION_MAX`. The users that ask share the queues (`reads.rs`, `writes.rs`).
+//! waits for a reader longer than `ANSWER_DURATION_MAX`, or for one commit. The users that ask share the queues (`reads.rs`, `writes.rs`).
+//!
+//! A disk that does not answer is bounded in time too: see `stall.rs`.
 //!
 //! A store that fails for good is never called again: every request is answered with its failure, and `Bridge::fatal`
 //! tells the process, which should stop.
 
+mod askers;
 mod client;
 mod committer;
 mod ends;
 mod reads;
+mod stall;
 mod waiting;
 mod writes;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use engine::limits::STORE_REQUESTS_MAX;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 
 pub use client::Client;
 pub use committer::look_up;
@@ -30,6 +34,7 @@ pub use ends::{NotTaken, StoreQueue, StoreQueueServer, store_queue};
 use crate::{ANSWER_DURATION_MAX, Failure, Store};
 use committer::Committer;
 use reads::ReadQueue;
+use stall::{CommitUnderWay, StallWatch, StallWatchEnd};
 use waiting::{QuerySender, Waiting};
 use writes::{WriteQueue, write_queue};
 
@@ -42,6 +47,9 @@ const GROUP_BYTES_MAX: usize = 1 << 20;
 const IN_FLIGHT_PER_SHARD_MAX: usize = STORE_REQUESTS_MAX;
 /// Writes of HTTP handlers that may wait: one group.
 const CLIENT_WRITES_MAX: usize = GROUP_WRITES_MAX;
+
+/// How often a stop looks whether the committer has ended.
+const END_LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A query to the store; it sends its own answer.
 type Read = Box<dyn FnOnce(&dyn Store) + Send>;
@@ -57,8 +65,11 @@ pub struct Bridge {
     waiting: Arc<Waiting>,
     fatal: flume::Receiver<Failure>,
     committer: Option<JoinHandle<()>>,
+    /// Disconnected when the committer has ended.
+    committer_ended: flume::Receiver<()>,
     readers: Vec<JoinHandle<()>>,
-    watcher: Option<JoinHandle<()>>,
+    watchers: Vec<JoinHandle<()>>,
+    stall_watch_end: Arc<StallWatchEnd>,
 }
 
 impl Bridge {
@@ -67,7 +78,8 @@ impl Bridge {
         Self::start_with(store, shards, ANSWER_DURATION_MAX)
     }
 
-    /// Like `start`, with `patience` as the longest time that a query may wait for its answer.
+    /// Like `start`, with `patience` as the longest time that a query may wait for its answer, and a write for the commit of
+    /// its group.
     pub fn start_with(
         store: Arc<dyn Store>,
         shards: usize,
@@ -78,17 +90,38 @@ impl Bridge {
         let reads = Arc::new(ReadQueue::new(shards * IN_FLIGHT_PER_SHARD_MAX));
         let (fatal_in, fatal) = flume::bounded(1);
         let line = Arc::new(Line::new(fatal_in));
-        let (near, far) = (0..shards).map(|_| store_queue(IN_FLIGHT_PER_SHARD_MAX, bell.clone())).unzip();
+        let (near, far): (_, Vec<_>) = (0..shards).map(|_| store_queue(IN_FLIGHT_PER_SHARD_MAX, bell.clone())).unzip();
+        let far = Arc::new(far);
 
         let waiting = Arc::new(Waiting::default());
         let queries = QuerySender::new(line.clone(), reads.clone(), waiting.clone(), patience);
-        let (committer, readers, watcher) = (None, Vec::new(), None);
-        let mut bridge =
-            Self { store, line, bell, writes, reads, queries, waiting, fatal, committer, readers, watcher };
+        let (ended, committer_ended) = flume::bounded(0);
+        let mut bridge = Self {
+            store,
+            line,
+            bell,
+            writes,
+            reads,
+            queries,
+            waiting,
+            fatal,
+            committer: None,
+            committer_ended,
+            readers: Vec::new(),
+            watchers: Vec::new(),
+            stall_watch_end: Arc::default(),
+        };
         let (line, waiting) = (bridge.line.clone(), bridge.waiting.clone());
-        bridge.watcher = Some(spawn("store-watch", move || {
+        bridge.watchers.push(spawn("store-watch", move || {
             let _watch = Watch(line);
             waiting.watch();
+        })?);
+        let shards = Arc::downgrade(&far);
+        let stalls = StallWatch { line: bridge.line.clone(), shards, writes: bridge.writes.clone(), patience };
+        let (line, end) = (bridge.line.clone(), bridge.stall_watch_end.clone());
+        bridge.watchers.push(spawn("store-stall", move || {
+            let _watch = Watch(line);
+            stalls.run(&end);
         })?);
         for number in 0..bridge.store.readers() {
             let (store, line, reads) = (bridge.store.clone(), bridge.line.clone(), bridge.reads.clone());
@@ -103,7 +136,10 @@ impl Bridge {
             writes_out,
             bridge.queries.clone(),
         );
-        bridge.committer = Some(spawn("store-commit", move || committer.run())?);
+        bridge.committer = Some(spawn("store-commit", move || {
+            let _ended = ended;
+            committer.run();
+        })?);
         Ok((bridge, near))
     }
 
@@ -118,38 +154,53 @@ impl Bridge {
         self.fatal.clone()
     }
 
-    /// Takes nothing new from clients, answers everything that was taken, and closes the store.
+    /// Takes nothing new from clients, answers everything that was taken, and closes the store. Fails if the disk does not
+    /// answer: then a thread is left that waits for it, and the process should end.
     ///
     /// The shards should have ended before. A shard that has not gets `NotTaken::Gone`.
     pub fn stop(mut self) -> Result<(), Failure> {
-        self.end_threads();
+        self.end_threads()?;
         self.line.check()?;
         self.store.close()
     }
 
-    fn end_threads(&mut self) {
+    fn end_threads(&mut self) -> Result<(), Failure> {
         self.line.close();
         // The bell may already be full. In either case the committer wakes once more and sees the closed line.
         let _ = self.bell.try_send(());
-        if let Some(committer) = self.committer.take() {
-            let _ = committer.join();
-        }
+        let stalled = self.committer.take().is_some_and(|committer| !self.has_joined(committer));
         // The readers answer what waits before they end, including what the committer passed on.
         self.reads.end();
-        for reader in self.readers.drain(..) {
+        for reader in self.readers.drain(..).filter(|_| !stalled) {
             let _ = reader.join();
         }
         self.reads.clear();
         self.waiting.end();
-        if let Some(watcher) = self.watcher.take() {
+        self.stall_watch_end.end();
+        for watcher in self.watchers.drain(..) {
             let _ = watcher.join();
         }
+        if !stalled {
+            return Ok(());
+        }
+        Err(Failure::Broken("the disk does not answer: the writes of the last commit may be stored or not".into()))
+    }
+
+    /// Waits for the committer's end, but not for a disk that does not answer.
+    fn has_joined(&self, committer: JoinHandle<()>) -> bool {
+        while let Err(flume::RecvTimeoutError::Timeout) = self.committer_ended.recv_timeout(END_LOOK_INTERVAL) {
+            if self.line.commit.has_stalled() {
+                return false;
+            }
+        }
+        let _ = committer.join();
+        true
     }
 }
 
 impl Drop for Bridge {
     fn drop(&mut self) {
-        self.end_threads();
+        let _ = self.end_threads();
     }
 }
 
@@ -165,33 +216,19 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
     thread.map_err(|error| Failure::Final(format!("starting a storage thread failed: {error}")))
 }
 
-/// A commit that takes longer than this is not just waiting for its disk: the store counts as unready until the commit
-/// ends.
-const COMMIT_DURATION_MAX: Duration = Duration::from_secs(2);
-
 /// Whether the bridge takes requests and whether the store works.
 struct Line {
     open: RwLock<bool>,
     closing: AtomicBool,
     failed: OnceLock<Failure>,
     fatal: flume::Sender<Failure>,
-    /// When the current commit began, if one is running.
-    commit_began: Mutex<Option<Instant>>,
+    commit: CommitUnderWay,
 }
 
 impl Line {
     fn new(fatal: flume::Sender<Failure>) -> Self {
         let (open, closing, failed) = (RwLock::new(true), AtomicBool::new(false), OnceLock::new());
-        Self { open, closing, failed, fatal, commit_began: Mutex::new(None) }
-    }
-
-    /// Runs a commit and remembers when it began, so that `unready` knows how long it takes.
-    fn while_committing<T>(&self, commit: impl FnOnce() -> T) -> T {
-        let began = |moment| *self.commit_began.lock() = moment;
-        began(Some(Instant::now()));
-        let done = commit();
-        began(None);
-        done
+        Self { open, closing, failed, fatal, commit: CommitUnderWay::default() }
     }
 
     /// Why a write that is sent now will not be answered soon; `None` if it will be.
@@ -199,9 +236,7 @@ impl Line {
         if let Err(failure) = self.check() {
             return Some(failure.to_string());
         }
-        let began = *self.commit_began.lock();
-        let duration = began?.elapsed();
-        (duration > COMMIT_DURATION_MAX).then(|| format!("a commit has been under way for {} s", duration.as_secs()))
+        self.commit.unready()
     }
 
     /// Runs `send` only while the bridge takes requests. Once `close` has returned, no `send` is running, so a thread

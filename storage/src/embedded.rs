@@ -12,11 +12,13 @@ mod backup;
 mod commit_cache;
 mod compaction;
 mod copying;
+mod damaged;
 mod dead;
 mod directory;
 mod draft;
 mod expiry;
 mod failures;
+mod halted;
 mod hollows;
 mod journal;
 mod kept_options;
@@ -61,6 +63,7 @@ use directory::Directory;
 use draft::Draft;
 pub use expiry::{Clock, wall_clock};
 use failures::{decoded, describe, parsed};
+use halted::Halted;
 use reading::ReadingCopy;
 use room::Room;
 use sound_rows::SoundRows;
@@ -127,7 +130,13 @@ impl Embedded {
         // The last life may have left rows to be removed.
         let cache = Arc::new(Mutex::new(CommitCache { sweeping: true, ..CommitCache::default() }));
         let failed = Arc::new(OnceLock::new());
-        let work = Work { tables: tables.clone(), room: room.clone(), writer: cache.clone(), failed: failed.clone() };
+        let work = Work {
+            tables: tables.clone(),
+            room: room.clone(),
+            writer: cache.clone(),
+            failed: failed.clone(),
+            halted: Halted::default(),
+        };
         Ok(Self {
             compactor: Some(Compactor::start(work)?),
             tables: Some(tables),
@@ -426,6 +435,10 @@ impl Store for Embedded {
 
     fn rows_read(&self) -> u64 {
         self.tables.as_deref().map_or(0, Tables::rows_read)
+    }
+
+    fn damaged_blocks(&self) -> usize {
+        self.tables.as_deref().map_or(0, |tables| tables.damaged.count())
     }
 
     fn unready(&self) -> Option<String> {

@@ -40,6 +40,7 @@ pub mod generations;
 pub mod group;
 pub mod inbox;
 mod keys;
+pub mod log_limit;
 pub mod memory;
 mod part;
 pub mod record;
@@ -99,6 +100,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// How many rows the store has looked at since its start, removed ones included, if it counts them.
     fn rows_read(&self) -> u64 {
+        0
+    }
+
+    /// How many damaged blocks the store has met since its start, if it looks for them. Requests that need one fail with
+    /// [`Failure::Corrupt`].
+    fn damaged_blocks(&self) -> usize {
         0
     }
 

@@ -34,6 +34,29 @@ fn containers_set_what_there_is() {
 }
 
 #[test]
+fn what_monitoring_mounts_is_there_and_is_for_this_machine() {
+    let monitoring = read("deploy/compose.monitoring.yaml");
+    let mounts: Vec<_> = monitoring.lines().filter_map(|line| line.trim().strip_prefix("- ./")).collect();
+    assert_eq!(mounts.len(), 3, "{mounts:?}");
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join("deploy");
+    for mount in mounts {
+        let path = mount.split(':').next().expect("a path");
+        assert!(deploy.join(path).exists(), "{path}");
+        assert!(mount.ends_with(":ro"), "{mount}");
+    }
+    for port in ["9090:9090", "3000:3000"] {
+        assert!(monitoring.contains(&format!("- \"127.0.0.1:{port}\"")), "{port}");
+    }
+    // Both configurations of Prometheus are one, but for the address.
+    let of = |name: &str| {
+        let text = read(&format!("deploy/prometheus/{name}"));
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with('#') && !line.contains("targets:"));
+        lines.map(str::to_owned).collect::<Vec<_>>().join("\n").trim().to_owned()
+    };
+    assert_eq!(of("compose.yml"), of("prometheus.yml"));
+}
+
+#[test]
 fn the_unit_is_understood() {
     // The program that the unit starts is not installed here, so the copy starts another one.
     let copy = tempfile::Builder::new().prefix("stentor-").suffix(".service").tempfile().expect("a temporary file");
@@ -47,6 +70,34 @@ fn the_unit_is_understood() {
     let level = rated.split("Overall exposure level for").nth(1).and_then(|line| line.split(": ").nth(1));
     let level: f32 = level.and_then(|text| text.split(' ').next()).expect("a level").parse().expect("a number");
     assert!(level < 2.0, "the unit allows more than it did: {rated}");
+}
+
+/// How long a stop may take with these variables, as `config check` says it.
+fn stop_max(variables: &[(&str, &str)]) -> u64 {
+    let flags = variables.iter().flat_map(|(flag, value)| [*flag, *value]);
+    let output = run_program(&[&["config", "check"], flags.collect::<Vec<_>>().as_slice()].concat());
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let seconds = said.split("a stop may take ").nth(1).and_then(|rest| rest.split(' ').next());
+    seconds.unwrap_or_else(|| panic!("{said}")).parse().expect("a number")
+}
+
+/// The number after the first of these words.
+fn seconds_after(text: &str, words: &str) -> u64 {
+    let rest = text.split(words).nth(1).unwrap_or_else(|| panic!("no {words:?}"));
+    let digits: String = rest.trim_start().chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or_else(|_| panic!("no number after {words:?}"))
+}
+
+#[test]
+fn supervisors_have_more_patience_than_a_stop_takes() {
+    assert_eq!(stop_max(&[]), 25);
+    assert_eq!(stop_max(&[("--drain-wait", "20s"), ("--drain-time", "100")]), 135);
+    let [unit, pod, compose] =
+        ["stentor.service", "kubernetes.yaml", "compose.yaml"].map(|name| read(&format!("deploy/{name}")));
+    assert!(seconds_after(&unit, "\nTimeoutStopSec=") > stop_max(&[]));
+    let drain_time = seconds_after(&pod.replace('"', ""), "STENTOR_DRAIN_TIME, value: ").to_string();
+    assert!(seconds_after(&pod, "terminationGracePeriodSeconds:") > stop_max(&[("--drain-time", drain_time.as_str())]));
+    assert!(seconds_after(&compose, "stop_grace_period:") > stop_max(&[("--drain-wait", "0")]));
 }
 
 #[test]

@@ -138,3 +138,28 @@ fn a_start_on_a_full_disk_says_so_and_ends() {
     assert_eq!(server.http().history_after(&ada.token, &channel, None).0.len(), 1);
     server.assert_works("a start that was refused");
 }
+
+#[test]
+fn a_disk_that_takes_no_writes_is_served_read_only() {
+    let disk = SmallDisk::mount(DISK_MIB);
+    let server = launch(&disk).start();
+    let ada = server.sign_in("ada");
+    let mut socket = Socket::connect(server.address(), &ada.token);
+    let channel = socket.join("lobby");
+    say_when_there_is_room(&mut socket, &channel, r#"{"n":1}"#);
+    server.stop();
+
+    disk.refuse_writes();
+    launch(&disk).start_refused().assert_says(&["read-only file system"]);
+    let server = launch(&disk).environment("STENTOR_READ_ONLY", "true").start();
+    assert_eq!(server.http().history_after(&ada.token, &channel, None).0.len(), 1, "history is served");
+    assert_eq!(health(&server).0, 200);
+    let mut reader = Socket::connect(server.address(), &server.sign_in("ada").token);
+    let joined = reader.join("lobby");
+    check_refused(&reader.say(&joined, r#"{"n":"refused"}"#));
+    let mut talker = Socket::connect(server.address(), &server.sign_in("ada").token);
+    let talk = talker.join_as("lobby", serde_json::json!({"persistence": false}));
+    let said = talker.say(&talk, r#"{"n":"not kept"}"#);
+    assert!(said["error"].is_null(), "what is not kept goes on: {said}");
+    server.stop();
+}

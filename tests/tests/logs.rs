@@ -140,7 +140,7 @@ fn levels_change_by_call_and_by_sighup() {
     Launch::on(&store).flag("--log-level", "loud").start_refused().assert_says(&["--log-level", "loud"]);
 }
 
-/// A server whose standard error, or standard output, cannot be written serves on.
+/// A server whose standard error cannot be written serves on.
 #[test]
 fn a_log_that_cannot_be_written_ends_no_server() {
     let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
@@ -166,4 +166,30 @@ fn a_log_that_cannot_be_written_ends_no_server() {
         server.stop();
     }
     drop(unread);
+}
+
+/// The program prints where it listens; nothing depends on that.
+#[test]
+fn a_standard_output_that_cannot_be_written_ends_no_server() {
+    let data = data_dir();
+    let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+    let server = Launch::on(data.path()).confined(move |command| _ = command.stdout(full)).begin_at(address);
+    let begun = std::time::Instant::now();
+    while !server.output().contains("nobody can be told where") {
+        assert!(begun.elapsed() < tests::harness::DEADLINE, "{}", server.output());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    server.assert_works("a full standard output");
+    let said = server.stop();
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+#[test]
+fn an_address_that_the_machine_does_not_have_is_told_as_that() {
+    let data = data_dir();
+    // TEST-NET-3, which no machine has.
+    let refusal = Launch::on(data.path()).listen("203.0.113.1:7350".parse().expect("an address")).start_refused();
+    refusal.assert_says(&["cannot listen on 203.0.113.1:7350", "no interface of this machine has this address"]);
+    assert!(!refusal.output.contains("another server"), "{}", refusal.output);
 }

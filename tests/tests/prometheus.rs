@@ -42,6 +42,7 @@ fn the_rules_say_what_their_test_expects() {
     for (arguments, file) in [
         (["check", "rules"], "prometheus/stentor.rules.yml"),
         (["check", "config"], "prometheus/prometheus.yml"),
+        (["check", "config"], "prometheus/compose.yml"),
         (["test", "rules"], "prometheus/stentor.test.yml"),
     ] {
         let path = deployed(file);

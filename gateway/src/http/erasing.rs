@@ -53,6 +53,10 @@ async fn erase(services: &Services, text: &str) -> Result<UserId, String> {
         sleep(POLL_INTERVAL).await;
     }
     sleep(IN_FLIGHT_MAX).await;
+    // A disk that does not answer may hold a write of the user for longer than that.
+    while services.unready().is_some() {
+        sleep(POLL_INTERVAL).await;
+    }
     let mut sweep = Sweep::begin(services.now());
     while let Swept::Part = sweep.go_on(services, user).await.map_err(failed)? {}
     Ok(user)

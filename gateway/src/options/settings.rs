@@ -121,6 +121,11 @@ pub(super) struct Settings {
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
     pub read_only: bool,
 
+    /// Wait while another server has the store, and take over when that server ends
+    #[arg(long, help_heading = KEPT, env = "STENTOR_STANDBY", value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    pub standby: bool,
+
     /// Which lines the log has, such as info,gateway::sockets=debug: off, error, warn, info, debug or trace, for all or for a part
     #[arg(long, help_heading = LOG, env = "STENTOR_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: LogLevels,

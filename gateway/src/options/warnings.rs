@@ -18,11 +18,19 @@ const DESCRIPTORS_LOW: u64 = 65_536;
 /// Descriptors that the advice asks for: as many as Linux allows a process unless `fs.nr_open` says otherwise.
 const DESCRIPTORS_ADVISED: u64 = 1_048_576;
 
+/// How long systemd waits for a stop unless `TimeoutStopSec=` says otherwise.
+const GRACE_OF_SYSTEMD: Duration = Duration::from_secs(90);
+
+/// How long Kubernetes waits for a stop unless `terminationGracePeriodSeconds` says otherwise. Docker waits 10 s, which is too
+/// short for any drain.
+const GRACE_OF_CONTAINERS: Duration = Duration::from_secs(30);
+
 /// A line for each thing that the operator should look at, with what to do.
 pub fn warnings(options: &Options, machine: &Allowed) -> Vec<String> {
     let checks = [open_with_the_default_key, public_admin, session_outlives_refresh, sessions_end_soon];
     let of_options = checks.into_iter().filter_map(|check| check(options, machine));
     let of_machine = too_many_shards(options, machine).into_iter().chain(few_descriptors(machine));
+    let of_machine = of_machine.chain(short_grace(options, machine));
     of_options.chain(keys_left_out(options)).chain(keys_that_have_ended(options)).chain(of_machine).collect()
 }
 
@@ -117,6 +125,25 @@ fn few_descriptors(machine: &Allowed) -> Option<String> {
         format!(
             "the limit on open descriptors is {limit}, which bounds the connections: {}",
             raise(&machine.surroundings)
+        )
+    })
+}
+
+/// The server cannot see what its supervisor was told. So this asks for a look where the supervisor's own default is too short.
+fn short_grace(options: &Options, machine: &Allowed) -> Option<String> {
+    let needed = options.drain.stop_max();
+    let (grace, setting) = match machine.surroundings {
+        Surroundings::Shell => return None,
+        Surroundings::Unit(_) => (GRACE_OF_SYSTEMD, "TimeoutStopSec= of the unit"),
+        Surroundings::Container => {
+            (GRACE_OF_CONTAINERS, "terminationGracePeriodSeconds of the pod, or stop_grace_period of the container,")
+        }
+    };
+    (needed > grace).then(|| {
+        let [needed, grace] = [needed, grace].map(|time| time.as_secs());
+        format!(
+            "a stop may take {needed} s (drain_wait, drain_time and 15 s), and the supervisor kills the server after {grace} s \
+             unless it was told otherwise: {setting} must be more than {needed} s"
         )
     })
 }
@@ -216,6 +243,17 @@ mod tests {
     fn a_shard_has_a_core() {
         check(&["--shards", "5"], &roomy(), &["shards is 5", "4 cores", "--shards 4"]);
         check(&["--shards", "4"], &roomy(), &[]);
+    }
+
+    #[test]
+    fn a_supervisor_has_more_patience_than_a_stop_takes() {
+        let unit = || Allowed { surroundings: Surroundings::Unit("chat.service".into()), ..roomy() };
+        let container = || Allowed { surroundings: Surroundings::Container, ..roomy() };
+        check(&["--drain-time", "66s"], &unit(), &["take 91 s", "after 90 s", "TimeoutStopSec= of the unit"]);
+        check(&["--drain-time", "65s"], &unit(), &[]);
+        check(&["--drain-time", "6s"], &container(), &["take 31 s", "after 30 s", "terminationGracePeriodSeconds"]);
+        check(&["--drain-wait", "0", "--drain-time", "15s"], &container(), &[]);
+        check(&["--drain-time", "1h"], &roomy(), &[]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! compared.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use engine::id::Epoch;
@@ -32,6 +32,8 @@ pub struct Lease {
     holder: Uuid,
     beat: AtomicI64,
     state: Mutex<State>,
+    /// Whether the log has been told that another server has the keyspace.
+    told: AtomicBool,
 }
 
 enum State {
@@ -45,7 +47,13 @@ enum State {
 impl Lease {
     /// A lease that this process does not hold yet, with a new random id for the holder.
     pub fn new(database: Arc<DatabaseSession>) -> Self {
-        Self { database, holder: Uuid::new_v4(), beat: AtomicI64::new(0), state: Mutex::new(State::None) }
+        Self {
+            database,
+            holder: Uuid::new_v4(),
+            beat: AtomicI64::new(0),
+            state: Mutex::new(State::None),
+            told: AtomicBool::new(false),
+        }
     }
 
     /// Whether this server may write.
@@ -137,7 +145,12 @@ impl Lease {
     /// Waits until the keyspace's holder has missed heartbeats for long enough. Returns false if the holder has left
     /// meanwhile, and fails if a heartbeat arrives.
     async fn is_silent(&self, found: Server) -> Result<bool, Failure> {
-        tracing::info!("another server has this keyspace, or had it when it was killed: waiting for a sign of life");
+        // A standby asks again and again.
+        if !self.told.swap(true, Ordering::AcqRel) {
+            tracing::info!(
+                "another server has this keyspace, or had it when it was killed: waiting for a sign of life"
+            );
+        }
         let until = Instant::now() + TAKEOVER;
         while Instant::now() < until {
             tokio::time::sleep(LOOK_INTERVAL).await;

@@ -4,6 +4,8 @@
 //! Tables marked *conditional* are written by lightweight transactions only, so that each of their rows has one history.
 //! There are no indexes, views, counters or user types: support for those differs.
 
+use std::collections::BTreeMap;
+
 use engine::id::Timestamp;
 use scylla::client::session::Session;
 use storage::Failure;
@@ -85,10 +87,31 @@ fn create_keyspace(keyspace: &Keyspace, replication: u16, more: &str) -> String 
     )
 }
 
+/// Refuses more copies than a data center has nodes for: such a keyspace can be made, but nothing can be written to it.
+fn check_nodes(session: &Session, replication: u16) -> Result<(), Failure> {
+    let state = session.get_cluster_state();
+    let mut centers: BTreeMap<&str, usize> = BTreeMap::new();
+    for node in state.get_nodes_info() {
+        *centers.entry(node.datacenter.as_deref().unwrap_or("the only data center")).or_default() += 1;
+    }
+    match centers.into_iter().find(|(_, nodes)| *nodes < usize::from(replication)) {
+        None => Ok(()),
+        Some((center, nodes)) => Err(too_many_copies(center, nodes, replication)),
+    }
+}
+
+fn too_many_copies(center: &str, nodes: usize, replication: u16) -> Failure {
+    Failure::Unfit(format!(
+        "{replication} copies are asked for in each data center, and {center} has fewer nodes ({nodes}): such a keyspace could be made, \
+         but not written to. Give --replication {nodes}, or add nodes first; nothing was made"
+    ))
+}
+
 /// Brings a database to this program's version, from an empty or an older one. Repeating it changes nothing.
 pub async fn apply(session: &Session, options: &ScyllaOptions, now: Timestamp) -> Result<i32, Failure> {
     let keyspace = &options.keyspace;
     if !exists(session, keyspace).await? {
+        check_nodes(session, options.replication)?;
         make_keyspace(session, options).await?;
     }
     use_keyspace(session, keyspace).await?;

@@ -246,6 +246,20 @@ fn one_server_has_a_keyspace() {
     });
 }
 
+/// Such a keyspace could be made, but nothing could be written to it, and a second attempt would find it made.
+#[test]
+fn more_copies_than_nodes_are_refused_before_anything_is_made() {
+    with_node(|| {
+        let tested = OnCql::begin_with(BucketBounds::default());
+        let keyspace = "too_many_copies".parse().unwrap();
+        let options = ScyllaOptions { keyspace, replication: 200, ..tested.options.clone() };
+        let Err(Failure::Unfit(reason)) = storage_scylla::apply_schema(&options, wall()) else { panic!("made") };
+        assert!(reason.contains("200 copies") && reason.contains("Give --replication 1"), "{reason}");
+        let cql = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = 'too_many_copies'";
+        assert_eq!(tested.count(cql), 0, "nothing was made");
+    });
+}
+
 #[test]
 fn what_is_not_there_fails_in_time_and_passes() {
     // A port on which nothing listens any more.

@@ -87,6 +87,11 @@ impl Client {
         self.store.upgrade().and_then(|store| store.disk_room())
     }
 
+    /// As [`Store::damaged_blocks`].
+    pub fn damaged_blocks(&self) -> usize {
+        self.store.upgrade().map_or(0, |store| store.damaged_blocks())
+    }
+
     /// Copies the store as [`Store::back_up`] has it. Blocks the thread for as long as that takes.
     pub fn back_up(&self, target: &Path) -> Result<BackedUp, Failure> {
         self.line.check()?;

@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use engine::id::{ChannelId, UserId};
 use engine::message::Message;
-use engine::persist::{Receipt, StoreFailure, StoreQuestion, StoreReceipt, StoreRequest, StoreWrite, Ticket};
+use engine::persist::{StoreQuestion, StoreReceipt, StoreRequest, StoreWrite};
 use engine::social::friend::FriendState;
 use engine::social::group::Role;
 
-use super::StoreQueueServer;
+use super::askers::{Asker, GroupAskers, ShardAsker};
+use super::ends::StoreQueueServer;
 use super::reads::asker_of;
 use super::waiting::QuerySender;
 use super::writes::{ClientWrite, WriteTaker};
@@ -28,67 +29,38 @@ pub(super) struct Committer {
     store: Arc<dyn Store>,
     line: Arc<Line>,
     bell: flume::Receiver<()>,
-    shards: Vec<StoreQueueServer>,
+    shards: Arc<Vec<StoreQueueServer>>,
     clients: WriteTaker,
     queries: QuerySender,
     /// The queue from which the next write is taken: a shard's number, or, after the last shard, the clients.
     turn: usize,
 }
 
-/// A shard that asks, with the way to it.
-#[derive(Clone)]
-struct ShardAsker {
-    receipts: flume::Sender<Receipt>,
-    ticket: Ticket,
-}
-
-impl ShardAsker {
-    fn answer(&self, found: Result<StoreReceipt, Failure>) {
-        send_receipt(&self.receipts, (self.ticket, found.map_err(as_store_failure)));
-    }
-}
-
-/// The receiver of a write's result, with the way to it.
-enum Asker {
-    Shard(ShardAsker),
-    Client(flume::Sender<Result<Written, Failure>>),
-}
-
-impl Asker {
-    fn answer(self, line: &Line, written: Result<Written, Failure>) {
-        if let Err(failure) = &written {
-            line.note(failure);
-        }
-        match self {
-            Self::Shard(shard) => shard.answer(written.and_then(Written::answer)),
-            // A handler that has gone away needs no answer.
-            Self::Client(answer) => drop(answer.send(written)),
-        }
-    }
-}
-
 /// Requests that are carried out together.
 #[derive(Default)]
 struct Group {
     writes: Vec<Write>,
-    askers: Vec<Asker>,
-    questions: Vec<(ShardAsker, StoreQuestion)>,
+    askers: GroupAskers,
     bytes: usize,
 }
 
 impl Group {
     fn is_full(&self) -> bool {
-        self.writes.len() + self.questions.len() >= GROUP_WRITES_MAX || self.bytes >= GROUP_BYTES_MAX
+        self.requests() >= GROUP_WRITES_MAX || self.bytes >= GROUP_BYTES_MAX
     }
 
     fn is_empty(&self) -> bool {
-        self.writes.is_empty() && self.questions.is_empty()
+        self.requests() == 0
+    }
+
+    fn requests(&self) -> usize {
+        self.writes.len() + self.askers.questions.len()
     }
 
     fn add(&mut self, write: Write, asker: Asker) {
         self.bytes += bytes_of(&write);
         self.writes.push(write);
-        self.askers.push(asker);
+        self.askers.writers.push(asker);
     }
 }
 
@@ -99,7 +71,7 @@ impl Committer {
         store: Arc<dyn Store>,
         line: Arc<Line>,
         bell: flume::Receiver<()>,
-        shards: Vec<StoreQueueServer>,
+        shards: Arc<Vec<StoreQueueServer>>,
         clients: WriteTaker,
         queries: QuerySender,
     ) -> Self {
@@ -144,7 +116,7 @@ impl Committer {
             empty_in_a_row = if found { 0 } else { empty_in_a_row + 1 };
             self.turn = (self.turn + 1) % queues;
         }
-        debug_assert!(group.writes.len() + group.questions.len() <= GROUP_WRITES_MAX, "a group is bounded");
+        debug_assert!(group.requests() <= GROUP_WRITES_MAX, "a group is bounded");
         group
     }
 
@@ -152,25 +124,38 @@ impl Committer {
         if let Some(lanes) = self.store.lanes() {
             return self.hand_over(lanes, group);
         }
-        if !group.writes.is_empty() {
-            debug_assert_eq!(group.writes.len(), group.askers.len(), "each write has an asker");
-            let written =
-                self.line.check().and_then(|()| self.line.while_committing(|| self.store.commit(&group.writes)));
-            self.answer_writes(group.askers, written);
-        }
-        for (asker, question) in group.questions {
+        debug_assert_eq!(group.writes.len(), group.askers.writers.len(), "each write has an asker");
+        let Group { writes, askers, .. } = group;
+        let askers = if writes.is_empty() { Some(askers) } else { self.commit(&writes, askers) };
+        for (asker, question) in askers.into_iter().flat_map(|askers| askers.questions) {
             self.pass_on(asker, question);
         }
     }
 
+    /// Commits and answers the writes. Returns the askers whose questions are left, if nobody has answered them meanwhile.
+    fn commit(&self, writes: &[Write], askers: GroupAskers) -> Option<GroupAskers> {
+        let (written, askers) = match self.line.check() {
+            Ok(()) => self.line.commit.run(askers, || self.store.commit(writes)),
+            Err(failure) => (Err(failure), Some(askers)),
+        };
+        let Some(mut askers) = askers else {
+            if let Err(failure) = written {
+                self.line.note(&failure);
+            }
+            return None;
+        };
+        self.answer_writes(std::mem::take(&mut askers.writers), written);
+        Some(askers)
+    }
+
     /// Hands a group to a store that answers each write when it is decided.
     fn hand_over(&self, lanes: &dyn Lanes, group: Group) {
-        debug_assert_eq!(group.writes.len(), group.askers.len(), "each write has an asker");
-        let writes = group.writes.into_iter().zip(group.askers).map(|(write, asker)| {
+        debug_assert_eq!(group.writes.len(), group.askers.writers.len(), "each write has an asker");
+        let writes = group.writes.into_iter().zip(group.askers.writers).map(|(write, asker)| {
             let line = self.line.clone();
             Submission::Write(write, Box::new(move |written| asker.answer(&line, written)))
         });
-        let questions = group.questions.into_iter().map(|(asker, question)| {
+        let questions = group.askers.questions.into_iter().map(|(asker, question)| {
             let line = self.line.clone();
             let answer = move |found: Result<_, Failure>| {
                 if let Err(failure) = &found {
@@ -218,7 +203,7 @@ fn take_from_shard(shard: &StoreQueueServer, group: &mut Group) -> bool {
     let asker = ShardAsker { receipts: shard.receipts.clone(), ticket };
     match request {
         StoreRequest::Write(write) => group.add(Write::Request(write), Asker::Shard(asker)),
-        StoreRequest::Question(question) => group.questions.push((asker, question)),
+        StoreRequest::Question(question) => group.askers.questions.push((asker, question)),
     }
     true
 }
@@ -290,20 +275,6 @@ fn followable(
         }
     }
     Ok(followable)
-}
-
-/// The queue has room for everything that its shard may have in flight, so this never blocks. A shard that has ended
-/// needs no receipt.
-fn send_receipt(receipts: &flume::Sender<Receipt>, receipt: Receipt) {
-    let sent = receipts.try_send(receipt);
-    assert!(
-        !matches!(sent, Err(flume::TrySendError::Full(_))),
-        "a shard has more requests under way than its queue holds"
-    );
-}
-
-fn as_store_failure(failure: Failure) -> StoreFailure {
-    StoreFailure { message: failure.to_string(), outcome_unknown: failure.outcome_is_unknown() }
 }
 
 /// Roughly the bytes that a write adds to the journal: its texts, and a flat sum for keys, ids and headers.

@@ -55,6 +55,15 @@ impl WriteQueue {
             let _ = displaced.answer.try_send(Err(Failure::Passing("too many requests wait for the store".into())));
         }
     }
+
+    /// Answers all waiting writes with this failure: nothing of them will be done.
+    pub fn refuse_all(&self, failure: &Failure) {
+        loop {
+            let taken = self.0.lock().waiting.take();
+            let Some(write) = taken else { return };
+            let _ = write.answer.try_send(Err(failure.clone()));
+        }
+    }
 }
 
 impl WriteTaker {

@@ -6,6 +6,10 @@
 //! any more, and looks for such tables only when a memtable is full. On a server that refuses writes that never
 //! happens. So the first thread also makes fjall look for them.
 //!
+//! A merge that fails at a damaged block is not tried again before the next start, and the server goes on. If the block is
+//! near the top, the runs there are moved down unmerged, so that later runs can be merged above them. If it is further down,
+//! runs gather above it: reads become slower, and writers never wait.
+//!
 //! The second thread takes the steps that may be long. So the first thread is always free for the steps that writers
 //! would have to wait for.
 
@@ -22,9 +26,10 @@ use parking_lot::Mutex;
 use super::commit_cache::CommitCache;
 use super::expiry::Rewrite;
 use super::failures::{describe, io_error};
+use super::halted::Halted;
 use super::room::Room;
 use super::tables::Tables;
-use super::tiers::{LEVELS, Level, Tiers, levels_of};
+use super::tiers::{LEVELS, Level, Part, Tiers, is_tiered, levels_of};
 use crate::Failure;
 use crate::keys::Table;
 
@@ -43,15 +48,6 @@ const LEVELED_TABLES: usize = 4;
 const DEEP_MERGE_BYTES_MAX: u64 = 16 * (64 << 20);
 
 type Strategy = Arc<dyn CompactionStrategy + Send + Sync>;
-
-/// The steps that a thread takes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Part {
-    /// The steps near the top of a tree, and all steps of small tables.
-    Shallow,
-    /// The steps from level 2 on, of large tables.
-    Deep,
-}
 
 /// The threads; dropping this stops them.
 pub struct Compactor {
@@ -96,6 +92,8 @@ pub struct Work {
     pub writer: Arc<Mutex<CommitCache>>,
     /// The reason, once the store has failed.
     pub failed: Arc<OnceLock<String>>,
+    /// The parts of trees that are not merged because a block there is damaged.
+    pub halted: Halted,
 }
 
 /// The result of one step for a table.
@@ -138,12 +136,12 @@ impl Work {
                 Ok(Outcome::Nothing) => {}
                 Ok(Outcome::LeftOut) => crowded |= levels_of(self.tables.keyspace(table))[0].runs >= RUNS_MAX,
                 Err(error) => {
-                    let what = format!("merging table {} failed: {}", table.name(), describe(&error));
+                    let what = || format!("merging table {} failed: {}", table.name(), describe(&error));
                     match io_error(&error).map(std::io::Error::kind) {
                         // Another program has filled the disk meanwhile.
-                        Some(std::io::ErrorKind::StorageFull) => tracing::warn!("{what}"),
+                        Some(std::io::ErrorKind::StorageFull) => tracing::warn!("{}", what()),
                         _ if self.tables.stopping.load(Ordering::Acquire) => {}
-                        _ => drop(self.failed.set(what)),
+                        _ => self.halt(table, part, &error),
                     }
                 }
             }
@@ -154,15 +152,29 @@ impl Work {
         done
     }
 
+    /// Nothing is lost when a merge fails: the tables that it has read stay. It would fail again, so it is not tried again.
+    fn halt(&self, table: Table, part: Part, error: &fjall::Error) {
+        self.tables.damaged.note_merge(table, error);
+        self.halted.halt(table, part);
+        let (name, reason) = (table.name(), describe(error));
+        tracing::error!(
+            table = name,
+            "merging table {name} failed: {reason}. The server goes on without such merges until its next start: expired and \
+             removed rows of this table keep their room, and reads become slower"
+        );
+    }
+
     fn merge(&self, table: Table, part: Part) -> fjall::Result<Outcome> {
         let keyspace = self.tables.keyspace(table);
         let levels = levels_of(keyspace);
-        let rewrite = if table == Table::Messages { self.next_rewrite(part, &levels) } else { None };
+        let halted = self.halted.parts(table);
+        let rewrites = table == Table::Messages && !halted.any();
+        let rewrite = if rewrites { self.next_rewrite(part, &levels) } else { None };
         if rewrite == Some(Rewrite::WriteOut) {
             return keyspace.rotate_memtable().map(|rotated| if rotated { Outcome::Done } else { Outcome::Nothing });
         }
-        let step = rewrite.map(|step| rewriting(step, &levels)).or_else(|| next_step(table, part, &levels));
-        let Some((strategy, input_max)) = step else {
+        let step = rewrite.map(|step| rewriting(step, &levels));
+        let Some((strategy, input_max)) = step.or_else(|| self.next_step(table, part, &levels)) else {
             return Ok(Outcome::Nothing);
         };
         let Some(_claim) = self.room.claim(input_max) else {
@@ -177,6 +189,37 @@ impl Work {
         let readable_from = self.tables.database.supervisor.snapshot_tracker.get_seqno_safe_to_gc();
         tree.compact(strategy, readable_from)?;
         Ok(if tree.current_version().id() == before { Outcome::Nothing } else { Outcome::Done })
+    }
+
+    /// The strategy for the next step, and the most bytes that the step reads, and therefore writes.
+    ///
+    /// Messages and the notes of which user has written where, and in which passages, are almost all of the data, and are
+    /// seldom removed. The other tables are small, and some of their rows are added and removed often; `Leveled` drops
+    /// removed rows sooner. A table whose runs were moved down past damage has more than one run in a level, which only
+    /// `Tiers` knows.
+    fn next_step(&self, table: Table, part: Part, levels: &[Level; LEVELS]) -> Option<(Strategy, u64)> {
+        let tiers = Tiers::default();
+        let halted = self.halted.parts(table);
+        let is_large = matches!(table, Table::Messages | Table::Authored | Table::Passages);
+        let step = match part {
+            Part::Shallow if halted.shallow => {
+                let step = tiers.next_set_aside(levels);
+                if step.is_none() && levels[0].tables + levels[1].tables == 0 {
+                    self.halted.set_aside(table);
+                }
+                step?
+            }
+            Part::Deep if halted.deep => return None,
+            _ if is_large || halted.any() || is_tiered(levels) => match part {
+                Part::Shallow => tiers.next_shallow(levels)?,
+                Part::Deep => tiers.next_deep(levels)?,
+            },
+            Part::Shallow => return Some((Arc::new(Leveled::default()), input_max(levels))),
+            Part::Deep => return None,
+        };
+        let input_max = tiers.input_max(step, levels);
+        debug_assert!(input_max <= levels.iter().map(|level| level.bytes).sum(), "a step reads no more than there is");
+        Some((tiers.strategy(step, levels), input_max))
     }
 
     /// The next step of a merge of all messages, by which those that have expired are dropped.
@@ -232,24 +275,6 @@ fn rewriting(step: Rewrite, levels: &[Level; LEVELS]) -> (Strategy, u64) {
     }
 }
 
-/// The strategy for the next step, and the most bytes that the step reads, and therefore writes.
-///
-/// Messages and the notes of which user has written where, and in which passages, are almost all of the data, and are
-/// seldom removed. The other tables are small, and some of their rows are added and removed often; `Leveled` drops
-/// removed rows sooner.
-fn next_step(table: Table, part: Part, levels: &[Level; LEVELS]) -> Option<(Strategy, u64)> {
-    let tiers = Tiers::default();
-    let step = match (table, part) {
-        (Table::Messages | Table::Authored | Table::Passages, Part::Shallow) => tiers.next_shallow(levels)?,
-        (Table::Messages | Table::Authored | Table::Passages, Part::Deep) => tiers.next_deep(levels)?,
-        (_, Part::Shallow) => return Some((Arc::new(Leveled::default()), input_max(levels))),
-        (_, Part::Deep) => return None,
-    };
-    let input_max = tiers.input_max(step, levels);
-    debug_assert!(input_max <= levels.iter().map(|level| level.bytes).sum(), "a step reads no more than there is");
-    Some((tiers.strategy(step, levels), input_max))
-}
-
 /// The most that the next step of `Leveled` reads, and therefore writes: the first level with the next level that is
 /// not empty, or some tables of two deeper levels.
 fn input_max(levels: &[Level; LEVELS]) -> u64 {
@@ -278,7 +303,7 @@ mod tests {
         }
         let tables = Arc::new(opening::open(&database, &options, &wall_clock()).unwrap());
         let room = Arc::new(Room::new(directory.into(), reserve));
-        Work { tables, room, writer: Arc::default(), failed: Arc::default() }
+        Work { tables, room, writer: Arc::default(), failed: Arc::default(), halted: Halted::default() }
     }
 
     /// Fills the messages table with as many runs as memtables are flushed, with every key in each run.
@@ -372,6 +397,42 @@ mod tests {
         full.merge_all(Part::Shallow);
         let Err(Failure::Full(text)) = full.room.check() else { panic!("taken") };
         assert!(text.contains("no room to merge tables"), "{text}");
+    }
+
+    /// Takes steps until there are none.
+    fn settle(work: &Work) {
+        for _ in 0..100 {
+            if !work.merge_all(Part::Shallow) && !work.merge_all(Part::Deep) {
+                return;
+            }
+        }
+        panic!("steps without an end: {:?}", levels_of(work.tables.keyspace(Table::Messages)));
+    }
+
+    #[test]
+    fn a_merge_that_meets_damage_is_left_out_and_runs_above_it_are_merged() {
+        let directory = tempfile::tempdir().unwrap();
+        let work = work(directory.path(), 0);
+        flush_often(&work);
+        let version = work.tables.keyspace(Table::Messages).tree.current_version();
+        let damaged = version.level(0).unwrap().iter().last().unwrap().iter().next().unwrap().path.clone();
+        let file = std::fs::OpenOptions::new().write(true).open(&*damaged).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0; 64], 100).unwrap();
+        drop(version);
+
+        settle(&work);
+        assert_eq!(work.failed.get(), None, "the store goes on");
+        assert_eq!(runs(&work), 0, "runs are moved down past the damage");
+        assert_eq!(work.tables.damaged.count(), 1, "it is known by then");
+        for _ in 0..3 {
+            flush_often(&work);
+            settle(&work);
+            assert!(runs(&work) < LEVELED_TABLES, "{:?}", levels_of(work.tables.keyspace(Table::Messages)));
+        }
+        assert!(work.halted.parts(Table::Messages).deep, "what has failed is not tried again");
+        assert_eq!(work.tables.damaged.count(), 1);
+        check_rows(&work);
+        assert!(damaged.exists(), "nothing that is damaged is removed");
     }
 
     #[test]

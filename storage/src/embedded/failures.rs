@@ -23,10 +23,14 @@ pub fn parsed<T>(table: Table, key: Option<T>) -> Result<T, Failure> {
 /// A failed read: a disk error may pass, a wrong checksum stays.
 pub fn unreadable(table: Table, error: &fjall::Error) -> Failure {
     let text = format!("reading table {} failed: {}", table.name(), describe(error));
-    match io_error(error) {
-        Some(_) => Failure::Passing(text),
-        None => Failure::Corrupt(text),
-    }
+    if is_damage(error) { Failure::Corrupt(text) } else { Failure::Passing(text) }
+}
+
+/// Whether the bytes on the disk are not what was written: a wrong checksum, or an end where there should be more. Other
+/// errors of the disk may pass.
+pub fn is_damage(error: &fjall::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
+    io_error(error).is_none_or(|error| matches!(error.kind(), InvalidData | NotFound | UnexpectedEof))
 }
 
 /// The failure for a database that cannot be opened.

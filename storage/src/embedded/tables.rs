@@ -1,5 +1,6 @@
 //! The store's tables as fjall keyspaces: creates, opens and reads them.
 
+use std::ops::Bound;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,12 +12,13 @@ use fjall::config::{BlockSizePolicy, CompressionPolicy};
 use fjall::{AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, Readable, Slice, Snapshot};
 
 use super::EmbeddedOptions;
+use super::damaged::DamagedBlocks;
 use super::dead::{MergeFilter, is_mark, leaves_marks};
 use super::expiry::{Clock, Expiry, wall_clock};
 use super::failures::{decoded, unopenable, unreadable};
 use super::hollows::{Hollows, Reading};
 use super::kept_options::{inert, memtable_bytes};
-use super::walk::{Direction, Walk};
+use super::walk::{Direction, Notes, Walk};
 use crate::account::Revocation;
 use crate::keys::{self, Span, Table};
 use crate::record::{self, Damage, StoreMeta};
@@ -56,6 +58,8 @@ pub struct Tables {
     pub expiry: Arc<Expiry>,
     /// Where there are only marks of removed rows.
     pub hollows: Hollows,
+    /// Blocks that could not be read.
+    pub damaged: DamagedBlocks,
     /// How many rows have been looked at, marks included.
     rows_read: AtomicU64,
 }
@@ -113,8 +117,10 @@ impl Tables {
             keyspaces.push(keyspace.map_err(|error| unopenable(path, &error))?);
         }
         #[allow(clippy::expect_used)]
-        let keyspaces = keyspaces.try_into().ok().expect("one keyspace a table");
-        Ok(Self { database, keyspaces, stopping, expiry, hollows: Hollows::default(), rows_read: AtomicU64::new(0) })
+        let keyspaces: [Keyspace; Table::COUNT] = keyspaces.try_into().ok().expect("one keyspace a table");
+        let (damaged, hollows, rows_read) =
+            (DamagedBlocks::new(keyspaces.clone()), Hollows::default(), AtomicU64::new(0));
+        Ok(Self { database, keyspaces, stopping, expiry, hollows, damaged, rows_read })
     }
 
     /// The store's own record, if this program can work with the store.
@@ -134,7 +140,8 @@ impl Tables {
             return Ok(None);
         }
         self.count_rows(1);
-        let found = self.keyspace(table).get(key).map_err(|error| unreadable(table, &error))?;
+        let found = self.keyspace(table).get(key);
+        let found = found.map_err(|error| self.damaged.failure(table, only(key), &error))?;
         Ok(found.filter(|value| !is_mark(value)))
     }
 
@@ -156,8 +163,8 @@ impl Tables {
     }
 
     /// What walks need to know and to count.
-    pub fn for_walks(&self) -> (&Hollows, &AtomicU64) {
-        (&self.hollows, &self.rows_read)
+    pub fn for_walks(&self) -> Notes<'_> {
+        Notes { hollows: &self.hollows, rows_read: &self.rows_read, damaged: &self.damaged }
     }
 
     /// Counts rows that were looked at.
@@ -239,7 +246,8 @@ impl View<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Slice>, Failure> {
         self.tables.count_rows(1);
         let found = self.snapshot.get(self.tables.keyspace(table), key);
-        Ok(found.map_err(|error| unreadable(table, &error))?.filter(|value| !is_mark(value)))
+        let found = found.map_err(|error| self.tables.damaged.failure(table, only(key), &error))?;
+        Ok(found.filter(|value| !is_mark(value)))
     }
 
     /// The decoded record under a key, or `None`. Fails with [`Failure::Corrupt`] if it cannot be decoded.
@@ -262,17 +270,19 @@ impl View<'_> {
     /// The last row of a span, if there is one and it was not removed.
     pub fn last_row(&self, table: Table, span: Span) -> Result<Option<(Slice, Slice)>, Failure> {
         self.tables.count_rows(1);
-        let last = self.snapshot.range(self.tables.keyspace(table), span).next_back();
-        let last = last.map(fjall::Guard::into_inner).transpose().map_err(|error| unreadable(table, &error))?;
+        let last = self.snapshot.range(self.tables.keyspace(table), span.clone()).next_back();
+        let last = last.map(fjall::Guard::into_inner).transpose();
+        let last = last.map_err(|error| self.tables.damaged.failure(table, span, &error))?;
         Ok(last.filter(|(_, value)| !is_mark(value)))
     }
 
     /// The keys of a span with their records, in the order of their bytes. Examines as many rows as there are, so it is
     /// not for requests.
     pub fn rows(&self, table: Table, span: Span) -> impl Iterator<Item = Result<(Slice, Slice), Failure>> {
-        let rows = self.snapshot.range(self.tables.keyspace(table), span);
+        let rows = self.snapshot.range(self.tables.keyspace(table), span.clone());
         let rows = rows.inspect(|_| self.tables.count_rows(1));
-        let rows = rows.map(move |row| row.into_inner().map_err(|error| unreadable(table, &error)));
+        let failure = move |error| self.tables.damaged.failure(table, span.clone(), &error);
+        let rows = rows.map(move |row| row.into_inner().map_err(&failure));
         rows.filter(|row| row.as_ref().map_or(true, |(_, value)| !is_mark(value)))
     }
 
@@ -280,6 +290,10 @@ impl View<'_> {
     pub fn keys(&self, table: Table, span: Span) -> impl Iterator<Item = Result<Slice, Failure>> {
         self.rows(table, span).map(|row| row.map(|(key, _)| key))
     }
+}
+
+fn only(key: &[u8]) -> Span {
+    (Bound::Included(key.to_vec()), Bound::Included(key.to_vec()))
 }
 
 /// fjall has no empty keys, and no keys longer than its length field allows.

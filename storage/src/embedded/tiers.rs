@@ -64,6 +64,20 @@ pub fn levels_of(keyspace: &Keyspace) -> [Level; LEVELS] {
     levels
 }
 
+/// The steps that a thread takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// The steps near the top of a tree, and all steps of small tables.
+    Shallow,
+    /// The steps from level 2 on, of large tables.
+    Deep,
+}
+
+/// Whether a level below the first has several runs, which no strategy but this file's knows.
+pub fn is_tiered(levels: &[Level; LEVELS]) -> bool {
+    levels[1..].iter().any(|level| level.runs > 1)
+}
+
 /// The next step in a tree.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
@@ -96,20 +110,27 @@ impl Tiers {
         if levels[1].tables > 0 {
             return Some(Step::Move { from: 1, to: 2 });
         }
-        if levels[0].runs >= RUNS_0_CROWDED && levels[2].runs < RUNS_2_CROWDED {
-            // lsm-tree orders the moved runs only if level 2 has a run already. The next level's run is older, and can
-            // serve as that.
-            let next = (2..LEVELS).find(|&level| levels[level].tables > 0);
-            match next {
-                Some(2) => return Some(Step::Move { from: 0, to: 2 }),
-                Some(next) if levels[next].runs == 1 => return Some(Step::Move { from: next as u8, to: 2 }),
-                _ => {}
-            }
+        if levels[0].runs >= RUNS_0_CROWDED
+            && levels[2].runs < RUNS_2_CROWDED
+            && let Some(step) = move_down(levels)
+        {
+            return Some(step);
         }
         if levels[0].runs >= RUNS_0_MAX {
             return Some(Step::Merge { from: 0, to: 1 });
         }
         (levels[0].runs == 1 && levels[0].tables >= TABLES_0_MAX).then_some(Step::Move { from: 0, to: 2 })
+    }
+
+    /// The next step by which all runs near the top are moved to level 2 unmerged, however many are there: past a damaged
+    /// block that no merge can read. `None` when none is left, or they cannot be moved in order.
+    pub fn next_set_aside(self, levels: &[Level; LEVELS]) -> Option<Step> {
+        match (levels[1].tables, levels[0].runs) {
+            (0, 0) => None,
+            (0, 1) => Some(Step::Move { from: 0, to: 2 }),
+            (0, _) => move_down(levels),
+            _ => Some(Step::Move { from: 1, to: 2 }),
+        }
     }
 
     /// The next step from level 2 on.
@@ -200,6 +221,16 @@ impl Tiers {
     }
 }
 
+/// The step that moves all runs of level 0 to level 2, or makes that possible. lsm-tree orders the moved runs only if level 2
+/// has a run already. The next level's run is older, and can serve as that.
+fn move_down(levels: &[Level; LEVELS]) -> Option<Step> {
+    match (2..LEVELS).find(|&level| levels[level].tables > 0)? {
+        2 => Some(Step::Move { from: 0, to: 2 }),
+        next if levels[next].runs == 1 => Some(Step::Move { from: next as u8, to: 2 }),
+        _ => None,
+    }
+}
+
 /// The highest level that is one run, or will become one.
 fn base(levels: &[Level; LEVELS]) -> usize {
     BASE_LEVELS.clone().find(|&level| levels[level].tables > 0).unwrap_or(LAST)
@@ -277,6 +308,23 @@ mod tests {
         check((7, 9), [101, 801, 801], push(4));
         check((8, 9), [101, 900, 9000], merge(4));
         check((8, 9), [201, 900, 9000], push(4));
+    }
+
+    #[test]
+    fn runs_are_set_aside_past_damage_in_order() {
+        let check = |zero: usize, one: usize, two: usize, six: usize, expected: Option<Step>| {
+            let run = |runs| (runs, 9);
+            let levels = levels([run(zero), run(one), run(two), run(0), run(0), run(0), run(six)]);
+            assert_eq!(TIERS.next_set_aside(&levels), expected, "{zero} {one} {two} {six}");
+        };
+        check(0, 0, 3, 1, None);
+        check(4, 1, 3, 1, Some(Step::Move { from: 1, to: 2 }));
+        check(4, 0, 3, 1, Some(Step::Move { from: 0, to: 2 }));
+        check(4, 0, RUNS_2_CROWDED, 1, Some(Step::Move { from: 0, to: 2 }));
+        check(4, 0, 0, 1, Some(Step::Move { from: 6, to: 2 }));
+        check(1, 0, 0, 0, Some(Step::Move { from: 0, to: 2 }));
+        // Several runs, and none below: lsm-tree would take them for one.
+        check(4, 0, 0, 0, None);
     }
 
     #[test]

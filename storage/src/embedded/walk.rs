@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fjall::{Iter, Slice};
 
+use super::damaged::DamagedBlocks;
 use super::dead::is_mark;
-use super::failures::unreadable;
 use super::hollows::{Hollows, Reading};
 use crate::Failure;
 use crate::keys::{Span, Table};
@@ -24,12 +24,19 @@ pub enum Direction {
     Falling,
 }
 
+/// What the walks of a store know and count together.
+#[derive(Clone, Copy)]
+pub struct Notes<'a> {
+    pub hollows: &'a Hollows,
+    /// Counts the rows that all walks and look-ups examine.
+    pub rows_read: &'a AtomicU64,
+    pub damaged: &'a DamagedBlocks,
+}
+
 /// The rows of a span in order, without the removed ones. It ends after `ROWS_EXAMINED_MAX` rows: then
 /// [`Self::stopped`] says where.
 pub struct Walk<'a> {
-    hollows: &'a Hollows,
-    /// Counts the rows that all walks and look-ups examine.
-    rows_read: &'a AtomicU64,
+    notes: Notes<'a>,
     table: Table,
     direction: Direction,
     reading: Option<Reading>,
@@ -57,7 +64,7 @@ struct Marks {
 impl<'a> Walk<'a> {
     /// A walk over a span. `reading` watches it, unless the committer walks.
     pub fn new(
-        (hollows, rows_read): (&'a Hollows, &'a AtomicU64),
+        notes: Notes<'a>,
         table: Table,
         (span, direction): (Span, Direction),
         reading: Option<Reading>,
@@ -65,8 +72,7 @@ impl<'a> Walk<'a> {
     ) -> Self {
         let rows = Some(read(span.clone()));
         Self {
-            hollows,
-            rows_read,
+            notes,
             table,
             direction,
             reading,
@@ -99,7 +105,7 @@ impl<'a> Walk<'a> {
 
     /// Passes a mark, and the hollow around it if one is known.
     fn pass(&mut self, key: Slice) {
-        let known = self.hollows.around(self.table, &key);
+        let known = self.notes.hollows.around(self.table, &key);
         let to = match (known, self.direction) {
             (None, _) => None,
             (Some((_, last)), Direction::Rising) => Some(Slice::from(last)),
@@ -133,7 +139,7 @@ impl<'a> Walk<'a> {
             return;
         };
         let (first, last) = if self.direction == Direction::Rising { (from, to) } else { (to, from) };
-        self.hollows.note(self.reading, self.table, &first, &last);
+        self.notes.hollows.note(self.reading, self.table, &first, &last);
     }
 }
 
@@ -154,7 +160,7 @@ impl Iterator for Walk<'_> {
             self.examined += 1;
             let (key, value) = match row.into_inner() {
                 Ok(row) => row,
-                Err(error) => return Some(Err(unreadable(self.table, &error))),
+                Err(error) => return Some(Err(self.notes.damaged.failure(self.table, self.span.clone(), &error))),
             };
             self.last = Some(key.clone());
             if !is_mark(&value) {
@@ -169,7 +175,7 @@ impl Iterator for Walk<'_> {
 impl Drop for Walk<'_> {
     fn drop(&mut self) {
         self.note_hollow();
-        self.rows_read.fetch_add(self.examined as u64, Ordering::Relaxed);
+        self.notes.rows_read.fetch_add(self.examined as u64, Ordering::Relaxed);
     }
 }
 

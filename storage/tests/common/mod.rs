@@ -4,6 +4,7 @@
 
 pub mod moves;
 pub mod people;
+pub mod staged;
 
 use std::fs;
 use std::path::{Path, PathBuf};

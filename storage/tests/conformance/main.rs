@@ -19,6 +19,7 @@ macro_rules! laws {
 }
 
 mod accounts;
+mod erasures;
 mod friends;
 mod groups;
 mod notifications;

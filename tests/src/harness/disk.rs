@@ -156,6 +156,15 @@ impl SmallDisk {
         std::fs::remove_file(self.filler()).expect("it is there");
     }
 
+    /// Makes the file system take no writes any more, as systems do with a disk on which they have met errors. No file of
+    /// it may be open for writing.
+    pub fn refuse_writes(&self) {
+        let space = format!("--mount=/proc/{}/ns/mnt", self.name_space.id());
+        let mut remount = Command::new("nsenter");
+        remount.args([&space, "--", "mount", "-o", "remount,ro"]).arg(self.path());
+        assert!(remount.status().expect("nsenter, of util-linux, is installed").success());
+    }
+
     fn filler(&self) -> PathBuf {
         self.seen_from_outside().join("a-file-of-another-program")
     }

@@ -182,14 +182,17 @@ impl Launch {
         }
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{} does not start: {error}", binary.display()));
         let log = Arc::new(Log::default());
-        let stdout = log.clone().follow(child.stdout.take().expect("stdout is piped"));
-        // A test may have given standard error another end.
-        let stderr: Box<dyn Read + Send> = match child.stderr.take() {
-            Some(piped) => Box::new(piped),
-            None => Box::new(std::io::empty()),
-        };
-        let readers = vec![stdout, log.clone().follow(stderr)];
+        let readers =
+            vec![log.clone().follow(piped(child.stdout.take())), log.clone().follow(piped(child.stderr.take()))];
         Server { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), log, readers }
+    }
+}
+
+/// What comes from a stream of the child; nothing if a test has given the stream another end.
+fn piped(stream: Option<impl Read + Send + 'static>) -> Box<dyn Read + Send> {
+    match stream {
+        Some(stream) => Box::new(stream),
+        None => Box::new(std::io::empty()),
     }
 }
 

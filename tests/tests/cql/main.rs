@@ -11,3 +11,4 @@ mod official;
 mod outage;
 mod replicas;
 mod stage;
+mod standby;

@@ -17,6 +17,8 @@ macro_rules! laws {
 
 #[path = "../../../tests/conformance/accounts.rs"]
 mod accounts;
+#[path = "../../../tests/conformance/erasures.rs"]
+mod erasures;
 #[path = "../../../tests/conformance/friends.rs"]
 mod friends;
 #[path = "../../../tests/conformance/groups.rs"]
