@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::command::{Command, RateLimit, Rejection, RejectionCode};
 use crate::id::{ShardId, Timestamp};
+use crate::process_rates::{PROCESS_RATES, ProcessRate};
 
 /// The number of a histogram's buckets: these reach to about a minute of microseconds, and the last one is for all
 /// greater values.
@@ -106,11 +107,12 @@ pub fn refusal_of(rejection: &Rejection) -> usize {
 }
 
 /// What bounds the requests of sessions in time, in the order of `HomeCounters::too_fast`.
-pub const RATE_LIMITS: [&str; 4] = [
+pub const RATE_LIMITS: [&str; 5] = [
     RateLimit::SendsPerSecond.name(),
     RateLimit::WorkPerSession.name(),
     RateLimit::WorkPerUser.name(),
     RateLimit::WorkPerAddress.name(),
+    ProcessRate::Joins.name(),
 ];
 
 /// Stages of a connection, in the order of `SocketCounters::stages`.
@@ -307,6 +309,8 @@ pub struct Report {
     pub turn: TurnCounters,
     pub sockets: SocketCounters,
     pub levels: Levels,
+    /// What the rates of the process have refused, in the order of `PROCESS_RATES`.
+    pub beyond_rates: [u64; PROCESS_RATES.len()],
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::process_rates::ProcessRates;
 use crate::routing::PlacementKey;
 
 /// How many bytes a member may be behind the end of a channel's log before it is closed with a close code.
@@ -187,6 +188,14 @@ pub const BUDGETS_MAX: usize = 64 * 1024;
 /// Budgets that a shard looks at in one turn, to forget those that are full again.
 pub const BUDGETS_SWEPT_MAX: usize = 64;
 
+/// The time over which clients are told to come back that a rate of the whole process refuses. Beyond it the times begin
+/// again, because a person does not wait for longer.
+pub const RETURNS_MAX: Duration = Duration::from_secs(60);
+
+/// Openings of pages in browsers that one shard accepts in a second only to close them with a reason, because a page does not
+/// see why an opening is refused. Each takes some 30 µs. Beyond it the openings are refused like those of other clients.
+pub const CLOSED_OPENINGS_PER_SECOND: NonZeroU32 = NonZeroU32::new(500).expect("it is not zero");
+
 /// Channels that one shard owns. With more, joins that would make one are refused. A channel with one member takes some
 /// 2.3 KiB, so these take 2.3 GiB.
 pub const CHANNELS_MAX: usize = 1 << 20;
@@ -279,6 +288,8 @@ pub struct Rules {
     pub work_per_user: Option<NonZeroU32>,
     /// Milliseconds of work a second of one client address on one shard; `None`: any number.
     pub work_per_address: Option<NonZeroU32>,
+    /// What the whole process lets in in a second.
+    pub process_rates: ProcessRates,
     /// Bytes that a subscriber may be behind in one channel.
     pub lag_bytes_max: u64,
     /// Bytes of all logs of one shard.
@@ -314,6 +325,8 @@ impl Default for Rules {
             work_per_user: Some(WORK_PER_USER_MAX),
             // One address may be a whole venue.
             work_per_address: None,
+            // Only the operator knows what the machine takes.
+            process_rates: ProcessRates::default(),
             lag_bytes_max: SUBSCRIBER_LAG_BYTES_MAX,
             logs_bytes_max: LOGS_BYTES_MAX,
             pass_visits_max: PASS_VISITS_MAX,

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::mem;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use crate::budget::Work;
@@ -110,9 +111,11 @@ impl Shard {
     /// Makes shard `id` of `shards` shards. `epoch` numbers this run of the server; `seed` is the seed of the random
     /// bits in message ids.
     pub fn new(id: ShardId, shards: u16, epoch: Epoch, rules: Rules, seed: u64) -> Self {
+        let home = Home::new(rules);
+        home.shared_budgets.set_rates(&rules.process_rates, NonZeroU16::new(shards).unwrap_or(NonZeroU16::MIN));
         Self {
             routing: Routing::new(id, shards, rules.placement_key),
-            home: Home::new(rules),
+            home,
             owner: Owner::new(epoch, &rules, seed),
             now: Now::default(),
             outbox: Outbox::default(),
@@ -460,6 +463,7 @@ impl Shard {
             },
             turn: TurnCounters::default(),
             sockets: SocketCounters::default(),
+            beyond_rates: self.home.shared_budgets.refused_by_rates(),
         }
     }
 

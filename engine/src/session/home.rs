@@ -19,6 +19,7 @@ use crate::id::{ChannelId, ChannelKind, ConnectionId, Monotonic, UserId};
 use crate::limits::{DEPARTURES_TURN_MAX, ENDS_TURN_MAX, NOTICES_WAITING_MAX, Rules, SUBSCRIPTIONS_MAX};
 use crate::outbox::{Outbox, SocketEffect};
 use crate::parcel::{ChannelAction, ChannelRequest};
+use crate::process_rates::ProcessRate;
 use crate::session::admission::{Admitted, OpeningRefusal, Session, admit};
 use crate::session::connection::{Connection, OpenRequest, Private, RequestKind, Subscription};
 use crate::session::connections::Connections;
@@ -219,7 +220,10 @@ impl Home {
                 }
                 let memberships = self.sessions_by_user.memberships(connection.session.user);
                 let may_join = self.rules.memberships_per_user_max.is_none_or(|most| memberships < most.get());
-                has_room(connection, may_join).map(|()| admitted)
+                has_room(connection, may_join)?;
+                let let_in = self.shared_budgets.let_in(ProcessRate::Joins);
+                let_in.map_err(|(limit, retry_after)| Rejection::too_fast(limit, retry_after))?;
+                Ok(admitted)
             }
             _ => Ok(admitted),
         });
@@ -451,7 +455,7 @@ impl Home {
         if let Reply::Refused(rejection) = reply {
             self.counters.refused[refusal_of(rejection)] += 1;
             if let Some(RejectionContext::TooFast { limit, .. }) = rejection.context {
-                self.counters.too_fast[limit as usize] += 1;
+                self.counters.too_fast[limit.place()] += 1;
             }
         }
         let Some(connection) = self.connections.get_mut(id) else { return };
