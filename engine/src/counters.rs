@@ -121,6 +121,49 @@ pub const STAGES: [&str; 6] = ["opening", "session", "closing", "hanging_up", "r
 /// The place of open sessions among `STAGES`.
 const SESSION_STAGE: usize = 1;
 
+/// Why sessions end, in the order of `SessionEnd`.
+pub const SESSION_ENDS: [&str; 11] = [
+    "gone",
+    "client",
+    "silent",
+    "slow",
+    "misunderstood",
+    "expired",
+    "deleted",
+    "drained",
+    "stopped",
+    "lost",
+    "operator",
+];
+
+/// Why a session ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum SessionEnd {
+    /// The connection is gone, and no close frame has come.
+    #[default]
+    Gone,
+    /// The client has sent a close frame.
+    Client,
+    /// The client has shown no sign of life.
+    Silent,
+    /// The client reads too slowly.
+    Slow,
+    /// The client has broken the rules of frames or envelopes.
+    Misunderstood,
+    /// The token that opened the session has ended.
+    Expired,
+    /// The account is deleted.
+    Deleted,
+    /// The server drains.
+    Drained,
+    /// The server stops at once.
+    Stopped,
+    /// Messages are missing that cannot be told again.
+    Lost,
+    /// An operator has closed it.
+    Operator,
+}
+
 /// Why openings of WebSockets are refused, in the order of `SocketCounters::openings_refused`.
 pub const OPENING_REFUSAL_KINDS: [&str; 16] = [
     "malformed",
@@ -192,6 +235,8 @@ impl SocketCounters {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct HomeCounters {
     pub sessions_opened: u64,
+    /// Sessions that have ended, by the reason.
+    pub ended: [u64; SESSION_ENDS.len()],
     /// Sessions that a drain has closed.
     pub drained: u64,
     pub requests: [u64; REQUEST_KINDS.len()],

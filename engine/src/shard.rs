@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::budget::Work;
 use crate::channel::owner::Owner;
 use crate::command::{Command, Rejection};
-use crate::counters::{Levels, Report, SocketCounters, TurnCounters, kind_of};
+use crate::counters::{Levels, Report, SessionEnd, SocketCounters, TurnCounters, kind_of};
 use crate::fanout::subscribers::Outlet;
 use crate::id::{ChannelId, ConnectionId, Epoch, Monotonic, Now, ShardId, Timestamp, UserId};
 use crate::limits::{Rules, STORE_REQUESTS_MAX};
@@ -41,7 +41,7 @@ pub enum Input {
     /// The frame answers a ping of WebSocket.
     Pong { connection: ConnectionId, frame: Vec<u8> },
     /// The server closes a connection; the frame is the last that the client receives.
-    Close { connection: ConnectionId, frame: Vec<u8>, close_mode: CloseMode },
+    Close { connection: ConnectionId, frame: Vec<u8>, close_mode: CloseMode, end: SessionEnd },
     /// Close all sessions, evenly over this time; the frame is the last that each client receives. No session may open
     /// afterwards.
     Drain { time: Duration, frame: Vec<u8> },
@@ -168,7 +168,9 @@ impl Shard {
             Input::Refuse { connection, cid, rejection } => home.refuse(connection, cid, rejection, outbox),
             Input::Tell { connection, frame } => home.tell(connection, frame),
             Input::Pong { connection, frame } => home.pong(connection, frame),
-            Input::Close { connection, frame, close_mode } => home.close(connection, frame, close_mode, outbox),
+            Input::Close { connection, frame, close_mode, end } => {
+                home.close(connection, frame, close_mode, end, outbox)
+            }
             Input::Drain { time, frame } => home.drain(time, frame),
             Input::Closed { connection } => home.closed(connection, outbox),
             Input::Parcel(parcel) => self.open_parcel(parcel),

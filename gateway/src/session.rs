@@ -1,6 +1,7 @@
 //! What a session's bytes mean. Turns frames into commands for the shard, and every error of the client into the
 //! matching close code (docs/protocol.md, section 1.3).
 
+use engine::counters::SessionEnd;
 use engine::fanout::frames::Format;
 use engine::id::{ConnectionId, Timestamp};
 use engine::session::home::CloseMode;
@@ -88,7 +89,7 @@ fn input_of(
         (Incoming::Close { code, .. }, _) => {
             let mut frame = Vec::new();
             websocket::close_frame(&mut frame, code, "");
-            Some(Input::Close { connection, frame, close_mode: CloseMode::AfterAnswers })
+            Some(Input::Close { connection, frame, close_mode: CloseMode::AfterAnswers, end: SessionEnd::Client })
         }
     }
 }
@@ -112,16 +113,17 @@ fn last_answer(connection: ConnectionId, malformed: &Malformed) -> Option<Input>
 }
 
 fn misunderstood(connection: ConnectionId, reason: &str) -> Input {
-    close(connection, CloseCode::NORMAL, reason, CloseMode::AfterAnswers)
+    close(connection, CloseCode::NORMAL, reason, CloseMode::AfterAnswers, SessionEnd::Misunderstood)
 }
 
 fn violated(connection: ConnectionId, violation: Violation) -> Input {
-    close(connection, violation.close_code(), violation.reason(), CloseMode::AfterAnswers)
+    let (code, reason) = (violation.close_code(), violation.reason());
+    close(connection, code, reason, CloseMode::AfterAnswers, SessionEnd::Misunderstood)
 }
 
-/// Closes a session with a code and a reason.
-pub fn close(connection: ConnectionId, code: CloseCode, reason: &str, close_mode: CloseMode) -> Input {
+/// Closes a session with a code and a reason. `end` is what is counted.
+pub fn close(connection: ConnectionId, code: CloseCode, reason: &str, close_mode: CloseMode, end: SessionEnd) -> Input {
     let mut frame = Vec::new();
     websocket::close_frame(&mut frame, Some(code), reason);
-    Input::Close { connection, frame, close_mode }
+    Input::Close { connection, frame, close_mode, end }
 }

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use engine::counters::{STAGES, SocketCounters};
+use engine::counters::{STAGES, SessionEnd, SocketCounters};
 use engine::fanout::frames::Format;
 use engine::fanout::subscribers::{Gone, Outlet};
 use engine::id::{ConnectionId, Timestamp};
@@ -350,7 +350,8 @@ impl SocketTable {
         // The end would be reported again and again.
         self.watch(id, Interest { reads: Some(false), writes: None });
         let reason = "the client has closed its half of the connection";
-        shard.step(session::close(id, CloseCode::NORMAL, reason, CloseMode::AfterAnswers), now);
+        let end = SessionEnd::Gone;
+        shard.step(session::close(id, CloseCode::NORMAL, reason, CloseMode::AfterAnswers, end), now);
     }
 
     fn readable(&mut self, id: ConnectionId, shard: &mut Shard, now: Timestamp) {
@@ -494,7 +495,8 @@ impl SocketTable {
                 } else {
                     "i/o timeout: nothing read for 25 s"
                 };
-                shard.step(session::close(id, CloseCode::NORMAL, reason, CloseMode::AtOnce), now);
+                let end = SessionEnd::Silent;
+                shard.step(session::close(id, CloseCode::NORMAL, reason, CloseMode::AtOnce, end), now);
             } else {
                 self.drop_connection(id, shard, now);
             }
@@ -731,7 +733,8 @@ impl Sockets for SocketTable {
             match self.socket(id).map(|socket| socket.stage) {
                 Some(Stage::Session) => {
                     let reason = "the server is stopping";
-                    shard.step(session::close(id, CloseCode::GOING_AWAY, reason, CloseMode::AfterAnswers), now);
+                    let (mode, end) = (CloseMode::AfterAnswers, SessionEnd::Stopped);
+                    shard.step(session::close(id, CloseCode::GOING_AWAY, reason, mode, end), now);
                 }
                 Some(Stage::Introducing | Stage::Opening | Stage::Refusing) => self.drop_connection(id, shard, now),
                 _ => {}

@@ -10,7 +10,7 @@ use std::num::NonZeroU32;
 
 use crate::budget::Work;
 use crate::command::{Command, RateLimit, Rejection, RejectionContext, Reply};
-use crate::counters::{HomeCounters, MALFORMED, refusal_of};
+use crate::counters::{HomeCounters, MALFORMED, SessionEnd, refusal_of};
 use crate::fair_queue::{FairQueue, Turns};
 use crate::fanout::frames;
 use crate::fanout::log::Position;
@@ -293,11 +293,19 @@ impl Home {
     }
 
     /// Closes a connection from the server's side: the frame is the last that the client receives.
-    pub fn close(&mut self, id: ConnectionId, frame: Vec<u8>, close_mode: CloseMode, outbox: &mut Outbox) {
+    pub fn close(
+        &mut self,
+        id: ConnectionId,
+        frame: Vec<u8>,
+        close_mode: CloseMode,
+        end: SessionEnd,
+        outbox: &mut Outbox,
+    ) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.closing {
             return;
         }
+        connection.end_because(end);
         let traffic = connection.traffic();
         let waits = close_mode == CloseMode::AfterAnswers && (traffic.is_unanswered() || traffic.held.is_some());
         if !waits && !self.has_ended_enough() {
@@ -349,6 +357,7 @@ impl Home {
         }
         if let Some(connection) = self.connections.remove(id) {
             self.open -= 1;
+            self.counters.ended[connection.end as usize] += 1;
             if let Some(drain) = &mut self.drain {
                 drain.ended(id.slot);
             }
@@ -420,7 +429,7 @@ impl Home {
             traffic.say_first(Private::of(self.subscribers.bytes(key, cursor, border).to_vec()));
             cursor = border;
         }
-        if !connection.mute {
+        if !connection.is_mute() {
             self.subscribers.hand_over(key, cursor);
             let traffic = connection.traffic();
             traffic.detach(key, &mut cursor, |from, to| self.subscribers.tail(key, from, to));
@@ -506,7 +515,7 @@ impl Home {
 
     fn mark(&mut self, slot: u32) {
         let Some(connection) = self.connections.in_slot(slot) else { return };
-        if connection.mute && !connection.closing {
+        if connection.is_mute() && !connection.closing {
             connection.traffic().forget_unsaid();
             return;
         }
