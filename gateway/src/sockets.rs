@@ -6,6 +6,7 @@
 //! this table (`sockets/opening.rs`).
 
 mod accept;
+mod dismissing;
 mod draining;
 mod expiry;
 mod fair_order;
@@ -17,6 +18,7 @@ mod unfinished_heads;
 mod waiting_line;
 
 pub use accept::{Listener, SPARES};
+pub(crate) use opening::beyond_rate;
 pub use unfinished_heads::HEADS_BYTES_MAX;
 
 use std::collections::HashMap;
@@ -193,6 +195,8 @@ enum Stage {
     Refused,
     /// A trusted proxy is to say whose connection this is.
     Introducing,
+    /// The opening was accepted only to tell a page why there is no session. The client may hang up.
+    Dismissed,
 }
 
 impl Stage {
@@ -201,6 +205,7 @@ impl Stage {
         match self {
             Self::Refused => Self::Refusing as usize,
             Self::Introducing => Self::Opening as usize,
+            Self::Dismissed => Self::HangingUp as usize,
             stage => stage as usize,
         }
     }
@@ -400,7 +405,7 @@ impl SocketTable {
             Some(Stage::Opening) => self.judge(id, bytes, kept, shard, now),
             Some(Stage::Session) => self.hear(id, bytes, shard, now),
             // Bytes after the close frame or after the refusal are ignored.
-            Some(Stage::Closing | Stage::HangingUp | Stage::Refused) | None => {}
+            Some(Stage::Closing | Stage::HangingUp | Stage::Refused | Stage::Dismissed) | None => {}
             Some(Stage::Refusing) => self.refuse_newcomer(id, bytes),
         }
     }
@@ -485,7 +490,7 @@ impl SocketTable {
             Stage::Introducing | Stage::Opening => OPENING_TICKS_MAX,
             Stage::Session => SILENCE_TICKS_MAX,
             Stage::Closing => CLOSING_TICKS_MAX,
-            Stage::HangingUp => HANGING_UP_TICKS_MAX,
+            Stage::HangingUp | Stage::Dismissed => HANGING_UP_TICKS_MAX,
             Stage::Refusing | Stage::Refused => REFUSING_TICKS_MAX,
         };
         if silence >= allowed {
@@ -693,6 +698,7 @@ impl Sockets for SocketTable {
         }
         self.check_deadlines(shard, now);
         self.keep_spares();
+        self.services.take_up_rates();
         if cfg!(debug_assertions) {
             self.invariants();
         }

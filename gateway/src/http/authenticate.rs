@@ -1,6 +1,7 @@
 //! Signing in, and signing up: `POST /v2/account/authenticate/{device|custom|email}` (docs/protocol.md, section 8.1).
 
 use engine::id::UserId;
+use engine::process_rates::ProcessRate;
 use serde::Deserialize;
 use storage::account::{Account, Credential, CredentialKind, CredentialOwner, Registered, Registration};
 use uuid::Uuid;
@@ -149,6 +150,7 @@ async fn register(
         let reason = "no account has these credentials, and this server makes none for them";
         return Err(Refusal::new(Code::PermissionDenied, reason));
     }
+    services.let_in(ProcessRate::Accounts)?;
     let secret = match &proof.password {
         Some(password) => services.passwords.hash(password.clone()).await?,
         None => String::new(),

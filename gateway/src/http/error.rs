@@ -7,6 +7,7 @@ use std::time::Duration;
 use engine::command::RateLimit;
 use engine::counters::COSTLY_KINDS;
 use engine::id::UserId;
+use engine::process_rates::ProcessRate;
 use engine::query::Undone;
 use engine::social::group::{GroupAct, GroupRefusal};
 use hyper::StatusCode;
@@ -47,10 +48,13 @@ pub enum Code {
     TooManyPasswords,
     /// The answer gave way to answers that others have not read.
     TooManyAnswers,
-    /// The user has asked for too much. After so many seconds without requests the user is within the budget again.
+    /// The user, the network or all clients together have asked for too much. After so many seconds the client may try again.
     OverBudget {
+        limit: RateLimit,
         wait_seconds: u64,
     },
+    /// The request comes from a page whose origin the operator has not named.
+    ForeignOrigin,
 }
 
 impl Code {
@@ -61,7 +65,7 @@ impl Code {
             Self::InvalidArgument | Self::HeadTooLarge | Self::UnknownEncoding | Self::BodyTooLarge => 3,
             Self::NotFound => 5,
             Self::AlreadyExists => 6,
-            Self::PermissionDenied => 7,
+            Self::PermissionDenied | Self::ForeignOrigin => 7,
             Self::OverBudget { .. } => 8,
             Self::Unimplemented => 12,
             Self::Internal => 13,
@@ -76,7 +80,7 @@ impl Code {
             Self::InvalidArgument | Self::BodyTooLarge => StatusCode::BAD_REQUEST,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::AlreadyExists => StatusCode::CONFLICT,
-            Self::PermissionDenied => StatusCode::FORBIDDEN,
+            Self::PermissionDenied | Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Unimplemented => StatusCode::NOT_IMPLEMENTED,
             Self::Unknown | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable | Self::TooManyBodies | Self::TooManyPasswords | Self::TooManyAnswers => {
@@ -89,12 +93,15 @@ impl Code {
         }
     }
 
-    /// The place among `COSTLY_KINDS` of a refusal that protects the server from what the request would cost.
+    /// The place among `COSTLY_KINDS` of a refusal before the work that the request would cost.
     pub fn costly_kind(self) -> Option<usize> {
         match self {
             Self::BodyTooLarge => Some(0),
             Self::TooManyBodies => Some(1),
             Self::TooManyPasswords => Some(2),
+            Self::OverBudget { limit: RateLimit::Process(ProcessRate::SignIns), .. } => Some(5),
+            Self::OverBudget { limit: RateLimit::Process(ProcessRate::Accounts), .. } => Some(6),
+            Self::ForeignOrigin => Some(7),
             Self::OverBudget { .. } => Some(3),
             Self::TooManyAnswers => Some(4),
             _ => None,
@@ -102,7 +109,7 @@ impl Code {
     }
 }
 
-const _: () = assert!(COSTLY_KINDS.len() == 5);
+const _: () = assert!(COSTLY_KINDS.len() == 8);
 
 impl Refusal {
     /// A refusal with this code. The client reads the message.
@@ -137,7 +144,7 @@ impl Refusal {
 
     /// The user or the network has asked for too much, and is within the budget again after this time without requests.
     pub fn over_budget(limit: RateLimit, debt: Duration) -> Self {
-        Self::new(Code::OverBudget { wait_seconds: seconds_rounded_up(debt) }, limit.text())
+        Self::new(Code::OverBudget { limit, wait_seconds: seconds_rounded_up(debt) }, limit.text())
     }
 
     /// A refusal with the code `Unauthenticated`: no valid credential or token came with the request.

@@ -1,6 +1,7 @@
 //! What the resources use to do their work. Each shard has one `Services`.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::num::NonZeroU16;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use engine::counters::{ANSWER_CLASSES, COSTLY_KINDS, SocketCounters};
 use engine::id::Timestamp;
 use engine::limits::Rules;
 use engine::message::Message;
+use engine::process_rates::{ProcessRate, ProcessRates};
 use engine::session::costs::OPENING;
 use engine::session::shared_budgets::{NetworkKey, Payer, Purse, Reserved, SharedBudgets};
 use hyper::StatusCode;
@@ -27,6 +29,7 @@ use super::pages::NewestPages;
 use super::request_turns::RequestTurns;
 use super::returns::Returns;
 use super::unread_answers::{ANSWERS_BYTES_MAX, UnreadAnswers};
+use crate::allowed_origins::AllowedOrigins;
 use crate::channel_queries::ChannelQueries;
 use crate::health::{Health, HealthReporter};
 use crate::keys::SigningKeys;
@@ -40,6 +43,9 @@ use crate::token::Tokens;
 pub struct Services {
     pub(super) server_key: Live<String>,
     pub(super) sign_in: Live<SignInTerms>,
+    origins: Live<AllowedOrigins>,
+    /// The rates of the process, and how many shards share them.
+    rates: Option<(Live<ProcessRates>, NonZeroU16)>,
     pub(super) tokens: Arc<Tokens>,
     pub(super) cursors: CursorKey,
     pub(super) passwords: Passwords,
@@ -74,6 +80,8 @@ impl Services {
         Self {
             server_key: live(server_key.to_owned()),
             sign_in: Live::default(),
+            origins: Live::default(),
+            rates: None,
             tokens,
             cursors: CursorKey::new(keys),
             passwords,
@@ -139,6 +147,23 @@ impl Services {
     /// Takes terms of signing in that may change while the server runs.
     pub fn following_sign_in_terms(self, sign_in: Live<SignInTerms>) -> Self {
         Self { sign_in, ..self }
+    }
+
+    /// Takes origins that may change while the server runs.
+    pub fn following_origins(self, origins: Live<AllowedOrigins>) -> Self {
+        Self { origins, ..self }
+    }
+
+    /// Takes rates of the process that may change while the server runs, and which so many shards share.
+    pub fn following_rates(self, rates: Live<ProcessRates>, shards: NonZeroU16) -> Self {
+        Self { rates: Some((rates, shards)), ..self }
+    }
+
+    /// Puts the rates of the process in force as they are now. Call it from time to time.
+    pub fn take_up_rates(&self) {
+        if let Some((rates, shards)) = &self.rates {
+            self.budgets.set_rates(&rates.load(), *shards);
+        }
     }
 
     /// Takes the budgets that the shard's sessions share.
@@ -209,6 +234,31 @@ impl Services {
     pub fn afford_opening(&self, network: NetworkKey) -> Result<(), Duration> {
         let payer = Payer { user: None, network: Some(network) };
         self.budgets.afford(payer, Purse::Requests, OPENING, OPENING).map_err(|(_, retry_after)| retry_after)
+    }
+
+    /// Whether a request with these values of `Origin` may be let in.
+    pub(crate) fn allows_origins<'a>(&self, origins: impl Iterator<Item = &'a [u8]>) -> bool {
+        self.origins.load().allow(origins)
+    }
+
+    /// Lets one in, unless the rate of the process is used up.
+    pub(super) fn let_in(&self, rate: ProcessRate) -> Result<(), Refusal> {
+        self.budgets.let_in(rate).map_err(|(limit, retry_after)| Refusal::over_budget(limit, retry_after))
+    }
+
+    /// Whether an opening would be let in now, or the time after which its client may try again.
+    pub fn has_room_for_opening(&self) -> Result<(), Duration> {
+        self.budgets.has_room(ProcessRate::Openings).map_err(|(_, retry_after)| retry_after)
+    }
+
+    /// Counts an opening that was let in.
+    pub fn count_opening(&self) {
+        self.budgets.count(ProcessRate::Openings);
+    }
+
+    /// Whether one more refused opening may be accepted, to be closed with a reason.
+    pub fn may_close_an_opening(&self) -> bool {
+        self.budgets.may_close_an_opening()
     }
 
     /// Charges the most work that a request can cost, before it begins.
