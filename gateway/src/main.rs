@@ -131,7 +131,7 @@ fn verify(options: &Options, directory: Option<&Path>) -> Result<(), String> {
 /// Runs the server until it receives a signal to stop, or has a fatal failure.
 fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
     let begun = Instant::now();
-    let shards = usize::from(options.shards.get());
+    let (count, shards) = (options.shards, usize::from(options.shards.get()));
     let capacity = machine::prepare(shards)?;
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(said)?;
     let mut listening = listen_on_all(options, shards)?;
@@ -182,6 +182,8 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
                 let services = Services::new(&live.server_key.load(), &keys, tokens, passwords, client, clock::wall)
                     .following_server_key(live.server_key)
                     .following_sign_in_terms(live.sign_in)
+                    .following_origins(live.allowed_origins)
+                    .following_rates(live.process_rates, count)
                     .keeping_connections(keep_alive)
                     .sharing_budgets(budgets)
                     .keeping_messages(retention)
@@ -213,6 +215,7 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
         work_per_session: options.work_per_session,
         work_per_user: options.work_per_user,
         work_per_address: options.work_per_address,
+        process_rates: options.process_rates,
         sessions_per_user_max: options.sessions_per_user,
         memberships_per_user_max: options.memberships_per_user,
         placement_key: placement_key()?,
