@@ -99,6 +99,7 @@ impl Admin {
         ThreadedServer::start("admin", vec![self.listener.into()], CLIENT_DURATION_MAX, move |request| {
             let hosts = Hosts::of(address, &live.admin_hosts.load());
             office.overview.config_sha256.clone_from(&live.sha256.load());
+            office.overview.process_rates = **live.process_rates.load();
             router::respond(request, &hosts, &token, &mut office)
         })
     }

@@ -18,6 +18,7 @@ use super::query::Query;
 use super::resource_request::ResourceRequest;
 use super::services::Services;
 use super::session_body::{GivenVars, SessionBody, banned, checked_vars};
+use super::sign_in_refusals::SignInRefusal;
 use crate::client_network::ClientNetwork;
 use crate::identity::VouchedUser;
 use crate::password::GivenPassword;
@@ -161,7 +162,10 @@ async fn register(
         let user = account.id;
         let registration = Registration { account, credential: proof.credential.clone(), secret: secret.clone() };
         match services.store.register(registration).await? {
-            Registered::Created => return Ok(SignedIn { user, username, created: true }),
+            Registered::Created => {
+                services.answered().count_account();
+                return Ok(SignedIn { user, username, created: true });
+            }
             // Another request created an account with the same credential first.
             Registered::Existing(owner) => return existing(services, owner, proof.password).await,
             Registered::UsernameTaken => {}
@@ -219,7 +223,7 @@ async fn no_account(services: &Services, password: Option<GivenPassword>) -> Res
 }
 
 fn wrong_password() -> Refusal {
-    Refusal::unauthenticated("wrong password")
+    Refusal::unauthenticated("wrong password").because(SignInRefusal::WrongPassword)
 }
 
 fn session_of(services: &Services, signed_in: &SignedIn, vars: Vars) -> SessionBody {

@@ -13,6 +13,7 @@ use engine::social::group::{GroupAct, GroupRefusal};
 use hyper::StatusCode;
 use storage::Failure;
 
+use super::sign_in_refusals::SignInRefusal;
 use crate::log_limit;
 use crate::password::PasswordFailure;
 use crate::token::TokenRefusal;
@@ -24,6 +25,8 @@ pub struct Refusal {
     pub message: Cow<'static, str>,
     /// The user whom it concerns, for the log, where the request names none.
     pub about: Option<UserId>,
+    /// Why a sign-in is refused, where the code does not say it.
+    pub cause: Option<SignInRefusal>,
 }
 
 /// The gRPC codes that clients know, and codes for refusals of HTTP itself that gRPC has no code for.
@@ -114,12 +117,44 @@ const _: () = assert!(COSTLY_KINDS.len() == 8);
 impl Refusal {
     /// A refusal with this code. The client reads the message.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), about: None }
+        Self { code, message: message.into(), about: None, cause: None }
     }
 
     /// The same refusal, with the user whom it concerns.
     pub fn about(self, user: UserId) -> Self {
         Self { about: Some(user), ..self }
+    }
+
+    /// The same refusal, with the reason for which a sign-in is refused.
+    pub fn because(self, cause: SignInRefusal) -> Self {
+        Self { cause: Some(cause), ..self }
+    }
+
+    /// Why a sign-in was refused with this.
+    pub fn of_sign_in(&self) -> SignInRefusal {
+        if let Some(cause) = self.cause {
+            return cause;
+        }
+        match self.code {
+            Code::NotFound => SignInRefusal::NoAccount,
+            Code::AlreadyExists => SignInRefusal::Taken,
+            Code::PermissionDenied => SignInRefusal::Closed,
+            Code::ForeignOrigin => SignInRefusal::Origin,
+            Code::OverBudget { limit: RateLimit::Process(ProcessRate::SignIns), .. } => SignInRefusal::SignInRate,
+            Code::OverBudget { limit: RateLimit::Process(_), .. } => SignInRefusal::AccountRate,
+            Code::OverBudget { .. } => SignInRefusal::OverBudget,
+            Code::Unauthenticated => SignInRefusal::ServerKey,
+            Code::InvalidArgument | Code::HeadTooLarge | Code::UnknownEncoding | Code::BodyTooLarge => {
+                SignInRefusal::Malformed
+            }
+            Code::Unknown
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::TooManyBodies
+            | Code::TooManyPasswords
+            | Code::TooManyAnswers => SignInRefusal::Unavailable,
+        }
     }
 
     /// A refusal with the code `InvalidArgument`: the same request will be refused again.

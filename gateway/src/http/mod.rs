@@ -47,6 +47,7 @@ mod serve;
 mod services;
 mod session;
 mod session_body;
+mod sign_in_refusals;
 mod stream;
 mod told;
 mod unread_answers;

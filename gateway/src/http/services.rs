@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::budget::Work;
-use engine::counters::{ANSWER_CLASSES, COSTLY_KINDS, SocketCounters};
+use engine::counters::{ANSWER_CLASSES, COSTLY_KINDS, HTTP_ROUTES, Histogram, SIGN_IN_REFUSALS, SocketCounters};
 use engine::id::Timestamp;
 use engine::limits::Rules;
 use engine::message::Message;
@@ -28,6 +28,7 @@ use super::error::Refusal;
 use super::pages::NewestPages;
 use super::request_turns::RequestTurns;
 use super::returns::Returns;
+use super::route::Route;
 use super::unread_answers::{ANSWERS_BYTES_MAX, UnreadAnswers};
 use crate::allowed_origins::AllowedOrigins;
 use crate::channel_queries::ChannelQueries;
@@ -338,6 +339,9 @@ impl Services {
 pub struct Answered {
     classes: [Cell<u64>; ANSWER_CLASSES.len()],
     sign_ins: Cell<u64>,
+    sign_ins_refused: [Cell<u64>; SIGN_IN_REFUSALS.len()],
+    accounts: Cell<u64>,
+    latency: RefCell<[Histogram; HTTP_ROUTES.len()]>,
     costly: [Cell<u64>; COSTLY_KINDS.len()],
 }
 
@@ -359,7 +363,28 @@ impl Answered {
         self.sign_ins.set(self.sign_ins.get() + 1);
     }
 
+    /// Counts a refused request if it is a sign-in.
+    pub(super) fn count_refused_sign_in(&self, route: &Route, refusal: &Refusal) {
+        if matches!(route, Route::Authenticate(_)) {
+            let count = &self.sign_ins_refused[refusal.of_sign_in() as usize];
+            count.set(count.get() + 1);
+        }
+    }
+
+    pub(super) fn count_account(&self) {
+        self.accounts.set(self.accounts.get() + 1);
+    }
+
+    /// Counts how long an answer took. `route` is a place among `HTTP_ROUTES`.
+    pub(super) fn count_latency(&self, route: usize, took: Duration) {
+        self.latency.borrow_mut()[route].record(took.as_micros() as u64);
+    }
+
     fn add_to(&self, counters: &mut SocketCounters) {
+        counters.http_latency.clone_from(&self.latency.borrow());
+        let refused = counters.sign_ins_refused.iter_mut().zip(&self.sign_ins_refused);
+        refused.for_each(|(total, count)| *total += count.get());
+        counters.accounts_made += self.accounts.get();
         counters.http_answers.iter_mut().zip(&self.classes).for_each(|(total, count)| *total += count.get());
         counters.http_refused.iter_mut().zip(&self.costly).for_each(|(total, count)| *total += count.get());
         counters.sign_ins += self.sign_ins.get();
