@@ -256,7 +256,8 @@ mod tests {
             ("https://*.*.example", "one label"),
             ("https://*", "last label"),
             ("https://a.*", "last label"),
-            ("https://[::1", "IPv6"),
+            ("https://[::1", "port"),
+            ("https://[::1]x", "IPv6"),
             ("https://[a]", "IPv6"),
             ("*://a.example", "the scheme"),
         ] {

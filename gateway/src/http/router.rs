@@ -34,7 +34,9 @@ pub async fn respond(services: &Services, request: ResourceRequest) -> Answer {
         Err(refusal) => {
             let route = Route::of(request.uri().path());
             told::tell(&route, request.from(), request.payer().user, &refusal);
-            services.answered().count_refused_sign_in(&route, &refusal);
+            if matches!(route, Route::Authenticate(_)) {
+                services.answered().count_refused_sign_in(&refusal);
+            }
             services.refuse(&refusal)
         }
     }

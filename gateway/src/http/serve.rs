@@ -150,7 +150,9 @@ async fn answer(
         (None, Err(refusal)) => {
             let route = Route::of(head.uri.path());
             told::tell(&route, from, None, &refusal);
-            services.answered().count_refused_sign_in(&route, &refusal);
+            if matches!(route, Route::Authenticate(_)) {
+                services.answered().count_refused_sign_in(&refusal);
+            }
             services.refuse(&refusal)
         }
         (None, Ok(received)) => {

@@ -28,7 +28,6 @@ use super::error::Refusal;
 use super::pages::NewestPages;
 use super::request_turns::RequestTurns;
 use super::returns::Returns;
-use super::route::Route;
 use super::unread_answers::{ANSWERS_BYTES_MAX, UnreadAnswers};
 use crate::allowed_origins::AllowedOrigins;
 use crate::channel_queries::ChannelQueries;
@@ -363,12 +362,10 @@ impl Answered {
         self.sign_ins.set(self.sign_ins.get() + 1);
     }
 
-    /// Counts a refused request if it is a sign-in.
-    pub(super) fn count_refused_sign_in(&self, route: &Route, refusal: &Refusal) {
-        if matches!(route, Route::Authenticate(_)) {
-            let count = &self.sign_ins_refused[refusal.of_sign_in() as usize];
-            count.set(count.get() + 1);
-        }
+    /// Counts a sign-in that was refused.
+    pub(super) fn count_refused_sign_in(&self, refusal: &Refusal) {
+        let count = &self.sign_ins_refused[refusal.of_sign_in() as usize];
+        count.set(count.get() + 1);
     }
 
     pub(super) fn count_account(&self) {

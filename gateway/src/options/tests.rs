@@ -94,7 +94,7 @@ fn who_is_let_in() {
     assert_eq!(file.allowed_origins, expected);
     let flag = parse(&["--allowed-origin", "https://a.example,https://*.b.example"]).unwrap();
     assert_eq!(flag.allowed_origins, expected);
-    check_error(parse(&["--joins-per-second", "-1"]), &["joins-per-second"]);
+    check_error(parse(&["--joins-per-second", "many"]), &["joins-per-second", "whole number"]);
     check_error(parse(&["--allowed-origin", "https://*.*.b.example"]), &["--allowed-origin", "one label"]);
     check_error(with_file("allowed_origin = ['https://a.example/chat']", &[]), &["allowed_origin", "no path"]);
     let many: Vec<String> = (0..=ORIGINS_MAX).map(|number| format!("https://a{number}.example")).collect();
