@@ -275,6 +275,29 @@ pub const ASIDE_BYTES_MAX: usize = SUBSCRIBER_LAG_BYTES_MAX as usize / 4;
 /// read meanwhile.
 pub const RING_PARCELS: usize = 1024;
 
+/// Channels of a shard that are ranked by members, and as many by messages, for operators. With more, the least are left out
+/// until they change. An entry takes some 100 bytes, so these take 20 MB with those of an old window.
+pub const RANKED_MAX: usize = 64 * 1024;
+
+/// The time over which messages of a channel are counted for operators.
+pub const RATE_WINDOW: Duration = Duration::from_secs(10);
+
+/// Entries of an old window that a shard forgets in one turn: some 100 µs. A window has more turns than it takes.
+pub const RETIRED_TURN_MAX: usize = 1024;
+
+/// Channels on one page for operators.
+pub const CHANNELS_PAGE_MAX: usize = 1000;
+
+/// Sessions of a user on one shard that are listed to operators. All of them are counted.
+pub const SESSIONS_LISTED_MAX: usize = 100;
+
+/// Channels of a session that are listed to operators. All of them are counted.
+pub const CHANNELS_LISTED_MAX: usize = 100;
+
+/// Slots of connections that a request to disconnect looks at in one turn, and connections of a user that it closes: less than
+/// a millisecond.
+pub const DISCONNECT_LOOKS_MAX: usize = 4096;
+
 /// The limits of channels and sessions that an operator or a test may set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rules {
