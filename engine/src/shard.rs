@@ -19,7 +19,7 @@ use crate::limits::{Rules, STORE_REQUESTS_MAX};
 use crate::outbox::{Asker, Outbox, Output, Purpose, ToEveryHome, ToHome, ToOwner};
 use crate::parcel::{Broadcast, ChannelRequest, Parcel};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
-use crate::query::{Block, ChannelQuery, OnlineQuery, QueryAnswer, Visitor};
+use crate::query::{Block, ChannelQuery, Inspection, OnlineQuery, QueryAnswer, Visitor};
 use crate::routing::{Route, Routing};
 use crate::session::admission::{OpeningRefusal, Session};
 use crate::session::home::{CloseMode, Home, Visibility};
@@ -56,6 +56,8 @@ pub enum Input {
     Broadcast(Broadcast),
     /// A visitor asks which of these users are visible. The answer appears as for `ChannelQuery`.
     Online { number: u64, query: OnlineQuery },
+    /// An operator asks about this shard, or closes sessions of it. The answer appears as for `ChannelQuery`.
+    Inspect { number: u64, query: Inspection },
     /// Compare with the owners whether a batch is missing. The newest batch may be lost too, and no later one shows it.
     /// In one process no batch is lost, and nothing gives this input. What carries parcels between processes gives it
     /// from time to time, and when a connection to another process is back.
@@ -181,6 +183,14 @@ impl Shard {
             Input::Online { number, query } => {
                 let online = QueryAnswer::Online(home.online(&query.users));
                 outbox.answer(Visitor { shard: self.routing.own(), number }, online);
+            }
+            Input::Inspect { number, query } => {
+                let answer = match query {
+                    Inspection::Channels(query) => QueryAnswer::Channels(self.owner.listed(&query, self.now.monotonic)),
+                    Inspection::Sessions(query) => QueryAnswer::Sessions(home.sessions(query.user)),
+                    Inspection::Disconnect(query) => QueryAnswer::Disconnected(home.disconnect(&query, outbox)),
+                };
+                outbox.answer(Visitor { shard: self.routing.own(), number }, answer);
             }
             Input::CompareWithOwners => home.compare_with_owners(outbox),
             Input::Receipt { ticket, outcome } => self.receipt(ticket, outcome),

@@ -259,6 +259,11 @@ impl Connection {
         self.ending || self.closing
     }
 
+    /// Whether it ends already, or an operator has closed it and it only waits for its answers.
+    pub fn is_closed_by_operator(&self) -> bool {
+        self.is_leaving() || self.end == SessionEnd::Operator
+    }
+
     /// The connection's subscription in this audience, or `None` if it has none.
     pub fn subscription(&self, key: AudienceKey) -> Option<Subscription> {
         self.subscriptions.iter().copied().find(|subscription| subscription.key == key)

@@ -36,6 +36,7 @@ use crate::social::notification::Notification;
 
 mod catching_up;
 mod draining;
+mod inspecting;
 mod news;
 mod receiving;
 mod spending;
