@@ -225,11 +225,6 @@ impl Services {
         self.budgets.standings(payer, purse).into_iter().any(|(_, standing)| standing.is_far_beyond())
     }
 
-    /// Whether networks have budgets.
-    pub fn bounds_networks(&self) -> bool {
-        self.budgets.bounds_networks()
-    }
-
     /// Charges the network for an opening before its token is checked, or returns the time after which it may try again.
     pub fn afford_opening(&self, network: NetworkKey) -> Result<(), Duration> {
         let payer = Payer { user: None, network: Some(network) };

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use engine::id::{ConnectionId, SessionId, Timestamp};
+use engine::id::{ConnectionId, Timestamp};
 use engine::session::admission::{OpeningRefusal, Session};
 use engine::session::shared_budgets::NetworkKey;
 use engine::shard::Input;
@@ -29,7 +29,7 @@ use crate::peer::Peer;
 use crate::token::TokenRefusal;
 use crate::trusted_proxies::TrustedProxies;
 use crate::upgrade::{self, Admitted, Ending, Identity, Opening, UpgradeRefusal};
-use crate::{full, heads};
+use crate::{full, heads, session};
 
 /// When a client whose user has too many sessions may try again.
 const SESSIONS_RETRY_SECONDS: RangeInclusive<u64> = 5..=14;
@@ -119,12 +119,12 @@ impl SocketTable {
         if !upgrade::is_worth_parsing(bytes, judged) {
             return self.keep_head(id, bytes);
         }
-        let peer = self.services.bounds_networks().then(|| Peer::new(self.address(id), self.proxies.clone()));
+        let peer = Peer::new(self.address(id), self.proxies.clone());
         let (services, mut network, open) = (self.services.clone(), None, self.let_sessions_in());
         let is_known = admitted.is_some();
         let let_in = |headers: &[Header<'_>]| {
             open?;
-            let key = peer.map(|peer| *network.insert(peer.client(headers).key()));
+            let key = *network.insert(peer.client(headers).key());
             if is_known { Ok(()) } else { let_in(&services, headers, key) }
         };
         let admit = |token: &str| admitted.unwrap_or_else(|| Admitted::by_session_token(services.tokens(), token, now));
@@ -178,7 +178,7 @@ impl SocketTable {
         self.counters.stages[Stage::Session as usize] += 1;
         let session = Session {
             user: identity.user,
-            session: SessionId(uuid::Uuid::new_v4()),
+            session: session::new_id(now),
             username: identity.username,
             format: identity.format,
             on_lag: identity.on_lag,
@@ -233,11 +233,9 @@ impl SocketTable {
 }
 
 /// Whether an opening with these headers may be looked at more closely: all that is known before its token is checked.
-fn let_in(services: &Services, headers: &[Header<'_>], network: Option<NetworkKey>) -> Result<(), UpgradeRefusal> {
+fn let_in(services: &Services, headers: &[Header<'_>], network: NetworkKey) -> Result<(), UpgradeRefusal> {
     let allowed = services.allows_origins(heads::values(headers, "origin"));
-    if let Some(key) = network {
-        services.afford_opening(key).map_err(over_budget)?;
-    }
+    services.afford_opening(network).map_err(over_budget)?;
     if !allowed {
         return Err(UpgradeRefusal::Origin);
     }
