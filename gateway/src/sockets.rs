@@ -33,7 +33,7 @@ use std::time::Duration;
 use engine::counters::{STAGES, SessionEnd, SocketCounters};
 use engine::fanout::frames::Format;
 use engine::fanout::subscribers::{Gone, Outlet};
-use engine::id::{ConnectionId, Timestamp};
+use engine::id::{ConnectionId, ShardId, Timestamp};
 use engine::query::QueryAnswer;
 use engine::session::home::CloseMode;
 use engine::shard::SocketEffect;
@@ -273,6 +273,11 @@ impl SocketTable {
     /// Starts the task that erases users for operators. Call it for one shard only, in that shard's executor.
     pub fn erase_users(&mut self, asked: flume::Receiver<http::Erasure>) {
         self.logouts.spawn(http::run_erasing(self.services.clone(), asked));
+    }
+
+    /// Starts the task that answers operators about this shard.
+    pub fn inspect(&mut self, shard: ShardId, questions: flume::Receiver<http::Inspect>) {
+        self.logouts.spawn(http::run_inspecting(self.services.clone(), shard, questions));
     }
 
     /// Gives a connection an entry in the table and adds it to the epoll set.
