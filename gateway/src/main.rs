@@ -73,6 +73,17 @@ fn main() -> ExitCode {
         Command::Erase { user } => {
             admin::client::call(&options, &AdminCall::Erase { user: user.clone() }).and_then(|said| print(&said))
         }
+        Command::Channels { by, limit, cursor } => {
+            let call = AdminCall::Channels { by: *by, limit: *limit, cursor: cursor.clone() };
+            admin::client::call(&options, &call).and_then(|said| print(&said))
+        }
+        Command::User { user } => {
+            admin::client::call(&options, &AdminCall::User { user: user.clone() }).and_then(|said| print(&said))
+        }
+        Command::Disconnect { user, session, reason } => {
+            let call = AdminCall::Disconnect { user: user.clone(), session: *session, reason: reason.clone() };
+            admin::client::call(&options, &call).and_then(|said| print(&said))
+        }
         Command::Restore { directory } => backup::restore(&options, directory).and_then(|done| print(&done)),
         Command::Verify { directory } => verify(&options, directory.as_deref()),
         Command::Config(command) => config::run(&options, command).and_then(|said| print(&said)),
@@ -166,10 +177,11 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
 
     let cores = machine::cores();
     let (erase, erasures) = flume::bounded(1);
+    let (questions, asked): (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::bounded(1)).unzip();
     let health = Health::new(shards, capacity);
     let places: Vec<_> = listening.iter().map(|listening| (listening.at.clone(), listening.secured)).collect();
     let of_shards = listeners_of_shards(&mut listening, live.tls.as_ref());
-    let parts = of_shards.into_iter().zip(ends).enumerate().map(|(number, (listeners, store))| {
+    let parts = of_shards.into_iter().zip(ends).zip(asked).enumerate().map(|(number, ((listeners, store), asked))| {
         let health = HealthReporter::new(health.clone(), number);
         let (memory, live, erasures) = (memory.clone(), live.clone(), erasures.clone());
         let services = (keys.clone(), tokens.clone(), passwords.clone(), client.clone());
@@ -201,6 +213,7 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
                 if close_on_expiry {
                     table.close_on_expiry();
                 }
+                table.inspect(shard, asked);
                 if shard.0 == 0 {
                     table.keep_logouts();
                     table.erase_users(erasures);
@@ -235,6 +248,7 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
         facts: admin::Facts { store: options.store.name(), shards, capacity, begun },
         backup_plan: admin::BackupPlan::of(options),
         erase: erase.clone(),
+        questions: questions.clone(),
     };
     let _admin = admin.map(|(admin, token)| admin.serve(token, parts())).transpose().map_err(said)?;
     if let Err(error) = print(&announcement::text(options, &places, admin_address, shards, capacity)) {

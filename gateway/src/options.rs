@@ -31,7 +31,7 @@ use storage::retention::Retention;
 
 pub use self::admin_call::AdminCall;
 use self::commands::CommandLine;
-pub use self::commands::{Command, ConfigCommand, TokenCommand, command_line};
+pub use self::commands::{ChannelOrder, Command, ConfigCommand, TokenCommand, command_line};
 pub use self::declared::{Key, Kind, keys};
 #[cfg(feature = "scylla")]
 pub(crate) use self::secrets::secret;
