@@ -18,6 +18,7 @@ use crate::channel::members::{Address, Member, Members};
 use crate::channel::numbering::Numbering;
 use crate::channel::pending::{Pending, PendingPlace};
 use crate::channel::presence::{PresenceChanges, PresenceList, PresenceNews, Return, Telling};
+use crate::channel::rankings::Shown;
 use crate::channel::recent::Recent;
 use crate::channel::requests_to_chat::{DirectRequest, RequestsToChat};
 use crate::command::{Event, Rejection, RejectionCode, Reply};
@@ -41,6 +42,7 @@ mod numbering;
 pub mod owner;
 pub(crate) mod pending;
 mod presence;
+pub mod rankings;
 mod recent;
 mod requests_to_chat;
 
@@ -62,6 +64,8 @@ pub struct Channel {
     /// The number of members when the owner last called `count_members`.
     members_counted: usize,
     recent_counted: usize,
+    /// What it has shown, as operators are told.
+    pub shown: Shown,
     presence_changes: PresenceChanges,
     requests_to_chat: RequestsToChat,
     departures: Departures,
@@ -192,6 +196,7 @@ impl Channel {
             touched: false,
             members_counted: 0,
             recent_counted: 0,
+            shown: Shown::default(),
             presence_changes: PresenceChanges::default(),
             requests_to_chat,
             departures: Departures::default(),
@@ -218,6 +223,11 @@ impl Channel {
     pub fn count_members(&mut self) -> (usize, usize) {
         let members = self.members.len();
         (std::mem::replace(&mut self.members_counted, members), members)
+    }
+
+    /// The number of members when the owner last called `count_members`.
+    pub fn members_counted(&self) -> usize {
+        self.members_counted
     }
 
     /// Returns the bytes of newest messages in memory at the last call, and the bytes now.

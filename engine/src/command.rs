@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::id::ChannelId;
 use crate::message::{Message, MessageCode, Presence, StatusPresence};
 use crate::presence_list::SharedPresences;
+use crate::process_rates::ProcessRate;
 use crate::social::notification::Notification;
 
 /// A request as a client sent it: well formed, but not checked yet.
@@ -137,7 +138,7 @@ impl RejectionContext {
     }
 }
 
-/// What bounds the requests of a session in time.
+/// What bounds requests in time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RateLimit {
     /// Messages, updates and removals of one session.
@@ -148,9 +149,23 @@ pub enum RateLimit {
     WorkPerUser,
     /// The work of all sessions and HTTP requests from one address.
     WorkPerAddress,
+    /// What all clients of the process ask for.
+    Process(ProcessRate),
 }
 
 impl RateLimit {
+    /// The place among `counters::RATE_LIMITS`.
+    pub fn place(self) -> usize {
+        match self {
+            Self::SendsPerSecond => 0,
+            Self::WorkPerSession => 1,
+            Self::WorkPerUser => 2,
+            Self::WorkPerAddress => 3,
+            // Sessions ask for nothing else that a rate of the process counts.
+            Self::Process(_) => 4,
+        }
+    }
+
     /// The name on the wire.
     pub const fn name(self) -> &'static str {
         match self {
@@ -158,6 +173,7 @@ impl RateLimit {
             Self::WorkPerSession => "work_per_session",
             Self::WorkPerUser => "work_per_user",
             Self::WorkPerAddress => "work_per_address",
+            Self::Process(rate) => rate.name(),
         }
     }
 
@@ -168,6 +184,7 @@ impl RateLimit {
             Self::WorkPerSession => "too fast: this session asks for more than one session may, try again later",
             Self::WorkPerUser => "too fast: this user asks for more than one user may, try again later",
             Self::WorkPerAddress => "too fast: this address asks for more than one address may, try again later",
+            Self::Process(rate) => rate.text(),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::command::{Command, RateLimit, Rejection, RejectionCode};
 use crate::id::{ShardId, Timestamp};
+use crate::process_rates::{PROCESS_RATES, ProcessRate};
 
 /// The number of a histogram's buckets: these reach to about a minute of microseconds, and the last one is for all
 /// greater values.
@@ -106,11 +107,12 @@ pub fn refusal_of(rejection: &Rejection) -> usize {
 }
 
 /// What bounds the requests of sessions in time, in the order of `HomeCounters::too_fast`.
-pub const RATE_LIMITS: [&str; 4] = [
+pub const RATE_LIMITS: [&str; 5] = [
     RateLimit::SendsPerSecond.name(),
     RateLimit::WorkPerSession.name(),
     RateLimit::WorkPerUser.name(),
     RateLimit::WorkPerAddress.name(),
+    ProcessRate::Joins.name(),
 ];
 
 /// Stages of a connection, in the order of `SocketCounters::stages`.
@@ -119,8 +121,51 @@ pub const STAGES: [&str; 6] = ["opening", "session", "closing", "hanging_up", "r
 /// The place of open sessions among `STAGES`.
 const SESSION_STAGE: usize = 1;
 
+/// Why sessions end, in the order of `SessionEnd`.
+pub const SESSION_ENDS: [&str; 11] = [
+    "gone",
+    "client",
+    "silent",
+    "slow",
+    "misunderstood",
+    "expired",
+    "deleted",
+    "drained",
+    "stopped",
+    "lost",
+    "operator",
+];
+
+/// Why a session ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum SessionEnd {
+    /// The connection is gone, and no close frame has come.
+    #[default]
+    Gone,
+    /// The client has sent a close frame.
+    Client,
+    /// The client has shown no sign of life.
+    Silent,
+    /// The client reads too slowly.
+    Slow,
+    /// The client has broken the rules of frames or envelopes.
+    Misunderstood,
+    /// The token that opened the session has ended.
+    Expired,
+    /// The account is deleted.
+    Deleted,
+    /// The server drains.
+    Drained,
+    /// The server stops at once.
+    Stopped,
+    /// Messages are missing that cannot be told again.
+    Lost,
+    /// An operator has closed it.
+    Operator,
+}
+
 /// Why openings of WebSockets are refused, in the order of `SocketCounters::openings_refused`.
-pub const OPENING_REFUSAL_KINDS: [&str; 16] = [
+pub const OPENING_REFUSAL_KINDS: [&str; 18] = [
     "malformed",
     "head_too_large",
     "body",
@@ -137,13 +182,60 @@ pub const OPENING_REFUSAL_KINDS: [&str; 16] = [
     "draining",
     "not_admitted",
     "unavailable",
+    "origin",
+    ProcessRate::Openings.name(),
+];
+
+/// How pages in browsers are refused that may try again, in the order of `SocketCounters::pages_refused`: by a close frame,
+/// which they see, or by a status.
+pub const PAGE_REFUSALS: [&str; 2] = ["closed", "status"];
+
+/// Why sign-ins are refused, in the order of `SocketCounters::sign_ins_refused`.
+pub const SIGN_IN_REFUSALS: [&str; 13] = [
+    "server_key",
+    "malformed",
+    "no_account",
+    "wrong_password",
+    "provider_token",
+    "banned",
+    "closed",
+    "taken",
+    "origin",
+    "over_budget",
+    ProcessRate::SignIns.name(),
+    ProcessRate::Accounts.name(),
+    "unavailable",
+];
+
+/// What HTTP requests ask for, in the order of `SocketCounters::http_latency`.
+pub const HTTP_ROUTES: [&str; 11] = [
+    "health",
+    "authenticate",
+    "session",
+    "account",
+    "user",
+    "group",
+    "friend",
+    "notification",
+    "history",
+    "presence",
+    "other",
 ];
 
 /// Classes of HTTP answers, in the order of `SocketCounters::http_answers`.
 pub const ANSWER_CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
-/// Why HTTP requests are refused for what they would cost, in the order of `SocketCounters::http_refused`.
-pub const COSTLY_KINDS: [&str; 5] = ["body_too_large", "bodies_full", "passwords_full", "over_budget", "answers_full"];
+/// Why HTTP requests are refused before their work, in the order of `SocketCounters::http_refused`.
+pub const COSTLY_KINDS: [&str; 8] = [
+    "body_too_large",
+    "bodies_full",
+    "passwords_full",
+    "over_budget",
+    "answers_full",
+    ProcessRate::SignIns.name(),
+    ProcessRate::Accounts.name(),
+    "origin",
+];
 
 /// Why connections are closed before their HTTP answer is read, in the order of `SocketCounters::http_answers_cut`.
 pub const ANSWER_CUTS: [&str; 2] = ["full", "slow"];
@@ -167,7 +259,7 @@ pub struct SocketCounters {
     pub read_bytes: u64,
     /// Requests that were answered, by the class of the answer.
     pub http_answers: [u64; ANSWER_CLASSES.len()],
-    /// Requests that were refused for what they would cost, by the reason.
+    /// Requests that were refused before their work, by the reason.
     pub http_refused: [u64; COSTLY_KINDS.len()],
     /// Connections that were closed before their HTTP answer was read, by the reason.
     pub http_answers_cut: [u64; ANSWER_CUTS.len()],
@@ -177,6 +269,14 @@ pub struct SocketCounters {
     pub answer_bytes: u64,
     /// Users signed in over HTTP.
     pub sign_ins: u64,
+    /// Sign-ins that were refused, by the reason.
+    pub sign_ins_refused: [u64; SIGN_IN_REFUSALS.len()],
+    /// Accounts that sign-ins have made.
+    pub accounts_made: u64,
+    /// Openings of pages in browsers that were refused and may be tried again, by how they were refused.
+    pub pages_refused: [u64; PAGE_REFUSALS.len()],
+    /// The time from a whole HTTP request to its answer, by what it asks for.
+    pub http_latency: [Histogram; HTTP_ROUTES.len()],
 }
 
 impl SocketCounters {
@@ -190,6 +290,8 @@ impl SocketCounters {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct HomeCounters {
     pub sessions_opened: u64,
+    /// Sessions that have ended, by the reason.
+    pub ended: [u64; SESSION_ENDS.len()],
     /// Sessions that a drain has closed.
     pub drained: u64,
     pub requests: [u64; REQUEST_KINDS.len()],
@@ -307,6 +409,8 @@ pub struct Report {
     pub turn: TurnCounters,
     pub sockets: SocketCounters,
     pub levels: Levels,
+    /// What the rates of the process have refused, in the order of `PROCESS_RATES`.
+    pub beyond_rates: [u64; PROCESS_RATES.len()],
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::process_rates::ProcessRates;
 use crate::routing::PlacementKey;
 
 /// How many bytes a member may be behind the end of a channel's log before it is closed with a close code.
@@ -187,6 +188,14 @@ pub const BUDGETS_MAX: usize = 64 * 1024;
 /// Budgets that a shard looks at in one turn, to forget those that are full again.
 pub const BUDGETS_SWEPT_MAX: usize = 64;
 
+/// The time over which clients are told to come back that a rate of the whole process refuses. Beyond it the times begin
+/// again, because a person does not wait for longer.
+pub const RETURNS_MAX: Duration = Duration::from_secs(60);
+
+/// Openings of pages in browsers that one shard accepts in a second only to close them with a reason, because a page does not
+/// see why an opening is refused. Each takes some 30 µs. Beyond it the openings are refused like those of other clients.
+pub const CLOSED_OPENINGS_PER_SECOND: NonZeroU32 = NonZeroU32::new(500).expect("it is not zero");
+
 /// Channels that one shard owns. With more, joins that would make one are refused. A channel with one member takes some
 /// 2.3 KiB, so these take 2.3 GiB.
 pub const CHANNELS_MAX: usize = 1 << 20;
@@ -267,6 +276,29 @@ pub const ASIDE_BYTES_MAX: usize = SUBSCRIBER_LAG_BYTES_MAX as usize / 4;
 /// read meanwhile.
 pub const RING_PARCELS: usize = 1024;
 
+/// Channels of a shard that are ranked by members, and as many by messages, for operators. With more, the least are left out
+/// until they change. An entry takes some 100 bytes, so these take 20 MB with those of an old window.
+pub const RANKED_MAX: usize = 64 * 1024;
+
+/// The time over which messages of a channel are counted for operators.
+pub const RATE_WINDOW: Duration = Duration::from_secs(10);
+
+/// Entries of an old window that a shard forgets in one turn: some 100 µs. A window has more turns than it takes.
+pub const RETIRED_TURN_MAX: usize = 1024;
+
+/// Channels on one page for operators.
+pub const CHANNELS_PAGE_MAX: usize = 1000;
+
+/// Sessions of a user on one shard that are listed to operators. All of them are counted.
+pub const SESSIONS_LISTED_MAX: usize = 100;
+
+/// Channels of a session that are listed to operators. All of them are counted.
+pub const CHANNELS_LISTED_MAX: usize = 100;
+
+/// Slots of connections that a request to disconnect looks at in one turn, and connections of a user that it closes: less than
+/// a millisecond.
+pub const DISCONNECT_LOOKS_MAX: usize = 4096;
+
 /// The limits of channels and sessions that an operator or a test may set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rules {
@@ -280,6 +312,8 @@ pub struct Rules {
     pub work_per_user: Option<NonZeroU32>,
     /// Milliseconds of work a second of one client address on one shard; `None`: any number.
     pub work_per_address: Option<NonZeroU32>,
+    /// What the whole process lets in in a second.
+    pub process_rates: ProcessRates,
     /// Bytes that a subscriber may be behind in one channel.
     pub lag_bytes_max: u64,
     /// Bytes of all logs of one shard.
@@ -315,6 +349,8 @@ impl Default for Rules {
             work_per_user: Some(WORK_PER_USER_MAX),
             // One address may be a whole venue.
             work_per_address: None,
+            // Only the operator knows what the machine takes.
+            process_rates: ProcessRates::default(),
             lag_bytes_max: SUBSCRIBER_LAG_BYTES_MAX,
             logs_bytes_max: LOGS_BYTES_MAX,
             pass_visits_max: PASS_VISITS_MAX,

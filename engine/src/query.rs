@@ -7,10 +7,94 @@
 
 use std::sync::Arc;
 
-use crate::id::{Epoch, MessageId, SessionId, ShardId, UserId};
+use crate::id::{ChannelId, Epoch, MessageId, SessionId, ShardId, UserId};
 use crate::message::{Message, Presence};
 use crate::persist::StoreFailure;
+use crate::session::shared_budgets::NetworkKey;
 use crate::social::group::{GroupChange, GroupRefusal};
+
+/// What operators ask a shard about itself alone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Inspection {
+    Channels(ChannelsQuery),
+    Sessions(SessionsQuery),
+    Disconnect(Disconnect),
+}
+
+/// The order of channels for operators, the greatest first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ChannelOrder {
+    Members,
+    /// The messages of the newest window that is over (`limits::RATE_WINDOW`).
+    Rate,
+}
+
+/// Asks for the channels that this shard owns and that come behind a place in their order; at most
+/// `limits::CHANNELS_PAGE_MAX`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ChannelsQuery {
+    pub by: ChannelOrder,
+    pub below: Option<(u32, ChannelId)>,
+    pub limit: usize,
+}
+
+/// A channel, as operators see it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ChannelSeen {
+    pub channel: ChannelId,
+    /// The number by which it is ordered, for the next page.
+    pub rank: u32,
+    pub members: usize,
+    /// Messages shown in the newest window that is over.
+    pub messages: u32,
+}
+
+/// Asks for the sessions of a user on this shard.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionsQuery {
+    pub user: UserId,
+}
+
+/// The sessions of a user on one shard: some of them, and how many there are.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SessionsSeen {
+    pub listed: Vec<SessionSeen>,
+    pub sessions: usize,
+    pub memberships: usize,
+}
+
+/// A session, as operators see it: some of the channels that it is in, and how many they are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionSeen {
+    pub session: SessionId,
+    pub network: Option<NetworkKey>,
+    pub channels: Vec<ChannelId>,
+    pub memberships: usize,
+}
+
+/// Closes sessions of this shard. The frame is the last that each client receives.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Disconnect {
+    pub whom: Whom,
+    /// Where to go on looking for a session.
+    pub from_slot: u32,
+    pub frame: Vec<u8>,
+}
+
+/// Whose sessions are closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Whom {
+    User(UserId),
+    Session(SessionId),
+}
+
+/// How many sessions were closed, and where to go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Disconnected {
+    pub closed: usize,
+    /// `None`: there are no others.
+    pub next_slot: Option<u32>,
+}
 
 /// A visitor's shard, and the number that the visitor gave to its query.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,7 +166,7 @@ pub struct Purge {
     pub ids: Vec<MessageId>,
 }
 
-/// The answer to a [`ChannelQuery`] or to an [`OnlineQuery`].
+/// The answer to a [`ChannelQuery`], to an [`OnlineQuery`] or to an [`Inspection`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum QueryAnswer {
     Presence(PresencePage),
@@ -93,6 +177,9 @@ pub enum QueryAnswer {
     Purged(Changed<()>),
     /// For each user asked about, whether any of the user's sessions is visible.
     Online(Vec<bool>),
+    Channels(Vec<ChannelSeen>),
+    Sessions(SessionsSeen),
+    Disconnected(Disconnected),
 }
 
 /// Some of a channel's visible members.
@@ -147,6 +234,19 @@ pub trait Question {
     fn answer_in(answer: QueryAnswer) -> Option<Self::Answer>;
 }
 
+/// Makes a type a question to a shard about itself.
+macro_rules! inspection {
+    ($question:ty, $inspection:ident, $variant:ident($answer:ty)) => {
+        impl From<$question> for Inspection {
+            fn from(question: $question) -> Self {
+                Self::$inspection(question)
+            }
+        }
+
+        question!($question, $variant($answer));
+    };
+}
+
 /// Makes a type a question: which answer it gets, and, if it is about a channel, how it becomes a query.
 macro_rules! question {
     ($question:ty, |$value:ident| $query:expr, $variant:ident($answer:ty)) => {
@@ -182,3 +282,6 @@ question!(
 question!(Block, |block| Self::Change(ChannelChange::Block(block)), Blocked(Changed<()>));
 question!(Purge, |purge| Self::Change(ChannelChange::Purge(purge)), Purged(Changed<()>));
 question!(OnlineQuery, Online(Vec<bool>));
+inspection!(ChannelsQuery, Channels, Channels(Vec<ChannelSeen>));
+inspection!(SessionsQuery, Sessions, Sessions(SessionsSeen));
+inspection!(Disconnect, Disconnect, Disconnected(Disconnected));

@@ -6,19 +6,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::mem;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use crate::budget::Work;
 use crate::channel::owner::Owner;
 use crate::command::{Command, Rejection};
-use crate::counters::{Levels, Report, SocketCounters, TurnCounters, kind_of};
+use crate::counters::{Levels, Report, SessionEnd, SocketCounters, TurnCounters, kind_of};
 use crate::fanout::subscribers::Outlet;
 use crate::id::{ChannelId, ConnectionId, Epoch, Monotonic, Now, ShardId, Timestamp, UserId};
 use crate::limits::{Rules, STORE_REQUESTS_MAX};
 use crate::outbox::{Asker, Outbox, Output, Purpose, ToEveryHome, ToHome, ToOwner};
 use crate::parcel::{Broadcast, ChannelRequest, Parcel};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
-use crate::query::{Block, ChannelQuery, OnlineQuery, QueryAnswer, Visitor};
+use crate::query::{Block, ChannelQuery, Inspection, OnlineQuery, QueryAnswer, Visitor};
 use crate::routing::{Route, Routing};
 use crate::session::admission::{OpeningRefusal, Session};
 use crate::session::home::{CloseMode, Home, Visibility};
@@ -40,7 +41,7 @@ pub enum Input {
     /// The frame answers a ping of WebSocket.
     Pong { connection: ConnectionId, frame: Vec<u8> },
     /// The server closes a connection; the frame is the last that the client receives.
-    Close { connection: ConnectionId, frame: Vec<u8>, close_mode: CloseMode },
+    Close { connection: ConnectionId, frame: Vec<u8>, close_mode: CloseMode, end: SessionEnd },
     /// Close all sessions, evenly over this time; the frame is the last that each client receives. No session may open
     /// afterwards.
     Drain { time: Duration, frame: Vec<u8> },
@@ -55,6 +56,8 @@ pub enum Input {
     Broadcast(Broadcast),
     /// A visitor asks which of these users are visible. The answer appears as for `ChannelQuery`.
     Online { number: u64, query: OnlineQuery },
+    /// An operator asks about this shard, or closes sessions of it. The answer appears as for `ChannelQuery`.
+    Inspect { number: u64, query: Inspection },
     /// Compare with the owners whether a batch is missing. The newest batch may be lost too, and no later one shows it.
     /// In one process no batch is lost, and nothing gives this input. What carries parcels between processes gives it
     /// from time to time, and when a connection to another process is back.
@@ -110,9 +113,11 @@ impl Shard {
     /// Makes shard `id` of `shards` shards. `epoch` numbers this run of the server; `seed` is the seed of the random
     /// bits in message ids.
     pub fn new(id: ShardId, shards: u16, epoch: Epoch, rules: Rules, seed: u64) -> Self {
+        let home = Home::new(rules);
+        home.shared_budgets.set_rates(&rules.process_rates, NonZeroU16::new(shards).unwrap_or(NonZeroU16::MIN));
         Self {
             routing: Routing::new(id, shards, rules.placement_key),
-            home: Home::new(rules),
+            home,
             owner: Owner::new(epoch, &rules, seed),
             now: Now::default(),
             outbox: Outbox::default(),
@@ -165,7 +170,9 @@ impl Shard {
             Input::Refuse { connection, cid, rejection } => home.refuse(connection, cid, rejection, outbox),
             Input::Tell { connection, frame } => home.tell(connection, frame),
             Input::Pong { connection, frame } => home.pong(connection, frame),
-            Input::Close { connection, frame, close_mode } => home.close(connection, frame, close_mode, outbox),
+            Input::Close { connection, frame, close_mode, end } => {
+                home.close(connection, frame, close_mode, end, outbox)
+            }
             Input::Drain { time, frame } => home.drain(time, frame),
             Input::Closed { connection } => home.closed(connection, outbox),
             Input::Parcel(parcel) => self.open_parcel(parcel),
@@ -176,6 +183,14 @@ impl Shard {
             Input::Online { number, query } => {
                 let online = QueryAnswer::Online(home.online(&query.users));
                 outbox.answer(Visitor { shard: self.routing.own(), number }, online);
+            }
+            Input::Inspect { number, query } => {
+                let answer = match query {
+                    Inspection::Channels(query) => QueryAnswer::Channels(self.owner.listed(&query, self.now.monotonic)),
+                    Inspection::Sessions(query) => QueryAnswer::Sessions(home.sessions(query.user)),
+                    Inspection::Disconnect(query) => QueryAnswer::Disconnected(home.disconnect(&query, outbox)),
+                };
+                outbox.answer(Visitor { shard: self.routing.own(), number }, answer);
             }
             Input::CompareWithOwners => home.compare_with_owners(outbox),
             Input::Receipt { ticket, outcome } => self.receipt(ticket, outcome),
@@ -460,6 +475,7 @@ impl Shard {
             },
             turn: TurnCounters::default(),
             sockets: SocketCounters::default(),
+            beyond_rates: self.home.shared_budgets.refused_by_rates(),
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod world;
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use engine::budget::Work;
@@ -10,6 +11,7 @@ use engine::command::{Command, Join};
 use engine::id::UserId;
 use engine::limits::{REST_DURATION, Rules};
 use engine::persist::StoreReceipt;
+use engine::process_rates::{ProcessRate, ProcessRates};
 use engine::session::shared_budgets::{Payer, Purse};
 use engine::shard::SocketEffect;
 use uuid::Uuid;
@@ -69,7 +71,7 @@ fn a_user_pays_for_the_requests_of_all_sessions() {
     world.shard.shared_budgets().charge(PAYER, Purse::Requests, Work::micros(201_000));
     join(&mut world, "join");
     assert!(world.heard.text().contains("\"reason\":\"work_per_user\""), "{}", world.heard.text());
-    assert_eq!(world.shard.report().home.too_fast, [0, 0, 1, 0]);
+    assert_eq!(world.shard.report().home.too_fast, [0, 0, 1, 0, 0]);
     // What is charged to the other purse hinders no request.
     let mut world = World::new();
     world.shard.shared_budgets().charge(PAYER, Purse::Tokens, Work::micros(1_000_000));
@@ -121,6 +123,33 @@ fn an_answer_is_charged_by_its_length() {
         joins += 1;
     }
     assert!((100..JOINS_AT_ONCE / 2).contains(&joins), "{joins} joins were let in");
+}
+
+fn join_room(world: &mut World, room: usize) {
+    let join = Join { target: format!("room-{room}"), kind: 1, persistence: true, hidden: false };
+    for (head, _) in world.ask("join", Command::Join(join)) {
+        world.answer(head, StoreReceipt::Head(None));
+    }
+}
+
+#[test]
+fn joins_beyond_the_rate_of_the_process_are_told_when_to_come_back() {
+    let process_rates = ProcessRates { joins: NonZeroU32::new(4), ..ProcessRates::default() };
+    let mut world = World::under(Rules { process_rates, ..Rules::default() });
+    (0..10).for_each(|room| join_room(&mut world, room));
+    assert_eq!(count(&world, "\"cid\":\"join\",\"channel\""), 4);
+    for wait in [250, 500, 750, 1000, 1250, 1500] {
+        let told = format!("\"context\":{{\"reason\":\"joins_per_second\",\"retry_after_ms\":\"{wait}\"}}");
+        assert_eq!(count(&world, &told), 1, "{told}");
+    }
+    (0..4).for_each(|room| join_room(&mut world, room));
+    assert_eq!(count(&world, "\"cid\":\"join\",\"channel\""), 8, "a session that is in the channel joins nothing");
+    world.begin_turn(Duration::from_millis(250));
+    (4..10).for_each(|room| join_room(&mut world, room));
+    assert_eq!(count(&world, "\"cid\":\"join\",\"channel\""), 9);
+    let report = world.shard.report();
+    assert_eq!(report.home.too_fast, [0, 0, 0, 0, 11]);
+    assert_eq!(report.beyond_rates[ProcessRate::Joins as usize], 11);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod backups;
 pub mod client;
 mod erasures;
 pub mod hosts;
+mod people;
 mod router;
 mod status;
 pub mod token;
@@ -17,6 +18,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::query::ChannelOrder;
 use hyper::StatusCode;
 use runtime::Observer;
 use serde::Serialize;
@@ -29,13 +31,14 @@ use self::answers::{LINE, Refusal, answer, json};
 use self::backups::Backups;
 use self::erasures::Erasures;
 use self::hosts::Hosts;
+use self::people::{People, Place};
 use self::router::Desk;
 use self::status::Status;
 use self::token::AdminToken;
 use crate::drain::{Drain, DrainStage, Terms};
 use crate::health::Health;
-use crate::http::Erasure;
 use crate::http::answer::Answer;
+use crate::http::{AskedWhom, Erasure, Inspect};
 use crate::listeners;
 use crate::live::LiveOptions;
 use crate::log_levels::LogLevels;
@@ -67,6 +70,8 @@ pub struct Parts {
     pub backup_plan: BackupPlan,
     /// To the task that erases users.
     pub erase: flume::Sender<Erasure>,
+    /// To the tasks that answer about each shard, in the order of the shards.
+    pub questions: Vec<flume::Sender<Inspect>>,
 }
 
 impl Admin {
@@ -95,11 +100,13 @@ impl Admin {
         let backups = Backups::new(parts.backup_plan.clone(), parts.store.clone());
         let (overview, refused) = (Overview::default(), [0; TOKEN_REFUSALS.len()]);
         let erasures = Erasures::new(parts.erase.clone());
-        let mut office = Office { parts, backups, erasures, overview, refused };
+        let people = People::new(parts.questions.clone());
+        let mut office = Office { parts, backups, erasures, people, overview, refused };
         ThreadedServer::start("admin", vec![self.listener.into()], CLIENT_DURATION_MAX, move |request| {
             let hosts = Hosts::of(address, &live.admin_hosts.load());
             office.overview.config_sha256.clone_from(&live.sha256.load());
             office.overview.certificate_expires = live.tls.as_ref().map(|tls| tls.expires());
+            office.overview.process_rates = **live.process_rates.load();
             router::respond(request, &hosts, &token, &mut office)
         })
     }
@@ -110,6 +117,7 @@ struct Office {
     parts: Parts,
     backups: Backups,
     erasures: Erasures,
+    people: People,
     overview: Overview,
     /// Calls that were refused for their token, by the reason.
     refused: [u64; TOKEN_REFUSALS.len()],
@@ -189,6 +197,20 @@ impl Desk for Office {
 
     fn begin_erasure(&mut self, user: &str) -> Result<(), Refusal> {
         self.erasures.begin(user)
+    }
+
+    fn channels(&self, by: ChannelOrder, below: Option<Place>, limit: usize) -> Answer {
+        json(StatusCode::OK, &self.people.channels(by, below, limit))
+    }
+
+    fn user(&self, user: &str) -> Result<Answer, Refusal> {
+        Ok(json(StatusCode::OK, &self.people.user(user)?))
+    }
+
+    fn disconnect(&mut self, whom: AskedWhom, reason: Option<&str>) -> Result<Answer, Refusal> {
+        let closed = self.people.disconnect(whom.clone(), reason)?;
+        tracing::warn!(?whom, reason, "an admin call has closed sessions");
+        Ok(json(StatusCode::OK, &closed))
     }
 
     fn count_refusal(&mut self, kind: usize) {

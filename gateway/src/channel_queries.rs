@@ -1,7 +1,8 @@
 //! Inputs that HTTP handlers have for the shards: queries to the owners of channels and to their own shard, and
 //! broadcasts for the sessions of users. The shard's next turn takes them, and a later turn answers the queries.
 //!
-//! Bounded by the number of HTTP connections of a shard: each has at most one open query and one broadcast. If a
+//! Bounded by the number of HTTP connections of a shard, and its task for operators: each has at most one open query and one
+//! broadcast. If a
 //! handler is dropped, its query is still carried out, and the answer is dropped.
 
 use std::cell::{Cell, RefCell};
@@ -11,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 
 use engine::id::{ChannelId, UserId};
 use engine::parcel::Broadcast;
-use engine::query::{ChannelQuery, OnlineQuery, QueryAnswer, Question};
+use engine::query::{ChannelQuery, Inspection, OnlineQuery, QueryAnswer, Question};
 use engine::shard::Input;
 use runtime::bell::Bell;
 
@@ -47,6 +48,12 @@ impl ChannelQueries {
         let online = self.answer_to::<OnlineQuery>(|number| Input::Online { number, query }).await;
         assert_eq!(online.len(), users.len(), "each user is either online or not");
         online
+    }
+
+    /// Asks this shard about itself.
+    pub async fn inspect<Q: Question + Into<Inspection>>(&self, question: Q) -> Q::Answer {
+        let query = question.into();
+        self.answer_to::<Q>(|number| Input::Inspect { number, query }).await
     }
 
     /// Sends a broadcast to the sessions of users, on every shard.

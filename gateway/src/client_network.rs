@@ -25,6 +25,9 @@ pub struct ClientSite(ClientNetwork);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct SiteKey(pub NonZeroU64);
 
+/// Marks the keys of IPv4 addresses. No network of IPv6 begins with these bits (RFC 4291, section 4).
+const V4: u64 = 1 << 32;
+
 impl ClientNetwork {
     /// Stands for a client whose address the kernel no longer knows, because its connection is already dead.
     pub const UNKNOWN: Self = Self::V6(0);
@@ -39,14 +42,22 @@ impl ClientNetwork {
 
     /// The key of the network's budget. Networks have equal keys only if they are equal.
     pub fn key(self) -> NetworkKey {
-        /// No network of IPv6 begins with these bits (RFC 4291, section 4).
-        const V4: u64 = 1 << 32;
         let key = match self {
             Self::V4(address) => V4 | u64::from(address.to_bits()),
             Self::V6(network) => network,
         };
         // The network of the loopback address is 0, and no other network of IPv6 is 1.
         NetworkKey(NonZeroU64::new(key).unwrap_or(NonZeroU64::MIN))
+    }
+
+    /// The network with this key.
+    pub fn of_key(key: NetworkKey) -> Self {
+        let key = key.0.get();
+        match u32::try_from(key ^ V4) {
+            Ok(address) => Self::V4(Ipv4Addr::from_bits(address)),
+            Err(_) if key == NonZeroU64::MIN.get() => Self::V6(0),
+            Err(_) => Self::V6(key),
+        }
     }
 
     /// The site that the network is a part of.
@@ -79,6 +90,14 @@ impl ClientSite {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_of_one_network() {
+        for address in ["192.0.2.7", "0.0.0.0", "255.255.255.255", "2001:db8:1:2::", "::", "fe80::"] {
+            let network = ClientNetwork::of(address.parse().unwrap());
+            assert_eq!(ClientNetwork::of_key(network.key()), network, "{address}");
+        }
+    }
 
     #[test]
     fn networks_are_written_as_operators_know_them() {

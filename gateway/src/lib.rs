@@ -3,6 +3,7 @@
 //! The program itself (`main.rs`) starts these parts and connects them with `engine` and `storage`.
 
 pub mod admin;
+pub mod allowed_origins;
 pub mod announcement;
 mod ascii_json;
 pub mod backup;

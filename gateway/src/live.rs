@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use engine::process_rates::ProcessRates;
 
+use crate::allowed_origins::AllowedOrigins;
 use crate::config::toml;
 use crate::options::Options;
 use crate::sign_in::SignInTerms;
@@ -13,9 +15,11 @@ use crate::trusted_proxies::TrustedProxies;
 
 /// The keys whose values change on SIGHUP. All others need a restart. The signing keys are not here, but with what signs by
 /// them (`token.rs`).
-pub const LIVE_KEYS: [&str; 25] = [
+pub const LIVE_KEYS: [&str; 30] = [
     "account_creation",
+    "accounts_per_second",
     "admin_host",
+    "allowed_origin",
     "custom_sign_in",
     "identity_audience",
     "identity_clock_skew",
@@ -23,7 +27,9 @@ pub const LIVE_KEYS: [&str; 25] = [
     "identity_issuer",
     "identity_keys",
     "identity_name_claim",
+    "joins_per_second",
     "log_level",
+    "openings_per_second",
     "previous_refresh_key",
     "previous_refresh_key_file",
     "previous_refresh_key_until",
@@ -36,6 +42,7 @@ pub const LIVE_KEYS: [&str; 25] = [
     "server_key",
     "session_key",
     "session_key_file",
+    "sign_ins_per_second",
     "tls_cert",
     "tls_key",
     "trusted_proxies",
@@ -51,6 +58,8 @@ pub struct LiveOptions {
     pub server_key: Live<String>,
     pub sign_in: Live<SignInTerms>,
     pub trusted_proxies: Live<TrustedProxies>,
+    pub allowed_origins: Live<AllowedOrigins>,
+    pub process_rates: Live<ProcessRates>,
     /// The certificate of the listeners with TLS, if there are any.
     pub tls: Option<Arc<TlsAcceptor>>,
     /// The hash of the whole configuration in force, without secrets.
@@ -65,6 +74,8 @@ impl LiveOptions {
             server_key: live(options.server_key.clone()),
             sign_in: live(options.sign_in.clone()),
             trusted_proxies: live(options.trusted_proxies.clone()),
+            allowed_origins: live(options.allowed_origins.clone()),
+            process_rates: live(options.process_rates),
             tls: None,
             sha256: live(toml::sha256(&options.configuration)),
         }
@@ -81,6 +92,8 @@ impl LiveOptions {
         self.server_key.store(Arc::new(options.server_key.clone()));
         self.sign_in.store(Arc::new(options.sign_in.clone()));
         self.trusted_proxies.store(Arc::new(options.trusted_proxies.clone()));
+        self.allowed_origins.store(Arc::new(options.allowed_origins.clone()));
+        self.process_rates.store(Arc::new(options.process_rates));
         if let (Some(acceptor), Some(files)) = (&self.tls, &options.tls) {
             acceptor.look_at(files);
         }

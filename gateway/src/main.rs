@@ -72,6 +72,17 @@ fn main() -> ExitCode {
         Command::Erase { user } => {
             admin::client::call(&options, &AdminCall::Erase { user: user.clone() }).and_then(|said| print(&said))
         }
+        Command::Channels { by, limit, cursor } => {
+            let call = AdminCall::Channels { by: *by, limit: *limit, cursor: cursor.clone() };
+            admin::client::call(&options, &call).and_then(|said| print(&said))
+        }
+        Command::User { user } => {
+            admin::client::call(&options, &AdminCall::User { user: user.clone() }).and_then(|said| print(&said))
+        }
+        Command::Disconnect { user, session, reason } => {
+            let call = AdminCall::Disconnect { user: user.clone(), session: *session, reason: reason.clone() };
+            admin::client::call(&options, &call).and_then(|said| print(&said))
+        }
         Command::Restore { directory } => backup::restore(&options, directory).and_then(|done| print(&done)),
         Command::Verify { directory } => verify(&options, directory.as_deref()),
         Command::Config(command) => config::run(&options, command).and_then(|said| print(&said)),
@@ -131,7 +142,7 @@ fn verify(options: &Options, directory: Option<&Path>) -> Result<(), String> {
 fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
     let begun = Instant::now();
     let supervisor = Supervisor::begin().map_err(said)?;
-    let shards = usize::from(options.shards.get());
+    let (count, shards) = (options.shards, usize::from(options.shards.get()));
     let capacity = machine::prepare(shards)?;
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(said)?;
     let mut listening = listen_on_all(options, shards)?;
@@ -171,10 +182,11 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
 
     let cores = machine::cores();
     let (erase, erasures) = flume::bounded(1);
+    let (questions, asked): (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::bounded(1)).unzip();
     let health = Health::new(shards, capacity);
     let places: Vec<_> = listening.iter().map(|listening| (listening.at.clone(), listening.secured)).collect();
     let of_shards = listeners_of_shards(&mut listening, live.tls.as_ref());
-    let parts = of_shards.into_iter().zip(ends).enumerate().map(|(number, (listeners, store))| {
+    let parts = of_shards.into_iter().zip(ends).zip(asked).enumerate().map(|(number, ((listeners, store), asked))| {
         let health = HealthReporter::new(health.clone(), number);
         let (memory, live, erasures) = (memory.clone(), live.clone(), erasures.clone());
         let services = (keys.clone(), tokens.clone(), passwords.clone(), client.clone());
@@ -187,6 +199,8 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
                 let services = Services::new(&live.server_key.load(), &keys, tokens, passwords, client, clock::wall)
                     .following_server_key(live.server_key)
                     .following_sign_in_terms(live.sign_in)
+                    .following_origins(live.allowed_origins)
+                    .following_rates(live.process_rates, count)
                     .keeping_connections(keep_alive)
                     .sharing_budgets(budgets)
                     .keeping_messages(retention)
@@ -204,6 +218,7 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
                 if close_on_expiry {
                     table.close_on_expiry();
                 }
+                table.inspect(shard, asked);
                 if shard.0 == 0 {
                     table.keep_logouts();
                     table.erase_users(erasures);
@@ -218,6 +233,7 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
         work_per_session: options.work_per_session,
         work_per_user: options.work_per_user,
         work_per_address: options.work_per_address,
+        process_rates: options.process_rates,
         sessions_per_user_max: options.sessions_per_user,
         memberships_per_user_max: options.memberships_per_user,
         placement_key: placement_key()?,
@@ -237,6 +253,7 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
         facts: admin::Facts { store: options.store.name(), shards, capacity, begun },
         backup_plan: admin::BackupPlan::of(options),
         erase: erase.clone(),
+        questions: questions.clone(),
     };
     let _admin = admin.map(|(admin, token)| admin.serve(token, parts())).transpose().map_err(said)?;
     if let Err(error) = print(&announcement::text(options, &places, admin_address, shards, capacity)) {

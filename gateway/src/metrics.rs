@@ -1,7 +1,7 @@
 //! What the shards have counted, as text in a format that Prometheus reads. docs/operations.md explains each number.
 //!
 //! Numbers are sums over all shards, except for those that only make sense for one core. The only labels are `shard`,
-//! `kind` and the hash of the configuration, so the page does not grow with users or channels. A shard that did not answer keeps its last numbers,
+//! `kind`, `route` and the hash of the configuration, so the page does not grow with users or channels. A shard that did not answer keeps its last numbers,
 //! because counters must not go back.
 
 mod plain;
@@ -10,9 +10,10 @@ mod process;
 use std::fmt;
 
 use engine::counters::{
-    ANSWER_CLASSES, ANSWER_CUTS, BUCKETS, COSTLY_KINDS, Histogram, OPENING_REFUSAL_KINDS, RATE_LIMITS, REFUSAL_KINDS,
-    REQUEST_KINDS, Report, STAGES,
+    ANSWER_CLASSES, ANSWER_CUTS, BUCKETS, COSTLY_KINDS, HTTP_ROUTES, Histogram, OPENING_REFUSAL_KINDS, PAGE_REFUSALS,
+    RATE_LIMITS, REFUSAL_KINDS, REQUEST_KINDS, Report, SESSION_ENDS, SIGN_IN_REFUSALS, STAGES,
 };
+use engine::process_rates::{PROCESS_RATES, ProcessRate, ProcessRates};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, MetricEncoder, NoLabelSet, text,
@@ -39,6 +40,7 @@ const COUNTERS: &[(&str, &str, One)] = &[
     ("sessions_opened", "WebSocket sessions opened", |r| r.home.sessions_opened),
     ("drain_sessions_closed", "Sessions that a drain has closed", |r| r.home.drained),
     ("sign_ins", "Users signed in over HTTP", |r| r.sockets.sign_ins),
+    ("accounts_made", "Accounts that sign-ins have made", |r| r.sockets.accounts_made),
     ("socket_reads", "Reads of sockets that found something", |r| r.sockets.reads),
     ("socket_read_bytes", "Bytes read from sockets", |r| r.sockets.read_bytes),
     ("messages_published", "Messages shown to channels: sent, updated or removed", |r| r.owner.published),
@@ -57,7 +59,7 @@ const COUNTERS_BY_KIND: &[(&str, &str, &[&str], Several)] = &[
     ("http_requests", "HTTP requests answered, by the answer's class", &ANSWER_CLASSES, |r| {
         r.sockets.http_answers.to_vec()
     }),
-    ("http_requests_refused", "HTTP requests refused for what they would cost, by the reason", &COSTLY_KINDS, |r| {
+    ("http_requests_refused", "HTTP requests refused before their work, by the reason", &COSTLY_KINDS, |r| {
         r.sockets.http_refused.to_vec()
     }),
     ("http_answers_cut", "Connections closed before their HTTP answer was read, by the reason", &ANSWER_CUTS, |r| {
@@ -66,6 +68,11 @@ const COUNTERS_BY_KIND: &[(&str, &str, &[&str], Several)] = &[
     ("openings_refused", "WebSocket openings refused, by the reason", &OPENING_REFUSAL_KINDS, |r| {
         r.sockets.openings_refused.to_vec()
     }),
+    ("pages_refused", "Openings of pages that may come back, by how they were refused", &PAGE_REFUSALS, |r| {
+        r.sockets.pages_refused.to_vec()
+    }),
+    ("sign_ins_refused", "Sign-ins refused, by the reason", &SIGN_IN_REFUSALS, |r| r.sockets.sign_ins_refused.to_vec()),
+    ("sessions_ended", "WebSocket sessions that have ended, by the reason", &SESSION_ENDS, |r| r.home.ended.to_vec()),
     ("requests", "Requests of WebSocket sessions", &REQUEST_KINDS, |r| r.home.requests.to_vec()),
     ("requests_refused", "Requests answered with an error, by its code", &REFUSAL_KINDS, |r| r.home.refused.to_vec()),
     ("requests_too_fast", "Requests refused because they came too fast, by the limit", &RATE_LIMITS, |r| {
@@ -102,6 +109,9 @@ const HISTOGRAMS: &[(&str, &str, Lengths)] = &[
 /// Why admin calls are refused for their token, in the order of `Overview::admin_refused`.
 pub(crate) const TOKEN_REFUSALS: [&str; 2] = ["token_missing", "token_wrong"];
 
+/// The smallest buckets of HTTP's latencies are shown as one, up to 128 µs, so that the page stays short.
+const ROUTE_BUCKETS_MERGED: usize = 7;
+
 const CORE_KINDS: [&str; 3] = ["turning", "looking", "waiting"];
 
 const MICROS_PER_SECOND: f64 = 1e6;
@@ -117,6 +127,8 @@ pub struct Overview {
     pub config_sha256: String,
     /// When the certificate of the listeners with TLS expires, in seconds since 1970.
     pub certificate_expires: Option<i64>,
+    /// The rates of the process in force.
+    pub process_rates: ProcessRates,
     /// Log lines that were left out because their place in the code had written enough.
     pub log_lines_left_out: u64,
     /// What the kernel says of this process.
@@ -291,6 +303,8 @@ impl Collector for Overview {
         for (name, help, histogram) in HISTOGRAMS {
             page.histogram(name, help, self.reports().map(histogram))?;
         }
+        self.encode_admission(page)?;
+        self.encode_routes(page)?;
         self.encode_cores(page)
     }
 }
@@ -304,6 +318,41 @@ impl Overview {
         let counts: Vec<Vec<u64>> = self.reports().map(several).collect();
         let sum = |place: usize| counts.iter().map(|counts| counts[place]).sum();
         kinds.iter().enumerate().map(|(place, kind)| ([("kind", *kind)], sum(place))).collect()
+    }
+
+    /// What the rates of the process let in, and what they have refused.
+    fn encode_admission(&self, page: &mut Page<'_, '_>) -> fmt::Result {
+        let kinds = PROCESS_RATES.map(ProcessRate::name);
+        let refused = self.by_kind(&kinds, |report| report.beyond_rates.to_vec());
+        page.number(
+            "admission_refused",
+            "Refused by a rate of the process, by the rate",
+            MetricType::Counter,
+            &refused,
+        )?;
+        let rates = PROCESS_RATES.map(|rate| {
+            ([("kind", rate.name())], u64::from(self.process_rates.of(rate).map_or(0, std::num::NonZeroU32::get)))
+        });
+        let help = "The rates of the process in force, in a second; 0: no limit";
+        page.number("admission_rate", help, MetricType::Gauge, &rates)
+    }
+
+    /// How long HTTP takes, by what is asked for. Most answers take longer than the smallest buckets hold.
+    fn encode_routes(&self, page: &mut Page<'_, '_>) -> fmt::Result {
+        let help = "From a whole HTTP request to its answer, by what it asks for";
+        let mut metric = page.0.encode_descriptor("http_latency", help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        for (place, route) in HTTP_ROUTES.iter().enumerate() {
+            let (sum, buckets) = summed(self.reports().map(|report| &report.sockets.http_latency[place]));
+            let count = buckets.iter().map(|(_, count)| count).sum();
+            let (small, large) = buckets.split_at(ROUTE_BUCKETS_MERGED);
+            let merged: u64 = small.iter().map(|(_, count)| count).sum();
+            let mut shown = large.to_vec();
+            if let Some((_, count)) = shown.first_mut() {
+                *count += merged;
+            }
+            metric.encode_family(&[("route", *route)])?.encode_histogram::<NoLabelSet>(sum, count, &shown, None)?;
+        }
+        Ok(())
     }
 
     /// The numbers that are given for each shard separately.
@@ -392,18 +441,24 @@ impl Page<'_, '_> {
     }
 
     fn histogram<'r>(&mut self, name: &str, help: &str, parts: impl Iterator<Item = &'r Histogram>) -> fmt::Result {
-        let mut buckets: Vec<(f64, u64)> = (0..BUCKETS)
-            .map(|bucket| (Histogram::bound(bucket).map_or(f64::INFINITY, |bound| bound as f64 / MICROS_PER_SECOND), 0))
-            .collect();
-        let mut sum = 0.0;
-        for part in parts {
-            sum += part.sum as f64 / MICROS_PER_SECOND;
-            buckets.iter_mut().zip(part.buckets).for_each(|((_, total), count)| *total += count);
-        }
+        let (sum, buckets) = summed(parts);
         let count = buckets.iter().map(|(_, count)| count).sum();
         let mut metric = self.0.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
         metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
     }
+}
+
+/// The sum of several histograms, in seconds: the sum of their values, and their buckets by the upper bound.
+fn summed<'r>(parts: impl Iterator<Item = &'r Histogram>) -> (f64, Vec<(f64, u64)>) {
+    let mut buckets: Vec<(f64, u64)> = (0..BUCKETS)
+        .map(|bucket| (Histogram::bound(bucket).map_or(f64::INFINITY, |bound| bound as f64 / MICROS_PER_SECOND), 0))
+        .collect();
+    let mut sum = 0.0;
+    for part in parts {
+        sum += part.sum as f64 / MICROS_PER_SECOND;
+        buckets.iter_mut().zip(part.buckets).for_each(|((_, total), count)| *total += count);
+    }
+    (sum, buckets)
 }
 
 fn encode(

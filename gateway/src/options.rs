@@ -25,12 +25,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::FromArgMatches;
+use engine::process_rates::ProcessRates;
 use storage::embedded::EmbeddedOptions;
 use storage::retention::Retention;
 
 pub use self::admin_call::AdminCall;
 use self::commands::CommandLine;
-pub use self::commands::{Command, ConfigCommand, TokenCommand, command_line};
+pub use self::commands::{ChannelOrder, Command, ConfigCommand, TokenCommand, command_line};
 pub use self::declared::{Key, Kind, keys};
 #[cfg(feature = "scylla")]
 pub(crate) use self::secrets::secret;
@@ -43,6 +44,7 @@ use self::values::AdminAddress;
 #[cfg(feature = "scylla")]
 pub(crate) use self::values::whole;
 pub use self::warnings::warnings;
+use crate::allowed_origins::{AllowedOrigin, AllowedOrigins, ORIGINS_MAX};
 use crate::database::{self, DatabaseOptions};
 use crate::drain::Terms;
 use crate::listen_address::ListenAddress;
@@ -83,6 +85,8 @@ pub struct Options {
     pub drain: Terms,
     /// The peers that may say for which client they speak.
     pub trusted_proxies: TrustedProxies,
+    /// The origins whose pages may ask this server.
+    pub allowed_origins: AllowedOrigins,
     pub data: PathBuf,
     pub store: StoreKind,
     /// Bytes of the data directory's disk that stay free: with less, the embedded store refuses writes.
@@ -113,6 +117,8 @@ pub struct Options {
     pub sessions_per_user: Option<NonZeroU32>,
     /// Memberships of all sessions of one user on one shard. `None`: no limit.
     pub memberships_per_user: Option<NonZeroU32>,
+    /// What the whole process lets in in a second.
+    pub process_rates: ProcessRates,
     pub server_key: String,
     pub session_ttl: Duration,
     pub refresh_ttl: Duration,
@@ -246,6 +252,7 @@ impl Options {
             admin_token_file: settings.admin_token_file,
             drain: Terms { wait: settings.drain_wait.map(|wait| wait.0), time: Some(settings.drain_time.0) },
             trusted_proxies: checked_proxies(settings.trusted_proxies, settings.proxy_protocol)?,
+            allowed_origins: checked_origins(settings.allowed_origin)?,
             data: settings.data,
             store: settings.store,
             read_only: settings.read_only,
@@ -263,6 +270,12 @@ impl Options {
             work_per_address: NonZeroU32::new(settings.work_per_address),
             sessions_per_user: NonZeroU32::new(settings.sessions_per_user),
             memberships_per_user: NonZeroU32::new(settings.memberships_per_user),
+            process_rates: ProcessRates {
+                openings: NonZeroU32::new(settings.openings_per_second),
+                sign_ins: NonZeroU32::new(settings.sign_ins_per_second),
+                accounts: NonZeroU32::new(settings.accounts_per_second),
+                joins: NonZeroU32::new(settings.joins_per_second),
+            },
             server_key: checked_server_key(settings.server_key)?,
             session_ttl: settings.session_ttl.0,
             refresh_ttl: settings.refresh_ttl.0,
@@ -353,6 +366,15 @@ fn checked_proxies(given: Option<Vec<String>>, introduce: bool) -> Result<Truste
         (proxies, true) => Ok(proxies.introducing_clients()),
         (proxies, false) => Ok(proxies),
     }
+}
+
+fn checked_origins(given: Option<Vec<AllowedOrigin>>) -> Result<AllowedOrigins, OptionsError> {
+    let origins = given.unwrap_or_default();
+    if origins.len() > ORIGINS_MAX {
+        let message = format!("allowed_origin has {} origins; give at most {ORIGINS_MAX}", origins.len());
+        return Err(OptionsError::Invalid(message));
+    }
+    Ok(AllowedOrigins::new(origins))
 }
 
 /// One shard for each core. `available_parallelism` respects affinity masks and a container's CPU quota.

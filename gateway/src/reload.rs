@@ -110,6 +110,8 @@ impl Reloader {
         self.in_force.previous_refresh_key = read.previous_refresh_key;
         self.in_force.sign_in = read.sign_in;
         self.in_force.trusted_proxies = read.trusted_proxies;
+        self.in_force.allowed_origins = read.allowed_origins;
+        self.in_force.process_rates = read.process_rates;
         // Without listeners that have TLS there is no certificate to change.
         if let (Some(in_force), Some(read)) = (&mut self.in_force.tls, read.tls) {
             *in_force = read;
@@ -212,6 +214,18 @@ mod tests {
         assert_eq!(**reloader.live.sha256.load(), config::toml::sha256(&in_force.configuration));
         let again = reloader.apply(options(&new)).unwrap();
         assert_eq!((again.applied, again.left), (vec![], vec!["shards".to_owned()]), "it still needs a restart");
+    }
+
+    #[test]
+    fn who_is_let_in_changes() {
+        let mut reloader = reloader(&["--joins-per-second", "5"]);
+        let new = ["--joins-per-second", "9", "--openings-per-second", "7", "--allowed-origin", "https://a.example"];
+        let changes = reloader.apply(options(&new)).unwrap();
+        assert_eq!(changes.applied, ["allowed_origin", "openings_per_second", "joins_per_second"]);
+        assert!(changes.left.is_empty(), "{:?}", changes.left);
+        assert_eq!(**reloader.live.process_rates.load(), options(&new).process_rates);
+        let foreign = [b"https://b.example".as_slice()];
+        assert!(!reloader.live.allowed_origins.load().allow(foreign.into_iter()));
     }
 
     #[test]

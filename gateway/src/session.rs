@@ -1,13 +1,15 @@
 //! What a session's bytes mean. Turns frames into commands for the shard, and every error of the client into the
 //! matching close code (docs/protocol.md, section 1.3).
 
+use engine::counters::SessionEnd;
 use engine::fanout::frames::Format;
-use engine::id::{ConnectionId, Timestamp};
+use engine::id::{ConnectionId, SessionId, Timestamp};
 use engine::session::home::CloseMode;
 use engine::shard::{Input, Shard};
 use engine::wire::request::{Malformed, Request};
 use engine::wire::websocket::{self, Assembly, CloseCode, Decoded, Incoming, MESSAGE_BYTES_MAX, Violation};
 use engine::wire::{json, protobuf};
+use uuid::{Builder, Uuid};
 
 /// The result of reading the bytes that were given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,7 +90,7 @@ fn input_of(
         (Incoming::Close { code, .. }, _) => {
             let mut frame = Vec::new();
             websocket::close_frame(&mut frame, code, "");
-            Some(Input::Close { connection, frame, close_mode: CloseMode::AfterAnswers })
+            Some(Input::Close { connection, frame, close_mode: CloseMode::AfterAnswers, end: SessionEnd::Client })
         }
     }
 }
@@ -112,16 +114,45 @@ fn last_answer(connection: ConnectionId, malformed: &Malformed) -> Option<Input>
 }
 
 fn misunderstood(connection: ConnectionId, reason: &str) -> Input {
-    close(connection, CloseCode::NORMAL, reason, CloseMode::AfterAnswers)
+    close(connection, CloseCode::NORMAL, reason, CloseMode::AfterAnswers, SessionEnd::Misunderstood)
 }
 
 fn violated(connection: ConnectionId, violation: Violation) -> Input {
-    close(connection, violation.close_code(), violation.reason(), CloseMode::AfterAnswers)
+    let (code, reason) = (violation.close_code(), violation.reason());
+    close(connection, code, reason, CloseMode::AfterAnswers, SessionEnd::Misunderstood)
 }
 
-/// Closes a session with a code and a reason.
-pub fn close(connection: ConnectionId, code: CloseCode, reason: &str, close_mode: CloseMode) -> Input {
+/// A new session's id: a UUID of version 7, which begins with the time (RFC 9562, section 5.7). So the server need not keep
+/// when each session began.
+pub fn new_id(now: Timestamp) -> SessionId {
+    let random = Uuid::new_v4().into_bytes();
+    let millis = u64::try_from(now.milliseconds()).unwrap_or(0);
+    let [.., a, b, c, d, e, f, g, h, i, j] = random;
+    SessionId(Builder::from_unix_timestamp_millis(millis, &[a, b, c, d, e, f, g, h, i, j]).into_uuid())
+}
+
+/// When the session with this id began, in milliseconds since the Unix epoch.
+pub fn opened_at(SessionId(id): SessionId) -> u64 {
+    id.as_u64_pair().0 >> 16
+}
+
+/// Closes a session with a code and a reason. `end` is what is counted.
+pub fn close(connection: ConnectionId, code: CloseCode, reason: &str, close_mode: CloseMode, end: SessionEnd) -> Input {
     let mut frame = Vec::new();
     websocket::close_frame(&mut frame, Some(code), reason);
-    Input::Close { connection, frame, close_mode }
+    Input::Close { connection, frame, close_mode, end }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_says_when_its_session_began_and_no_two_are_equal() {
+        let at = |millis: i64| Timestamp(millis * 1_000_000);
+        let (one, other) = (new_id(at(1_700_000_000_123)), new_id(at(1_700_000_000_123)));
+        assert_eq!((opened_at(one), opened_at(other)), (1_700_000_000_123, 1_700_000_000_123));
+        assert!(one != other && one.0.get_version_num() == 7);
+        assert!(new_id(at(1_700_000_000_124)).0 > one.0.max(other.0), "ids are in the order of time");
+    }
 }

@@ -6,6 +6,7 @@
 //! this table (`sockets/opening.rs`).
 
 mod accept;
+mod dismissing;
 mod draining;
 mod expiry;
 mod fair_order;
@@ -17,6 +18,7 @@ mod unfinished_heads;
 mod waiting_line;
 
 pub use accept::{Listener, SPARES};
+pub(crate) use opening::beyond_rate;
 pub use unfinished_heads::HEADS_BYTES_MAX;
 
 use std::collections::HashMap;
@@ -28,10 +30,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use engine::counters::{STAGES, SocketCounters};
+use engine::counters::{STAGES, SessionEnd, SocketCounters};
 use engine::fanout::frames::Format;
 use engine::fanout::subscribers::{Gone, Outlet};
-use engine::id::{ConnectionId, Timestamp};
+use engine::id::{ConnectionId, ShardId, Timestamp};
 use engine::query::QueryAnswer;
 use engine::session::home::CloseMode;
 use engine::shard::SocketEffect;
@@ -193,6 +195,8 @@ enum Stage {
     Refused,
     /// A trusted proxy is to say whose connection this is.
     Introducing,
+    /// The opening was accepted only to tell a page why there is no session. The client may hang up.
+    Dismissed,
 }
 
 impl Stage {
@@ -201,6 +205,7 @@ impl Stage {
         match self {
             Self::Refused => Self::Refusing as usize,
             Self::Introducing => Self::Opening as usize,
+            Self::Dismissed => Self::HangingUp as usize,
             stage => stage as usize,
         }
     }
@@ -268,6 +273,11 @@ impl SocketTable {
     /// Starts the task that erases users for operators. Call it for one shard only, in that shard's executor.
     pub fn erase_users(&mut self, asked: flume::Receiver<http::Erasure>) {
         self.logouts.spawn(http::run_erasing(self.services.clone(), asked));
+    }
+
+    /// Starts the task that answers operators about this shard.
+    pub fn inspect(&mut self, shard: ShardId, questions: flume::Receiver<http::Inspect>) {
+        self.logouts.spawn(http::run_inspecting(self.services.clone(), shard, questions));
     }
 
     /// Gives a connection an entry in the table and adds it to the epoll set.
@@ -350,7 +360,8 @@ impl SocketTable {
         // The end would be reported again and again.
         self.watch(id, Interest { reads: Some(false), writes: None });
         let reason = "the client has closed its half of the connection";
-        shard.step(session::close(id, CloseCode::NORMAL, reason, CloseMode::AfterAnswers), now);
+        let end = SessionEnd::Gone;
+        shard.step(session::close(id, CloseCode::NORMAL, reason, CloseMode::AfterAnswers, end), now);
     }
 
     fn readable(&mut self, id: ConnectionId, shard: &mut Shard, now: Timestamp) {
@@ -399,7 +410,7 @@ impl SocketTable {
             Some(Stage::Opening) => self.judge(id, bytes, kept, shard, now),
             Some(Stage::Session) => self.hear(id, bytes, shard, now),
             // Bytes after the close frame or after the refusal are ignored.
-            Some(Stage::Closing | Stage::HangingUp | Stage::Refused) | None => {}
+            Some(Stage::Closing | Stage::HangingUp | Stage::Refused | Stage::Dismissed) | None => {}
             Some(Stage::Refusing) => self.refuse_newcomer(id, bytes),
         }
     }
@@ -484,7 +495,7 @@ impl SocketTable {
             Stage::Introducing | Stage::Opening => OPENING_TICKS_MAX,
             Stage::Session => SILENCE_TICKS_MAX,
             Stage::Closing => CLOSING_TICKS_MAX,
-            Stage::HangingUp => HANGING_UP_TICKS_MAX,
+            Stage::HangingUp | Stage::Dismissed => HANGING_UP_TICKS_MAX,
             Stage::Refusing | Stage::Refused => REFUSING_TICKS_MAX,
         };
         if silence >= allowed {
@@ -494,7 +505,8 @@ impl SocketTable {
                 } else {
                     "i/o timeout: nothing read for 25 s"
                 };
-                shard.step(session::close(id, CloseCode::NORMAL, reason, CloseMode::AtOnce), now);
+                let end = SessionEnd::Silent;
+                shard.step(session::close(id, CloseCode::NORMAL, reason, CloseMode::AtOnce, end), now);
             } else {
                 self.drop_connection(id, shard, now);
             }
@@ -695,6 +707,7 @@ impl Sockets for SocketTable {
         }
         self.check_deadlines(shard, now);
         self.keep_spares();
+        self.services.take_up_rates();
         if cfg!(debug_assertions) {
             self.invariants();
         }
@@ -735,7 +748,8 @@ impl Sockets for SocketTable {
             match self.socket(id).map(|socket| socket.stage) {
                 Some(Stage::Session) => {
                     let reason = "the server is stopping";
-                    shard.step(session::close(id, CloseCode::GOING_AWAY, reason, CloseMode::AfterAnswers), now);
+                    let (mode, end) = (CloseMode::AfterAnswers, SessionEnd::Stopped);
+                    shard.step(session::close(id, CloseCode::GOING_AWAY, reason, mode, end), now);
                 }
                 Some(Stage::Introducing | Stage::Opening | Stage::Refusing) => self.drop_connection(id, shard, now),
                 _ => {}

@@ -14,6 +14,7 @@ use base64::prelude::BASE64_STANDARD;
 use engine::counters::OPENING_REFUSAL_KINDS;
 use engine::fanout::frames::Format;
 use engine::id::{Timestamp, UserId};
+use engine::process_rates::ProcessRate;
 use engine::session::admission::OnLag;
 use engine::session::home::Visibility;
 use httparse::{Header, Request, Status};
@@ -132,6 +133,18 @@ pub fn token_in(bytes: &[u8]) -> Option<String> {
     token(Target::of(request.path.unwrap_or_default()).query, request.headers).ok()
 }
 
+/// The answer that accepts the opening with this head, if it comes from a page in a browser: only browsers send `Origin`.
+pub fn answer_to_page(head: &[u8]) -> Option<Vec<u8>> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut request = Request::new(&mut headers);
+    request.parse(&head[..head.len().min(HEAD_BYTES_MAX)]).ok().filter(Status::is_complete)?;
+    values(request.headers, "origin").next()?;
+    if heads::body(request.version, request.headers) != Ok(BodyLength::NONE) {
+        return None;
+    }
+    handshake_key(&request).ok().map(acceptance)
+}
+
 /// Whether a head is to be parsed again, of which the first `parsed` bytes were parsed before and were not all of it.
 ///
 /// A head ends with a line, and so does almost every mistake in it. So a head is parsed when it begins, at each end of a
@@ -197,6 +210,12 @@ pub enum UpgradeRefusal {
     Unavailable {
         retry_after_seconds: u64,
     },
+    /// The request comes from a page whose origin the operator has not named.
+    Origin,
+    /// More clients connect at once than the operator wants.
+    BeyondRate {
+        retry_after_seconds: u64,
+    },
 }
 
 impl UpgradeRefusal {
@@ -219,39 +238,63 @@ impl UpgradeRefusal {
             Self::Draining { .. } => 13,
             Self::NotAdmitted => 14,
             Self::Unavailable { .. } => 15,
+            Self::Origin => 16,
+            Self::BeyondRate { .. } => 17,
+        }
+    }
+
+    /// When the client may try again, if it may.
+    pub fn retry_after_seconds(self) -> Option<u64> {
+        match self {
+            Self::SessionsOfUser { retry_after_seconds }
+            | Self::OverBudget { retry_after_seconds }
+            | Self::Draining { retry_after_seconds }
+            | Self::Unavailable { retry_after_seconds }
+            | Self::BeyondRate { retry_after_seconds } => Some(retry_after_seconds),
+            _ => None,
+        }
+    }
+
+    /// The reason, in one short line.
+    pub fn line(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed request",
+            Self::HeadTooLarge => "request head too large",
+            Self::Body => "the opening of a WebSocket has no body",
+            Self::NoOpening => "this is for WebSocket clients: send Upgrade, and a token",
+            Self::Parameter(line) | Self::Handshake(line) => line,
+            Self::TokenMissing | Self::Token(_) => "missing or invalid token",
+            Self::ProxyHeader => "a proxy's connection begins with a header of the PROXY protocol here",
+            Self::Draining { .. } => "the server restarts: connect again",
+            Self::Unavailable { .. } => "the user cannot be looked up now: connect again",
+            Self::NotAdmitted => "this user has no account here, or may not sign in",
+            Self::SessionsOfUser { .. } => "too many sessions of this user: close one first",
+            Self::OverBudget { .. } => "too fast: this user or address asks for too much, try again later",
+            Self::Origin => "pages of this origin may not connect here",
+            Self::BeyondRate { .. } => ProcessRate::Openings.text(),
+        }
+    }
+
+    fn status(self) -> &'static str {
+        match self {
+            Self::Malformed
+            | Self::Body
+            | Self::NoOpening
+            | Self::Parameter(_)
+            | Self::Handshake(_)
+            | Self::ProxyHeader => Self::BAD_REQUEST,
+            Self::HeadTooLarge => "431 Request Header Fields Too Large",
+            Self::TokenMissing | Self::Token(_) => "401 Unauthorized",
+            Self::Draining { .. } | Self::Unavailable { .. } => Self::UNAVAILABLE,
+            Self::NotAdmitted | Self::Origin => "403 Forbidden",
+            Self::SessionsOfUser { .. } | Self::OverBudget { .. } | Self::BeyondRate { .. } => Self::TOO_MANY,
         }
     }
 
     /// The response: a status and one short line with the reason.
     pub fn written(self, ending: Ending) -> Vec<u8> {
-        const UNAUTHENTICATED: &str = "missing or invalid token";
-        let (status, line) = match self {
-            Self::Malformed => (Self::BAD_REQUEST, "malformed request"),
-            Self::HeadTooLarge => ("431 Request Header Fields Too Large", "request head too large"),
-            Self::Body => (Self::BAD_REQUEST, "the opening of a WebSocket has no body"),
-            Self::NoOpening => (Self::BAD_REQUEST, "this is for WebSocket clients: send Upgrade, and a token"),
-            Self::Parameter(line) | Self::Handshake(line) => (Self::BAD_REQUEST, line),
-            Self::TokenMissing | Self::Token(_) => ("401 Unauthorized", UNAUTHENTICATED),
-            Self::ProxyHeader => {
-                (Self::BAD_REQUEST, "a proxy's connection begins with a header of the PROXY protocol here")
-            }
-            Self::Draining { .. } => (Self::UNAVAILABLE, "the server restarts: connect again"),
-            Self::Unavailable { .. } => (Self::UNAVAILABLE, "the user cannot be looked up now: connect again"),
-            Self::NotAdmitted => ("403 Forbidden", "this user has no account here, or may not sign in"),
-            Self::SessionsOfUser { .. } => (Self::TOO_MANY, "too many sessions of this user: close one first"),
-            Self::OverBudget { .. } => {
-                (Self::TOO_MANY, "too fast: this user or address asks for too much, try again later")
-            }
-        };
-        let retry = match self {
-            Self::SessionsOfUser { retry_after_seconds }
-            | Self::OverBudget { retry_after_seconds }
-            | Self::Draining { retry_after_seconds }
-            | Self::Unavailable { retry_after_seconds } => {
-                format!("Retry-After: {retry_after_seconds}\r\n")
-            }
-            _ => String::new(),
-        };
+        let (status, line) = (self.status(), self.line());
+        let retry = self.retry_after_seconds().map(|seconds| format!("Retry-After: {seconds}\r\n")).unwrap_or_default();
         let length = line.len() + 1;
         let connection = match ending {
             Ending::Close => "close",
@@ -270,7 +313,7 @@ impl UpgradeRefusal {
     const BAD_REQUEST: &str = "400 Bad Request\r\nSec-WebSocket-Version: 13";
 }
 
-const _: () = assert!(OPENING_REFUSAL_KINDS.len() == 16);
+const _: () = assert!(OPENING_REFUSAL_KINDS.len() == 18);
 
 /// The checks in their order: where the request ends, what it asks for, the token, and only then the handshake.
 fn answer(
@@ -287,14 +330,19 @@ fn answer(
         return Err(UpgradeRefusal::NoOpening);
     }
     let Admitted { user, username, expires } = admit(&token(query, request.headers)?)?;
-    let key = handshake_key(request)?;
+    let answer = acceptance(handshake_key(request)?);
+    let visibility = visibility(query);
+    Ok((answer, Identity { user, username, format, on_lag, visibility, expires }))
+}
+
+/// The answer that accepts an opening with this key.
+fn acceptance(key: &[u8]) -> Vec<u8> {
     let accept = BASE64_STANDARD.encode(Sha1::new().chain_update(key).chain_update(ACCEPT_SUFFIX).finalize());
-    let answer = format!(
+    format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {accept}\r\n\r\n"
-    );
-    let visibility = visibility(query);
-    Ok((answer.into_bytes(), Identity { user, username, format, on_lag, visibility, expires }))
+    )
+    .into_bytes()
 }
 
 fn format(query: &str) -> Result<Format, UpgradeRefusal> {
@@ -444,6 +492,21 @@ mod tests {
         let opening = Opening::WebSocket { answer: expected.as_bytes().to_vec(), identity, consumed: request.len() };
         assert_eq!(judged(&request), opening);
         assert_eq!(judged(&format!("{request}\u{1}frames")), opening);
+    }
+
+    #[test]
+    fn only_the_opening_of_a_page_is_accepted_to_be_closed() {
+        let page = format!("{UPGRADE}Origin: https://a.example\r\n");
+        let answer = |headers: &str| answer_to_page(head("/ws", headers).as_bytes());
+        let accepted = answer(&page).expect("a page opens a WebSocket");
+        let Opening::WebSocket { answer: usual, .. } = judged(&head(&format!("/ws?token={}", token()), UPGRADE)) else {
+            panic!("the token is good");
+        };
+        assert_eq!(accepted, usual);
+        assert_eq!(answer(UPGRADE), None, "no browser");
+        assert_eq!(answer(&page.replace("Version: 13", "Version: 8")), None, "no handshake");
+        assert_eq!(answer(&format!("{page}Content-Length: 1\r\n")), None, "a body");
+        assert_eq!(answer_to_page(b"GET /ws HTTP/1.1\r\nOrigin: https://a.example\r\n"), None, "half a head");
     }
 
     #[test]

@@ -91,7 +91,7 @@ fn check_labels(labels: &str) {
     for label in inside.split(',') {
         let (name, value) = label.split_once("=\"").expect(label);
         assert!(
-            matches!(name, "shard" | "kind" | "le" | "version" | "sha256"),
+            matches!(name, "shard" | "kind" | "route" | "le" | "version" | "sha256"),
             "{name}: labels must not grow with users or rooms"
         );
         assert!(value.ends_with('"') && !value[..value.len() - 1].contains(['"', '\\', '\n']), "{label}");
@@ -101,15 +101,20 @@ fn check_labels(labels: &str) {
 fn check_histograms(body: &str, samples: &BTreeMap<String, f64>) {
     let histograms = body.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" histogram"));
     for name in histograms {
-        let buckets = body.lines().filter(|line| line.starts_with(&format!("{name}_bucket{{")));
-        let mut last = (f64::NEG_INFINITY, 0.0);
-        for line in buckets {
-            let (bound, count) = line.split_once("le=\"").and_then(|(_, rest)| rest.split_once("\"} ")).expect(line);
+        // By their other labels: a family may have several histograms.
+        let mut last: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+        for line in body.lines().filter(|line| line.starts_with(&format!("{name}_bucket{{"))) {
+            let (labels, count) = line.rsplit_once("} ").expect(line);
+            let (bound, others) = labels.split_once("le=\"").and_then(|(_, rest)| rest.split_once('"')).expect(line);
             let here: (f64, f64) = (bound.parse().expect(line), count.parse().expect(line));
-            assert!(here.0 > last.0 && here.1 >= last.1, "{line}");
-            last = here;
+            let others = others.trim_start_matches(',').to_owned();
+            let before = last.insert(others, here).unwrap_or((f64::NEG_INFINITY, 0.0));
+            assert!(here.0 > before.0 && here.1 >= before.1, "{line}");
         }
-        assert_eq!(last, (f64::INFINITY, samples[&format!("{name}_count")]), "{name}");
+        for (labels, greatest) in last {
+            let labels = if labels.is_empty() { labels } else { format!("{{{labels}}}") };
+            assert_eq!(greatest, (f64::INFINITY, samples[&format!("{name}_count{labels}")]), "{name} {labels}");
+        }
     }
 }
 

@@ -8,15 +8,19 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
+use crate::channel::rankings::{Busiest, Ranking};
 use crate::channel::requests_to_chat::KeptRequests;
 use crate::channel::{Channel, StepContext};
 use crate::counters::OwnerCounters;
 use crate::id::{ChannelId, Epoch, Monotonic, Now, ShardId};
-use crate::limits::{PRESENCE_PAGE_MAX, RECENTS_BYTES_MAX, Rules};
+use crate::limits::{CHANNELS_PAGE_MAX, PRESENCE_PAGE_MAX, RECENTS_BYTES_MAX, Rules};
 use crate::outbox::{Outbox, Purpose};
 use crate::parcel::{Backlog, BatchNumber, ChannelAction, ChannelRequest, Reached};
 use crate::persist::{StoreFailure, StoreReceipt};
-use crate::query::{ChannelQuery, NewestQuery, PresencePage, PresenceQuery, QueryAnswer, Version, Visitor};
+use crate::query::{
+    ChannelOrder, ChannelQuery, ChannelSeen, ChannelsQuery, NewestQuery, PresencePage, PresenceQuery, QueryAnswer,
+    Version, Visitor,
+};
 use crate::table::give_back;
 
 /// Entries of channels that no longer keep newest messages, beyond which the line is made anew.
@@ -40,6 +44,9 @@ pub struct Owner {
     /// Channels with a presence event that waits, and when it may be announced.
     due: BTreeMap<ChannelId, Monotonic>,
     requests_to_chat: KeptRequests,
+    /// The largest and the busiest channels.
+    by_members: Ranking,
+    busiest: Busiest,
     /// Readings of newest messages so far. A number that a reading was prepared with is never used again.
     readings: u64,
     /// The number of the last batch sent.
@@ -63,6 +70,8 @@ impl Owner {
             touched: Vec::new(),
             due: BTreeMap::new(),
             requests_to_chat: KeptRequests::default(),
+            by_members: Ranking::default(),
+            busiest: Busiest::default(),
             readings: 0,
             batch: BatchNumber::default(),
             random: ChaCha8Rng::seed_from_u64(seed),
@@ -107,6 +116,24 @@ impl Owner {
                 self.touched.extend(first.then_some(id));
             }
         }
+    }
+
+    /// The channels that come behind a place, by members or by messages. Looks at no others.
+    pub fn listed(&self, query: &ChannelsQuery, now: Monotonic) -> Vec<ChannelSeen> {
+        let ranking = match query.by {
+            ChannelOrder::Members => &self.by_members,
+            ChannelOrder::Rate => self.busiest.past(),
+        };
+        let ranked = ranking.below(query.below.as_ref(), query.limit.min(CHANNELS_PAGE_MAX));
+        let seen = ranked.into_iter().map(|(rank, channel)| {
+            let (members, messages) = match self.channels.get(&channel) {
+                Some(channel) => (channel.members_counted(), channel.shown.last_window(now)),
+                // It has ended since the window in which it was busy.
+                None => (0, if query.by == ChannelOrder::Rate { rank } else { 0 }),
+            };
+            ChannelSeen { channel, rank, members, messages }
+        });
+        seen.collect()
     }
 
     fn presence(&self, id: &ChannelId, query: &PresenceQuery) -> PresencePage {
@@ -167,6 +194,7 @@ impl Owner {
     /// Puts into the outbox what the channels have to announce, and forgets channels of which nothing would be lost.
     pub fn announce(&mut self, now: Monotonic, outbox: &mut Outbox) {
         self.requests_to_chat.forget_old(now);
+        self.busiest.turn(now);
         let (touched, channels) = (&mut self.touched, &mut self.channels);
         self.due.retain(|id, due| {
             let waits = *due > now;
@@ -187,12 +215,15 @@ impl Owner {
             outbox.append(&mut channel.afterwards);
             let (before, members) = channel.count_members();
             self.members = self.members - before + members;
+            self.by_members.change(&id, before as u32, members as u32);
             let (before, bytes) = channel.count_recent();
             self.recent_bytes = self.recent_bytes - before + bytes;
             if before == 0 && bytes > 0 {
                 self.with_recent.push_back(id.clone());
             }
-            self.counters.published += std::mem::take(&mut channel.announcements.published);
+            let published = std::mem::take(&mut channel.announcements.published);
+            self.counters.published += published;
+            self.busiest.count(&id, &mut channel.shown, published);
             if let Some(due) = channel.due() {
                 self.due.insert(id.clone(), due);
             }

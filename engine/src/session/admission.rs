@@ -24,7 +24,7 @@ pub struct Session {
     pub username: Arc<str>,
     pub format: Format,
     pub on_lag: OnLag,
-    /// The network that pays for the session beside its user.
+    /// The network from which it was opened, which pays for the session beside its user if networks have budgets.
     pub network: Option<NetworkKey>,
 }
 

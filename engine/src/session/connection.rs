@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::budget::Bucket;
 use crate::command::Command;
+use crate::counters::SessionEnd;
 use crate::fanout::log::Position;
 use crate::fanout::subscribers::{AudienceKey, Subscribers};
 use crate::fanout::tail::TailPiece;
@@ -33,8 +34,6 @@ pub struct Connection {
     pub paused: bool,
     /// It waits to be closed, and its close frame is its farewell.
     pub ending: bool,
-    /// Nothing of its own is sent to it any more but its close frame.
-    pub mute: bool,
     /// Its close frame is in the outbox: nothing is sent after it.
     pub closing: bool,
     /// How much of the allowed rate its sends so far use up.
@@ -42,6 +41,8 @@ pub struct Connection {
     /// What its requests have cost.
     pub work: Bucket,
     pub rest: Rest,
+    /// Why the session ends, once that is decided.
+    pub end: SessionEnd,
     /// The number of the first request of the next `Traffic`: no number is used twice, so an answer that comes twice or
     /// late answers no other request.
     requests: u32,
@@ -207,15 +208,27 @@ impl Connection {
             deferred: false,
             paused: false,
             ending: false,
-            mute: false,
             closing: false,
             sends: Used::default(),
             work: Bucket::default(),
             rest: Rest::Not,
+            end: SessionEnd::Gone,
             requests: 0,
             session,
             subscriptions: Vec::new(),
             traffic: None,
+        }
+    }
+
+    /// Whether nothing of its own is sent to it any more but its close frame, because its client reads too slowly.
+    pub fn is_mute(&self) -> bool {
+        self.end == SessionEnd::Slow
+    }
+
+    /// Takes in why the session ends. The first reason stays.
+    pub fn end_because(&mut self, end: SessionEnd) {
+        if self.end == SessionEnd::Gone {
+            self.end = end;
         }
     }
 
@@ -244,6 +257,11 @@ impl Connection {
     /// Whether it is closed, or waits to be.
     pub fn is_leaving(&self) -> bool {
         self.ending || self.closing
+    }
+
+    /// Whether it ends already, or an operator has closed it and it only waits for its answers.
+    pub fn is_closed_by_operator(&self) -> bool {
+        self.is_leaving() || self.end == SessionEnd::Operator
     }
 
     /// The connection's subscription in this audience, or `None` if it has none.

@@ -10,7 +10,7 @@ use std::num::NonZeroU32;
 
 use crate::budget::Work;
 use crate::command::{Command, RateLimit, Rejection, RejectionContext, Reply};
-use crate::counters::{HomeCounters, MALFORMED, refusal_of};
+use crate::counters::{HomeCounters, MALFORMED, SessionEnd, refusal_of};
 use crate::fair_queue::{FairQueue, Turns};
 use crate::fanout::frames;
 use crate::fanout::log::Position;
@@ -19,6 +19,7 @@ use crate::id::{ChannelId, ChannelKind, ConnectionId, Monotonic, UserId};
 use crate::limits::{DEPARTURES_TURN_MAX, ENDS_TURN_MAX, NOTICES_WAITING_MAX, Rules, SUBSCRIPTIONS_MAX};
 use crate::outbox::{Outbox, SocketEffect};
 use crate::parcel::{ChannelAction, ChannelRequest};
+use crate::process_rates::ProcessRate;
 use crate::session::admission::{Admitted, OpeningRefusal, Session, admit};
 use crate::session::connection::{Connection, OpenRequest, Private, RequestKind, Subscription};
 use crate::session::connections::Connections;
@@ -35,6 +36,7 @@ use crate::social::notification::Notification;
 
 mod catching_up;
 mod draining;
+mod inspecting;
 mod news;
 mod receiving;
 mod spending;
@@ -219,7 +221,10 @@ impl Home {
                 }
                 let memberships = self.sessions_by_user.memberships(connection.session.user);
                 let may_join = self.rules.memberships_per_user_max.is_none_or(|most| memberships < most.get());
-                has_room(connection, may_join).map(|()| admitted)
+                has_room(connection, may_join)?;
+                let let_in = self.shared_budgets.let_in(ProcessRate::Joins);
+                let_in.map_err(|(limit, retry_after)| Rejection::too_fast(limit, retry_after))?;
+                Ok(admitted)
             }
             _ => Ok(admitted),
         });
@@ -289,11 +294,19 @@ impl Home {
     }
 
     /// Closes a connection from the server's side: the frame is the last that the client receives.
-    pub fn close(&mut self, id: ConnectionId, frame: Vec<u8>, close_mode: CloseMode, outbox: &mut Outbox) {
+    pub fn close(
+        &mut self,
+        id: ConnectionId,
+        frame: Vec<u8>,
+        close_mode: CloseMode,
+        end: SessionEnd,
+        outbox: &mut Outbox,
+    ) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.closing {
             return;
         }
+        connection.end_because(end);
         let traffic = connection.traffic();
         let waits = close_mode == CloseMode::AfterAnswers && (traffic.is_unanswered() || traffic.held.is_some());
         if !waits && !self.has_ended_enough() {
@@ -345,6 +358,7 @@ impl Home {
         }
         if let Some(connection) = self.connections.remove(id) {
             self.open -= 1;
+            self.counters.ended[connection.end as usize] += 1;
             if let Some(drain) = &mut self.drain {
                 drain.ended(id.slot);
             }
@@ -416,7 +430,7 @@ impl Home {
             traffic.say_first(Private::of(self.subscribers.bytes(key, cursor, border).to_vec()));
             cursor = border;
         }
-        if !connection.mute {
+        if !connection.is_mute() {
             self.subscribers.hand_over(key, cursor);
             let traffic = connection.traffic();
             traffic.detach(key, &mut cursor, |from, to| self.subscribers.tail(key, from, to));
@@ -451,7 +465,7 @@ impl Home {
         if let Reply::Refused(rejection) = reply {
             self.counters.refused[refusal_of(rejection)] += 1;
             if let Some(RejectionContext::TooFast { limit, .. }) = rejection.context {
-                self.counters.too_fast[limit as usize] += 1;
+                self.counters.too_fast[limit.place()] += 1;
             }
         }
         let Some(connection) = self.connections.get_mut(id) else { return };
@@ -502,7 +516,7 @@ impl Home {
 
     fn mark(&mut self, slot: u32) {
         let Some(connection) = self.connections.in_slot(slot) else { return };
-        if connection.mute && !connection.closing {
+        if connection.is_mute() && !connection.closing {
             connection.traffic().forget_unsaid();
             return;
         }

@@ -2,17 +2,21 @@
 //! come from. So the shard's home and the gateway's handlers of HTTP requests share this table. Both run on the shard's
 //! thread, in turn.
 //!
+//! The rates of the whole process are here too, because both let clients in.
+//!
 //! Each shard counts for itself. A user whose connections are on several shards has a budget on each of them.
 
 use std::cell::RefCell;
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::budget::{Budgets, Standing, Work};
 use crate::command::RateLimit;
+use crate::gate::Gate;
 use crate::id::{Monotonic, UserId};
-use crate::limits::Rules;
+use crate::limits::{CLOSED_OPENINGS_PER_SECOND, Rules};
+use crate::process_rates::{PROCESS_RATES, ProcessRate, ProcessRates};
 
 /// Which budget a request is charged to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,6 +56,10 @@ struct Table {
     now: Monotonic,
     requests: Purses,
     tokens: Purses,
+    /// This shard's parts of the rates, in the order of `PROCESS_RATES`.
+    gates: [Gate; PROCESS_RATES.len()],
+    /// Openings that are accepted only to be closed with a reason.
+    closed_openings: Gate,
 }
 
 /// The budgets of all users and all networks for one kind of requests.
@@ -114,7 +122,52 @@ impl SharedBudgets {
     pub fn new(rules: &Rules) -> Self {
         let purses = || Purses::new(rules.work_per_user, rules.work_per_address);
         let (requests, tokens) = (purses(), purses());
-        Self(Rc::new(RefCell::new(Table { now: Monotonic::default(), requests, tokens })))
+        let (gates, closed_openings) = (Default::default(), Gate::new(CLOSED_OPENINGS_PER_SECOND));
+        Self(Rc::new(RefCell::new(Table { now: Monotonic::default(), requests, tokens, gates, closed_openings })))
+    }
+
+    /// Sets the rates of the whole process, of which so many shards have equal parts.
+    pub fn set_rates(&self, rates: &ProcessRates, shards: NonZeroU16) {
+        for (gate, rate) in self.0.borrow_mut().gates.iter_mut().zip(PROCESS_RATES) {
+            gate.set(rates.of(rate), shards);
+        }
+    }
+
+    /// Lets one in, unless this shard's part of the rate is used up. Then the result is the time after which the client may
+    /// try again.
+    pub fn let_in(&self, rate: ProcessRate) -> Result<(), (RateLimit, Duration)> {
+        self.at_gate(rate, Gate::let_in)
+    }
+
+    /// Whether one would be let in now. `count` counts it, once it is known to be good.
+    pub fn has_room(&self, rate: ProcessRate) -> Result<(), (RateLimit, Duration)> {
+        self.at_gate(rate, Gate::has_room)
+    }
+
+    /// Counts one that was let in.
+    pub fn count(&self, rate: ProcessRate) {
+        let table = &mut *self.0.borrow_mut();
+        table.gates[rate as usize].count(table.now);
+    }
+
+    fn at_gate(
+        &self,
+        rate: ProcessRate,
+        ask: impl FnOnce(&mut Gate, Monotonic) -> Result<(), Duration>,
+    ) -> Result<(), (RateLimit, Duration)> {
+        let table = &mut *self.0.borrow_mut();
+        ask(&mut table.gates[rate as usize], table.now).map_err(|wait| (RateLimit::Process(rate), wait))
+    }
+
+    /// Whether one more refused opening may be accepted and then closed with a reason.
+    pub fn may_close_an_opening(&self) -> bool {
+        let table = &mut *self.0.borrow_mut();
+        table.closed_openings.let_in(table.now).is_ok()
+    }
+
+    /// How many each rate has refused, in the order of `PROCESS_RATES`.
+    pub fn refused_by_rates(&self) -> [u64; PROCESS_RATES.len()] {
+        self.0.borrow().gates.map(|gate| gate.refused())
     }
 
     /// Whether networks have budgets. Otherwise the gateway need not find out the network of a client.

@@ -49,6 +49,8 @@ impl CloseCode {
     pub const PROTOCOL_ERROR: Self = Self(1002);
     /// 1007: a text message or a close reason was not UTF-8.
     pub const INVALID_PAYLOAD: Self = Self(1007);
+    /// 1008: an operator has closed the session.
+    pub const POLICY_VIOLATION: Self = Self(1008);
     /// 1009: a message was longer than the protocol allows.
     pub const MESSAGE_TOO_BIG: Self = Self(1009);
     /// 1012: the server restarts, and the client may connect again at once. The code is in IANA's registry of close codes.

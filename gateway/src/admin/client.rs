@@ -1,4 +1,4 @@
-//! `stentor status`, `stentor drain`, `stentor backup` and `stentor erase`: calls to the admin address of a running server, with the token that the server
+//! `stentor status`, `stentor drain`, `stentor user` and the like: calls to the admin address of a running server, with the token that the server
 //! keeps in its file. A failure says what to do next.
 
 use std::net::SocketAddr;
@@ -65,6 +65,19 @@ fn made(address: SocketAddr, token: &str, call: &AdminCall) -> Result<String, St
         AdminCall::BackupStatus => ("GET", "/v1/backup".to_owned()),
         AdminCall::ErasureStatus => ("GET", "/v1/erase".to_owned()),
         AdminCall::Erase { user } => ("POST", format!("/v1/erase?user={}", percent::encode(user))),
+        AdminCall::Channels { by, limit, cursor } => {
+            let limit = limit.map(|limit| format!("&limit={limit}")).unwrap_or_default();
+            let cursor = cursor.as_ref().map(|cursor| format!("&cursor={}", percent::encode(cursor)));
+            ("GET", format!("/v1/channels?by={}{limit}{}", by.name(), cursor.unwrap_or_default()))
+        }
+        AdminCall::User { user } => ("GET", format!("/v1/users/{}", percent::encode(user))),
+        AdminCall::Disconnect { user, session, reason } => {
+            let user = user.as_ref().map(|user| format!("user={}", percent::encode(user)));
+            let session = session.map(|session| format!("session={session}"));
+            let reason = reason.as_ref().map(|reason| format!("reason={}", percent::encode(reason)));
+            let parameters: Vec<String> = [user, session, reason].into_iter().flatten().collect();
+            ("POST", format!("/v1/disconnect?{}", parameters.join("&")))
+        }
         AdminCall::Backup { directory, keys } => {
             let directory = directory.to_str().ok_or_else(|| format!("{} is no UTF-8", directory.display()))?;
             ("POST", format!("/v1/backup?directory={}&keys={keys}", percent::encode(directory)))
@@ -92,6 +105,7 @@ fn query(Terms { wait, time }: Terms) -> String {
 mod tests {
     use super::*;
     use crate::local_http::tests::played;
+    use crate::options::ChannelOrder;
 
     #[test]
     fn each_command_is_one_call() {
@@ -109,6 +123,15 @@ mod tests {
             (AdminCall::BackupStatus, "GET /v1/backup HTTP"),
             (AdminCall::ErasureStatus, "GET /v1/erase HTTP"),
             (AdminCall::Erase { user: "ann b".into() }, "POST /v1/erase?user=ann%20b HTTP"),
+            (
+                AdminCall::Channels { by: ChannelOrder::Rate, limit: Some(7), cursor: Some("9:2...a b".into()) },
+                "GET /v1/channels?by=rate&limit=7&cursor=9%3A2...a%20b HTTP",
+            ),
+            (AdminCall::User { user: "ann/b".into() }, "GET /v1/users/ann%2Fb HTTP"),
+            (
+                AdminCall::Disconnect { user: Some("ann".into()), session: None, reason: Some("be nice".into()) },
+                "POST /v1/disconnect?user=ann&reason=be%20nice HTTP",
+            ),
             (
                 AdminCall::Backup { directory: "/a b/ü&".into(), keys: true },
                 "POST /v1/backup?directory=%2Fa%20b%2F%C3%BC%26&keys=true HTTP",

@@ -5,16 +5,20 @@
 
 use std::time::Duration;
 
+use engine::limits::CHANNELS_PAGE_MAX;
+use engine::query::ChannelOrder;
 use hyper::header::{ACCEPT, ALLOW, AUTHORIZATION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 
 use super::answers::{LINE, Refusal, answer, json};
 use super::hosts::{HostRefusal, Hosts};
+use super::people::{self, Place};
 use super::token::AdminToken;
 use crate::drain::Terms;
 use crate::heads;
 use crate::health::{ALIVE, READY};
+use crate::http::AskedWhom;
 use crate::http::answer::Answer;
 use crate::log_levels::LogLevels;
 use crate::log_limit;
@@ -50,9 +54,12 @@ enum Kind {
     Backup,
     ErasureStatus,
     Erase,
+    Channels,
+    User,
+    Disconnect,
 }
 
-static CALLS: [Call; 13] = [
+static CALLS: [Call; 16] = [
     Call::open("/", "lists the calls", Kind::Calls),
     Call::open("/metrics", "the numbers, as Prometheus reads them", Kind::Metrics),
     Call::open("/healthz", "200 while the process works", Kind::Alive),
@@ -72,9 +79,35 @@ static CALLS: [Call; 13] = [
     ),
     Call::guarded(Method::GET, "/v1/erase", &[], "how the newest erasure of a user is", Kind::ErasureStatus),
     Call::guarded(Method::POST, "/v1/erase", &["user"], "erases a user with everything they wrote", Kind::Erase),
+    Call::guarded(
+        Method::GET,
+        "/v1/channels",
+        &["by", "limit", "cursor"],
+        "the largest channels, or those with most messages a second",
+        Kind::Channels,
+    ),
+    Call::guarded(Method::GET, "/v1/users/{user}", &[], "the sessions of a user, by id or name", Kind::User),
+    Call::guarded(
+        Method::POST,
+        "/v1/disconnect",
+        &["user", "session", "reason"],
+        "closes the sessions of a user, or one session",
+        Kind::Disconnect,
+    ),
 ];
 
 impl Call {
+    /// Whether the call has this path. The last part of a path in braces stands for any text.
+    fn is_at(&self, path: &str) -> bool {
+        self.path == path || self.named(path).is_some()
+    }
+
+    /// The text, still encoded, for which the part in braces stands.
+    fn named<'p>(&self, path: &'p str) -> Option<&'p str> {
+        let (before, _) = self.path.split_once('{')?;
+        path.strip_prefix(before).filter(|named| !named.is_empty() && !named.contains('/'))
+    }
+
     const fn open(path: &'static str, does: &'static str, kind: Kind) -> Self {
         Self { method: Method::GET, path, token: false, parameters: &[], does, kind }
     }
@@ -125,6 +158,15 @@ pub(super) trait Desk {
     /// Begins to erase the user with this id or name.
     fn begin_erasure(&mut self, user: &str) -> Result<(), Refusal>;
 
+    /// A page of channels behind this place, at most so many.
+    fn channels(&self, by: ChannelOrder, below: Option<Place>, limit: usize) -> Answer;
+
+    /// The sessions of the user with this id or name.
+    fn user(&self, user: &str) -> Result<Answer, Refusal>;
+
+    /// Closes sessions, with this reason for the clients.
+    fn disconnect(&mut self, whom: AskedWhom, reason: Option<&str>) -> Result<Answer, Refusal>;
+
     /// Counts a call that is refused for its token, by its index in `TOKEN_REFUSALS`.
     fn count_refusal(&mut self, kind: usize);
 }
@@ -138,7 +180,7 @@ pub(super) fn respond<B>(request: &Request<B>, hosts: &Hosts, token: &AdminToken
     {
         return misdirected(refusal).answer();
     }
-    let mut of_path = CALLS.iter().filter(|call| call.path == path).peekable();
+    let mut of_path = CALLS.iter().filter(|call| call.is_at(path)).peekable();
     if of_path.peek().is_none() {
         let message = format!("there is no call {path}");
         return Refusal::new(StatusCode::NOT_FOUND, "not_found", message, "GET / lists the calls").answer();
@@ -210,6 +252,36 @@ fn carry_out<B>(call: &Call, request: &Request<B>, desk: &mut impl Desk) -> Resu
             let user = user.filter(|user| !user.is_empty()).ok_or_else(|| parameter_wrong(call, "user is missing"))?;
             desk.begin_erasure(&user)?;
             desk.erasure_status(StatusCode::ACCEPTED)
+        }
+        Kind::Channels => {
+            let [by, limit, cursor] = texts(call, request.uri().query().unwrap_or_default())?;
+            let by = by.as_deref().map_or(Some(ChannelOrder::Members), people::order_of);
+            let by = by.ok_or_else(|| parameter_wrong(call, "by is members or rate"))?;
+            let limit = limit.map_or(Ok(people::PAGE), |limit| limit.parse());
+            let limit = limit.ok().filter(|limit| (1..=CHANNELS_PAGE_MAX).contains(limit));
+            let limit = limit.ok_or_else(|| parameter_wrong(call, format!("limit is 1 to {CHANNELS_PAGE_MAX}")))?;
+            let below = cursor.map(|cursor| people::place_of(&cursor).ok_or(cursor)).transpose();
+            let below = below.map_err(|_| parameter_wrong(call, "cursor is none that a page has had"))?;
+            desk.channels(by, below, limit)
+        }
+        Kind::User => {
+            let [] = texts(call, request.uri().query().unwrap_or_default())?;
+            let named = call.named(request.uri().path()).and_then(|named| percent::decode(named, UrlPart::Path));
+            desk.user(&named.ok_or_else(|| parameter_wrong(call, "the user is not percent-encoded UTF-8"))?)?
+        }
+        Kind::Disconnect => {
+            refuse_body(request)?;
+            let [user, session, reason] = texts(call, request.uri().query().unwrap_or_default())?;
+            let whom = match (user.filter(|user| !user.is_empty()), session) {
+                (Some(user), None) => Some(AskedWhom::User(user)),
+                (None, Some(session)) => people::session_of(&session),
+                _ => None,
+            };
+            let whom = whom.ok_or_else(|| parameter_wrong(call, "give a user, or the id of a session"))?;
+            if !reason.as_deref().is_none_or(people::fits_a_close_frame) {
+                return Err(parameter_wrong(call, "reason is longer than a close frame holds: 123 bytes"));
+            }
+            desk.disconnect(whom, reason.as_deref())?
         }
     })
 }

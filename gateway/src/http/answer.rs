@@ -76,7 +76,7 @@ pub fn refused(refusal: &Refusal) -> Answer {
     let mut answer = json(&Body { code: refusal.code.number(), message: &refusal.message });
     *answer.status_mut() = refusal.code.status();
     let retry_after = match refusal.code {
-        Code::OverBudget { wait_seconds } => Some(wait_seconds..=wait_seconds + BUDGET_SPREAD_SECONDS),
+        Code::OverBudget { wait_seconds, .. } => Some(wait_seconds..=wait_seconds + BUDGET_SPREAD_SECONDS),
         code if code.status() == StatusCode::SERVICE_UNAVAILABLE => Some(UNAVAILABLE_RETRY_SECONDS),
         _ => None,
     };

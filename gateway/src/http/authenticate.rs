@@ -1,6 +1,7 @@
 //! Signing in, and signing up: `POST /v2/account/authenticate/{device|custom|email}` (docs/protocol.md, section 8.1).
 
 use engine::id::UserId;
+use engine::process_rates::ProcessRate;
 use serde::Deserialize;
 use storage::account::{Account, Credential, CredentialKind, CredentialOwner, Registered, Registration};
 use uuid::Uuid;
@@ -17,6 +18,7 @@ use super::query::Query;
 use super::resource_request::ResourceRequest;
 use super::services::Services;
 use super::session_body::{GivenVars, SessionBody, banned, checked_vars};
+use super::sign_in_refusals::SignInRefusal;
 use crate::client_network::ClientNetwork;
 use crate::identity::VouchedUser;
 use crate::password::GivenPassword;
@@ -149,6 +151,7 @@ async fn register(
         let reason = "no account has these credentials, and this server makes none for them";
         return Err(Refusal::new(Code::PermissionDenied, reason));
     }
+    services.let_in(ProcessRate::Accounts)?;
     let secret = match &proof.password {
         Some(password) => services.passwords.hash(password.clone()).await?,
         None => String::new(),
@@ -159,7 +162,10 @@ async fn register(
         let user = account.id;
         let registration = Registration { account, credential: proof.credential.clone(), secret: secret.clone() };
         match services.store.register(registration).await? {
-            Registered::Created => return Ok(SignedIn { user, username, created: true }),
+            Registered::Created => {
+                services.answered().count_account();
+                return Ok(SignedIn { user, username, created: true });
+            }
             // Another request created an account with the same credential first.
             Registered::Existing(owner) => return existing(services, owner, proof.password).await,
             Registered::UsernameTaken => {}
@@ -217,7 +223,7 @@ async fn no_account(services: &Services, password: Option<GivenPassword>) -> Res
 }
 
 fn wrong_password() -> Refusal {
-    Refusal::unauthenticated("wrong password")
+    Refusal::unauthenticated("wrong password").because(SignInRefusal::WrongPassword)
 }
 
 fn session_of(services: &Services, signed_in: &SignedIn, vars: Vars) -> SessionBody {

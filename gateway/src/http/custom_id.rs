@@ -6,6 +6,7 @@ use storage::account::{Credential, CredentialKind};
 use super::error::{Code, Refusal};
 use super::proofs::{Proof, checked_id};
 use super::services::Services;
+use super::sign_in_refusals::SignInRefusal;
 use crate::identity::{self, IdentityProvider, VouchedUser};
 use crate::sign_in::Access;
 
@@ -38,9 +39,10 @@ pub(super) fn credential(services: &Services, id: String) -> Result<(Credential,
 }
 
 fn vouched(services: &Services, provider: &IdentityProvider, token: &str) -> Result<VouchedUser, Refusal> {
-    provider
-        .check(token, services.now())
-        .map_err(|refusal| Refusal::unauthenticated(format!("the identity provider's token is not good: {refusal}")))
+    provider.check(token, services.now()).map_err(|refusal| {
+        let reason = format!("the identity provider's token is not good: {refusal}");
+        Refusal::unauthenticated(reason).because(SignInRefusal::ProviderToken)
+    })
 }
 
 fn closed(reason: &'static str) -> Refusal {

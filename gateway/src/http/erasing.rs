@@ -63,7 +63,7 @@ async fn erase(services: &Services, text: &str) -> Result<UserId, String> {
 }
 
 /// The user with this id or name, whose account is there or is being deleted.
-async fn find(services: &Services, text: &str) -> Result<UserId, String> {
+pub(super) async fn find(services: &Services, text: &str) -> Result<UserId, String> {
     if let Some(id) = parse_uuid(text).map(UserId)
         && (!services.store.existing(&[id]).await.map_err(failed)?.is_empty()
             || deletions(services).await?.contains(&id))

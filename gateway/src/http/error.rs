@@ -7,11 +7,13 @@ use std::time::Duration;
 use engine::command::RateLimit;
 use engine::counters::COSTLY_KINDS;
 use engine::id::UserId;
+use engine::process_rates::ProcessRate;
 use engine::query::Undone;
 use engine::social::group::{GroupAct, GroupRefusal};
 use hyper::StatusCode;
 use storage::Failure;
 
+use super::sign_in_refusals::SignInRefusal;
 use crate::log_limit;
 use crate::password::PasswordFailure;
 use crate::token::TokenRefusal;
@@ -23,6 +25,8 @@ pub struct Refusal {
     pub message: Cow<'static, str>,
     /// The user whom it concerns, for the log, where the request names none.
     pub about: Option<UserId>,
+    /// Why a sign-in is refused, where the code does not say it.
+    pub cause: Option<SignInRefusal>,
 }
 
 /// The gRPC codes that clients know, and codes for refusals of HTTP itself that gRPC has no code for.
@@ -47,10 +51,13 @@ pub enum Code {
     TooManyPasswords,
     /// The answer gave way to answers that others have not read.
     TooManyAnswers,
-    /// The user has asked for too much. After so many seconds without requests the user is within the budget again.
+    /// The user, the network or all clients together have asked for too much. After so many seconds the client may try again.
     OverBudget {
+        limit: RateLimit,
         wait_seconds: u64,
     },
+    /// The request comes from a page whose origin the operator has not named.
+    ForeignOrigin,
 }
 
 impl Code {
@@ -61,7 +68,7 @@ impl Code {
             Self::InvalidArgument | Self::HeadTooLarge | Self::UnknownEncoding | Self::BodyTooLarge => 3,
             Self::NotFound => 5,
             Self::AlreadyExists => 6,
-            Self::PermissionDenied => 7,
+            Self::PermissionDenied | Self::ForeignOrigin => 7,
             Self::OverBudget { .. } => 8,
             Self::Unimplemented => 12,
             Self::Internal => 13,
@@ -76,7 +83,7 @@ impl Code {
             Self::InvalidArgument | Self::BodyTooLarge => StatusCode::BAD_REQUEST,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::AlreadyExists => StatusCode::CONFLICT,
-            Self::PermissionDenied => StatusCode::FORBIDDEN,
+            Self::PermissionDenied | Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Unimplemented => StatusCode::NOT_IMPLEMENTED,
             Self::Unknown | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable | Self::TooManyBodies | Self::TooManyPasswords | Self::TooManyAnswers => {
@@ -89,12 +96,15 @@ impl Code {
         }
     }
 
-    /// The place among `COSTLY_KINDS` of a refusal that protects the server from what the request would cost.
+    /// The place among `COSTLY_KINDS` of a refusal before the work that the request would cost.
     pub fn costly_kind(self) -> Option<usize> {
         match self {
             Self::BodyTooLarge => Some(0),
             Self::TooManyBodies => Some(1),
             Self::TooManyPasswords => Some(2),
+            Self::OverBudget { limit: RateLimit::Process(ProcessRate::SignIns), .. } => Some(5),
+            Self::OverBudget { limit: RateLimit::Process(ProcessRate::Accounts), .. } => Some(6),
+            Self::ForeignOrigin => Some(7),
             Self::OverBudget { .. } => Some(3),
             Self::TooManyAnswers => Some(4),
             _ => None,
@@ -102,17 +112,49 @@ impl Code {
     }
 }
 
-const _: () = assert!(COSTLY_KINDS.len() == 5);
+const _: () = assert!(COSTLY_KINDS.len() == 8);
 
 impl Refusal {
     /// A refusal with this code. The client reads the message.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), about: None }
+        Self { code, message: message.into(), about: None, cause: None }
     }
 
     /// The same refusal, with the user whom it concerns.
     pub fn about(self, user: UserId) -> Self {
         Self { about: Some(user), ..self }
+    }
+
+    /// The same refusal, with the reason for which a sign-in is refused.
+    pub fn because(self, cause: SignInRefusal) -> Self {
+        Self { cause: Some(cause), ..self }
+    }
+
+    /// Why a sign-in was refused with this.
+    pub fn of_sign_in(&self) -> SignInRefusal {
+        if let Some(cause) = self.cause {
+            return cause;
+        }
+        match self.code {
+            Code::NotFound => SignInRefusal::NoAccount,
+            Code::AlreadyExists => SignInRefusal::Taken,
+            Code::PermissionDenied => SignInRefusal::Closed,
+            Code::ForeignOrigin => SignInRefusal::Origin,
+            Code::OverBudget { limit: RateLimit::Process(ProcessRate::SignIns), .. } => SignInRefusal::SignInRate,
+            Code::OverBudget { limit: RateLimit::Process(_), .. } => SignInRefusal::AccountRate,
+            Code::OverBudget { .. } => SignInRefusal::OverBudget,
+            Code::Unauthenticated => SignInRefusal::ServerKey,
+            Code::InvalidArgument | Code::HeadTooLarge | Code::UnknownEncoding | Code::BodyTooLarge => {
+                SignInRefusal::Malformed
+            }
+            Code::Unknown
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::TooManyBodies
+            | Code::TooManyPasswords
+            | Code::TooManyAnswers => SignInRefusal::Unavailable,
+        }
     }
 
     /// A refusal with the code `InvalidArgument`: the same request will be refused again.
@@ -137,7 +179,7 @@ impl Refusal {
 
     /// The user or the network has asked for too much, and is within the budget again after this time without requests.
     pub fn over_budget(limit: RateLimit, debt: Duration) -> Self {
-        Self::new(Code::OverBudget { wait_seconds: seconds_rounded_up(debt) }, limit.text())
+        Self::new(Code::OverBudget { limit, wait_seconds: seconds_rounded_up(debt) }, limit.text())
     }
 
     /// A refusal with the code `Unauthenticated`: no valid credential or token came with the request.

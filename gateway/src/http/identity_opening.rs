@@ -5,6 +5,8 @@
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use engine::command::RateLimit;
+use engine::process_rates::ProcessRate;
 use engine::session::shared_budgets::{NetworkKey, Payer, Purse};
 
 use super::answer::{BUDGET_SPREAD_SECONDS, UNAVAILABLE_RETRY_SECONDS, retry_after_seconds};
@@ -15,6 +17,7 @@ use super::returns::Returned;
 use super::services::Services;
 use crate::identity::IdentityRefusal;
 use crate::peer::Peer;
+use crate::sockets::beyond_rate;
 use crate::tls::TlsConnection;
 use crate::token::TokenRefusal;
 use crate::upgrade::{Admitted, UpgradeRefusal};
@@ -54,6 +57,7 @@ async fn admitted(services: &Services, token: &str, network: Option<NetworkKey>)
             _ => TokenRefusal::Invalid,
         })
     })?;
+    services.let_in(ProcessRate::Openings).map_err(|refusal| of(&refusal))?;
     let expires = vouched.expires;
     let (user, username) = vouched_user(services, &terms, vouched).await.map_err(|refusal| of(&refusal))?;
     Ok(Admitted { user, username: username.into(), expires })
@@ -62,7 +66,8 @@ async fn admitted(services: &Services, token: &str, network: Option<NetworkKey>)
 /// What the client of an opening is told whose sign-in is refused.
 fn of(refusal: &Refusal) -> UpgradeRefusal {
     match refusal.code {
-        Code::OverBudget { wait_seconds } => UpgradeRefusal::OverBudget {
+        Code::OverBudget { limit: RateLimit::Process(_), wait_seconds } => beyond_rate(wait_seconds),
+        Code::OverBudget { wait_seconds, .. } => UpgradeRefusal::OverBudget {
             retry_after_seconds: retry_after_seconds(wait_seconds..=wait_seconds + BUDGET_SPREAD_SECONDS),
         },
         Code::PermissionDenied | Code::NotFound | Code::AlreadyExists => UpgradeRefusal::NotAdmitted,

@@ -14,10 +14,11 @@ use std::time::Duration;
 use engine::budget::Work;
 use engine::id::UserId;
 use engine::limits::REST_DURATION;
+use engine::process_rates::ProcessRate;
 use engine::session::shared_budgets::{Payer, Purse};
 use glommio::timer::Timer;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
-use hyper::header::{EXPECT, HOST};
+use hyper::header::{EXPECT, HOST, HeaderValue, ORIGIN};
 use hyper::http::request::Parts;
 use hyper::{Method, Version};
 
@@ -105,7 +106,12 @@ async fn judge<B: Body>(
     payer: &mut Payer,
 ) -> Result<Option<BodyTerms>, Refusal> {
     let route = Route::of(head.uri.path());
-    if let Some((purse, work)) = price_of(&route, &head.method) {
+    let price = price_of(&route, &head.method);
+    if price.is_some() && !services.allows_origins(head.headers.get_all(ORIGIN).iter().map(HeaderValue::as_bytes)) {
+        services.charge(*payer, REFUSAL);
+        return Err(Refusal::new(Code::ForeignOrigin, "pages of this origin may not ask this server"));
+    }
+    if let Some((purse, work)) = price {
         // Without a good token the resource refuses the request before it does any work.
         payer.user = bearer(services, &head.headers).ok().map(|claims| claims.user);
         if let Err(refusal) = services.afford(*payer, purse, work) {
@@ -117,7 +123,13 @@ async fn judge<B: Body>(
         rest_if_far_beyond(services, *payer, Purse::Requests).await;
     }
     addressed(head)?;
-    body_terms(services, head, &route, body, payer.user)
+    let terms = body_terms(services, head, &route, body, payer.user)?;
+    if matches!(route, Route::Authenticate(_)) && head.method == Method::POST {
+        // A client without the key uses up nothing of the rate.
+        basic(services, &head.headers)?;
+        services.let_in(ProcessRate::SignIns)?;
+    }
+    Ok(terms)
 }
 
 /// As the socket of a session is read later, the next request of this connection is.

@@ -1,6 +1,7 @@
 //! What a path names, among the resources of this server and the features of the protocol that it lacks
 //! (docs/protocol.md, section 1.1).
 
+use engine::counters::HTTP_ROUTES;
 use storage::account::CredentialKind;
 
 use super::members::MemberAct;
@@ -83,6 +84,23 @@ impl Route {
         }
     }
 
+    /// The place among `HTTP_ROUTES` under which its requests are counted.
+    pub fn counted(&self) -> usize {
+        match self {
+            Self::Health | Self::Alive | Self::Ready => 0,
+            Self::Authenticate(_) => 1,
+            Self::Refresh | Self::Logout => 2,
+            Self::Account | Self::Link(_) | Self::Unlink(_) => 3,
+            Self::Users => 4,
+            Self::Groups | Self::Group(_) | Self::Members(_) | Self::MemberAct(..) | Self::Memberships(_) => 5,
+            Self::Friends | Self::Block => 6,
+            Self::Notifications => 7,
+            Self::History(_) => 8,
+            Self::Presence(_) => 9,
+            Self::Welcome | Self::Socket | Self::LackingSignIn | Self::Lacking | Self::Unknown => 10,
+        }
+    }
+
     fn of_segments(path: &str) -> Self {
         let decoded: Vec<Option<String>> =
             path.splitn(SEGMENTS_MAX, '/').map(|segment| percent::decode(segment, UrlPart::Path)).collect();
@@ -120,6 +138,8 @@ impl Route {
         route.unwrap_or(if known { Self::Lacking } else { Self::Unknown })
     }
 }
+
+const _: () = assert!(HTTP_ROUTES.len() == 11);
 
 /// Stands for a segment that cannot be decoded. No name contains a slash.
 const NO_NAME: &str = "/";
@@ -159,6 +179,26 @@ mod tests {
             ("", Route::Welcome),
         ] {
             assert_eq!(Route::of(path), route, "{path}");
+        }
+    }
+
+    #[test]
+    fn requests_are_counted_under_what_they_ask_for() {
+        for (path, name) in [
+            ("/healthz", "health"),
+            ("/v2/account/authenticate/email", "authenticate"),
+            ("/v2/session/logout", "session"),
+            ("/v2/account/link/email", "account"),
+            ("/v2/user", "user"),
+            ("/v2/user/x/group", "group"),
+            ("/v2/friend/block", "friend"),
+            ("/v2/notification", "notification"),
+            ("/v2/channel/2...a", "history"),
+            ("/v2/channel/2...a/presence", "presence"),
+            ("/v2/account/authenticate/steam", "other"),
+            ("/x", "other"),
+        ] {
+            assert_eq!(HTTP_ROUTES[Route::of(path).counted()], name, "{path}");
         }
     }
 

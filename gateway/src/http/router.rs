@@ -32,7 +32,11 @@ pub async fn respond(services: &Services, request: ResourceRequest) -> Answer {
             answer
         }
         Err(refusal) => {
-            told::tell(&Route::of(request.uri().path()), request.from(), request.payer().user, &refusal);
+            let route = Route::of(request.uri().path());
+            told::tell(&route, request.from(), request.payer().user, &refusal);
+            if matches!(route, Route::Authenticate(_)) {
+                services.answered().count_refused_sign_in(&refusal);
+            }
             services.refuse(&refusal)
         }
     }

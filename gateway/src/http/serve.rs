@@ -148,10 +148,19 @@ async fn answer(
     let mut answer = match (fault, received) {
         (Some(fault), _) => answer::refused(&unanswerable(fault)),
         (None, Err(refusal)) => {
-            told::tell(&Route::of(head.uri.path()), from, None, &refusal);
+            let route = Route::of(head.uri.path());
+            told::tell(&route, from, None, &refusal);
+            if matches!(route, Route::Authenticate(_)) {
+                services.answered().count_refused_sign_in(&refusal);
+            }
             services.refuse(&refusal)
         }
-        (None, Ok(received)) => respond(services, ResourceRequest::new(head, received, from)).await,
+        (None, Ok(received)) => {
+            let (route, whole) = (Route::of(head.uri.path()).counted(), Instant::now());
+            let answer = respond(services, ResourceRequest::new(head, received, from)).await;
+            services.answered().count_latency(route, whole.elapsed());
+            answer
+        }
     };
     let bytes = answer.body().size_hint().lower() as usize;
     let mut in_hand = None;

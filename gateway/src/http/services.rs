@@ -1,15 +1,17 @@
 //! What the resources use to do their work. Each shard has one `Services`.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::num::NonZeroU16;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use engine::budget::Work;
-use engine::counters::{ANSWER_CLASSES, COSTLY_KINDS, SocketCounters};
+use engine::counters::{ANSWER_CLASSES, COSTLY_KINDS, HTTP_ROUTES, Histogram, SIGN_IN_REFUSALS, SocketCounters};
 use engine::id::Timestamp;
 use engine::limits::Rules;
 use engine::message::Message;
+use engine::process_rates::{ProcessRate, ProcessRates};
 use engine::session::costs::{OPENING, TLS_HANDSHAKE};
 use engine::session::shared_budgets::{NetworkKey, Payer, Purse, Reserved, SharedBudgets};
 use hyper::StatusCode;
@@ -27,6 +29,7 @@ use super::pages::NewestPages;
 use super::request_turns::RequestTurns;
 use super::returns::Returns;
 use super::unread_answers::{ANSWERS_BYTES_MAX, UnreadAnswers};
+use crate::allowed_origins::AllowedOrigins;
 use crate::channel_queries::ChannelQueries;
 use crate::health::{Health, HealthReporter};
 use crate::keys::SigningKeys;
@@ -40,6 +43,9 @@ use crate::token::Tokens;
 pub struct Services {
     pub(super) server_key: Live<String>,
     pub(super) sign_in: Live<SignInTerms>,
+    origins: Live<AllowedOrigins>,
+    /// The rates of the process, and how many shards share them.
+    rates: Option<(Live<ProcessRates>, NonZeroU16)>,
     pub(super) tokens: Arc<Tokens>,
     pub(super) cursors: CursorKey,
     pub(super) passwords: Passwords,
@@ -74,6 +80,8 @@ impl Services {
         Self {
             server_key: live(server_key.to_owned()),
             sign_in: Live::default(),
+            origins: Live::default(),
+            rates: None,
             tokens,
             cursors: CursorKey::new(keys),
             passwords,
@@ -141,6 +149,23 @@ impl Services {
         Self { sign_in, ..self }
     }
 
+    /// Takes origins that may change while the server runs.
+    pub fn following_origins(self, origins: Live<AllowedOrigins>) -> Self {
+        Self { origins, ..self }
+    }
+
+    /// Takes rates of the process that may change while the server runs, and which so many shards share.
+    pub fn following_rates(self, rates: Live<ProcessRates>, shards: NonZeroU16) -> Self {
+        Self { rates: Some((rates, shards)), ..self }
+    }
+
+    /// Puts the rates of the process in force as they are now. Call it from time to time.
+    pub fn take_up_rates(&self) {
+        if let Some((rates, shards)) = &self.rates {
+            self.budgets.set_rates(&rates.load(), *shards);
+        }
+    }
+
     /// Takes the budgets that the shard's sessions share.
     pub fn sharing_budgets(self, budgets: SharedBudgets) -> Self {
         Self { budgets, ..self }
@@ -200,11 +225,6 @@ impl Services {
         self.budgets.standings(payer, purse).into_iter().any(|(_, standing)| standing.is_far_beyond())
     }
 
-    /// Whether networks have budgets.
-    pub fn bounds_networks(&self) -> bool {
-        self.budgets.bounds_networks()
-    }
-
     /// Charges the network for an opening before its token is checked, or returns the time after which it may try again.
     pub fn afford_opening(&self, network: NetworkKey) -> Result<(), Duration> {
         let payer = Payer { user: None, network: Some(network) };
@@ -215,6 +235,31 @@ impl Services {
     pub fn affords_handshake(&self, network: NetworkKey) -> bool {
         let payer = Payer { user: None, network: Some(network) };
         self.budgets.afford(payer, Purse::Requests, TLS_HANDSHAKE, TLS_HANDSHAKE).is_ok()
+    }
+
+    /// Whether a request with these values of `Origin` may be let in.
+    pub(crate) fn allows_origins<'a>(&self, origins: impl Iterator<Item = &'a [u8]>) -> bool {
+        self.origins.load().allow(origins)
+    }
+
+    /// Lets one in, unless the rate of the process is used up.
+    pub(super) fn let_in(&self, rate: ProcessRate) -> Result<(), Refusal> {
+        self.budgets.let_in(rate).map_err(|(limit, retry_after)| Refusal::over_budget(limit, retry_after))
+    }
+
+    /// Whether an opening would be let in now, or the time after which its client may try again.
+    pub fn has_room_for_opening(&self) -> Result<(), Duration> {
+        self.budgets.has_room(ProcessRate::Openings).map_err(|(_, retry_after)| retry_after)
+    }
+
+    /// Counts an opening that was let in.
+    pub fn count_opening(&self) {
+        self.budgets.count(ProcessRate::Openings);
+    }
+
+    /// Whether one more refused opening may be accepted, to be closed with a reason.
+    pub fn may_close_an_opening(&self) -> bool {
+        self.budgets.may_close_an_opening()
     }
 
     /// Charges the most work that a request can cost, before it begins.
@@ -294,6 +339,9 @@ impl Services {
 pub struct Answered {
     classes: [Cell<u64>; ANSWER_CLASSES.len()],
     sign_ins: Cell<u64>,
+    sign_ins_refused: [Cell<u64>; SIGN_IN_REFUSALS.len()],
+    accounts: Cell<u64>,
+    latency: RefCell<[Histogram; HTTP_ROUTES.len()]>,
     costly: [Cell<u64>; COSTLY_KINDS.len()],
 }
 
@@ -315,7 +363,26 @@ impl Answered {
         self.sign_ins.set(self.sign_ins.get() + 1);
     }
 
+    /// Counts a sign-in that was refused.
+    pub(super) fn count_refused_sign_in(&self, refusal: &Refusal) {
+        let count = &self.sign_ins_refused[refusal.of_sign_in() as usize];
+        count.set(count.get() + 1);
+    }
+
+    pub(super) fn count_account(&self) {
+        self.accounts.set(self.accounts.get() + 1);
+    }
+
+    /// Counts how long an answer took. `route` is a place among `HTTP_ROUTES`.
+    pub(super) fn count_latency(&self, route: usize, took: Duration) {
+        self.latency.borrow_mut()[route].record(took.as_micros() as u64);
+    }
+
     fn add_to(&self, counters: &mut SocketCounters) {
+        counters.http_latency.clone_from(&self.latency.borrow());
+        let refused = counters.sign_ins_refused.iter_mut().zip(&self.sign_ins_refused);
+        refused.for_each(|(total, count)| *total += count.get());
+        counters.accounts_made += self.accounts.get();
         counters.http_answers.iter_mut().zip(&self.classes).for_each(|(total, count)| *total += count.get());
         counters.http_refused.iter_mut().zip(&self.costly).for_each(|(total, count)| *total += count.get());
         counters.sign_ins += self.sign_ins.get();

@@ -7,6 +7,7 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::error::{Code, Refusal};
+use super::sign_in_refusals::SignInRefusal;
 use crate::token::{VARS_BYTES_MAX, VARS_MAX, Vars};
 
 /// The tokens that a client uses for its further requests.
@@ -68,7 +69,7 @@ pub fn checked_vars(vars: Option<GivenVars>) -> Result<Vars, Refusal> {
 
 /// The account may not sign in.
 pub fn banned() -> Refusal {
-    Refusal::new(Code::PermissionDenied, "this account is banned")
+    Refusal::new(Code::PermissionDenied, "this account is banned").because(SignInRefusal::Banned)
 }
 
 #[cfg(test)]

@@ -20,6 +20,9 @@ pub(super) fn tell(route: &Route, from: ClientNetwork, user: Option<UserId>, ref
         Code::Unauthenticated | Code::PermissionDenied | Code::NotFound if is_sign_in => {
             log_limit::info!(%client, user, reason, "a sign-in was refused");
         }
+        Code::ForeignOrigin => {
+            log_limit::info!(%client, reason, "a request of a page was refused: --allowed-origin does not name its origin");
+        }
         Code::Unauthenticated => {
             log_limit::info!(%client, user, reason, "a request without a good key or token was refused")
         }

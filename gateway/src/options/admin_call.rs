@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use uuid::Uuid;
+
+use super::commands::ChannelOrder;
 use super::span::Span;
 use crate::drain::Terms;
 use crate::log_levels::LogLevels;
@@ -28,6 +31,12 @@ pub enum AdminCall {
     Erase { user: String },
     /// How the newest erasure is.
     ErasureStatus,
+    /// A page of channels. Without a limit, of as many as the server wants; without a cursor, the first.
+    Channels { by: ChannelOrder, limit: Option<u16>, cursor: Option<String> },
+    /// The sessions of the user with this id or name.
+    User { user: String },
+    /// Close the sessions of this user, or this session.
+    Disconnect { user: Option<String>, session: Option<Uuid>, reason: Option<String> },
 }
 
 impl AdminCall {

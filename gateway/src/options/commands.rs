@@ -89,6 +89,39 @@ pub enum Command {
         #[arg(long, value_name = "ID-OR-NAME")]
         user: String,
     },
+    /// Ask the server at --admin for its largest or busiest channels
+    Channels {
+        /// What comes first: most members, or most messages a second
+        #[arg(long, value_name = "ORDER", default_value = "members")]
+        by: ChannelOrder,
+
+        /// Channels on the page, at most 1000
+        #[arg(long, value_name = "N")]
+        limit: Option<u16>,
+
+        /// The `cursor` of the page before
+        #[arg(long)]
+        cursor: Option<String>,
+    },
+    /// Ask the server at --admin for the sessions of a user
+    User {
+        /// The user's id or username
+        user: String,
+    },
+    /// Let the server at --admin close the sessions of a user, or one session
+    Disconnect {
+        /// The user's id or username
+        #[arg(long, value_name = "ID-OR-NAME", required_unless_present = "session", conflicts_with = "session")]
+        user: Option<String>,
+
+        /// The session's id
+        #[arg(long, value_name = "ID")]
+        session: Option<Uuid>,
+
+        /// What the clients read, in at most 123 bytes
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
     /// Make the data directory --data from DIR, a backup; refuses to overwrite anything
     Restore {
         /// The backup
@@ -102,6 +135,25 @@ pub enum Command {
     /// Check, print and document the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+}
+
+/// What comes first in a list of channels.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum ChannelOrder {
+    /// Most members.
+    Members,
+    /// Most messages a second.
+    Rate,
+}
+
+impl ChannelOrder {
+    /// The name on the command line and in calls.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Members => "members",
+            Self::Rate => "rate",
+        }
+    }
 }
 
 /// What to do with tokens.

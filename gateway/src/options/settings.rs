@@ -17,6 +17,7 @@ use storage::embedded::EmbeddedOptions;
 use super::span::Span;
 use super::values::{AdminAddress, Moment, Ttl, clock_skew, keep_alive, whole};
 use super::{KEEP_ALIVE, StoreKind};
+use crate::allowed_origins::AllowedOrigin;
 use crate::database::DatabaseSettings;
 use crate::listen_address::ListenAddress;
 use crate::log_levels::LogLevels;
@@ -88,6 +89,11 @@ pub(super) struct Settings {
     #[arg(long, help_heading = ADDRESSES, env = "STENTOR_PROXY_PROTOCOL", value_name = "BOOL")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
     pub proxy_protocol: bool,
+
+    /// Origins whose pages may ask this server, such as https://chat.example.org or https://*.example.org; without it, pages of
+    /// every origin may
+    #[arg(long, help_heading = ADDRESSES, env = "STENTOR_ALLOWED_ORIGIN", value_name = "ORIGIN,..", value_delimiter = ',')]
+    pub allowed_origin: Option<Vec<AllowedOrigin>>,
 
     /// How long an idle HTTP connection is kept; longer than balancers in front keep theirs
     #[arg(long, help_heading = ADDRESSES, env = "STENTOR_KEEP_ALIVE", value_name = "TIME", value_parser = keep_alive)]
@@ -178,6 +184,26 @@ pub(super) struct Settings {
     #[arg(long, help_heading = LIMITS, env = "STENTOR_MEMBERSHIPS_PER_USER", value_name = "N")]
     #[arg(value_parser = whole(0, u32::MAX), default_value_t = MEMBERSHIPS_PER_USER_MAX.get())]
     pub memberships_per_user: u32,
+
+    /// WebSocket openings that the server lets in in a second; 0 for no limit
+    #[arg(long, help_heading = LIMITS, env = "STENTOR_OPENINGS_PER_SECOND", value_name = "N")]
+    #[arg(value_parser = whole(0, u32::MAX), default_value = "0")]
+    pub openings_per_second: u32,
+
+    /// Sign-ins that the server lets in in a second, good or not; 0 for no limit
+    #[arg(long, help_heading = LIMITS, env = "STENTOR_SIGN_INS_PER_SECOND", value_name = "N")]
+    #[arg(value_parser = whole(0, u32::MAX), default_value = "0")]
+    pub sign_ins_per_second: u32,
+
+    /// New accounts that the server makes in a second; 0 for no limit
+    #[arg(long, help_heading = LIMITS, env = "STENTOR_ACCOUNTS_PER_SECOND", value_name = "N")]
+    #[arg(value_parser = whole(0, u32::MAX), default_value = "0")]
+    pub accounts_per_second: u32,
+
+    /// Joins of channels that the server lets in in a second; 0 for no limit
+    #[arg(long, help_heading = LIMITS, env = "STENTOR_JOINS_PER_SECOND", value_name = "N")]
+    #[arg(value_parser = whole(0, u32::MAX), default_value = "0")]
+    pub joins_per_second: u32,
 
     /// Key that client programs show to sign users in; it is no secret
     #[arg(long, help_heading = TOKENS, env = "STENTOR_SERVER_KEY", value_name = "KEY", default_value = "defaultkey")]

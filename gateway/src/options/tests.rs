@@ -81,6 +81,27 @@ fn a_flag_wins_over_the_file() {
 }
 
 #[test]
+fn who_is_let_in() {
+    let options = parse(&[]).unwrap();
+    assert_eq!((options.process_rates, options.allowed_origins), Default::default());
+    let flags = ["--openings-per-second", "1", "--sign-ins-per-second", "2", "--accounts-per-second", "0"];
+    let rates = parse(&flags).unwrap().process_rates;
+    assert_eq!([rates.openings, rates.sign_ins], [NonZeroU32::new(1), NonZeroU32::new(2)]);
+    assert_eq!([rates.accounts, rates.joins], [None, None], "0 is no limit");
+    let origins = ["https://a.example", "https://*.b.example"].map(|origin| origin.parse().unwrap());
+    let expected = AllowedOrigins::new(origins.to_vec());
+    let file = with_file("allowed_origin = ['https://a.example', 'https://*.b.example']", &[]).unwrap();
+    assert_eq!(file.allowed_origins, expected);
+    let flag = parse(&["--allowed-origin", "https://a.example,https://*.b.example"]).unwrap();
+    assert_eq!(flag.allowed_origins, expected);
+    check_error(parse(&["--joins-per-second", "many"]), &["joins-per-second", "whole number"]);
+    check_error(parse(&["--allowed-origin", "https://*.*.b.example"]), &["--allowed-origin", "one label"]);
+    check_error(with_file("allowed_origin = ['https://a.example/chat']", &[]), &["allowed_origin", "no path"]);
+    let many: Vec<String> = (0..=ORIGINS_MAX).map(|number| format!("https://a{number}.example")).collect();
+    check_error(parse(&["--allowed-origin", &many.join(",")]), &["allowed_origin has 65", "64"]);
+}
+
+#[test]
 fn commands() {
     let command = |arguments: &[&str]| parse(arguments).unwrap().command;
     assert_eq!(command(&[]), Command::Serve);

@@ -3,6 +3,7 @@
 //! Users who came together have tokens that end together. So their sessions end evenly over some seconds behind that, by
 //! their places in the table, and no turn ends more sessions than it may (`SocketTable::check_deadlines`).
 
+use engine::counters::SessionEnd;
 use engine::id::{ConnectionId, Timestamp};
 use engine::session::home::CloseMode;
 use engine::shard::Shard;
@@ -37,7 +38,8 @@ impl SocketTable {
     pub(super) fn close_expired(&mut self, id: ConnectionId, expires: u32, shard: &mut Shard, now: Timestamp) -> bool {
         let is_over = expires != NEVER && now.0.div_euclid(1_000_000_000) >= i64::from(expires);
         if is_over {
-            shard.step(session::close(id, CloseCode::NORMAL, REASON, CloseMode::AfterAnswers), now);
+            let end = SessionEnd::Expired;
+            shard.step(session::close(id, CloseCode::NORMAL, REASON, CloseMode::AfterAnswers, end), now);
         }
         is_over
     }

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use engine::id::{ConnectionId, SessionId, Timestamp};
+use engine::id::{ConnectionId, Timestamp};
 use engine::session::admission::{OpeningRefusal, Session};
 use engine::session::shared_budgets::NetworkKey;
 use engine::shard::Input;
@@ -22,14 +22,14 @@ use super::{Socket, SocketTable, Stage, expiry};
 use crate::client_network::ClientNetwork;
 use crate::http::answer::{BUDGET_SPREAD_SECONDS, retry_after_seconds};
 use crate::http::error::seconds_rounded_up;
-use crate::http::{self, IdentityOpening, Returned};
+use crate::http::{self, IdentityOpening, Returned, Services};
 use crate::identity::is_token;
 use crate::live::Live;
 use crate::peer::Peer;
 use crate::token::TokenRefusal;
 use crate::trusted_proxies::TrustedProxies;
 use crate::upgrade::{self, Admitted, Ending, Identity, Opening, UpgradeRefusal};
-use crate::{full, heads};
+use crate::{full, heads, session};
 
 /// When a client whose user has too many sessions may try again.
 const SESSIONS_RETRY_SECONDS: RangeInclusive<u64> = 5..=14;
@@ -119,14 +119,13 @@ impl SocketTable {
         if !upgrade::is_worth_parsing(bytes, judged) {
             return self.keep_head(id, bytes);
         }
-        let peer = self.services.bounds_networks().then(|| Peer::new(self.address(id), self.proxies.clone()));
+        let peer = Peer::new(self.address(id), self.proxies.clone());
         let (services, mut network, open) = (self.services.clone(), None, self.let_sessions_in());
         let is_known = admitted.is_some();
         let let_in = |headers: &[Header<'_>]| {
             open?;
-            let Some(peer) = peer else { return Ok(()) };
             let key = *network.insert(peer.client(headers).key());
-            if is_known { Ok(()) } else { services.afford_opening(key).map_err(over_budget) }
+            if is_known { Ok(()) } else { let_in(&services, headers, key) }
         };
         let admit = |token: &str| admitted.unwrap_or_else(|| Admitted::by_session_token(services.tokens(), token, now));
         match upgrade::judge(bytes, let_in, admit) {
@@ -138,7 +137,11 @@ impl SocketTable {
                 if let Err(refused) = shard.admits(identity.user) {
                     let refusal = refusal_of(refused);
                     self.tell_of_refused_opening(id, refusal, bytes, Some(identity.user));
-                    return self.refuse(id, refusal, Some(&bytes[consumed..]));
+                    let (head, next) = bytes.split_at(consumed);
+                    return self.refuse_opening(id, refusal, head, Some(next));
+                }
+                if !is_known {
+                    services.count_opening();
                 }
                 let Some(socket) = self.socket(id) else { return };
                 if !socket.send_whole(&answer) {
@@ -149,7 +152,7 @@ impl SocketTable {
             }
             Opening::Refuse { refusal, next } => {
                 self.tell_of_refused_opening(id, refusal, bytes, None);
-                self.refuse(id, refusal, next.map(|next| &bytes[next..]));
+                self.refuse_opening(id, refusal, bytes, next.map(|next| &bytes[next..]));
             }
             Opening::Http => self.hand_to_http(id, bytes.to_vec()),
         }
@@ -175,7 +178,7 @@ impl SocketTable {
         self.counters.stages[Stage::Session as usize] += 1;
         let session = Session {
             user: identity.user,
-            session: SessionId(uuid::Uuid::new_v4()),
+            session: session::new_id(now),
             username: identity.username,
             format: identity.format,
             on_lag: identity.on_lag,
@@ -188,7 +191,9 @@ impl SocketTable {
     /// clients reuse it.
     pub(super) fn refuse(&mut self, id: ConnectionId, refusal: UpgradeRefusal, next: Option<&[u8]>) {
         self.counters.openings_refused[refusal.kind()] += 1;
-        let next = next.filter(|_| self.services.may_keep());
+        // Clients that the rate refuses are many, and each connection that waits for a next request holds memory.
+        let is_crowd = matches!(refusal, UpgradeRefusal::BeyondRate { .. });
+        let next = next.filter(|_| self.services.may_keep() && !is_crowd);
         let ending = if next.is_some() { Ending::Keep } else { Ending::Close };
         let answer = refusal.written(ending);
         let Some(socket) = self.socket(id) else { return };
@@ -227,6 +232,17 @@ impl SocketTable {
     }
 }
 
+/// Whether an opening with these headers may be looked at more closely: all that is known before its token is checked.
+fn let_in(services: &Services, headers: &[Header<'_>], network: NetworkKey) -> Result<(), UpgradeRefusal> {
+    let allowed = services.allows_origins(heads::values(headers, "origin"));
+    services.afford_opening(network).map_err(over_budget)?;
+    if !allowed {
+        return Err(UpgradeRefusal::Origin);
+    }
+    // Only an opening with a good token uses up the rate, so that no client without one keeps others out.
+    services.has_room_for_opening().map_err(|retry_after| beyond_rate(seconds_rounded_up(retry_after)))
+}
+
 /// What the client of an opening is told that its user may not make now.
 fn refusal_of(refused: OpeningRefusal) -> UpgradeRefusal {
     match refused {
@@ -240,6 +256,13 @@ fn refusal_of(refused: OpeningRefusal) -> UpgradeRefusal {
 fn over_budget(retry_after: Duration) -> UpgradeRefusal {
     let wait_seconds = seconds_rounded_up(retry_after);
     UpgradeRefusal::OverBudget {
+        retry_after_seconds: retry_after_seconds(wait_seconds..=wait_seconds + BUDGET_SPREAD_SECONDS),
+    }
+}
+
+/// The refusal of an opening that the rate of the process lets in after so many seconds.
+pub(crate) fn beyond_rate(wait_seconds: u64) -> UpgradeRefusal {
+    UpgradeRefusal::BeyondRate {
         retry_after_seconds: retry_after_seconds(wait_seconds..=wait_seconds + BUDGET_SPREAD_SECONDS),
     }
 }

@@ -17,6 +17,7 @@ use engine::persist::StoreWrite;
 use engine::wire::request::{Malformed, Request};
 use engine::wire::websocket::{self, Assembly, Decoded, MESSAGE_BYTES_MAX, Violation};
 use engine::wire::{json, protobuf};
+use gateway::allowed_origins::{AllowedOrigin, AllowedOrigins};
 use gateway::forwarded;
 use gateway::http::cursor::{Cursor, CursorKey, Direction, PageStep};
 use gateway::http::framing::{Framing, Passage};
@@ -56,6 +57,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "framing", run: framing, seeds: framing_seeds },
     Target { name: "proxy_header", run: proxy_header, seeds: proxy_header_seeds },
     Target { name: "forwarded", run: forwarded, seeds: forwarded_seeds },
+    Target { name: "origin", run: origin, seeds: origin_seeds },
     Target { name: "export", run: export, seeds: export_seeds },
     Target { name: "public_keys", run: public_keys, seeds: public_keys_seeds },
     Target { name: "identity_token", run: identity_token, seeds: identity_token_seeds },
@@ -98,6 +100,36 @@ fn hear(stream: &[u8], read_bytes: usize) -> (Vec<String>, Option<Violation>) {
         unread.drain(..start);
     }
     (heard, None)
+}
+
+/// Half of the bytes are an origin that an operator names, the others are what a client sends. What is read is written and
+/// read again the same. An origin is allowed as it is named, and a star stands for one label.
+pub fn origin(bytes: &[u8]) {
+    let (named, sent) = bytes.split_at(bytes.iter().position(|&byte| byte == b'\n').unwrap_or(bytes.len()));
+    let Ok(named) = std::str::from_utf8(named) else { return };
+    let sent = sent.strip_prefix(b"\n").unwrap_or(sent);
+    let Ok(allowed) = named.parse::<AllowedOrigin>() else { return };
+    assert!(allowed.to_string().parse::<AllowedOrigin>() == Ok(allowed.clone()), "{named}");
+    let origins = AllowedOrigins::new(vec![allowed]);
+    let allows = |origin: &[u8]| origins.allow(std::iter::once(origin));
+    assert!(allows(named.replace('*', "label").as_bytes()), "{named}");
+    assert!(!named.contains('*') || !allows(named.replace('*', "two.labels").as_bytes()), "{named}");
+    if allows(sent) {
+        let sent = std::str::from_utf8(sent).expect("an allowed origin is text").to_ascii_lowercase();
+        let (scheme, _) = named.split_once("://").unwrap_or((named, ""));
+        assert!(sent.starts_with(&scheme.to_ascii_lowercase()) && !sent.contains('*'), "{named} allows {sent}");
+    }
+}
+
+fn origin_seeds() -> Vec<Vec<u8>> {
+    let seeds: [&[u8]; 5] = [
+        b"https://chat.example.org\nhttps://chat.example.org:443",
+        b"http://*.example.org:8080\nhttp://eu.example.org:8080",
+        b"http://[::1]:80\nhttp://[::1]",
+        b"null\nnull",
+        b"https://chat.*.example\nhttps://chat.evil/.example",
+    ];
+    seeds.map(<[u8]>::to_vec).to_vec()
 }
 
 /// Every request that is read can be answered, under the client's own cid. Content is judged like any JSON reader would

@@ -10,6 +10,7 @@ use crate::limits::{
     CHANNELS_MAX, LOGS_BYTES_MAX, PASS_VISITS_MAX, ROOM_MEMBERS_MAX, ROTATION_INTERVAL, WRITE_BYTES_MAX,
 };
 use crate::message::{Message, MessageCode};
+use crate::process_rates::ProcessRates;
 use crate::routing::PlacementKey;
 
 const MILLISECOND: i64 = 1_000_000;
@@ -22,6 +23,7 @@ const ANY_LAG: Rules = Rules {
     work_per_session: None,
     work_per_user: None,
     work_per_address: None,
+    process_rates: ProcessRates { openings: None, sign_ins: None, accounts: None, joins: None },
     lag_bytes_max: u64::MAX,
     logs_bytes_max: LOGS_BYTES_MAX,
     pass_visits_max: PASS_VISITS_MAX,

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{CloseMode, Home};
 use crate::command::{Rejection, Reply};
+use crate::counters::SessionEnd;
 use crate::fanout::frames;
 use crate::fanout::subscribers::Followed;
 use crate::id::{ChannelId, ConnectionId, Epoch};
@@ -255,7 +256,7 @@ impl Home {
         }
         let mut frame = Vec::new();
         websocket::close_frame(&mut frame, Some(websocket::CloseCode::TRY_AGAIN_LATER), LOST);
-        self.close(id, frame, CloseMode::AtOnce, outbox);
+        self.close(id, frame, CloseMode::AtOnce, SessionEnd::Lost, outbox);
     }
 
     /// Takes in the batches set aside that are the next ones.

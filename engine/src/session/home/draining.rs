@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::{CloseMode, Home};
+use crate::counters::SessionEnd;
 use crate::id::Monotonic;
 use crate::limits::DRAIN_LOOKS_MAX;
 use crate::outbox::Outbox;
@@ -107,7 +108,7 @@ impl Home {
             if let Some(id) = slot.and_then(|slot| self.connections.id_in_slot(slot)) {
                 drain.closed += 1;
                 self.counters.drained += 1;
-                self.close(id, drain.frame.clone(), CloseMode::AfterAnswers, outbox);
+                self.close(id, drain.frame.clone(), CloseMode::AfterAnswers, SessionEnd::Drained, outbox);
             }
         }
         drain.is_behind = drain.is_due(self.monotonic);

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::{Home, Lookup};
 use crate::budget::Work;
 use crate::command::{News, Rejection, Reply};
+use crate::counters::SessionEnd;
 use crate::fanout::frames::{self, Format};
 use crate::id::{ConnectionId, SessionId, UserId};
 use crate::limits::{
@@ -178,6 +179,7 @@ impl Home {
             };
             let mut frame = Vec::new();
             websocket::close_frame(&mut frame, Some(websocket::CloseCode::NORMAL), "this account has been deleted");
+            connection.end_because(SessionEnd::Deleted);
             let traffic = connection.traffic();
             traffic.held = None;
             // A connection that has a farewell is closed when its requests are answered.

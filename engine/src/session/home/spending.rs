@@ -117,7 +117,9 @@ impl Home {
 
     /// To whose budgets the work of a connection is charged. Empty if there is no such connection.
     pub fn payer(&self, id: ConnectionId) -> Payer {
-        self.connections.get(id).map_or(Payer::default(), |connection| connection.session.payer())
+        let payer = self.connections.get(id).map_or(Payer::default(), |connection| connection.session.payer());
+        // Networks without budgets pay nothing.
+        Payer { network: payer.network.filter(|_| self.shared_budgets.bounds_networks()), ..payer }
     }
 
     /// Counts work of this turn that no session is charged for.

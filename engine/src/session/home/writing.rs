@@ -7,6 +7,7 @@
 use std::ops::Bound;
 
 use super::Home;
+use crate::counters::SessionEnd;
 use crate::fanout::frames;
 use crate::fanout::log::Position;
 use crate::fanout::subscribers::{AudienceKey, Outlet, Skip, Subscribers};
@@ -90,6 +91,7 @@ impl Home {
         self.counters.cut_off += 1;
         self.leave_all(id, outbox);
         let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.end = SessionEnd::Slow;
         connection.closing = true;
         connection.traffic().abandon();
         outbox.socket(SocketEffect::Finish(id));
@@ -99,7 +101,7 @@ impl Home {
     /// Writes what a connection is owed, because its socket has room again.
     pub fn writable(&mut self, id: ConnectionId, outlet: &mut impl Outlet, outbox: &mut Outbox) {
         let Some(connection) = self.connections.get_mut(id).filter(|connection| connection.parked) else { return };
-        if connection.mute && !connection.closing {
+        if connection.is_mute() && !connection.closing {
             // Answers to it are dropped, so the logs behind them must not be sent either. It waits for its close frame.
             return outlet.wait(id.slot);
         }
@@ -182,7 +184,7 @@ impl Home {
 
     /// Whether a connection was found to be too far behind.
     pub fn is_too_slow(&self, id: ConnectionId) -> bool {
-        self.connections.get(id).is_some_and(|connection| connection.mute)
+        self.connections.get(id).is_some_and(|connection| connection.is_mute())
     }
 
     /// Closes a connection that is too far behind, when its turn comes.
@@ -193,7 +195,7 @@ impl Home {
         debug_assert!(connection.parked, "only whose socket was found full may be slow");
         self.counters.slow_readers += 1;
         // The frames before its answers are dropped, so the answers must not be sent either.
-        connection.mute = true;
+        connection.end = SessionEnd::Slow;
         let traffic = connection.traffic();
         traffic.forget_unsaid();
         let mut frame = Vec::new();

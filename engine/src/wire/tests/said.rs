@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::command::{Event, News, RateLimit, Rejection, RejectionCode, RejectionContext, Reply};
 use crate::id::{ChannelId, GroupId, MessageId, NotificationId, Sequence, SessionId, Timestamp, UserId};
 use crate::message::{Message, MessageCode, Missed, Presence, StatusPresence};
+use crate::process_rates::ProcessRate;
 use crate::social::notification::{Notification, NotificationCode};
 
 fn text() -> impl Strategy<Value = Arc<str>> {
@@ -105,7 +106,7 @@ fn rejection() -> impl Strategy<Value = Rejection> {
 
 fn rejection_context() -> impl Strategy<Value = RejectionContext> {
     use RateLimit::*;
-    let limits = [SendsPerSecond, WorkPerSession, WorkPerUser, WorkPerAddress];
+    let limits = [SendsPerSecond, WorkPerSession, WorkPerUser, WorkPerAddress, Process(ProcessRate::Joins)];
     prop_oneof![
         Just(RejectionContext::OutcomeUnknown),
         (prop::sample::select(limits.to_vec()), any::<Duration>())

@@ -20,6 +20,7 @@ struct Played {
     levels: Vec<String>,
     backups: Vec<(String, bool)>,
     erasures: Vec<String>,
+    disconnected: Vec<String>,
     refused: [u64; TOKEN_REFUSALS.len()],
 }
 
@@ -69,6 +70,19 @@ impl Desk for Played {
     fn begin_erasure(&mut self, user: &str) -> Result<(), Refusal> {
         self.erasures.push(user.to_owned());
         Ok(())
+    }
+
+    fn channels(&self, by: ChannelOrder, below: Option<Place>, limit: usize) -> Answer {
+        json(StatusCode::OK, &format!("{by:?} {limit} {:?}", below.map(|(rank, id)| (rank, id.to_string()))))
+    }
+
+    fn user(&self, user: &str) -> Result<Answer, Refusal> {
+        Ok(json(StatusCode::OK, &user))
+    }
+
+    fn disconnect(&mut self, whom: AskedWhom, reason: Option<&str>) -> Result<Answer, Refusal> {
+        self.disconnected.push(format!("{whom:?} {reason:?}"));
+        Ok(json(StatusCode::OK, &"closed"))
     }
 
     fn count_refusal(&mut self, kind: usize) {
@@ -269,4 +283,36 @@ fn a_host_of_another_name_gets_nothing_but_health() {
         let answer = respond(&request.body(()).unwrap(), &hosts, &token, desk);
         assert_eq!(answer.status(), expected, "{target}");
     }
+}
+
+#[test]
+fn channels_and_people() {
+    let (desk, token) = (&mut Played::default(), format!("Bearer {TOKEN}"));
+    let mut said = |method: &str, target: &str| ask(desk, method, target, &[("Authorization", &token)]);
+    for (target, expected) in [
+        ("/v1/channels", "Members 100 None"),
+        ("/v1/channels?by=rate&limit=7", "Rate 7 None"),
+        ("/v1/channels?cursor=9%3A2...a%20b", "Members 100 Some((9, \\\"2...a b\\\"))"),
+        ("/v1/users/ann%20b", "ann b"),
+        ("/v1/users/ann%2Fb", "ann/b"),
+    ] {
+        assert_eq!(said("GET", target), (200, format!("\"{expected}\"\n")), "{target}");
+    }
+    for target in ["by=size", "limit=0", "limit=1001", "limit=x", "cursor=9", "cursor=x:2...a", "cursor=9:a", "node=1"]
+    {
+        let (status, body) = said("GET", &format!("/v1/channels?{target}"));
+        assert!(status == 400 && body.contains("parameter_wrong"), "{target}: {body}");
+    }
+    assert_eq!(said("GET", "/v1/users/").0, 404);
+    assert_eq!(said("GET", "/v1/users/a/b").0, 404);
+    assert_eq!(said("GET", "/v1/users/ann?x=1").0, 400);
+    assert_eq!(said("GET", "/v1/users/%ff").0, 400);
+    let long = "x".repeat(124);
+    for target in ["", "user=", "user=a&session=b", "session=b", "reason=x", &format!("user=a&reason={long}")] {
+        assert_eq!(said("POST", &format!("/v1/disconnect?{target}")).0, 400, "{target}");
+    }
+    assert_eq!(said("POST", &format!("/v1/disconnect?user=ann&reason={}", &long[1..])).0, 200);
+    assert_eq!(said("POST", "/v1/disconnect?session=018bcfe5-6800-7000-8000-000000000007").0, 200);
+    assert_eq!(desk.disconnected.len(), 2);
+    assert!(desk.disconnected[1].starts_with("Session(") && desk.disconnected[1].ends_with("None"));
 }

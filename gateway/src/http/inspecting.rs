@@ -1,0 +1,81 @@
+//! What operators ask of one shard: its channels, a user's sessions, and to close sessions. A task of each shard puts the
+//! questions to it, one after another, and a question that must look at much is put in parts, one in a turn.
+
+use std::rc::Rc;
+
+use engine::id::{SessionId, ShardId, UserId};
+use engine::query::{ChannelSeen, ChannelsQuery, Disconnect, Disconnected, SessionsQuery, SessionsSeen, Whom};
+
+use super::erasing::find;
+use super::services::Services;
+
+/// A question for one shard.
+pub struct Inspect {
+    pub asked: Asked,
+    /// Gets the answer. The operator's side may have ended meanwhile.
+    pub answer: flume::Sender<(ShardId, Result<Told, String>)>,
+}
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub enum Asked {
+    Channels(ChannelsQuery),
+    /// The sessions of the user with this id or name.
+    User(String),
+    /// Close sessions. The frame is the last that each client receives.
+    Disconnect {
+        whom: AskedWhom,
+        frame: Vec<u8>,
+    },
+}
+
+/// Whose sessions are to be closed.
+#[derive(Clone, Debug)]
+pub enum AskedWhom {
+    /// The user with this id or name.
+    User(String),
+    Session(SessionId),
+}
+
+/// What a shard answers.
+#[derive(Debug)]
+pub enum Told {
+    Channels(Vec<ChannelSeen>),
+    User(UserId, SessionsSeen),
+    /// So many sessions were closed.
+    Disconnected(usize),
+}
+
+/// Answers operators for this shard until the server stops.
+pub async fn run(services: Rc<Services>, shard: ShardId, questions: flume::Receiver<Inspect>) {
+    while let Ok(Inspect { asked, answer }) = questions.recv_async().await {
+        let told = told(&services, asked).await;
+        let _ = answer.try_send((shard, told));
+    }
+}
+
+async fn told(services: &Services, asked: Asked) -> Result<Told, String> {
+    let queries = services.channel_queries();
+    Ok(match asked {
+        Asked::Channels(query) => Told::Channels(queries.inspect(query).await),
+        Asked::User(text) => {
+            let user = find(services, &text).await?;
+            Told::User(user, queries.inspect(SessionsQuery { user }).await)
+        }
+        Asked::Disconnect { whom, frame } => {
+            let whom = match whom {
+                AskedWhom::User(text) => Whom::User(find(services, &text).await?),
+                AskedWhom::Session(session) => Whom::Session(session),
+            };
+            let mut all = 0;
+            let mut next_slot = Some(0);
+            while let Some(from_slot) = next_slot {
+                let part = Disconnect { whom, from_slot, frame: frame.clone() };
+                let Disconnected { closed, next_slot: next } = queries.inspect(part).await;
+                all += closed;
+                next_slot = next;
+            }
+            Told::Disconnected(all)
+        }
+    })
+}
