@@ -101,7 +101,7 @@ impl SocketTable {
     /// its budget. A trusted proxy that names no client is not charged: it speaks for many.
     pub(super) fn affords_handshake(&mut self, id: ConnectionId) -> bool {
         let has_begun = self.socket(id).and_then(|socket| socket.tls.as_ref()).is_none_or(|tls| tls.has_begun());
-        if has_begun || !self.services.bounds_networks() {
+        if has_begun {
             return true;
         }
         let Some(address) = self.address(id).filter(|address| !self.proxies.trust(*address)) else { return true };
