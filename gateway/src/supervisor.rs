@@ -81,12 +81,12 @@ fn tell(states: &[NotifyState]) {
     }
 }
 
-/// Gives signs of life until the server stops.
+/// Gives signs of life until the server stops. Tells without the lock: a supervisor that does not read must not hold up a
+/// stop.
 fn beat(shared: &Shared, interval: Duration) {
     let mut pulse = Pulse::default();
-    let mut stage = shared.stage.lock();
     loop {
-        let stuck = match &*stage {
+        let stuck = match &*shared.stage.lock() {
             Stage::Starting => None,
             Stage::Serving(health) => pulse.stuck(health.ticks()),
             Stage::Stopping => return,
@@ -94,10 +94,13 @@ fn beat(shared: &Shared, interval: Duration) {
         match stuck {
             None => tell(&[NotifyState::Watchdog]),
             Some(shard) => {
-                tracing::error!(shard, "a shard does not turn: systemd is told nothing, and will kill the server")
+                tracing::error!(shard, "a shard does not turn: systemd is told nothing, and will kill the server");
             }
         }
-        shared.changed.wait_for(&mut stage, interval);
+        let mut stage = shared.stage.lock();
+        if !matches!(*stage, Stage::Stopping) {
+            shared.changed.wait_for(&mut stage, interval);
+        }
     }
 }
 

@@ -161,7 +161,22 @@ impl Bridge {
     pub fn stop(mut self) -> Result<(), Failure> {
         self.end_threads()?;
         self.line.check()?;
-        self.store.close()
+        self.close_in_time()
+    }
+
+    /// Closes the store, on a thread of its own: its last sync may meet a disk that does not answer.
+    fn close_in_time(&self) -> Result<(), Failure> {
+        let (store, (told, heard)) = (self.store.clone(), flume::bounded(1));
+        let closing = spawn("store-close", move || drop(told.send(store.close())))?;
+        match heard.recv_timeout(ANSWER_DURATION_MAX) {
+            Ok(closed) => {
+                let _ = closing.join();
+                closed
+            }
+            Err(_) => Err(Failure::Final(
+                "the disk does not answer to the last sync; everything acknowledged is on it".into(),
+            )),
+        }
     }
 
     fn end_threads(&mut self) -> Result<(), Failure> {

@@ -88,6 +88,11 @@ fn clients_of_a_stuck_disk_are_answered_in_time_and_told_the_truth() {
     assert_eq!(server.http().request("GET", "/healthz", &[], "").status, 200);
     let said = server.output();
     assert_eq!(said.matches("a commit is not over after 10s").count(), 1, "{said}");
+    // Each kind of line is limited, whatever the number of requests.
+    for line in ["it is unknown whether the store has done a request", "the store refused a request for now"] {
+        let count = said.lines().filter(|said| said.contains(line) && said.contains("the disk")).count();
+        assert!((1..=BURST / 10).contains(&count), "{count} times {line:?}:\n{said}");
+    }
 
     syncs.let_go();
     await_readiness(&server, 200);
@@ -119,6 +124,13 @@ fn a_stop_does_not_wait_for_a_stuck_disk() {
     assert!(output.contains("the disk does not answer"), "{output}");
     syncs.let_go();
 
-    let server = Launch::on(data.path()).start();
+    // Nothing is being written, and the last sync does not return.
+    let mut server = Launch::on(data.path()).confined(syncs.confine()).start();
     server.assert_works("a stop that did not wait");
+    syncs.hold();
+    server.signal(Signal::TERM);
+    let output = server.await_failure();
+    assert!(output.contains("everything acknowledged is on it"), "{output}");
+    syncs.let_go();
+    Launch::on(data.path()).start().assert_works("another one");
 }
