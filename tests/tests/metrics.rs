@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{TcpListener, TcpStream};
 
 use serde_json::json;
-use tests::harness::{Http, Launch, RawSocket, Server, Socket, data_dir};
+use tests::harness::{Http, Launch, RawSocket, SERVER_KEY, Server, Socket, data_dir};
 
 const MEMBERS: usize = 7;
 const MESSAGES: usize = 25;
@@ -166,6 +166,9 @@ fn known_traffic_gives_known_numbers() {
         exactly("stentor_sign_ins_total", MEMBERS);
         // Each sign-in also reads the account.
         exactly("stentor_http_requests_total{kind=\"2xx\"}", 2 * MEMBERS);
+        exactly("stentor_accounts_made_total", MEMBERS);
+        exactly("stentor_http_latency_seconds_count{route=\"authenticate\"}", MEMBERS);
+        exactly("stentor_http_latency_seconds_count{route=\"account\"}", MEMBERS);
         exactly("stentor_sessions_opened_total", MEMBERS);
         exactly("stentor_connections{kind=\"session\"}", MEMBERS);
         exactly("stentor_channels", 1);
@@ -183,6 +186,45 @@ fn known_traffic_gives_known_numbers() {
         assert!(page.get("stentor_pass_seconds_count") >= MESSAGES as f64);
         assert!(page.sum("stentor_core_seconds_total") > 0.0);
         assert!(shards > 1 || page.get("stentor_parcels_sent_total") == 0.0);
+    }
+}
+
+#[test]
+fn why_sessions_end_and_sign_ins_are_refused_is_counted() {
+    let data = data_dir();
+    let server = launch(data.path()).start();
+    server.connect("client").close(1000);
+    let mut misunderstood = server.connect("misunderstood");
+    misunderstood.send_text_frame("{");
+    misunderstood.expect_closed();
+    drop(misunderstood);
+    drop(server.connect("gone"));
+    let deleted = server.sign_in("deleted");
+    let mut session = Socket::connect(server.address(), &deleted.token);
+    let bearer = format!("Bearer {}", deleted.token);
+    assert_eq!(server.http().request("DELETE", "/v2/account", &[("Authorization", &bearer)], "").status, 200);
+    session.expect_closed();
+    drop(session);
+    for kind in ["client", "misunderstood", "gone", "deleted"] {
+        let name = format!("stentor_sessions_ended_total{{kind=\"{kind}\"}}");
+        assert!((once(&server, &name, 1.0).get(&name) - 1.0).abs() < f64::EPSILON, "{kind}");
+    }
+    let sign_in = |kind: &str, key: &str, body: serde_json::Value| {
+        server.http().post(&format!("/v2/account/authenticate/{kind}?create=false"), key, &body).status
+    };
+    let email = |password: &str| json!({"email": "ada@example.org", "password": password});
+    let create = server.http().post("/v2/account/authenticate/email", SERVER_KEY, &email("right-password"));
+    assert_eq!(create.status, 200, "{}", create.body);
+    assert_eq!(sign_in("email", SERVER_KEY, email("wrong-password")), 401);
+    assert_eq!(sign_in("custom", SERVER_KEY, json!({"id": "nobody-has-it"})), 404);
+    assert_eq!(sign_in("custom", "Basic b3RoZXI6", json!({"id": "nobody-has-it"})), 401);
+    assert_eq!(sign_in("custom", SERVER_KEY, json!({"id": "short"})), 400);
+    let page = Page::of(&server.admin());
+    for (kind, expected) in
+        [("wrong_password", 1.0), ("no_account", 1.0), ("server_key", 1.0), ("malformed", 1.0), ("banned", 0.0)]
+    {
+        let count = page.get(&format!("stentor_sign_ins_refused_total{{kind=\"{kind}\"}}"));
+        assert!((count - expected).abs() < f64::EPSILON, "{kind}: {count}");
     }
 }
 
