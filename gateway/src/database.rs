@@ -44,7 +44,12 @@ pub fn tables(options: &DatabaseOptions) -> Result<String, String> {
 /// Makes the tables, or brings them up to date. Returns what was done, for people. Fails if the database cannot be
 /// reached or refuses a statement.
 pub fn apply_schema(options: &DatabaseOptions) -> Result<String, String> {
-    let before = storage_scylla::apply_schema(options, clock::wall()).map_err(said)?;
+    let applied = storage_scylla::apply_schema(options, clock::wall());
+    let before = applied.map_err(|failure| match failure {
+        // It says what to do, and no store was asked to take anything.
+        Failure::Unfit(reason) => reason,
+        failure => said(failure),
+    })?;
     let (keyspace, version) = (&options.keyspace, schema::VERSION);
     Ok(match before {
         schema::VERSION => format!("keyspace {keyspace} is up to date, at version {before}"),

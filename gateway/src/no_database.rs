@@ -79,7 +79,7 @@ mod tests {
     fn a_server_without_the_driver_says_how_to_get_it() {
         let options = parse(&["--store", "scylla"]).unwrap();
         assert_eq!(options.store, StoreKind::Scylla);
-        assert_eq!(open(&options.database).err().as_deref(), Some(ADVICE));
+        assert_eq!(open(&options.database).err(), Some(Failure::Unfit(ADVICE.into())));
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("stentor.toml");
         std::fs::write(&path, "[database]\nnodes = ['db:1']\n").unwrap();
