@@ -90,7 +90,7 @@ pub(super) struct Settings {
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
     pub proxy_protocol: bool,
 
-    /// Origins whose pages may ask this server, such as https://chat.example.org or https://*.example.org; without it, pages of
+    /// Origins whose pages may ask this server, such as `https://chat.example.org` or `https://*.example.org`; without it, pages of
     /// every origin may
     #[arg(long, help_heading = ADDRESSES, env = "STENTOR_ALLOWED_ORIGIN", value_name = "ORIGIN,..", value_delimiter = ',')]
     pub allowed_origin: Option<Vec<AllowedOrigin>>,
