@@ -277,14 +277,16 @@ pub const ASIDE_BYTES_MAX: usize = SUBSCRIBER_LAG_BYTES_MAX as usize / 4;
 pub const RING_PARCELS: usize = 1024;
 
 /// Channels of a shard that are ranked by members, and as many by messages, for operators. With more, the least are left out
-/// until they change. An entry takes some 100 bytes, so these take 20 MB with those of an old window.
+/// until they change; by messages the last that begin to show some in a window. An entry takes some 100 bytes, so these
+/// take 20 MB with those of an old window.
 pub const RANKED_MAX: usize = 64 * 1024;
 
 /// The time over which messages of a channel are counted for operators.
 pub const RATE_WINDOW: Duration = Duration::from_secs(10);
 
-/// Entries of an old window that a shard forgets in one turn: some 100 µs. A window has more turns than it takes.
-pub const RETIRED_TURN_MAX: usize = 1024;
+/// Channels of a window that a shard ranks in one turn, and entries of an old window that it forgets: some 100 µs. A window
+/// has more turns than it takes.
+pub const RANKED_TURN_MAX: usize = 512;
 
 /// Channels on one page for operators.
 pub const CHANNELS_PAGE_MAX: usize = 1000;

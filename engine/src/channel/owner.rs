@@ -128,7 +128,7 @@ impl Owner {
         let seen = ranked.into_iter().map(|(rank, channel)| {
             let (members, messages) = match self.channels.get(&channel) {
                 Some(channel) => (channel.members_counted(), channel.shown.last_window(now)),
-                // It has ended since the window in which it was busy.
+                // It has ended since it was ranked.
                 None => (0, if query.by == ChannelOrder::Rate { rank } else { 0 }),
             };
             ChannelSeen { channel, rank, members, messages }
@@ -194,8 +194,8 @@ impl Owner {
     /// Puts into the outbox what the channels have to announce, and forgets channels of which nothing would be lost.
     pub fn announce(&mut self, now: Monotonic, outbox: &mut Outbox) {
         self.requests_to_chat.forget_old(now);
-        self.busiest.turn(now);
         let (touched, channels) = (&mut self.touched, &mut self.channels);
+        self.busiest.turn(now, |id| channels.get(id).map_or(0, |channel| channel.shown.last_window(now)));
         self.due.retain(|id, due| {
             let waits = *due > now;
             if !waits && channels.get_mut(id).is_some_and(|channel| channel.touch()) {
