@@ -6,7 +6,7 @@ use std::fs;
 
 use serde_json::Value;
 use tests::harness::prometheus::{Prometheus, deployed, promtool};
-use tests::harness::{Launch, Server, data_dir};
+use tests::harness::{Launch, Server, data_dir, make_certificate};
 
 /// The samples' names on a page in the text format 0.0.4.
 fn names(page: &str) -> BTreeSet<String> {
@@ -55,7 +55,10 @@ fn the_rules_say_what_their_test_expects() {
 #[test]
 fn the_rules_and_the_dashboard_name_metrics_that_there_are() {
     let data = data_dir();
-    let server = Launch::on(data.path()).admin("127.0.0.1:0").start();
+    // Some metrics are of TLS alone.
+    let (certificate, key) = make_certificate(data.path(), "");
+    let launch = Launch::on(&data.path().join("data")).admin("127.0.0.1:0").flag("--listen", "tls:127.0.0.1:0");
+    let server = launch.flag("--tls-cert", certificate.display()).flag("--tls-key", key.display()).start();
     let there_are = names(&page(&server));
     for file in ["prometheus/stentor.rules.yml", "grafana/stentor.json"] {
         let text = fs::read_to_string(deployed(file)).expect("the file is in the tree");
