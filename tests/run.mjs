@@ -1,5 +1,5 @@
-// Runs all tests in two lanes: the programs that use the database, and beside them the others. A test of the database
-// mostly waits for it, so both lanes together take little longer than the longer one.
+// Runs all tests in two lanes. The first runs the programs that use the database, one after another, because they share
+// its node. The second runs the others meanwhile, and the first helps it when it has done its own.
 //
 // Needs a node of the database: `target/checked/with-cassandra node tests/run.mjs`, as `check` does it.
 import { execFileSync, spawn } from 'node:child_process';
@@ -45,15 +45,19 @@ function run({ name, folder, program }) {
   });
 }
 
-async function lane(all) {
+/** Runs programs from the front of these queues, of the first one that has any, until all are empty. */
+async function lane(...queues) {
   const failed = [];
-  for (const one of all) failed.push(...await run(one));
-  return failed;
+  for (;;) {
+    const one = queues.find((queue) => queue.length > 0)?.shift();
+    if (!one) return failed;
+    failed.push(...await run(one));
+  }
 }
 
 const all = programs();
-const lanes = [true, false].map((usesDatabase) => all.filter((one) => one.usesDatabase === usesDatabase));
-if (lanes.some((programs) => programs.length === 0)) throw new Error('a lane is empty: are the names still right?');
-const failed = (await Promise.all(lanes.map(lane))).flat();
+const [ofDatabase, others] = [true, false].map((uses) => all.filter((one) => one.usesDatabase === uses));
+if (ofDatabase.length === 0 || others.length === 0) throw new Error('a lane is empty: are the names still right?');
+const failed = (await Promise.all([lane(ofDatabase, others), lane(others)])).flat();
 for (const line of failed) console.log(`FAILED ${line}`);
 process.exitCode = failed.length === 0 ? 0 : 1;
