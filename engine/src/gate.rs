@@ -50,7 +50,7 @@ impl Gate {
         Err(self.last_return.since(now))
     }
 
-    /// Counts one that was let in.
+    /// Counts a client that was let in.
     pub fn count(&mut self, now: Monotonic) {
         if let Some(each) = self.each {
             self.used = self.used.spending(each, now);

@@ -46,7 +46,7 @@ pub struct CallSite {
     interval: AtomicU64,
     /// Lines of that interval, written or not.
     lines: AtomicU64,
-    /// Lines that were left out since the last one that was written.
+    /// Lines that were left out since the last line that was written.
     left_out: AtomicU64,
 }
 

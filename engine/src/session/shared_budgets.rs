@@ -144,7 +144,7 @@ impl SharedBudgets {
         self.at_gate(rate, Gate::has_room)
     }
 
-    /// Counts one that was let in.
+    /// Counts a client that was let in.
     pub fn count(&self, rate: ProcessRate) {
         let table = &mut *self.0.borrow_mut();
         table.gates[rate as usize].count(table.now);

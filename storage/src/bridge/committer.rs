@@ -132,7 +132,7 @@ impl Committer {
         }
     }
 
-    /// Commits and answers the writes. Returns the askers whose questions are left, if nobody has answered them meanwhile.
+    /// Commits and answers the writes. Returns the askers whose questions are left, if no other thread has answered them meanwhile.
     fn commit(&self, writes: &[Write], askers: GroupAskers) -> Option<GroupAskers> {
         let (written, askers) = match self.line.check() {
             Ok(()) => self.line.commit.run(askers, || self.store.commit(writes)),
