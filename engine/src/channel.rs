@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use crate::channel::announcements::Announcements;
 use crate::channel::catching_up::Behind;
 use crate::channel::departures::Departures;
+use crate::channel::ending::Ending;
 use crate::channel::members::{Address, Member, Members};
 use crate::channel::numbering::Numbering;
 use crate::channel::pending::{Pending, PendingPlace};
@@ -35,6 +36,7 @@ use crate::query::{Block, ChannelChange, NewestMessages, PresencePage, Undone, V
 mod announcements;
 mod catching_up;
 mod departures;
+mod ending;
 pub(crate) mod members;
 mod membership;
 mod messages;
@@ -79,6 +81,9 @@ pub struct Channel {
     waiting: VecDeque<Submitted>,
     /// Undecided changes in the queue that may remove members.
     undecided_changes: usize,
+    /// Members whose presences end because of a change that is shown already. While there are any, requests and decided
+    /// work wait.
+    ending: Ending,
     /// Shards whose passes are behind what this channel announces. While there are any, messages wait.
     held_by: Vec<ShardId>,
     /// Homes that have missed a batch and are not answered yet: each of them once.
@@ -206,6 +211,7 @@ impl Channel {
             pending: Pending::default(),
             waiting: VecDeque::new(),
             undecided_changes: 0,
+            ending: Ending::default(),
             held_by: Vec::new(),
             behind: Vec::new(),
             announcements: Announcements::default(),
@@ -295,7 +301,7 @@ impl Channel {
             ChannelAction::Join { presence, hidden, format } => {
                 let member = Member { address, presence, hidden, format, known: false };
                 match self.gate() {
-                    Some(gate) if self.members.get(address).is_none() => {
+                    Some(gate) if self.members.get(address).is_none() || !self.ending.is_empty() => {
                         self.submit(Submitted::Join { gate, member, number }, context, outbox);
                     }
                     _ => {
@@ -334,7 +340,7 @@ impl Channel {
 
     /// Whether the channel accepts work now.
     fn is_open(&self) -> bool {
-        matches!(self.history, History::Known(_)) && self.undecided_changes == 0
+        matches!(self.history, History::Known(_)) && self.undecided_changes == 0 && self.ending.is_empty()
     }
 
     /// Takes up waiting work, in order, until the channel is not open any more.
@@ -367,10 +373,11 @@ impl Channel {
         }
     }
 
-    /// Puts work at the end of the queue, and asks the store for the decision on it.
-    fn put(&mut self, work: Work, bytes: usize, request: impl Into<StoreRequest>, outbox: &mut Outbox) {
-        let place = self.pending.push(work, bytes, None);
-        self.ask_store(Purpose::Decision(place), request, outbox);
+    /// Puts work without content at the end of the queue, and asks the store for the decision on it. `user` has asked for it,
+    /// unless the server has.
+    fn put(&mut self, work: Work, user: Option<UserId>, request: impl Into<StoreRequest>, outbox: &mut Outbox) {
+        let place = self.pending.push(work, 0, None);
+        self.ask_store(Purpose::Decision(place, user), request, outbox);
     }
 
     fn ask_store(&self, purpose: Purpose, request: impl Into<StoreRequest>, outbox: &mut Outbox) {
@@ -504,10 +511,24 @@ impl Channel {
 
     fn let_go(&mut self, context: &StepContext) {
         while self.held_by.is_empty()
+            && self.ending.is_empty()
             && let Some((work, decision)) = self.pending.release()
         {
             self.release(work, decision, context);
         }
+    }
+
+    /// Whether presences end, some in each turn.
+    pub fn is_ending_presences(&self) -> bool {
+        !self.ending.is_empty()
+    }
+
+    /// Ends up to `max` of the presences that end, and goes on if none is left. Returns how many it has looked at.
+    pub fn go_on_ending(&mut self, max: usize, context: &StepContext, outbox: &mut Outbox) -> usize {
+        let ended = self.end_presences(max);
+        self.let_go(context);
+        self.go_on(context, outbox);
+        ended
     }
 
     /// A shard's backlog of this channel's log is too large: messages wait from here on.
@@ -599,6 +620,9 @@ impl Channel {
 
     /// Up to `limit` visible members with sessions after `after`, in order of their sessions.
     pub fn presence_page(&self, after: Option<SessionId>, limit: usize) -> PresencePage {
+        if self.ending.is_of_all() {
+            return PresencePage::default();
+        }
         let presences = self.members.visible_after(after).take(limit).map(|member| member.presence.clone()).collect();
         PresencePage { presences, count: self.members.visible_count() }
     }

@@ -27,5 +27,6 @@ pub mod routing;
 pub mod session;
 pub mod shard;
 pub mod social;
+mod store_requests;
 mod table;
 pub mod wire;

@@ -70,8 +70,16 @@ pub const CHANNEL_PENDING_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// that one user fills only a small part of the channel's queue.
 pub const GROUP_CHANGES_OF_USER_MAX: usize = 64;
 
-/// Requests of one shard that the store has not answered. Beyond it sends are refused with a clear error. This is also
-/// the capacity of a shard's queue of receipts, so that the store never waits for a shard.
+/// Presences of a channel that one step ends, because a change of a group or a block ends them. The others end in the next
+/// turns.
+pub const ENDINGS_STEP_MAX: usize = 64;
+
+/// Presences that a shard's channels end in one turn besides, if steps before have left them: some 3 ms for the shards that
+/// are their homes.
+pub const ENDINGS_TURN_MAX: usize = 1024;
+
+/// Requests of one shard that the store has not answered. Beyond it sends are refused with a clear error. Users share them:
+/// the requests of a user take at most as much as is free beside them. This is also the capacity of a shard's queue of receipts, so that the store never waits for a shard.
 pub const STORE_REQUESTS_MAX: usize = 16 * 1024;
 
 /// Sends of one session in a second, unless configured otherwise. There is no limit by default, because only the

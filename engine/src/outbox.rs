@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::channel::pending::PendingPlace;
-use crate::id::{ChannelId, ConnectionId, ShardId};
+use crate::id::{ChannelId, ConnectionId, ShardId, UserId};
 use crate::parcel::{Backlog, Batch, Broadcast, CaughtUp, ChannelRequest, Reached};
 use crate::persist::StoreRequest;
 use crate::query::{Block, ChannelQuery, QueryAnswer, Version, Visitor};
@@ -101,8 +101,9 @@ pub enum Purpose {
     Head,
     /// Its newest messages, which will be this version.
     Newest(Version),
-    /// The decision on an entry of its queue.
-    Decision(PendingPlace),
+    /// The decision on an entry of its queue, and the user who asked for what stands there. The server did for the deletion of
+    /// an account's messages.
+    Decision(PendingPlace, Option<UserId>),
 }
 
 /// Outputs, first in, first out. One step adds a bounded number of them, and the shard empties it after each step.

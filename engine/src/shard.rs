@@ -15,8 +15,8 @@ use crate::command::{Command, Rejection};
 use crate::counters::{Levels, Report, SessionEnd, SocketCounters, TurnCounters, kind_of};
 use crate::fanout::subscribers::Outlet;
 use crate::id::{ChannelId, ConnectionId, Epoch, Monotonic, Now, ShardId, Timestamp, UserId};
-use crate::limits::{Rules, STORE_REQUESTS_MAX};
-use crate::outbox::{Asker, Outbox, Output, Purpose, ToEveryHome, ToHome, ToOwner};
+use crate::limits::Rules;
+use crate::outbox::{Asker, Outbox, Output, ToEveryHome, ToHome, ToOwner};
 use crate::parcel::{Broadcast, ChannelRequest, Parcel};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
 use crate::query::{Block, ChannelQuery, Inspection, OnlineQuery, QueryAnswer, Visitor};
@@ -24,6 +24,7 @@ use crate::routing::{Route, Routing};
 use crate::session::admission::{OpeningRefusal, Session};
 use crate::session::home::{CloseMode, Home, Visibility};
 use crate::session::shared_budgets::{Payer, SharedBudgets};
+use crate::store_requests::StoreRequests;
 
 pub use crate::outbox::SocketEffect;
 
@@ -93,9 +94,7 @@ pub struct Shard {
     /// Which parcel of this turn has the requests for a channel of another shard, as an index into `effects.parcels`.
     /// So all of them travel in one parcel.
     request_parcels: BTreeMap<(ShardId, ChannelId), usize>,
-    /// Requests under way at the store, with the askers, and since when.
-    asked: HashMap<Ticket, (Asker, Timestamp)>,
-    tickets: u64,
+    asked: StoreRequests,
     /// Blocks that the shards were told of and have not all confirmed, by number. There are at most as many as
     /// queries that ask for them.
     blocks: HashMap<u64, Unheard>,
@@ -123,8 +122,7 @@ impl Shard {
             outbox: Outbox::default(),
             effects: Effects::default(),
             request_parcels: BTreeMap::new(),
-            asked: HashMap::new(),
-            tickets: 0,
+            asked: StoreRequests::default(),
             blocks: HashMap::new(),
             block_numbers: 0,
         }
@@ -134,6 +132,7 @@ impl Shard {
     /// clock's time, which other calls are given, paces nothing.
     pub fn begin_turn(&mut self, now: Monotonic) {
         self.now.monotonic = now;
+        self.owner.begin_turn(self.now, &mut self.outbox);
         self.home.begin_turn(now, &mut self.outbox);
     }
 
@@ -223,7 +222,7 @@ impl Shard {
     }
 
     fn receipt(&mut self, ticket: Ticket, outcome: Result<StoreReceipt, StoreFailure>) {
-        let (asker, asked) = self.asked.remove(&ticket).expect("the store answers what it was asked, once");
+        let (asker, asked) = self.asked.answered(ticket);
         match asker {
             Asker::Channel(channel, purpose) => {
                 self.owner.counters.store.record_between(asked, self.now.wall);
@@ -364,20 +363,14 @@ impl Shard {
         }
     }
 
-    /// Sends a request to the store, or fails it at once if the store has too much to do. Requests for a channel's head
-    /// or newest messages, and of followers, are bounded by the number of channels and connections.
+    /// Sends a request to the store, or fails it at once if the store has too much to do.
     fn ask_store(&mut self, asker: Asker, request: StoreRequest) {
         match asker {
-            Asker::Channel(channel, purpose @ Purpose::Decision(_)) if self.asked.len() >= STORE_REQUESTS_MAX => {
+            Asker::Channel(channel, purpose) if !self.asked.has_room_for(&purpose) => {
                 let failure = Err(StoreFailure::nothing_done("the store has too much to do"));
                 self.owner.receipt(channel, purpose, failure, self.now, &mut self.outbox);
             }
-            asker => {
-                self.tickets += 1;
-                let ticket = Ticket(self.tickets);
-                self.asked.insert(ticket, (asker, self.now.wall));
-                self.effects.store.push((ticket, request));
-            }
+            asker => self.effects.store.push((self.asked.ask(asker, self.now.wall), request)),
         }
     }
 
@@ -493,6 +486,7 @@ impl Shard {
     pub fn invariants(&self) {
         self.home.invariants();
         self.owner.invariants();
+        self.asked.invariants();
     }
 
     /// Requests that the store has not answered.

@@ -1,13 +1,18 @@
 //! Tests of what a group's channel asks of the store: once, whether a user may join; each message, to be stored; and
-//! nothing about a message's author. Also tests that requests wait behind a change of the members.
+//! nothing about a message's author. Also tests that requests wait behind a change of the members, and that a change ends
+//! presences in slices.
 
 mod world;
 
+use std::time::Duration;
+
 use engine::command::{Command, Join};
-use engine::id::{ChannelId, GroupId, UserId};
+use engine::id::{ChannelId, ConnectionId, GroupId, UserId};
+use engine::limits::{ENDINGS_STEP_MAX, ENDINGS_TURN_MAX, Rules};
 use engine::message::{Message, MessageCode};
 use engine::persist::{StoreQuestion, StoreReceipt, StoreRequest, StoreWrite, Ticket};
 use engine::query::QueryAnswer;
+use engine::session::home::Visibility;
 use engine::shard::Input;
 use engine::social::group::{GroupAct, GroupChange, GroupOutcome};
 use uuid::Uuid;
@@ -85,4 +90,89 @@ fn what_is_asked_behind_a_kick_is_looked_at_when_it_is_decided() {
         "who was kicked is told so, and sends no more"
     );
     assert!(send(&mut world, "after").is_empty());
+}
+
+/// Has so many other sessions join the group's channel, of two users in turn.
+fn fill(world: &mut World, sessions: u32) {
+    for slot in 1..=sessions {
+        world.begin_turn(Duration::from_millis(20));
+        let connection = ConnectionId { slot, generation: 1 };
+        let user = 100 + u128::from(slot % 2);
+        world.open_session(connection, user, "other", Visibility::Unseen);
+        let join = Join { target: GROUP.to_string(), kind: 3, persistence: true, hidden: false };
+        world.shard.step(Input::Request { connection, cid: String::new(), command: Command::Join(join) }, NOW);
+        for (ticket, _) in world.turn() {
+            world.answer(ticket, StoreReceipt::Admitted(None));
+        }
+    }
+}
+
+fn members(world: &World) -> usize {
+    world.shard.report().levels.members as usize
+}
+
+/// Has the store decide a change of the group, and returns after the turn in which it is shown.
+fn change(world: &mut World, act: GroupAct, outcome: GroupOutcome) {
+    let change = GroupChange { group: GROUP, actor: UserId(Uuid::from_u128(9)), act };
+    world.shard.step(Input::ChannelQuery { number: 5, channel: ChannelId::group(GROUP), query: change.into() }, NOW);
+    let (ticket, _) = only(world.turn());
+    world.begin_turn(Duration::ZERO);
+    assert!(world.answer(ticket, StoreReceipt::GroupChanged(Ok(outcome))).is_empty());
+    assert_eq!(world.answers, [(5, QueryAnswer::GroupChanged(Ok(Ok(()))))]);
+}
+
+#[test]
+fn a_deleted_group_ends_its_presences_in_slices() {
+    let mut world = World::under(Rules { sessions_per_user_max: None, ..Rules::default() });
+    join(&mut world);
+    let others = ENDINGS_STEP_MAX + ENDINGS_TURN_MAX + 10;
+    fill(&mut world, others as u32);
+    assert_eq!(members(&world), others + 1);
+
+    change(&mut world, GroupAct::Delete, GroupOutcome { deleted: true, ..GroupOutcome::default() });
+    assert_eq!(members(&world), others + 1 - ENDINGS_STEP_MAX);
+    assert!(world.shard.is_busy(), "the rest is work for the next turns");
+    // Another session is first in the table of members, so this one's presence has not ended.
+    let connection = ConnectionId { slot: others as u32, generation: 1 };
+    let send = Command::Send { channel_id: ChannelId::group(GROUP).to_string(), content: "{}".into() };
+    world.shard.step(Input::Request { connection, cid: "late".into(), command: send }, NOW);
+    assert!(world.turn().is_empty(), "nothing is stored in a group that is deleted");
+
+    world.begin_turn(Duration::ZERO);
+    assert!(world.turn().is_empty());
+    assert_eq!(members(&world), 11);
+    world.begin_turn(Duration::ZERO);
+    assert!(world.turn().is_empty());
+    assert_eq!(members(&world), 0);
+}
+
+#[test]
+fn the_presences_of_a_kicked_user_end_in_slices_before_anything_else_is_shown() {
+    let mut world = World::under(Rules { sessions_per_user_max: None, ..Rules::default() });
+    join(&mut world);
+    let others = 2 * (ENDINGS_STEP_MAX + 10);
+    fill(&mut world, others as u32);
+    let (sent, _) = only(send(&mut world, "behind"));
+
+    let kicked = UserId(Uuid::from_u128(100));
+    let outcome = GroupOutcome { removed: vec![kicked], ..GroupOutcome::default() };
+    // The message stands before the kick and is decided after it.
+    let act = GroupAct::Kick(vec![kicked]);
+    let change = GroupChange { group: GROUP, actor: UserId(Uuid::from_u128(9)), act };
+    world.shard.step(Input::ChannelQuery { number: 5, channel: ChannelId::group(GROUP), query: change.into() }, NOW);
+    let (kick, _) = only(world.turn());
+    assert!(world.answer(sent, StoreReceipt::Inserted).is_empty());
+    assert!(send(&mut world, "after").is_empty(), "it waits for the kick");
+    assert!(
+        world.answer(kick, StoreReceipt::GroupChanged(Ok(outcome))).is_empty(),
+        "and until the presences have ended"
+    );
+    assert_eq!(members(&world), others + 1 - ENDINGS_STEP_MAX);
+
+    world.begin_turn(Duration::ZERO);
+    let (after, request) = only(world.turn());
+    assert!(matches!(request, StoreRequest::Write(StoreWrite::Insert(_))), "{request:?}");
+    assert_eq!(members(&world), others / 2 + 1);
+    world.answer(after, StoreReceipt::Inserted);
+    assert!(world.heard.text().contains("\"cid\":\"after\",\"channel_message_ack\""));
 }

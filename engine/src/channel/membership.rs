@@ -4,7 +4,6 @@
 
 use super::{Channel, Decision, Gate, Requester, StepContext, Submitted, Work, busy};
 use crate::channel::members::{Address, Member};
-use crate::channel::presence::PresenceChanges;
 use crate::channel::requests_to_chat::DirectRequest;
 use crate::command::Rejection;
 use crate::id::{MessageId, Monotonic, UserId};
@@ -37,7 +36,7 @@ impl Channel {
                 self.direct_join(&member, other, context)
             }
         };
-        self.put(Work::Join { member, number, request }, 0, store_request, outbox);
+        self.put(Work::Join { member, number, request }, Some(user), store_request, outbox);
     }
 
     /// What the store is asked when the member wants to join a direct channel, and whether this sends the other a request
@@ -126,11 +125,12 @@ impl Channel {
             ChannelChange::Block(block) => {
                 let write = StoreWrite::Block { user: block.user, other: block.other, time: context.now.wall };
                 self.undecided_changes += 1;
-                self.put(Work::Block(visitor, block), 0, write, outbox);
+                let user = Some(block.user);
+                self.put(Work::Block(visitor, block), user, write, outbox);
             }
             ChannelChange::Purge(Purge { sender, ids }) => {
                 let write = StoreWrite::Purge { channel: self.id.clone(), sender, ids: ids.clone() };
-                self.put(Work::Purge(visitor, ids), 0, write, outbox);
+                self.put(Work::Purge(visitor, ids), None, write, outbox);
             }
         }
     }
@@ -154,7 +154,7 @@ impl Channel {
         let (actor, removes) = (change.actor, change.act.may_remove());
         self.undecided_changes += usize::from(removes);
         let write = StoreWrite::ChangeGroup { change, time, places };
-        self.put(Work::ChangeGroup { visitor, actor, removes }, 0, write, outbox);
+        self.put(Work::ChangeGroup { visitor, actor, removes }, Some(actor), write, outbox);
     }
 
     /// Whether as many changes of the group by this user wait as may wait. Looks at the whole queue, which is bounded.
@@ -182,11 +182,10 @@ impl Channel {
         for message in messages {
             self.show(message);
         }
-        for user in removed {
-            self.evict(user);
-        }
         if deleted {
-            self.clear();
+            self.end_all();
+        } else if !removed.is_empty() {
+            self.end_presences_of(&removed);
         }
         self.notify(notices);
     }
@@ -197,7 +196,7 @@ impl Channel {
         self.requests_to_chat.forget();
         match decision {
             Ok(_) => {
-                self.clear();
+                self.end_all();
                 self.afterwards.blocked(visitor, block);
             }
             Err(failure) => self.afterwards.answer(visitor, QueryAnswer::Blocked(Err(failure.into()))),
@@ -213,27 +212,5 @@ impl Channel {
         if !notices.is_empty() {
             self.afterwards.broadcast(Broadcast::Notices(notices));
         }
-    }
-
-    /// Ends all presences of a user, and tells the other members. Looks at every member, which is acceptable because it
-    /// is rare.
-    fn evict(&mut self, user: UserId) {
-        let addresses: Vec<Address> = self.members.of_user(user).collect();
-        for address in addresses {
-            if let Some(member) = self.take_out(address) {
-                self.presence_changes.depart(member);
-                self.announcements.evicted(address);
-            }
-        }
-    }
-
-    /// Ends all presences without a presence event.
-    fn clear(&mut self) {
-        let addresses: Vec<Address> = self.members.addresses().collect();
-        for address in addresses {
-            self.take_out(address);
-            self.announcements.evicted(address);
-        }
-        self.presence_changes = PresenceChanges::default();
     }
 }

@@ -84,7 +84,7 @@ impl Channel {
             return self.let_go(context);
         };
         let place = self.pending.push(work, bytes, Some(sender));
-        self.ask_store(Purpose::Decision(place), write, outbox);
+        self.ask_store(Purpose::Decision(place, Some(sender)), write, outbox);
     }
 
     pub(super) fn release_message(

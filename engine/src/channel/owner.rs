@@ -3,7 +3,7 @@
 //! The owner gives each channel the clock's readings and random bits for a step, and collects at the end of a turn what
 //! the channels announce.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -13,7 +13,7 @@ use crate::channel::requests_to_chat::KeptRequests;
 use crate::channel::{Channel, StepContext};
 use crate::counters::OwnerCounters;
 use crate::id::{ChannelId, Epoch, Monotonic, Now, ShardId};
-use crate::limits::{CHANNELS_PAGE_MAX, PRESENCE_PAGE_MAX, RECENTS_BYTES_MAX, Rules};
+use crate::limits::{CHANNELS_PAGE_MAX, ENDINGS_TURN_MAX, PRESENCE_PAGE_MAX, RECENTS_BYTES_MAX, Rules};
 use crate::outbox::{Outbox, Purpose};
 use crate::parcel::{Backlog, BatchNumber, ChannelAction, ChannelRequest, Reached};
 use crate::persist::{StoreFailure, StoreReceipt};
@@ -41,6 +41,8 @@ pub struct Owner {
     with_recent: VecDeque<ChannelId>,
     /// Channels that may have something to announce at the end of this turn, each once.
     touched: Vec<ChannelId>,
+    /// Channels that end presences, some in each turn. A channel may be gone meanwhile.
+    ending: BTreeSet<ChannelId>,
     /// Channels with a presence event that waits, and when it may be announced.
     due: BTreeMap<ChannelId, Monotonic>,
     requests_to_chat: KeptRequests,
@@ -68,6 +70,7 @@ impl Owner {
             recent_bytes: 0,
             with_recent: VecDeque::new(),
             touched: Vec::new(),
+            ending: BTreeSet::new(),
             due: BTreeMap::new(),
             requests_to_chat: KeptRequests::default(),
             by_members: Ranking::default(),
@@ -76,6 +79,22 @@ impl Owner {
             batch: BatchNumber::default(),
             random: ChaCha8Rng::seed_from_u64(seed),
             counters: OwnerCounters::default(),
+        }
+    }
+
+    /// Begins a turn: ends some of the presences that end.
+    pub fn begin_turn(&mut self, now: Now, outbox: &mut Outbox) {
+        let mut left = ENDINGS_TURN_MAX;
+        while left > 0
+            && let Some(id) = self.ending.pop_first()
+        {
+            let context = self.context(now);
+            let Some(channel) = self.channels.get_mut(&id) else { continue };
+            left -= channel.go_on_ending(left, &context, outbox);
+            // What it goes on with may end further presences, or it may have more of them.
+            if channel.touch() {
+                self.touched.push(id);
+            }
         }
     }
 
@@ -171,7 +190,7 @@ impl Owner {
         // A channel is not kept only because the store reads its newest messages.
         let Some(channel) = self.channels.get_mut(&id) else { return };
         match purpose {
-            Purpose::Decision(place) => channel.decided(place, outcome, &context, outbox),
+            Purpose::Decision(place, _) => channel.decided(place, outcome, &context, outbox),
             Purpose::Head => channel.head(outcome, &context, outbox),
             Purpose::Newest(version) => channel.read(version, outcome),
         }
@@ -206,6 +225,9 @@ impl Owner {
         for id in std::mem::take(&mut self.touched) {
             let Some(channel) = self.channels.get_mut(&id) else { continue };
             channel.untouch();
+            if channel.is_ending_presences() {
+                self.ending.insert(id.clone());
+            }
             for (home, batch) in channel.batches(self.epoch, now, &mut self.batch) {
                 outbox.batch(home, batch);
             }
@@ -265,7 +287,7 @@ impl Owner {
 
     /// Whether channels may have something to announce.
     pub fn is_busy(&self) -> bool {
-        !self.touched.is_empty()
+        !self.touched.is_empty() || !self.ending.is_empty()
     }
 
     /// How many channels there are, and memberships in them, as of the end of the last turn. Looks at no channel.
