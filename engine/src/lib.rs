@@ -11,7 +11,7 @@ pub mod counters;
 pub mod fair_queue;
 pub mod fanout;
 pub mod footprint;
-mod gate;
+pub mod gate;
 pub mod id;
 pub mod limits;
 pub mod message;

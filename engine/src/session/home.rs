@@ -15,6 +15,7 @@ use crate::fair_queue::{FairQueue, Turns};
 use crate::fanout::frames;
 use crate::fanout::log::Position;
 use crate::fanout::subscribers::{AudienceKey, PassReport, Subscribers};
+use crate::gate::Guest;
 use crate::id::{ChannelId, ChannelKind, ConnectionId, Monotonic, UserId};
 use crate::limits::{DEPARTURES_TURN_MAX, ENDS_TURN_MAX, NOTICES_WAITING_MAX, Rules, SUBSCRIPTIONS_MAX};
 use crate::outbox::{Outbox, SocketEffect};
@@ -222,7 +223,7 @@ impl Home {
                 let memberships = self.sessions_by_user.memberships(connection.session.user);
                 let may_join = self.rules.memberships_per_user_max.is_none_or(|most| memberships < most.get());
                 has_room(connection, may_join)?;
-                let let_in = self.shared_budgets.let_in(ProcessRate::Joins);
+                let let_in = self.shared_budgets.let_in(ProcessRate::Joins, Guest::User(connection.session.user));
                 let_in.map_err(|(limit, retry_after)| Rejection::too_fast(limit, retry_after))?;
                 Ok(admitted)
             }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::budget::{Budgets, Standing, Work};
 use crate::command::RateLimit;
-use crate::gate::Gate;
+use crate::gate::{Gate, Guest};
 use crate::id::{Monotonic, UserId};
 use crate::limits::{CLOSED_OPENINGS_PER_SECOND, Rules};
 use crate::process_rates::{PROCESS_RATES, ProcessRate, ProcessRates};
@@ -135,19 +135,19 @@ impl SharedBudgets {
 
     /// Lets one in, unless this shard's part of the rate is used up. Then the result is the time after which the client may
     /// try again.
-    pub fn let_in(&self, rate: ProcessRate) -> Result<(), (RateLimit, Duration)> {
-        self.at_gate(rate, Gate::let_in)
+    pub fn let_in(&self, rate: ProcessRate, guest: Guest) -> Result<(), (RateLimit, Duration)> {
+        self.at_gate(rate, |gate, now| gate.let_in(Some(guest), now))
     }
 
     /// Whether one would be let in now. `count` counts it, once it is known to be good.
-    pub fn has_room(&self, rate: ProcessRate) -> Result<(), (RateLimit, Duration)> {
-        self.at_gate(rate, Gate::has_room)
+    pub fn has_room(&self, rate: ProcessRate, guest: Guest) -> Result<(), (RateLimit, Duration)> {
+        self.at_gate(rate, |gate, now| gate.has_room(Some(guest), now))
     }
 
     /// Counts a client that was let in.
-    pub fn count(&self, rate: ProcessRate) {
+    pub fn count(&self, rate: ProcessRate, guest: Guest) {
         let table = &mut *self.0.borrow_mut();
-        table.gates[rate as usize].count(table.now);
+        table.gates[rate as usize].count(Some(guest), table.now);
     }
 
     fn at_gate(
@@ -162,12 +162,12 @@ impl SharedBudgets {
     /// Whether one more refused opening may be accepted and then closed with a reason.
     pub fn may_close_an_opening(&self) -> bool {
         let table = &mut *self.0.borrow_mut();
-        table.closed_openings.let_in(table.now).is_ok()
+        table.closed_openings.let_in(None, table.now).is_ok()
     }
 
     /// How many each rate has refused, in the order of `PROCESS_RATES`.
     pub fn refused_by_rates(&self) -> [u64; PROCESS_RATES.len()] {
-        self.0.borrow().gates.map(|gate| gate.refused())
+        self.0.borrow().gates.each_ref().map(Gate::refused)
     }
 
     /// Whether networks have budgets. Otherwise the gateway need not find out the network of a client.

@@ -2,6 +2,7 @@
 
 use engine::id::UserId;
 use engine::process_rates::ProcessRate;
+use engine::session::shared_budgets::NetworkKey;
 use serde::Deserialize;
 use storage::account::{Account, Credential, CredentialKind, CredentialOwner, Registered, Registration};
 use uuid::Uuid;
@@ -48,7 +49,9 @@ pub async fn authenticate(
             let proof = proof(services, kind, body, request.from())?;
             match services.store.credential(proof.credential.clone()).await? {
                 Some(owner) => existing(services, owner, proof.password).await?,
-                None if create => register(services, &services.sign_in_terms(), proof, username).await?,
+                None if create => {
+                    register(services, &services.sign_in_terms(), proof, username, request.from().key()).await?
+                }
                 None => return Err(no_account(services, proof.password).await?),
             }
         }
@@ -141,6 +144,7 @@ async fn register(
     terms: &SignInTerms,
     proof: Proof,
     chosen: Option<String>,
+    network: NetworkKey,
 ) -> Result<SignedIn, Refusal> {
     let may_create = match terms.creation {
         Access::Open => true,
@@ -151,7 +155,7 @@ async fn register(
         let reason = "no account has these credentials, and this server makes none for them";
         return Err(Refusal::new(Code::PermissionDenied, reason));
     }
-    services.let_in(ProcessRate::Accounts)?;
+    services.let_in(ProcessRate::Accounts, network)?;
     let secret = match &proof.password {
         Some(password) => services.passwords.hash(password.clone()).await?,
         None => String::new(),
@@ -179,13 +183,14 @@ pub(super) async fn vouched_user(
     services: &Services,
     terms: &SignInTerms,
     vouched: VouchedUser,
+    network: NetworkKey,
 ) -> Result<(UserId, String), Refusal> {
     let credential = Credential { kind: CredentialKind::Custom, ident: vouched.custom_id.clone() };
     let signed_in = match services.store.credential(credential.clone()).await? {
         Some(owner) => existing(services, owner, None).await?,
         None => {
             let proof = Proof { credential, password: None, vouched: Some(vouched) };
-            register(services, terms, proof, None).await?
+            register(services, terms, proof, None, network).await?
         }
     };
     services.answered().count_sign_in();

@@ -31,8 +31,8 @@ pub struct IdentityOpening {
     /// The opening, and what came after it.
     pub bytes: Vec<u8>,
     pub token: String,
-    /// Who pays for the sign-in, if networks have budgets.
-    pub network: Option<NetworkKey>,
+    /// Whose budget pays for the sign-in.
+    pub network: NetworkKey,
 }
 
 /// Finds the user of the token, and gives the connection back with the answer. Drops it if the server stops meanwhile.
@@ -47,19 +47,21 @@ pub async fn admit(services: Rc<Services>, opening: IdentityOpening) {
     }
 }
 
-async fn admitted(services: &Services, token: &str, network: Option<NetworkKey>) -> Result<Admitted, UpgradeRefusal> {
+async fn admitted(services: &Services, token: &str, network: NetworkKey) -> Result<Admitted, UpgradeRefusal> {
     let terms = services.sign_in_terms();
     let provider = terms.direct_provider().ok_or(UpgradeRefusal::Token(TokenRefusal::Invalid))?;
-    services.afford(Payer { user: None, network }, Purse::Requests, costs::CHANGE).map_err(|refusal| of(&refusal))?;
+    services
+        .afford(Payer { user: None, network: Some(network) }, Purse::Requests, costs::CHANGE)
+        .map_err(|refusal| of(&refusal))?;
     let vouched = provider.check(token, services.now()).map_err(|refusal| {
         UpgradeRefusal::Token(match refusal {
             IdentityRefusal::Expired => TokenRefusal::Expired,
             _ => TokenRefusal::Invalid,
         })
     })?;
-    services.let_in(ProcessRate::Openings).map_err(|refusal| of(&refusal))?;
+    services.let_in(ProcessRate::Openings, network).map_err(|refusal| of(&refusal))?;
     let expires = vouched.expires;
-    let (user, username) = vouched_user(services, &terms, vouched).await.map_err(|refusal| of(&refusal))?;
+    let (user, username) = vouched_user(services, &terms, vouched, network).await.map_err(|refusal| of(&refusal))?;
     Ok(Admitted { user, username: username.into(), expires })
 }
 

@@ -52,7 +52,7 @@ pub async fn receive<B: Body<Data = Bytes> + Unpin>(
     framing: impl Fn() -> ChunkFraming,
 ) -> (Result<Received, Refusal>, Ending) {
     let mut payer = Payer { user: None, network: Some(from.key()) };
-    let terms = judge(services, head, &body, &mut payer).await;
+    let terms = judge(services, head, &body, from, &mut payer).await;
     let has_body = !body.is_end_stream();
     let mut body = Metered { body, bytes: 0 };
     let (received, ending) = receive_body(services, from, head, &mut body, terms).await;
@@ -103,6 +103,7 @@ async fn judge<B: Body>(
     services: &Services,
     head: &Parts,
     body: &B,
+    from: ClientNetwork,
     payer: &mut Payer,
 ) -> Result<Option<BodyTerms>, Refusal> {
     let route = Route::of(head.uri.path());
@@ -127,7 +128,7 @@ async fn judge<B: Body>(
     if matches!(route, Route::Authenticate(_)) && head.method == Method::POST {
         // A client without the key uses up nothing of the rate.
         basic(services, &head.headers)?;
-        services.let_in(ProcessRate::SignIns)?;
+        services.let_in(ProcessRate::SignIns, from.key())?;
     }
     Ok(terms)
 }

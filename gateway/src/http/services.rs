@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use engine::budget::Work;
 use engine::counters::{ANSWER_CLASSES, COSTLY_KINDS, HTTP_ROUTES, Histogram, SIGN_IN_REFUSALS, SocketCounters};
+use engine::gate::Guest;
 use engine::id::Timestamp;
 use engine::limits::Rules;
 use engine::message::Message;
@@ -242,19 +243,21 @@ impl Services {
         self.origins.load().allow(origins)
     }
 
-    /// Lets one in, unless the rate of the process is used up.
-    pub(super) fn let_in(&self, rate: ProcessRate) -> Result<(), Refusal> {
-        self.budgets.let_in(rate).map_err(|(limit, retry_after)| Refusal::over_budget(limit, retry_after))
+    /// Lets a client of this network in, unless the rate of the process is used up.
+    pub(super) fn let_in(&self, rate: ProcessRate, network: NetworkKey) -> Result<(), Refusal> {
+        self.budgets
+            .let_in(rate, Guest::Network(network))
+            .map_err(|(limit, retry_after)| Refusal::over_budget(limit, retry_after))
     }
 
-    /// Whether an opening would be let in now, or the time after which its client may try again.
-    pub fn has_room_for_opening(&self) -> Result<(), Duration> {
-        self.budgets.has_room(ProcessRate::Openings).map_err(|(_, retry_after)| retry_after)
+    /// Whether an opening from this network would be let in now, or the time after which its client may try again.
+    pub fn has_room_for_opening(&self, network: NetworkKey) -> Result<(), Duration> {
+        self.budgets.has_room(ProcessRate::Openings, Guest::Network(network)).map_err(|(_, retry_after)| retry_after)
     }
 
     /// Counts an opening that was let in.
-    pub fn count_opening(&self) {
-        self.budgets.count(ProcessRate::Openings);
+    pub fn count_opening(&self, network: NetworkKey) {
+        self.budgets.count(ProcessRate::Openings, Guest::Network(network));
     }
 
     /// Whether one more refused opening may be accepted, to be closed with a reason.

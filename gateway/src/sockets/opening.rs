@@ -140,8 +140,8 @@ impl SocketTable {
                     let (head, next) = bytes.split_at(consumed);
                     return self.refuse_opening(id, refusal, head, Some(next));
                 }
-                if !is_known {
-                    services.count_opening();
+                if let Some(network) = network.filter(|_| !is_known) {
+                    services.count_opening(network);
                 }
                 let Some(socket) = self.socket(id) else { return };
                 if !socket.send_whole(&answer) {
@@ -213,7 +213,7 @@ impl SocketTable {
     fn look_up(&mut self, id: ConnectionId, bytes: &[u8], network: Option<NetworkKey>) -> bool {
         let terms = self.services.sign_in_terms();
         let token = terms.direct_provider().and_then(|_| upgrade::token_in(bytes)).filter(|token| is_token(token));
-        let Some(token) = token else { return false };
+        let (Some(token), Some(network)) = (token, network) else { return false };
         let peer = Peer::new(self.address(id), self.proxies.clone());
         let Some(socket) = self.remove(id) else { return false };
         let _ = epoll::delete(&self.epoll, &socket.descriptor);
@@ -240,7 +240,7 @@ fn let_in(services: &Services, headers: &[Header<'_>], network: NetworkKey) -> R
         return Err(UpgradeRefusal::Origin);
     }
     // Only an opening with a good token uses up the rate, so that no client without one keeps others out.
-    services.has_room_for_opening().map_err(|retry_after| beyond_rate(seconds_rounded_up(retry_after)))
+    services.has_room_for_opening(network).map_err(|retry_after| beyond_rate(seconds_rounded_up(retry_after)))
 }
 
 /// What the client of an opening is told that its user may not make now.
