@@ -23,7 +23,8 @@ pub struct SecuredStream {
 impl SecuredStream {
     /// The stream of a socket. `tls` is the connection whose handshake is over, if there is one.
     pub fn new(socket: OwnedFd, tls: Option<Box<TlsConnection>>) -> Self {
-        Self { stream: readiness::adopt(socket), tls, content: Vec::new(), ended: false }
+        let ended = tls.as_ref().is_some_and(|tls| tls.has_ended());
+        Self { stream: readiness::adopt(socket), tls, content: Vec::new(), ended }
     }
 
     /// Sends small writes at once.
@@ -75,7 +76,7 @@ impl AsyncRead for SecuredStream {
 }
 
 impl AsyncWrite for SecuredStream {
-    /// Takes at most one record while the one before it is sent. After that, `poll_flush` says whether it is sent.
+    /// Takes some records while those before them are sent. After that, `poll_flush` says whether it is sent.
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let Self { stream, tls, .. } = &mut *self;
         let Some(tls) = tls else { return Pin::new(stream).poll_write(context, bytes) };

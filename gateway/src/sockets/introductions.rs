@@ -29,10 +29,15 @@ impl SocketTable {
             ProxyHeader::Whole { read, client } => {
                 self.heads.leave(id);
                 self.addresses.extend(client.map(|client| (id, client)));
+                let rest = &mut bytes[read..];
+                if let Some(socket) = self.socket(id) {
+                    socket.stage = Stage::Opening;
+                }
+                if !rest.is_empty() && !self.affords_handshake(id) {
+                    return self.refuse_handshake(id, shard, now);
+                }
                 let Some(socket) = self.socket(id) else { return };
-                socket.stage = Stage::Opening;
-                let (tls, rest) = (&mut socket.tls, &mut bytes[read..]);
-                match tls {
+                match &mut socket.tls {
                     Some(tls) => {
                         let mut content = Vec::new();
                         let received = tls.begin_with(rest, &mut content);

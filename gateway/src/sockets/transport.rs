@@ -57,9 +57,14 @@ impl Socket {
         self.tls.as_mut().map_or(Ok(true), |tls| tls.flush_to(&self.descriptor))
     }
 
+    /// Whether a TLS handshake begins or goes on with what comes next. It may come together with the header of a proxy.
+    pub(super) fn has_handshake_ahead(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
     /// Whether the socket waits for a TLS handshake to end.
     pub(super) fn is_handshaking(&self) -> bool {
-        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) && self.stage != Stage::Introducing
+        self.has_handshake_ahead() && self.stage != Stage::Introducing
     }
 
     /// Tells the client that nothing more comes. Returns false if the socket is too full for that now: then `flush` and

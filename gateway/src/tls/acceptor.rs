@@ -134,7 +134,9 @@ impl TlsAcceptor {
 
 impl fmt::Debug for TlsAcceptor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TlsAcceptor").field("files", &self.loaded.lock().files).finish_non_exhaustive()
+        // The lock is held while files are read.
+        let files = self.loaded.try_lock().map(|loaded| loaded.files.clone());
+        f.debug_struct("TlsAcceptor").field("files", &files).finish_non_exhaustive()
     }
 }
 

@@ -1,9 +1,11 @@
 //! One TLS connection without its socket.
 //!
 //! What comes is decrypted in a buffer that all connections of a thread share. A connection keeps only the beginning of a
-//! record that has not come whole, and encrypted bytes that its socket has not taken. Each is at most one record.
+//! record that has not come whole, and encrypted bytes that its socket has not taken: at most `RECORDS_WRITE_MAX` records,
+//! and one record each when the connections of the thread keep `UNSENT_BYTES_FEW` together.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -16,12 +18,30 @@ use rustls::unbuffered::{
 pub const RECORD_BYTES_MAX: usize = 5 + (16 << 10) + 2048;
 /// Most bytes that are encrypted as one record (RFC 8446, section 5.1).
 pub const CONTENT_BYTES_MAX: usize = 16 << 10;
+/// Records that are encrypted before the socket is asked to take them, so that one system call takes them all.
+pub const RECORDS_WRITE_MAX: usize = 4;
+/// Unsent bytes of a thread's connections beyond which each write is one record: those of some hundred slow readers. So the
+/// next ten thousand of them keep a quarter as much.
+const UNSENT_BYTES_FEW: usize = 8 << 20;
 /// What encryption adds to a record at most: its header, an explicit nonce, the type of the content and the tag.
 const OVERHEAD_BYTES_MAX: usize = 64;
 
 /// The messages of one side of a handshake have at most so many bytes: a client's greeting with keys of post-quantum
 /// exchanges has some 2 KiB.
 const HANDSHAKE_BYTES_MAX: usize = RECORD_BYTES_MAX;
+
+/// Bytes that are read at once while the handshake goes on: more than a client says in it. What comes behind the
+/// handshake is looked at record by record.
+const HANDSHAKE_READ_BYTES: usize = 4 << 10;
+
+/// Records that are looked at before those without content among them are counted.
+const RECORDS_LOOKED_AT: usize = 8;
+
+/// A record without content, such as an update of keys, costs up to ten times as much as another. A client may send one
+/// when it likes, and then one for each so many records with content, of which `SILENT_MAX` may come together. Clients
+/// update keys once in millions of records (RFC 8446, section 5.5).
+const SILENT_EACH: u8 = 16;
+const SILENT_MAX: u8 = 4;
 
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +50,8 @@ pub enum TlsFault {
     Protocol(#[from] rustls::Error),
     #[error("a message of the handshake is longer than {HANDSHAKE_BYTES_MAX} bytes")]
     TooLong,
+    #[error("too many records have no content")]
+    Silent,
     #[error("the connection is broken")]
     Broken,
 }
@@ -53,6 +75,9 @@ struct Scratch {
 thread_local! {
     static SCRATCH: RefCell<Scratch> =
         const { RefCell::new(Scratch { incoming: Vec::new(), content: Vec::new(), outgoing: Vec::new() }) };
+    /// The unsent bytes of this thread's connections. A connection that moves to another thread is counted wrongly until it
+    /// has sent them, which changes nothing but the length of writes.
+    static UNSENT: Cell<usize> = const { Cell::new(0) };
 }
 
 /// One connection. It may be moved between threads.
@@ -62,6 +87,8 @@ pub struct TlsConnection {
     incoming: Vec<u8>,
     /// Encrypted bytes that the socket has not taken.
     outgoing: Vec<u8>,
+    /// Records with content that came and that no record without content has used up, `SILENT_EACH` for each.
+    silence_left: u8,
     /// Whether any bytes have come.
     has_begun: bool,
     /// Whether the client has said that it sends no more.
@@ -80,6 +107,7 @@ impl TlsConnection {
             connection,
             incoming: Vec::new(),
             outgoing: Vec::new(),
+            silence_left: SILENT_EACH,
             has_begun: false,
             ended: false,
             closed: false,
@@ -95,6 +123,11 @@ impl TlsConnection {
     /// Whether any bytes of the client were looked at.
     pub fn has_begun(&self) -> bool {
         self.has_begun
+    }
+
+    /// Whether the client has said that it sends no more.
+    pub fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// Bytes of the beginning of a record, which are kept until the rest comes.
@@ -115,6 +148,7 @@ impl TlsConnection {
     /// The socket has taken so many of the unsent bytes.
     pub fn sent(&mut self, bytes: usize) {
         debug_assert!(bytes <= self.outgoing.len(), "a socket takes no more than it is offered");
+        count_unsent(|unsent| unsent.saturating_sub(bytes));
         if bytes >= self.outgoing.len() {
             self.outgoing = Vec::new();
         } else {
@@ -135,7 +169,8 @@ impl TlsConnection {
             incoming.append(&mut self.incoming);
             let kept = incoming.len();
             debug_assert!(kept < RECORD_BYTES_MAX, "the beginning of a record is not a whole one");
-            incoming.resize(RECORD_BYTES_MAX, 0);
+            let most = if self.is_handshaking() { kept + HANDSHAKE_READ_BYTES } else { RECORD_BYTES_MAX };
+            incoming.resize(most.min(RECORD_BYTES_MAX), 0);
             let outcome = read(&mut incoming[kept..]);
             let came = *outcome.as_ref().unwrap_or(&0);
             self.has_begun |= came > 0;
@@ -162,20 +197,20 @@ impl TlsConnection {
 
     /// Decrypts bytes that were read before it was known that TLS begins: behind the header of a proxy.
     pub fn begin_with(&mut self, bytes: &[u8], content: &mut Vec<u8>) -> Result<Received, TlsFault> {
-        if bytes.is_empty() {
-            return Ok(Received::Bytes(0));
+        let (mut rest, before) = (bytes, content.len());
+        while !rest.is_empty() {
+            let part = self.receive(content, |buffer| {
+                let (part, behind) = rest.split_at(rest.len().min(buffer.len()));
+                buffer[..part.len()].copy_from_slice(part);
+                rest = behind;
+                Ok::<usize, Infallible>(part.len())
+            });
+            let Ok(received) = part;
+            if let Received::Last(_) = received? {
+                return Ok(Received::Last(content.len() - before));
+            }
         }
-        let whole = self.receive(content, |buffer| {
-            let length = bytes.len().min(buffer.len());
-            buffer[..length].copy_from_slice(&bytes[..length]);
-            Ok::<usize, std::convert::Infallible>(length)
-        });
-        let Ok(received) = whole;
-        if bytes.len() <= RECORD_BYTES_MAX {
-            return received;
-        }
-        self.is_broken = true;
-        Err(TlsFault::TooLong)
+        Ok(Received::Bytes(content.len() - before))
     }
 
     /// Processes the records in `bytes`. Keeps the beginning of one that is not whole. Returns how many bytes of content
@@ -185,6 +220,40 @@ impl TlsConnection {
             return Err(TlsFault::Broken);
         }
         let (mut used, before) = (0, content.len());
+        let mut end = 0;
+        while end < bytes.len() {
+            let counts = !self.is_handshaking();
+            // What follows the last record of the handshake is counted.
+            let most = if counts { RECORDS_LOOKED_AT } else { 1 };
+            let (records, length) = whole_records(&bytes[end..], most);
+            end = if records < most { bytes.len() } else { end + length };
+            let (read, with_content) = self.take_in_records(&mut bytes[used..end], content)?;
+            used += read;
+            if counts && !self.ended {
+                self.count_silence(records, with_content)?;
+            }
+        }
+        let rest = &bytes[used..];
+        if rest.len() >= HANDSHAKE_BYTES_MAX {
+            return Err(TlsFault::TooLong);
+        }
+        self.incoming = rest.to_vec();
+        Ok(content.len() - before)
+    }
+
+    /// Counts records, of which so many had content.
+    fn count_silence(&mut self, records: usize, with_content: usize) -> Result<(), TlsFault> {
+        let earned = u8::try_from(with_content).unwrap_or(u8::MAX);
+        let silence = self.silence_left.saturating_add(earned).min(SILENT_MAX * SILENT_EACH);
+        let silent = records.saturating_sub(with_content) * usize::from(SILENT_EACH);
+        let left = usize::from(silence).checked_sub(silent).ok_or(TlsFault::Silent)?;
+        self.silence_left = u8::try_from(left).unwrap_or(u8::MAX);
+        Ok(())
+    }
+
+    /// Processes some records. Returns how many of the bytes are done with, and how many records had content.
+    fn take_in_records(&mut self, bytes: &mut [u8], content: &mut Vec<u8>) -> Result<(usize, usize), TlsFault> {
+        let (mut used, mut with_content) = (0, 0);
         loop {
             let UnbufferedStatus { mut discard, state } = self.connection.process_tls_records(&mut bytes[used..]);
             let mut is_over = false;
@@ -193,6 +262,7 @@ impl TlsConnection {
                     while let Some(record) = traffic.next_record() {
                         let record = record?;
                         discard += record.discard;
+                        with_content += usize::from(!record.payload.is_empty());
                         content.extend_from_slice(record.payload);
                     }
                 }
@@ -209,15 +279,9 @@ impl TlsConnection {
             }
             used += discard;
             if is_over {
-                break;
+                return Ok((used, with_content));
             }
         }
-        let rest = &bytes[used..];
-        if rest.len() >= HANDSHAKE_BYTES_MAX {
-            return Err(TlsFault::TooLong);
-        }
-        self.incoming = rest.to_vec();
-        Ok(content.len() - before)
     }
 
     /// Puts the alert that says why the connection ends to the unsent bytes. After that rustls must be asked nothing more: it
@@ -231,7 +295,7 @@ impl TlsConnection {
         }
     }
 
-    /// Encrypts the first bytes of the pieces as one record, and lets `write` send it. `write` returns how many bytes the
+    /// Encrypts the first bytes of the pieces as some records, and lets `write` send them. `write` returns how many bytes the
     /// socket took; the rest becomes the unsent bytes. Returns how many bytes of the pieces were encrypted. Call it only
     /// while there are no unsent bytes and the handshake is over.
     pub fn send<E>(
@@ -241,28 +305,40 @@ impl TlsConnection {
     ) -> Result<Result<usize, TlsFault>, E> {
         debug_assert!(!self.has_unsent(), "bytes are sent in order");
         SCRATCH.with_borrow_mut(|Scratch { content, outgoing, .. }| {
+            let records = if UNSENT.get() < UNSENT_BYTES_FEW { RECORDS_WRITE_MAX } else { 1 };
             let content: &[u8] = match pieces {
-                [piece] => &piece[..piece.len().min(CONTENT_BYTES_MAX)],
-                pieces => gathered(pieces, content),
+                [piece] => &piece[..piece.len().min(records * CONTENT_BYTES_MAX)],
+                pieces => gathered(pieces, records * CONTENT_BYTES_MAX, content),
             };
             if content.is_empty() {
                 return Ok(Ok(0));
             }
-            outgoing.resize(CONTENT_BYTES_MAX + OVERHEAD_BYTES_MAX, 0);
+            outgoing.resize(RECORDS_WRITE_MAX * (CONTENT_BYTES_MAX + OVERHEAD_BYTES_MAX), 0);
             let length = match self.encrypt(content, outgoing) {
                 Ok(length) => length,
                 Err(fault) => return Ok(Err(fault)),
             };
             let taken = write(&outgoing[..length])?;
-            self.outgoing.extend_from_slice(&outgoing[taken..length]);
+            self.keep_unsent(&outgoing[taken..length]);
             Ok(Ok(content.len()))
         })
     }
 
+    /// Encrypts the content, record by record. Returns the length of the records.
     fn encrypt(&mut self, content: &[u8], outgoing: &mut [u8]) -> Result<usize, TlsFault> {
         self.with_writing(|writing| {
-            writing.encrypt(content, outgoing).map_err(|error| rustls::Error::General(error.to_string()))
+            let mut length = 0;
+            for part in content.chunks(CONTENT_BYTES_MAX) {
+                let encrypted = writing.encrypt(part, &mut outgoing[length..]);
+                length += encrypted.map_err(|error| rustls::Error::General(error.to_string()))?;
+            }
+            Ok(length)
         })
+    }
+
+    fn keep_unsent(&mut self, bytes: &[u8]) {
+        self.outgoing.extend_from_slice(bytes);
+        count_unsent(|unsent| unsent + bytes.len());
     }
 
     /// Says that the server sends no more. The alert is among the unsent bytes then.
@@ -276,7 +352,7 @@ impl TlsConnection {
         });
         // A connection that cannot say so just ends.
         if let Ok(length) = closing {
-            self.outgoing.extend_from_slice(&alert[..length]);
+            self.keep_unsent(&alert[..length]);
         }
     }
 
@@ -316,6 +392,17 @@ impl TlsConnection {
     }
 }
 
+impl Drop for TlsConnection {
+    fn drop(&mut self) {
+        count_unsent(|unsent| unsent.saturating_sub(self.outgoing.len()));
+    }
+}
+
+fn count_unsent(change: impl FnOnce(usize) -> usize) {
+    // A connection may be dropped after the thread's variables.
+    let _ = UNSENT.try_with(|unsent| unsent.set(change(unsent.get())));
+}
+
 /// Appends what the connection has to say of its own.
 fn encode<D>(data: &mut EncodeTlsData<'_, D>, outgoing: &mut Vec<u8>) {
     let before = outgoing.len();
@@ -323,14 +410,30 @@ fn encode<D>(data: &mut EncodeTlsData<'_, D>, outgoing: &mut Vec<u8>) {
         outgoing.resize(before + required_size, 0);
         let encoded = data.encode(&mut outgoing[before..]).unwrap_or_default();
         outgoing.truncate(before + encoded);
+        count_unsent(|unsent| unsent + encoded);
     }
 }
 
-/// The first bytes of the pieces, as many as one record has.
-fn gathered<'a>(pieces: &[&[u8]], content: &'a mut Vec<u8>) -> &'a [u8] {
+/// How many whole records the bytes begin with, up to `most`, and their length (RFC 8446, section 5.1).
+fn whole_records(bytes: &[u8], most: usize) -> (usize, usize) {
+    let (mut records, mut length) = (0, 0);
+    while records < most
+        && let Some([_, _, _, high, low]) = bytes[length..].first_chunk()
+    {
+        let end = length + 5 + usize::from(u16::from_be_bytes([*high, *low]));
+        if end > bytes.len() {
+            break;
+        }
+        (records, length) = (records + 1, end);
+    }
+    (records, length)
+}
+
+/// The first bytes of the pieces, up to `max`.
+fn gathered<'a>(pieces: &[&[u8]], max: usize, content: &'a mut Vec<u8>) -> &'a [u8] {
     content.clear();
     for piece in pieces {
-        let room = CONTENT_BYTES_MAX - content.len();
+        let room = max - content.len();
         content.extend_from_slice(&piece[..room.min(piece.len())]);
     }
     content

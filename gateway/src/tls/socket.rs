@@ -28,8 +28,8 @@ impl TlsConnection {
         Ok(received?)
     }
 
-    /// Writes the pieces, record by record, as far as the socket takes them. Returns how many of their bytes were encrypted.
-    /// The last record may be among the unsent bytes.
+    /// Writes the pieces, some records at a time, as far as the socket takes them. Returns how many of their bytes were
+    /// encrypted. The last records may be among the unsent bytes.
     pub fn send_to(&mut self, socket: &OwnedFd, pieces: &[&[u8]]) -> Result<usize, SocketFault> {
         if !self.flush_to(socket)? {
             return Ok(0);
@@ -37,7 +37,7 @@ impl TlsConnection {
         let offered: usize = pieces.iter().map(|piece| piece.len()).sum();
         let (mut rest, mut taken) = (pieces.to_vec(), 0);
         while taken < offered && !self.has_unsent() {
-            let encrypted = self.send(&rest, |record| send(socket, &[record]))??;
+            let encrypted = self.send(&rest, |records| send(socket, &[records]))??;
             skip(&mut rest, encrypted);
             taken += encrypted;
         }

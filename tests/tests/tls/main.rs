@@ -4,7 +4,7 @@
 mod client;
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -18,6 +18,11 @@ use tests::harness::{Launch, Server, make_certificate, make_certificates, run_no
 use tungstenite::{Message, client as websocket};
 
 use self::client::{Dripping, Secured, config, secured};
+
+/// Records with content after which a client may send one without (docs/operations.md, Listeners and TLS).
+const SILENT_EACH: usize = 16;
+/// Records without content that may come together.
+const SILENT_MAX: usize = 4;
 
 /// A server with one listener that has TLS, and what its clients trust.
 struct Stage {
@@ -343,6 +348,78 @@ fn handshakes_beyond_the_budget_of_a_network_are_hung_up_on() {
     let refused = format!("stentor_tls_handshakes_failed_total {}", TRIED - let_in);
     assert!(counted.contains(&refused), "{let_in} were let in: {counted}");
     assert!(stage.server.output().contains("a TLS handshake was refused"), "{}", stage.server.output());
+}
+
+#[test]
+fn handshakes_behind_a_proxys_header_are_charged_to_the_client() {
+    const TRIED: usize = 100;
+    let stage = stage_with(|launch| {
+        let launch = launch.flag("--work-per-address", 1);
+        launch.flags(["--trusted-proxies", "127.0.0.1", "--proxy-protocol=true"].map(str::to_owned))
+    });
+    let is_let_in = |client: u8| {
+        let Secured { mut conn, mut sock } = stage.connect();
+        // The header and the client's greeting come in one packet.
+        let mut begin = format!("PROXY TCP4 192.0.2.{client} 192.0.2.8 1234 443\r\n").into_bytes();
+        conn.write_tls(&mut begin).expect("a greeting");
+        sock.send_raw(&begin);
+        while conn.is_handshaking() {
+            if conn.complete_io(&mut sock).is_err() {
+                return false;
+            }
+        }
+        true
+    };
+    assert!(is_let_in(1), "the first is within the budget");
+    let let_in = (1..TRIED).filter(|_| is_let_in(1)).count() + 1;
+    assert!(let_in < TRIED / 2, "{let_in} of {TRIED} were let in");
+    assert!(is_let_in(2), "another client of the same proxy has a budget of its own");
+}
+
+/// Has the client send new keys so many times, each in a record without content.
+fn update_keys(stream: &mut Secured, times: usize) {
+    while stream.conn.is_handshaking() {
+        stream.conn.complete_io(&mut stream.sock).expect("the handshake");
+    }
+    for _ in 0..times {
+        stream.conn.refresh_traffic_keys().expect("the keys are updated");
+    }
+    // The server may have hung up.
+    let _ = stream.flush();
+}
+
+/// Whether the server has hung up.
+fn has_ended(stream: &mut Secured) -> bool {
+    match stream.read(&mut [0; 100]) {
+        Ok(read) => read == 0,
+        Err(error) => matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset),
+    }
+}
+
+#[test]
+fn records_without_content_are_few() {
+    let stage = stage();
+    const QUESTION: &str = "GET /healthcheck HTTP/1.1";
+    let mut patient = stage.connect();
+    update_keys(&mut patient, 1);
+    assert_eq!(ask(&mut patient, QUESTION, "", "keep-alive"), "{}");
+    for _ in 0..SILENT_EACH {
+        assert_eq!(ask(&mut patient, QUESTION, "", "keep-alive"), "{}");
+    }
+    update_keys(&mut patient, 1);
+    assert_eq!(ask(&mut patient, QUESTION, "", "keep-alive"), "{}");
+    // However much was said, only so many may come together.
+    update_keys(&mut patient, SILENT_MAX + 1);
+    assert!(has_ended(&mut patient));
+
+    // Before the first request, and in a session.
+    let mut early = stage.connect();
+    update_keys(&mut early, 2);
+    assert!(has_ended(&mut early));
+    let mut session = stage.session(&stage.sign_in("a-device-of-tls-8"));
+    session.join("updates");
+    update_keys(session.socket.get_mut(), SILENT_MAX + 1);
+    assert!(has_ended(session.socket.get_mut()));
 }
 
 #[test]
