@@ -15,6 +15,7 @@ pub mod token;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,7 +86,13 @@ impl Admin {
                  --admin off"
             )
         })?;
+        listener.set_nonblocking(true).map_err(|error| error.to_string())?;
         Ok(Self { listener, live })
+    }
+
+    /// The listener once more, for as long as another part of the server answers there.
+    pub fn listener(&self) -> io::Result<OwnedFd> {
+        self.listener.try_clone().map(OwnedFd::from)
     }
 
     /// The bound address, with the port that the kernel chose if port 0 was asked for.
@@ -95,7 +102,6 @@ impl Admin {
 
     /// Starts to serve requests.
     pub fn serve(self, token: AdminToken, parts: Parts) -> io::Result<ThreadedServer> {
-        self.listener.set_nonblocking(true)?;
         let (live, address) = (self.live, self.listener.local_addr()?);
         let backups = Backups::new(parts.backup_plan.clone(), parts.store.clone());
         let (overview, refused) = (Overview::default(), [0; TOKEN_REFUSALS.len()]);

@@ -51,3 +51,21 @@ fn an_erased_user_leaves_nothing_that_others_can_read() {
     assert!(!done && said.contains("no user"), "{said}");
     server.assert_works("an erasure");
 }
+
+/// A user may take another's id as a name.
+#[test]
+fn no_user_is_erased_for_another() {
+    let data = data_dir();
+    let server = Launch::on(data.path()).admin("127.0.0.1:0").without_budgets().start();
+    let victim = server.sign_in("victim");
+    server.sign_in(&victim.user_id);
+
+    let (done, said) = erase(&server, data.path(), &victim.user_id);
+    assert!(!done && said.contains("is the id of one user and the name of another"), "{said}");
+    let (done, said) = erase(&server, data.path(), &format!("name:{}", victim.user_id));
+    assert!(done && !said.contains(&format!("\"id\": \"{}\"", victim.user_id)), "{said}");
+    assert_eq!(server.http().get("/v2/account", &victim.token).status, 200, "the victim's account stays");
+    let (done, said) = erase(&server, data.path(), &format!("id:{}", victim.user_id));
+    assert!(done && said.contains(&victim.user_id), "{said}");
+    assert_eq!(server.http().get("/v2/account", &victim.token).status, 401);
+}

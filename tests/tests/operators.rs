@@ -90,6 +90,8 @@ fn operators_see_and_close_sessions() {
     let member = listed.iter().find(|session| session["memberships"] == 1).expect("one has joined");
     assert_eq!(member["channels"], json!(["2...hall"]));
     assert_eq!(office.get(&format!("/v1/users/{}", ada.user_id))["sessions"], 3);
+    assert_eq!(office.get(&format!("/v1/users/id:{}", ada.user_id))["sessions"], 3);
+    assert_eq!(office.get("/v1/users/name:ada")["sessions"], 3);
     let (status, refused) = office.ask("/v1/users/nobody");
     assert_eq!((status, &refused["code"]), (404, &json!("user_unknown")));
 

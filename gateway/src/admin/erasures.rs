@@ -7,7 +7,7 @@ use hyper::StatusCode;
 use serde::Serialize;
 
 use super::answers::Refusal;
-use crate::http::Erasure;
+use crate::http::{Erasure, UserFault};
 
 /// Hands requests to a shard, and knows how the newest is.
 pub struct Erasures {
@@ -18,12 +18,12 @@ pub struct Erasures {
 struct Newest {
     user: String,
     begun: Instant,
-    answer: flume::Receiver<Result<UserId, String>>,
+    answer: flume::Receiver<Result<UserId, UserFault>>,
     ended: Option<Ended>,
 }
 
 struct Ended {
-    outcome: Result<UserId, String>,
+    outcome: Result<UserId, UserFault>,
     seconds: u64,
 }
 
@@ -54,7 +54,9 @@ impl Erasures {
             let outcome = match answer.try_recv() {
                 Ok(outcome) => Some(outcome),
                 Err(flume::TryRecvError::Empty) => None,
-                Err(flume::TryRecvError::Disconnected) => Some(Err("the server is stopping; begin anew".to_owned())),
+                Err(flume::TryRecvError::Disconnected) => {
+                    Some(Err(UserFault::Failed("the server is stopping; begin anew".into())))
+                }
             };
             *ended = outcome.map(|outcome| Ended { outcome, seconds });
         }
@@ -65,7 +67,7 @@ impl Erasures {
                 ErasureStatus { state: "done", id: Some(id.0.to_string()), elapsed_seconds: *seconds, ..status }
             }
             Some(Ended { outcome: Err(error), seconds }) => {
-                ErasureStatus { state: "failed", error: Some(error.clone()), elapsed_seconds: *seconds, ..status }
+                ErasureStatus { state: "failed", error: Some(error.to_string()), elapsed_seconds: *seconds, ..status }
             }
         }
     }

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::answers::Refusal;
 use crate::client_network::ClientNetwork;
-use crate::http::{Asked, AskedWhom, Inspect, Told};
+use crate::http::{Asked, AskedWhom, Inspect, Told, UserFault};
 use crate::session::opened_at;
 
 /// How long a shard may take to answer.
@@ -81,7 +81,7 @@ pub struct Disconnected {
 }
 
 /// The answers of shards, in the order of their numbers.
-type Answers = Vec<(ShardId, Result<Told, String>)>;
+type Answers = Vec<(ShardId, Result<Told, UserFault>)>;
 
 /// The place behind which a page begins.
 pub type Place = (u32, ChannelId);
@@ -141,7 +141,7 @@ impl People {
         let (told, unanswered) = self.ask(&Asked::User(text.to_owned()));
         let mut user = User { id: String::new(), sessions: 0, memberships: 0, listed: Vec::new(), unanswered };
         for (shard, told) in told {
-            match told.map_err(user_unknown)? {
+            match told.map_err(refused)? {
                 Told::User(id, seen) => {
                     user.id = id.to_string();
                     user.sessions += seen.sessions;
@@ -163,7 +163,7 @@ impl People {
         let mut sessions = 0;
         let mut answered = false;
         for (_, told) in told {
-            if let Told::Disconnected(closed) = told.map_err(user_unknown)? {
+            if let Told::Disconnected(closed) = told.map_err(refused)? {
                 (sessions, answered) = (sessions + closed, true);
             }
         }
@@ -212,8 +212,17 @@ pub fn fits_a_close_frame(reason: &str) -> bool {
     reason.len() <= REASON_BYTES_MAX
 }
 
-fn user_unknown(reason: String) -> Refusal {
-    Refusal::new(StatusCode::NOT_FOUND, "user_unknown", reason, "give the user's id, or the username as it is written")
+fn refused(fault: UserFault) -> Refusal {
+    let (status, name, next) = match fault {
+        UserFault::Unknown(_) => {
+            (StatusCode::NOT_FOUND, "user_unknown", "give the user's id, or the username as it is written")
+        }
+        UserFault::Ambiguous(_) => (StatusCode::CONFLICT, "user_ambiguous", "say which of the two is meant"),
+        UserFault::Failed(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "store_failed", "id: and the id need no store, names do; try again")
+        }
+    };
+    Refusal::new(status, name, fault.to_string(), next)
 }
 
 fn no_shard() -> Refusal {

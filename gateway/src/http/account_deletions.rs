@@ -72,20 +72,30 @@ async fn step(services: &Services, mut account_deletion: AccountDeletion) {
             Err(refusal) => return account_deletion.answer(Err(refusal)),
         },
         Stage::Sweeping(sweep) => match sweep.go_on(services, account_deletion.user).await {
-            Ok(Swept::Part) if services.now().0 - sweep.begun.0 < WAIT_MAX.0 => {}
-            Ok(Swept::Part) => account_deletion.answer_if_gone(),
-            Ok(Swept::All) => return account_deletion.answer(Ok(())),
+            Ok(Swept::Part) => {
+                services.account_deletions().go_well(account_deletion.user);
+                if services.now().0 - sweep.begun.0 >= WAIT_MAX.0 {
+                    account_deletion.answer_if_gone();
+                }
+            }
+            Ok(Swept::All) => {
+                services.account_deletions().go_well(account_deletion.user);
+                return account_deletion.answer(Ok(()));
+            }
             Err(Failure::Passing(reason) | Failure::Unknown(reason)) => {
                 log_limit::warn!(%reason, "messages of a deleted account stay a little longer");
+                services.account_deletions().meet_trouble(account_deletion.user, &reason, services.now());
                 account_deletion.answer_if_gone();
                 sleep(PAUSE).await;
             }
-            Err(Failure::Full(_)) => {
+            Err(Failure::Full(reason)) => {
+                services.account_deletions().meet_trouble(account_deletion.user, &reason, services.now());
                 account_deletion.answer_if_gone();
                 sleep(PAUSE).await;
             }
             Err(failure) => {
                 log_limit::error!(%failure, "messages of a deleted account stay until the next start");
+                services.account_deletions().give_up(account_deletion.user, &failure, services.now());
                 return account_deletion.answer(Ok(()));
             }
         },

@@ -12,7 +12,7 @@ use glommio::timer::sleep;
 use storage::{ANSWER_DURATION_MAX, Failure};
 
 use super::account_deletions::Swept;
-use super::account_deletions::queue::{LEFT_OVER_MAX, Sweep};
+use super::account_deletions::queue::{LEFT_OVER_MAX, Sweep, TROUBLE_MAX};
 use super::error::Refusal;
 use super::services::Services;
 use crate::client_network::ClientNetwork;
@@ -26,9 +26,25 @@ const IN_FLIGHT_MAX: Duration = ANSWER_DURATION_MAX.saturating_add(Duration::fro
 pub struct Erasure {
     /// The user's id or name.
     pub user: String,
-    /// Gets the user's id when everything is gone, or a line about why it is not.
-    pub answer: flume::Sender<Result<UserId, String>>,
+    /// Gets the user's id when everything is gone, or why it is not.
+    pub answer: flume::Sender<Result<UserId, UserFault>>,
 }
+
+/// Why a user cannot be told of or erased.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum UserFault {
+    #[error("there is no user with the id or the name {0:?}")]
+    Unknown(String),
+    #[error("{0:?} is the id of one user and the name of another: write id:{0} or name:{0}")]
+    Ambiguous(String),
+    /// The store has failed, or messages are left.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Before an id or a name, where a text could be either.
+const BY_ID: &str = "id:";
+const BY_NAME: &str = "name:";
 
 /// Serves operators, one after another, until the server stops.
 pub async fn run(services: Rc<Services>, asked: flume::Receiver<Erasure>) {
@@ -36,25 +52,34 @@ pub async fn run(services: Rc<Services>, asked: flume::Receiver<Erasure>) {
         let erased = erase(&services, &user).await;
         match &erased {
             Ok(id) => tracing::info!(user = %id.0, "erased a user"),
-            Err(reason) => tracing::warn!(reason, "a user was not erased"),
+            Err(fault) => tracing::warn!(%fault, "a user was not erased"),
         }
         // The operator's side of the server may have ended.
         let _ = answer.try_send(erased);
     }
 }
 
-async fn erase(services: &Services, text: &str) -> Result<UserId, String> {
+async fn erase(services: &Services, text: &str) -> Result<UserId, UserFault> {
     let user = find(services, text).await?;
     let is_under_way = deletions(services).await?.contains(&user);
     if !is_under_way {
         services.account_deletions().depart(user, ClientNetwork::UNKNOWN).await.map_err(said)?;
     }
     while deletions(services).await?.contains(&user) {
+        if let Some(trouble) = services.account_deletions().lasting_trouble(user, services.now()) {
+            let text = format!("the account is gone, and not all of its messages are: {trouble}");
+            return Err(UserFault::Failed(text));
+        }
         sleep(POLL_INTERVAL).await;
     }
     sleep(IN_FLIGHT_MAX).await;
     // A disk that does not answer may hold a write of the user for longer than that.
-    while services.unready().is_some() {
+    let begun = services.now();
+    while let Some(reason) = services.unready() {
+        if services.now().0 - begun.0 >= TROUBLE_MAX.0 {
+            let text = format!("a message that was on its way may have come behind the deletion: {reason}; begin anew");
+            return Err(UserFault::Failed(text));
+        }
         sleep(POLL_INTERVAL).await;
     }
     let mut sweep = Sweep::begin(services.now());
@@ -62,26 +87,43 @@ async fn erase(services: &Services, text: &str) -> Result<UserId, String> {
     Ok(user)
 }
 
-/// The user with this id or name, whose account is there or is being deleted.
-pub(super) async fn find(services: &Services, text: &str) -> Result<UserId, String> {
-    if let Some(id) = parse_uuid(text).map(UserId)
-        && (!services.store.existing(&[id]).await.map_err(failed)?.is_empty()
-            || deletions(services).await?.contains(&id))
-    {
-        return Ok(id);
+/// The user with this id or name, whose account is there or is being deleted. A user may have the id of another as a name,
+/// so a text that could mean both is refused.
+pub(super) async fn find(services: &Services, text: &str) -> Result<UserId, UserFault> {
+    let (by_id, by_name) = (id_of(text), text.strip_prefix(BY_NAME));
+    let with_id = match by_id.or_else(|| parse_uuid(text).map(UserId)) {
+        Some(id) if by_name.is_none() && is_there(services, id).await? => Some(id),
+        _ => None,
+    };
+    let named = match by_id {
+        Some(_) => None,
+        None => services.store.user_by_username(by_name.unwrap_or(text)).await.map_err(failed)?,
+    };
+    match (with_id, named) {
+        (Some(id), Some(other)) if id != other => Err(UserFault::Ambiguous(text.to_owned())),
+        (Some(id), _) | (None, Some(id)) => Ok(id),
+        (None, None) => Err(UserFault::Unknown(text.to_owned())),
     }
-    let named = services.store.user_by_username(text).await.map_err(failed)?;
-    named.ok_or_else(|| format!("there is no user with the id or the name {text:?}"))
 }
 
-async fn deletions(services: &Services) -> Result<Vec<UserId>, String> {
+/// The id that the text names, if it says that it names one.
+pub(super) fn id_of(text: &str) -> Option<UserId> {
+    text.strip_prefix(BY_ID).and_then(parse_uuid).map(UserId)
+}
+
+async fn is_there(services: &Services, id: UserId) -> Result<bool, UserFault> {
+    let exists = !services.store.existing(&[id]).await.map_err(failed)?.is_empty();
+    Ok(exists || deletions(services).await?.contains(&id))
+}
+
+async fn deletions(services: &Services) -> Result<Vec<UserId>, UserFault> {
     services.store.account_deletions(LEFT_OVER_MAX).await.map_err(failed)
 }
 
-fn said(refusal: Refusal) -> String {
-    refusal.message.into()
+fn said(refusal: Refusal) -> UserFault {
+    UserFault::Failed(refusal.message.into())
 }
 
-fn failed(failure: Failure) -> String {
-    format!("{failure}; begin anew: what is gone stays gone")
+fn failed(failure: Failure) -> UserFault {
+    UserFault::Failed(failure.to_string())
 }

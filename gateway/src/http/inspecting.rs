@@ -6,14 +6,14 @@ use std::rc::Rc;
 use engine::id::{SessionId, ShardId, UserId};
 use engine::query::{ChannelSeen, ChannelsQuery, Disconnect, Disconnected, SessionsQuery, SessionsSeen, Whom};
 
-use super::erasing::find;
+use super::erasing::{UserFault, find, id_of};
 use super::services::Services;
 
 /// A question for one shard.
 pub struct Inspect {
     pub asked: Asked,
     /// Gets the answer. The operator's side may have ended meanwhile.
-    pub answer: flume::Sender<(ShardId, Result<Told, String>)>,
+    pub answer: flume::Sender<(ShardId, Result<Told, UserFault>)>,
 }
 
 /// What is asked.
@@ -54,17 +54,17 @@ pub async fn run(services: Rc<Services>, shard: ShardId, questions: flume::Recei
     }
 }
 
-async fn told(services: &Services, asked: Asked) -> Result<Told, String> {
+async fn told(services: &Services, asked: Asked) -> Result<Told, UserFault> {
     let queries = services.channel_queries();
     Ok(match asked {
         Asked::Channels(query) => Told::Channels(queries.inspect(query).await),
         Asked::User(text) => {
-            let user = find(services, &text).await?;
+            let user = user_meant(services, &text).await?;
             Told::User(user, queries.inspect(SessionsQuery { user }).await)
         }
         Asked::Disconnect { whom, frame } => {
             let whom = match whom {
-                AskedWhom::User(text) => Whom::User(find(services, &text).await?),
+                AskedWhom::User(text) => Whom::User(user_meant(services, &text).await?),
                 AskedWhom::Session(session) => Whom::Session(session),
             };
             let mut all = 0;
@@ -78,4 +78,13 @@ async fn told(services: &Services, asked: Asked) -> Result<Told, String> {
             Told::Disconnected(all)
         }
     })
+}
+
+/// The user that the text means. A user's sessions are known by the id, so an id that is said to be one is not looked up, and
+/// counts while the store is away.
+async fn user_meant(services: &Services, text: &str) -> Result<UserId, UserFault> {
+    match id_of(text) {
+        Some(id) => Ok(id),
+        None => find(services, text).await,
+    }
 }

@@ -59,7 +59,7 @@ mod tests;
 
 pub use account_deletions::run as run_account_deletions;
 pub use bodies::BODIES_BYTES_MAX;
-pub use erasing::{Erasure, run as run_erasing};
+pub use erasing::{Erasure, UserFault, run as run_erasing};
 pub use forgetting::run as run_forgetting;
 pub use identity_opening::{IdentityOpening, admit};
 pub use inspecting::{Asked, AskedWhom, Inspect, Told, run as run_inspecting};

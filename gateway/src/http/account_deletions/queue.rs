@@ -1,7 +1,7 @@
 //! The account deletions under way on one shard, and how far each has got. The task beside this file works on them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use engine::fair_queue::{FairQueue, Turns};
 use engine::id::{MessageId, Timestamp, UserId};
@@ -36,7 +36,21 @@ pub struct AccountDeletions {
     taking_up: Cell<bool>,
     /// Users whose accounts are gone and whose messages are not. Their deletions are in the store, too.
     left_over: RefCell<Vec<UserId>>,
+    /// What keeps the messages of deleted accounts from being deleted, by user. There are at most as many as deletions that
+    /// are under way or left over; beyond it the others are not told of.
+    troubles: RefCell<HashMap<UserId, Trouble>>,
 }
+
+/// Why the messages of an account are not deleted.
+struct Trouble {
+    since: Timestamp,
+    reason: String,
+    /// Whether they stay until the next start.
+    is_given_up: bool,
+}
+
+/// A trouble that has lasted for so long is told to an operator who waits.
+pub const TROUBLE_MAX: Timestamp = Timestamp(60_000_000_000);
 
 /// One account deletion, from the request or from what an earlier life of the server left, to its end.
 pub struct AccountDeletion {
@@ -74,6 +88,7 @@ impl Default for AccountDeletions {
             stepping: Cell::default(),
             taking_up: Cell::default(),
             left_over: RefCell::default(),
+            troubles: RefCell::default(),
         }
     }
 }
@@ -127,6 +142,41 @@ impl AccountDeletions {
         }
         left_over.extend(users.into_iter().take(room));
         debug_assert!(left_over.len() <= LEFT_OVER_MAX, "{} deletions are left over", left_over.len());
+    }
+
+    /// A step of the user's deletion has failed and is tried again.
+    pub fn meet_trouble(&self, user: UserId, reason: &str, now: Timestamp) {
+        let mut troubles = self.troubles.borrow_mut();
+        if troubles.len() < LEFT_OVER_MAX {
+            let trouble = || Trouble { since: now, reason: reason.to_owned(), is_given_up: false };
+            troubles.entry(user).or_insert_with(trouble);
+        }
+    }
+
+    /// The user's deletion does not go on before the next start.
+    pub fn give_up(&self, user: UserId, reason: &impl ToString, now: Timestamp) {
+        let mut troubles = self.troubles.borrow_mut();
+        if troubles.len() < LEFT_OVER_MAX {
+            troubles.insert(user, Trouble { since: now, reason: reason.to_string(), is_given_up: true });
+        }
+    }
+
+    /// A step of the user's deletion was taken.
+    pub fn go_well(&self, user: UserId) {
+        self.troubles.borrow_mut().remove(&user);
+    }
+
+    /// Why the user's messages are not deleted soon, for an operator.
+    pub fn lasting_trouble(&self, user: UserId, now: Timestamp) -> Option<String> {
+        let troubles = self.troubles.borrow();
+        let Trouble { since, reason, is_given_up } = troubles.get(&user)?;
+        match is_given_up {
+            true => {
+                Some(format!("{reason}. The server tries again when it starts anew: see what `stentor verify` lists"))
+            }
+            false if now.0 - since.0 >= TROUBLE_MAX.0 => Some(format!("{reason}. The server goes on trying")),
+            false => None,
+        }
     }
 
     /// Continues deletions that an earlier run of the server left unfinished. Call it for one shard only.
