@@ -102,7 +102,7 @@ mod tests {
     /// often the store was asked for.
     fn begun(standby: bool, taken_times: usize, looks: usize) -> (Result<Option<Life>, Failure>, usize, usize) {
         let (asked, looked, stood) = (Cell::new(0), Cell::new(0), Cell::new(0));
-        let room = WaitingRoom::open(&[]).unwrap();
+        let room = WaitingRoom::open(Vec::new()).unwrap();
         let mut is_to_stop = || {
             looked.set(looked.get() + 1);
             looked.get() > looks

@@ -4,10 +4,12 @@
 pub mod docs;
 pub mod toml;
 
+use crate::admin::token;
 use crate::file_modes;
 use crate::machine;
-use crate::options::{ConfigCommand, Options, command_line, warnings};
+use crate::options::{ConfigCommand, Options, StoreKind, command_line, warnings};
 use crate::terminal;
+use crate::tls::TlsAcceptor;
 
 /// Carries the command out. Returns what is to be printed. Fails with a line for the operator.
 pub fn run(options: &Options, command: &ConfigCommand) -> Result<String, String> {
@@ -36,10 +38,33 @@ pub fn start_warnings(options: &Options) -> Vec<String> {
     lines
 }
 
-/// The errors have been found before: options that are read have none.
+/// What would end a start with these options, as far as files show it. What the options say by themselves was looked at
+/// when they were read.
+fn start_errors(options: &Options) -> Vec<String> {
+    let mut errors = Vec::new();
+    if let Some(files) = &options.tls {
+        errors.extend(TlsAcceptor::load(files.clone()).err().map(|error| format!("no TLS: {error}")));
+    }
+    let token = options.admin.and_then(|_| options.admin_token_path()).filter(|path| path.exists());
+    errors.extend(token.and_then(|path| token::read(&path).err()).map(|error| error.to_string()));
+    if options.store == StoreKind::Embedded {
+        let (data, store) = (&options.data, options.store_directory());
+        if data.exists() && !data.is_dir() {
+            errors.push(format!("data: {} is no directory", data.display()));
+        } else if options.read_only && !store.is_dir() {
+            errors.push(format!("read_only: there is no store in {}, and none is made", data.display()));
+        }
+    }
+    errors
+}
+
 fn check(options: &Options, strict: bool) -> Result<String, String> {
+    let errors = start_errors(options);
     let warnings = start_warnings(options);
     warnings.iter().for_each(|line| terminal::tell(&format!("stentor: warning: {line}")));
+    if !errors.is_empty() {
+        return Err(errors.join("\nstentor: "));
+    }
     let count = warnings.len();
     if strict && count > 0 {
         return Err(format!("no errors; warnings: {count}, and --strict allows none"));

@@ -7,9 +7,14 @@ use crate::listen_address::Place;
 use crate::local_http::{self, reachable};
 use crate::options::Options;
 
-/// Asks the server with these options: on its first address without TLS, or else on the address for operators. Returns what
-/// it says, or why it is not ready.
+/// Asks the server with these options: on its first address without TLS, or else on the address for operators. That one
+/// comes first if proxies introduce clients, because this program may count as a proxy. Returns what the server says, or
+/// why it is not ready.
 pub fn ask(options: &Options) -> Result<String, String> {
+    if options.trusted_proxies.introduce_clients() {
+        let advice = "with --proxy-protocol the server is asked on its admin address, and --admin is off";
+        return options.admin.map_or_else(|| Err(advice.into()), ask_at);
+    }
     let plain = options.listen.iter().find_map(|address| match &address.place {
         Place::Tcp { host, port } if !address.secured => host.addresses(*port).ok()?.into_iter().next(),
         _ => None,

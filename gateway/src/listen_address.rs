@@ -61,6 +61,17 @@ impl ListenAddress {
     }
 }
 
+impl ListenAddress {
+    /// The addresses that the text itself says. A name has none before it is looked up.
+    pub fn known_addresses(&self) -> Vec<SocketAddr> {
+        match &self.place {
+            Place::Tcp { host: Host::Name(name), .. } if name != LOCALHOST => Vec::new(),
+            Place::Tcp { host, port } => host.addresses(*port).unwrap_or_default(),
+            Place::Unix(_) => Vec::new(),
+        }
+    }
+}
+
 impl Host {
     /// The addresses to listen on. If there are several, it is enough that the machine has one of them. Fails if a name is
     /// not known.

@@ -10,8 +10,8 @@ use httparse::{Response, Status};
 /// How long the server may take to accept the connection, and to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Most bytes of an answer that are read.
-const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+/// Most bytes of an answer that are read: more than a page of 1,000 channels has, or the sessions of a user.
+const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
 /// More headers than the answer has.
 const HEADERS_MAX: usize = 32;
@@ -38,7 +38,13 @@ pub(crate) fn ask(listen: SocketAddr, method: &str, target: &str, token: Option<
     let Ok(Status::Complete(length)) = head.parse(&answer) else {
         return Err(format!("{address} does not answer in HTTP"));
     };
-    let body = String::from_utf8_lossy(&answer[length..]).trim().to_owned();
+    let body = &answer[length..];
+    let promised = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
+    let promised = promised.and_then(|header| str::from_utf8(header.value).ok()?.trim().parse::<usize>().ok());
+    if promised.is_some_and(|promised| body.len() < promised) || answer.len() as u64 >= ANSWER_BYTES_MAX {
+        return Err(format!("the answer of {address} did not come whole: ask for less at a time"));
+    }
+    let body = String::from_utf8_lossy(body).trim().to_owned();
     Ok(LocalAnswer { status: head.code.unwrap_or_default(), body })
 }
 
@@ -95,6 +101,9 @@ pub(crate) mod tests {
         let (answer, request) = played("SSH-2.0-OpenSSH\r\n", |address| ask(address, "GET", "/", None));
         assert!(answer.unwrap_err().ends_with("does not answer in HTTP"));
         assert!(!request.contains("Authorization") && !request.contains("Content-Length"), "{request}");
+        let (answer, _) =
+            played("HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n[1, 2", |address| ask(address, "GET", "/", None));
+        assert!(answer.unwrap_err().contains("did not come whole"));
         let (answer, _) = played("", |address| ask(address, "GET", "/", None));
         assert!(answer.unwrap_err().ends_with("does not answer in HTTP"));
     }

@@ -2,7 +2,8 @@
 
 use std::ffi::c_int;
 use std::fmt;
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -153,7 +154,9 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
     let admin = options.admin.map(|address| Admin::bind(address, live.clone())).transpose()?;
     gateway::clock::watch().map_err(said)?;
     let plain = listening.iter().filter(|listening| listening.is_plain_tcp());
-    let waiting_room = WaitingRoom::open(plain.flat_map(|listening| &listening.sockets)).map_err(said)?;
+    let plain = plain.flat_map(|listening| &listening.sockets).map(OwnedFd::try_clone);
+    let waiting = plain.chain(admin.iter().map(Admin::listener)).collect::<io::Result<_>>().map_err(said)?;
+    let waiting_room = WaitingRoom::open(waiting).map_err(said)?;
     let beginning = Beginning {
         standby: options.standby,
         room: &waiting_room,
@@ -316,10 +319,21 @@ fn listen_for_the_end(
     mut reloader: Reloader,
     events: flume::Sender<Event>,
 ) {
+    // Reading files may take long, or for ever. Signals to stop are heard meanwhile.
+    let (ask, asked) = flume::bounded(1);
+    std::thread::spawn(move || asked.iter().for_each(|()| reloader.reload()));
     let signalled = events.clone();
     std::thread::spawn(move || {
-        for signal in signals.forever().filter(|signal| is_to_stop(*signal, &mut reloader)) {
-            let event = if signal == SIGINT { Event::Interrupt } else { Event::Terminate };
+        for signal in signals.forever() {
+            let event = match signal {
+                SIGHUP => {
+                    // If one waits already, it reads what there is then.
+                    let _ = ask.try_send(());
+                    continue;
+                }
+                SIGINT => Event::Interrupt,
+                _ => Event::Terminate,
+            };
             let _ = signalled.send(event);
         }
     });

@@ -19,7 +19,7 @@ mod values;
 mod warnings;
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -238,16 +238,18 @@ impl Options {
         if settings.standby && settings.store == StoreKind::Memory {
             return Err(OptionsError::Invalid("standby needs a store that servers share; take it out".into()));
         }
+        let admin = match settings.admin {
+            AdminAddress::At(address) => Some(address),
+            AdminAddress::Off => None,
+        };
+        checked_places(&settings.listen, admin)?;
         Ok(Self {
             command,
             sign_in,
             database,
             tls: checked_tls(&settings.listen, settings.tls_cert, settings.tls_key)?,
             listen: settings.listen,
-            admin: match settings.admin {
-                AdminAddress::At(address) => Some(address),
-                AdminAddress::Off => None,
-            },
+            admin,
             admin_hosts: checked_admin_hosts(settings.admin_host)?,
             admin_token_file: settings.admin_token_file,
             drain: Terms { wait: settings.drain_wait.map(|wait| wait.0), time: Some(settings.drain_time.0) },
@@ -321,6 +323,29 @@ impl Options {
     }
 }
 
+/// No address may be listened on twice. Names are not looked up for that.
+fn checked_places(listen: &[ListenAddress], admin: Option<SocketAddr>) -> Result<(), OptionsError> {
+    let mut taken: Vec<(SocketAddr, String)> = admin.into_iter().map(|at| (at, format!("admin {at}"))).collect();
+    for address in listen {
+        let known = address.known_addresses();
+        for at in &known {
+            if let Some((_, other)) = taken.iter().find(|(other, _)| overlap(*other, *at)) {
+                let text = format!("listen {address} and {other} take the same port; give each a port of its own");
+                return Err(OptionsError::Invalid(text));
+            }
+        }
+        taken.extend(known.into_iter().map(|at| (at, format!("listen {address}"))));
+    }
+    Ok(())
+}
+
+/// Whether two sockets cannot listen on these addresses.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers = |one: IpAddr, other: IpAddr| one.is_unspecified() && (one.is_ipv6() || other.is_ipv4());
+    let (first, second) = (one.ip(), other.ip());
+    one.port() != 0 && one.port() == other.port() && (first == second || covers(first, second) || covers(second, first))
+}
+
 fn checked_tls(
     listen: &[ListenAddress],
     certificate: Option<PathBuf>,
@@ -343,7 +368,7 @@ fn checked_tls(
 /// The port does not matter, so the names have none. An IP address is accepted without being named.
 fn checked_admin_hosts(given: Option<Vec<String>>) -> Result<Vec<String>, OptionsError> {
     let names = given.unwrap_or_default();
-    match names.iter().find(|name| !is_host(name.as_bytes()) || name.contains([':', '[', '%'])) {
+    match names.iter().find(|name| !is_host(name.as_bytes()) || name.contains([':', '[', '%', '*'])) {
         None => Ok(names),
         Some(name) => Err(OptionsError::Invalid(format!(
             "admin_host has {name:?}; give names of hosts without ports, such as metrics.example.org, with commas between them"

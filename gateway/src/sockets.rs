@@ -639,7 +639,7 @@ impl Sockets for SocketTable {
             if flags.contains(EventFlags::OUT) {
                 self.writable(id, shard);
             }
-            if self.socket(id).is_some_and(|socket| socket.is_handshaking()) {
+            if self.socket(id).is_some_and(|socket| socket.has_handshake_ahead()) {
                 handshakes += 1;
                 if handshakes > HANDSHAKES_PER_TURN_MAX {
                     continue;

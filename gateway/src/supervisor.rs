@@ -40,7 +40,7 @@ impl Supervisor {
     /// Gives signs of life from now on, if systemd wants some. Fails if no thread is left.
     pub fn begin() -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
-        if let Some(patience) = sd_notify::watchdog_enabled() {
+        if let Some(patience) = sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero()) {
             let shared = shared.clone();
             thread::Builder::new().name("watchdog".into()).spawn(move || beat(&shared, patience / BEATS))?;
         }

@@ -35,11 +35,10 @@ pub struct WaitingRoom {
 }
 
 impl WaitingRoom {
-    /// Waits beside the start. The caller still owns the listeners. Fails if no descriptor or thread is left.
+    /// Waits beside the start, on these listeners or those that they were cloned of. Fails if no thread is left.
     ///
     /// Give no listener with TLS, and no socket of this machine: their clients wait until the shards accept them.
-    pub fn open<'a>(listeners: impl IntoIterator<Item = &'a OwnedFd>) -> io::Result<Self> {
-        let listeners = listeners.into_iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?;
+    pub fn open(listeners: Vec<OwnedFd>) -> io::Result<Self> {
         let (over, seen) = channel();
         let reason: Reason = Arc::new(Mutex::new(Cow::Borrowed("the store does not answer yet")));
         let told = reason.clone();
@@ -99,7 +98,8 @@ mod tests {
     #[test]
     fn a_client_that_comes_too_early_is_told_so() {
         let (listening, address) = listeners("127.0.0.1:0".parse().unwrap(), 2).unwrap();
-        let room = WaitingRoom::open(&listening).unwrap();
+        let clones = listening.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>().unwrap();
+        let room = WaitingRoom::open(clones).unwrap();
         for _ in 0..4 {
             let mut client = TcpStream::connect(address).unwrap();
             client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();

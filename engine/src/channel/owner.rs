@@ -143,7 +143,7 @@ impl Owner {
             ChannelOrder::Members => &self.by_members,
             ChannelOrder::Rate => self.busiest.past(),
         };
-        let ranked = ranking.below(query.below.as_ref(), query.limit.min(CHANNELS_PAGE_MAX));
+        let ranked = ranking.below(query.below.as_ref(), query.limit.min(CHANNELS_PAGE_MAX + 1));
         let seen = ranked.into_iter().map(|(rank, channel)| {
             let (members, messages) = match self.channels.get(&channel) {
                 Some(channel) => (channel.members_counted(), channel.shown.last_window(now)),

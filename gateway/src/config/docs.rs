@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::toml::described;
 use crate::live::LIVE_KEYS;
-use crate::options::{Key, keys};
+use crate::options::{Key, Kind, keys};
 
 /// The page up to the tables.
 const HEAD: &str = include_str!("docs.md");
@@ -42,7 +42,8 @@ fn row(key: &Key) -> String {
     let default = if default.is_empty() { "none".to_owned() } else { format!("`{default}`") };
     let text = described(key).replace('|', "\\|");
     let (flag, value, variable) = (key.flag(), key.value_name(), key.variable());
-    format!("| `{}` | `{flag} {value}` | `{variable}` | {default} | {text} |\n", key.name)
+    let value = if key.kind() == Kind::Boolean { format!("[={value}]") } else { format!(" {value}") };
+    format!("| `{}` | `{flag}{value}` | `{variable}` | {default} | {text} |\n", key.name)
 }
 
 #[cfg(test)]

@@ -101,7 +101,9 @@ impl Reader<'_> {
         let by_flag = self.keys.iter().find(|key| key.id() == name.replace('-', "_")).map(Key::path);
         let by_name = || {
             let candidates = paths.iter().map(String::as_str).chain(is_table.then_some(database::SECTION));
-            nearest(&path, candidates).or_else(|| self.nearest_elsewhere(name)).map(str::to_owned)
+            let in_section = self.keys.iter().find(|key| key.name == name).map(Key::path);
+            let near = || nearest(&path, candidates).map(str::to_owned);
+            in_section.or_else(near).or_else(|| self.nearest_elsewhere(name))
         };
         match by_flag.or_else(by_name) {
             Some(meant) => format!("there is no {kind} {path}; did you mean {meant}?"),
@@ -109,9 +111,10 @@ impl Reader<'_> {
         }
     }
 
-    /// The nearest name of a key in any section.
-    fn nearest_elsewhere(&self, name: &str) -> Option<&str> {
-        nearest(name, self.keys.iter().map(|key| key.name.as_str()))
+    /// The key whose name is nearest, in any section, as it is written outside of sections.
+    fn nearest_elsewhere(&self, name: &str) -> Option<String> {
+        let meant = nearest(name, self.keys.iter().map(|key| key.name.as_str()))?;
+        self.keys.iter().find(|key| key.name == meant).map(Key::path)
     }
 
     fn line(&self, span: Range<usize>) -> usize {
@@ -213,7 +216,8 @@ mod tests {
         check("[database]\nnode = []", "database.nodes");
         check("[databse]\nnodes = []", "database");
         check("[database]\nlisten = ''", "listen");
-        check("keyspce = ''", "keyspace");
+        check("keyspce = ''", "database.keyspace");
+        check("nodes = []", "database.nodes");
     }
 
     #[test]

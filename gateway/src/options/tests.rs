@@ -355,3 +355,17 @@ fn help_names_every_option_and_its_variable() {
         assert!(help.contains(&variable), "{variable} is not in: {help}");
     }
 }
+
+#[test]
+fn an_address_is_taken_once() {
+    let refused = |arguments: &[&str]| check_error(parse(arguments), &["take the same port", "a port of its own"]);
+    refused(&["--listen", "127.0.0.1:9000", "--admin", "127.0.0.1:9000"]);
+    refused(&["--listen", "127.0.0.1:9000,127.0.0.1:9000"]);
+    refused(&["--listen", "localhost:9000,[::1]:9000"]);
+    refused(&["--listen", ":9000", "--admin", "127.0.0.1:9000"]);
+    refused(&["--listen", "0.0.0.0:9000", "--admin", "127.0.0.1:9000"]);
+    let listen = |addresses: &str| options(&["--listen", addresses, "--admin", "127.0.0.1:9001"]).listen.len();
+    assert_eq!(listen("127.0.0.1:0,127.0.0.1:0"), 2, "the system chooses two ports");
+    assert_eq!(listen("127.0.0.1:9000,[::1]:9000"), 2);
+    assert_eq!(listen("0.0.0.0:9000,[::1]:9001"), 2);
+}
