@@ -1,5 +1,9 @@
 //! The API in gRPC, spoken by clients that others wrote, and by peers that break its rules.
 
+mod attacks;
+mod listening;
+mod peer;
+
 use tests::harness::{make_certificate, run_node};
 
 #[test]
