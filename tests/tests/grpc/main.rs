@@ -3,6 +3,7 @@
 mod attacks;
 mod listening;
 mod peer;
+mod phone;
 
 use tests::harness::{make_certificate, run_node};
 
