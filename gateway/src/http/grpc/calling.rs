@@ -17,7 +17,7 @@ use prost_reflect::MessageDescriptor;
 use super::answer_body::AnswerBody;
 use super::deadline::within;
 use super::message::{self, framed};
-use super::methods::{self, HEALTH_CHECK, LackingMethod, Method, SERVICE};
+use super::methods::{self, CALL_FUNCTION, HEALTH_CHECK, LackingMethod, Method, SERVICE};
 use super::status::{self, Status};
 use super::{schema, transcoding};
 use crate::client_network::ClientNetwork;
@@ -254,6 +254,7 @@ impl Asked {
         let status = status_of(answer).await;
         match self {
             Self::Method(_) | Self::Health => status,
+            Self::Lacking(lacking) if lacking.name == CALL_FUNCTION => status,
             Self::Lacking(_) => status.of_lacking(),
             Self::Nothing if status.code == Code::NotFound.number() => Status::unimplemented("there is no such method"),
             Self::Nothing => status,

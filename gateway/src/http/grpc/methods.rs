@@ -12,6 +12,10 @@ pub const SERVICE: &str = "/nakama.api.Nakama/";
 /// The method of gRPC's own service for balancers.
 pub const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 
+/// The method that calls a function of the server. A server of Nakama without that function says that it is not found, and
+/// clients look for this code.
+pub const CALL_FUNCTION: &str = "RpcFunc";
+
 /// A method that this server has.
 #[derive(Debug)]
 pub struct Method {
@@ -146,7 +150,7 @@ pub const LACKING: &[LackingMethod] = &[
     no_post("ImportSteamFriends", "/v2/friend/steam"),
     no_get("ListFriendsOfFriends", "/v2/friend/friends"),
     no_post("Event", "/v2/event"),
-    no_post("RpcFunc", "/v2/rpc/x"),
+    no_post(CALL_FUNCTION, "/v2/rpc/x"),
     no_get("ListMatches", "/v2/match"),
     no_get("ListParties", "/v2/party"),
     no_post("ReadStorageObjects", "/v2/storage"),

@@ -243,18 +243,25 @@ public final class PhoneClient {
         Status malformed = refused(as(alice).joinGroup(JoinGroupRequest.newBuilder().setGroupId("x").build()));
         check(malformed.getCode() == Status.Code.INVALID_ARGUMENT, malformed);
         // The official client has more methods than this server.
-        MethodDescriptor<Empty, Empty> rpc = MethodDescriptor.<Empty, Empty>newBuilder()
+        Status lacking = refused(other("ListMatches", alice));
+        check(lacking.getCode() == Status.Code.UNIMPLEMENTED && lacking.getDescription() != null, lacking);
+        Status function = refused(other("RpcFunc", alice));
+        check(function.getCode() == Status.Code.NOT_FOUND, function);
+        Status late = refused(as(alice).withDeadlineAfter(1, TimeUnit.NANOSECONDS).getAccount(Empty.getDefaultInstance()));
+        check(late.getCode() == Status.Code.DEADLINE_EXCEEDED, late);
+    }
+
+    /** A call of a method that the schema does not have. */
+    private ListenableFuture<Empty> other(String name, Session session) {
+        MethodDescriptor<Empty, Empty> method = MethodDescriptor.<Empty, Empty>newBuilder()
                 .setType(MethodDescriptor.MethodType.UNARY)
-                .setFullMethodName("nakama.api.Nakama/RpcFunc")
+                .setFullMethodName("nakama.api.Nakama/" + name)
                 .setRequestMarshaller(ProtoUtils.marshaller(Empty.getDefaultInstance()))
                 .setResponseMarshaller(ProtoUtils.marshaller(Empty.getDefaultInstance()))
                 .build();
-        NakamaFutureStub caller = as(alice);
-        Status lacking = refused(ClientCalls.futureUnaryCall(
-                caller.getChannel().newCall(rpc, caller.getCallOptions()), Empty.getDefaultInstance()));
-        check(lacking.getCode() == Status.Code.UNIMPLEMENTED && lacking.getDescription() != null, lacking);
-        Status late = refused(as(alice).withDeadlineAfter(1, TimeUnit.NANOSECONDS).getAccount(Empty.getDefaultInstance()));
-        check(late.getCode() == Status.Code.DEADLINE_EXCEEDED, late);
+        NakamaFutureStub caller = as(session);
+        return ClientCalls.futureUnaryCall(
+                caller.getChannel().newCall(method, caller.getCallOptions()), Empty.getDefaultInstance());
     }
 
     private void sessions(Session bob) throws Exception {
