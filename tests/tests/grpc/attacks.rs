@@ -155,6 +155,21 @@ fn idle_connections_are_told_that_they_end() {
 }
 
 #[test]
+fn a_message_that_does_not_come_is_not_waited_for() {
+    let (server, _data) = started();
+    let mut peer = Peer::connect(server.grpc_address());
+    peer.write(&frame(HEADERS, END_HEADERS, 1, &head("AuthenticateDevice", Some(PROGRAM))));
+    peer.write(&frame(DATA, 0, 1, &[0]));
+    let answer = peer.expect(&[HEADERS, RST_STREAM, GOAWAY]);
+    assert_eq!((answer.kind, answer.stream, answer.flags & END_STREAM), (HEADERS, 1, END_STREAM));
+    assert_eq!(metric(&server, "stentor_grpc_calls_total{kind=\"deadline_exceeded\"}"), 1);
+    // The rest of the message is not wanted any more.
+    let unwanted = peer.expect(&[RST_STREAM, GOAWAY]);
+    assert_eq!((unwanted.kind, unwanted.stream, unwanted.error()), (RST_STREAM, 1, NO_ERROR));
+    peer.assert_answers(3, "a message that has not come");
+}
+
+#[test]
 fn answers_that_no_window_lets_through_are_given_up() {
     let (server, _data) = started();
     let alice = bearer(&server.sign_in("alice").token);

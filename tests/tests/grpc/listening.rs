@@ -2,9 +2,10 @@
 
 use std::net::TcpListener;
 
-use tests::harness::{Launch, Refusal, Server, data_dir};
+use serde_json::json;
+use tests::harness::{Launch, Refusal, Server, bearer, data_dir};
 
-use super::peer::Peer;
+use super::peer::{DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, NO_ERROR, Peer, frame, head};
 
 /// Starts a server for HTTP on the port above one that is taken, if that one is free.
 fn start_above(taken: u16, flags: &[&str]) -> (Result<Server, Refusal>, tempfile::TempDir) {
@@ -49,4 +50,51 @@ fn grpc_has_the_address_that_is_given_or_none() {
     drop(server);
     let server = Launch::on(data.path()).flag("--grpc", "off").start();
     assert!(server.output().contains("\n  grpc         off\n"), "{}", server.output());
+}
+
+#[test]
+fn a_stop_says_goodbye_to_clients() {
+    let data = data_dir();
+    let server = Launch::on(data.path()).start();
+    let mut peer = Peer::connect(server.grpc_address());
+    peer.assert_answers(1, "a start");
+    server.stop();
+    assert_eq!(peer.expect(&[GOAWAY]).error(), NO_ERROR);
+    peer.rest();
+}
+
+#[test]
+fn a_long_page_comes_through_a_small_window() {
+    const MESSAGES: usize = 100;
+    const WINDOW_UPDATE: u8 = 8;
+    let data = data_dir();
+    let server = Launch::on(data.path()).without_budgets().start();
+    let mut writer = server.connect("writer");
+    let channel = writer.join("long");
+    let content = json!({ "t": "x".repeat(3800) }).to_string();
+    for _ in 0..MESSAGES {
+        writer.say(&channel, &content);
+    }
+    // The fields `channel_id` and `limit`.
+    let message = [&[0x0a, channel.len() as u8][..], channel.as_bytes(), &[0x12, 2, 0x08, MESSAGES as u8]].concat();
+    let body = [&[0][..], &(message.len() as u32).to_be_bytes(), &message].concat();
+    let mut peer = Peer::connect(server.grpc_address());
+    let alice = bearer(&server.sign_in("alice").token);
+    peer.write(&frame(HEADERS, END_HEADERS, 1, &head("ListChannelMessages", Some(&alice))));
+    peer.write(&frame(DATA, END_STREAM, 1, &body));
+    let mut page = Vec::new();
+    loop {
+        let next = peer.expect(&[DATA, HEADERS]);
+        if next.kind == HEADERS && next.flags & END_STREAM != 0 {
+            break;
+        }
+        if next.kind == DATA && !next.payload.is_empty() {
+            let room = (next.payload.len() as u32).to_be_bytes();
+            page.extend_from_slice(&next.payload);
+            peer.write(&[frame(WINDOW_UPDATE, 0, 0, &room), frame(WINDOW_UPDATE, 0, 1, &room)].concat());
+        }
+    }
+    assert!(page.len() > MESSAGES * content.len(), "{} bytes", page.len());
+    assert_eq!(page[..5], [&[0][..], &(page.len() as u32 - 5).to_be_bytes()].concat());
+    peer.assert_answers(3, "a long page");
 }
