@@ -187,6 +187,29 @@ fn answers_that_no_window_lets_through_are_given_up() {
 }
 
 #[test]
+fn pages_that_no_window_lets_through_hold_a_bounded_memory() {
+    const CONNECTIONS: usize = 220;
+    const ANSWERS_BYTES_MAX: u64 = 64 << 20;
+    let (server, _data) = launch(Launch::without_budgets);
+    let (page_of, content) = long_page(&server, 100);
+    // All that is asked for is more than there is room for.
+    assert!(CONNECTIONS * 100 * content > ANSWERS_BYTES_MAX as usize);
+    let alice = bearer(&server.sign_in("alice").token);
+    let ask = |_| {
+        let mut peer = Peer::with_settings(server.grpc_address(), &[0, 4, 0, 0, 0, 0]);
+        peer.write(&page_of(1, &alice));
+        peer
+    };
+    let peers: Vec<Peer> = (0..CONNECTIONS).map(ask).collect();
+    await_that("some give way", || metric(&server, "stentor_http_answers_cut_total{kind=\"full\"}") > 0);
+    let held = metric(&server, "stentor_answer_bytes");
+    assert!((1..=ANSWERS_BYTES_MAX).contains(&held), "{held} bytes are held");
+    assert_serves(&server, "pages that no window lets through");
+    drop(peers);
+    await_that("the answers are forgotten", || metric(&server, "stentor_answer_bytes") == 0);
+}
+
+#[test]
 fn calls_are_counted_by_their_code_and_with_the_requests_for_the_same() {
     let (server, _data) = started();
     let mut peer = Peer::connect(server.grpc_address());

@@ -2,10 +2,9 @@
 
 use std::net::TcpListener;
 
-use serde_json::json;
 use tests::harness::{Launch, Refusal, Server, bearer, data_dir};
 
-use super::peer::{DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, NO_ERROR, Peer, frame, head};
+use super::peer::{DATA, END_STREAM, GOAWAY, HEADERS, NO_ERROR, Peer, frame, long_page};
 
 /// Starts a server for HTTP on the port above one that is taken, if that one is free.
 fn start_above(taken: u16, flags: &[&str]) -> (Result<Server, Refusal>, tempfile::TempDir) {
@@ -65,23 +64,14 @@ fn a_stop_says_goodbye_to_clients() {
 
 #[test]
 fn a_long_page_comes_through_a_small_window() {
-    const MESSAGES: usize = 100;
+    const MESSAGES: u8 = 100;
     const WINDOW_UPDATE: u8 = 8;
     let data = data_dir();
     let server = Launch::on(data.path()).without_budgets().start();
-    let mut writer = server.connect("writer");
-    let channel = writer.join("long");
-    let content = json!({ "t": "x".repeat(3800) }).to_string();
-    for _ in 0..MESSAGES {
-        writer.say(&channel, &content);
-    }
-    // The fields `channel_id` and `limit`.
-    let message = [&[0x0a, channel.len() as u8][..], channel.as_bytes(), &[0x12, 2, 0x08, MESSAGES as u8]].concat();
-    let body = [&[0][..], &(message.len() as u32).to_be_bytes(), &message].concat();
+    let (page_of, content) = long_page(&server, MESSAGES);
     let mut peer = Peer::connect(server.grpc_address());
     let alice = bearer(&server.sign_in("alice").token);
-    peer.write(&frame(HEADERS, END_HEADERS, 1, &head("ListChannelMessages", Some(&alice))));
-    peer.write(&frame(DATA, END_STREAM, 1, &body));
+    peer.write(&page_of(1, &alice));
     let mut page = Vec::new();
     loop {
         let next = peer.expect(&[DATA, HEADERS]);
@@ -94,7 +84,7 @@ fn a_long_page_comes_through_a_small_window() {
             peer.write(&[frame(WINDOW_UPDATE, 0, 0, &room), frame(WINDOW_UPDATE, 0, 1, &room)].concat());
         }
     }
-    assert!(page.len() > MESSAGES * content.len(), "{} bytes", page.len());
+    assert!(page.len() > usize::from(MESSAGES) * content, "{} bytes", page.len());
     assert_eq!(page[..5], [&[0][..], &(page.len() as u32 - 5).to_be_bytes()].concat());
     peer.assert_answers(3, "a long page");
 }

@@ -3,7 +3,8 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use tests::harness::DEADLINE;
+use serde_json::json;
+use tests::harness::{DEADLINE, Server};
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
@@ -85,6 +86,25 @@ pub fn head(method: &str, authorization: Option<&str>) -> Vec<u8> {
 pub fn call(stream: u32, method: &str, authorization: Option<&str>) -> Vec<u8> {
     let head = frame(HEADERS, END_HEADERS, stream, &head(method, authorization));
     [head, frame(DATA, END_STREAM, stream, &[0; 5])].concat()
+}
+
+/// Fills a room with long messages. Returns what makes the frames of a call for a page of them, on a stream and for a
+/// user, and the bytes of one message's content.
+pub fn long_page(server: &Server, messages: u8) -> (impl Fn(u32, &str) -> Vec<u8>, usize) {
+    let mut writer = server.connect("writer");
+    let channel = writer.join("long");
+    let content = json!({ "t": "x".repeat(3800) }).to_string();
+    for _ in 0..messages {
+        writer.say(&channel, &content);
+    }
+    // The fields `channel_id` and `limit`.
+    let message = [&[0x0a, channel.len() as u8][..], channel.as_bytes(), &[0x12, 2, 0x08, messages]].concat();
+    let body = [&[0][..], &(message.len() as u32).to_be_bytes(), &message].concat();
+    let page_of = move |stream: u32, authorization: &str| {
+        let head = head("ListChannelMessages", Some(authorization));
+        [frame(HEADERS, END_HEADERS, stream, &head), frame(DATA, END_STREAM, stream, &body)].concat()
+    };
+    (page_of, content.len())
 }
 
 /// A connection.
