@@ -1,18 +1,24 @@
-//! Tells the program the commit that it is built from. Nothing is run again before the commit is another one.
+//! Tells the program the commit that it is built from, and compiles the schema of gRPC. Nothing is run again before the
+//! commit or the schema is another one.
 //!
 //! `BUILD_COMMIT` names the commit where the source has no repository, as in a container. Without both, the commit is
 //! `unknown`. A build with another profile than `release` is one for development. It is not built anew for each commit,
 //! because that would build all tests anew, so it says `or later`.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Characters of the commit that are shown: enough for any repository.
 const SHOWN: usize = 12;
 
+/// The folders of the schema. The engine's has the messages that the socket knows as well.
+const SCHEMA: [&str; 2] = ["proto", "../engine/proto"];
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    compile_schema();
     println!("cargo::rerun-if-env-changed=BUILD_COMMIT");
     let given = env::var("BUILD_COMMIT").ok().filter(|commit| is_commit(commit));
     let shown = |commit: &str| commit.get(..SHOWN).unwrap_or(commit).to_owned();
@@ -24,6 +30,16 @@ fn main() {
     };
     // The variable's name does not begin with STENTOR_, because `cargo run` hands it on to the program.
     println!("cargo::rustc-env=SOURCE_COMMIT={commit}");
+}
+
+/// Writes the schema in the form in which the program reads it (`http/grpc/schema.rs`).
+fn compile_schema() {
+    SCHEMA.iter().for_each(|folder| println!("cargo::rerun-if-changed={folder}"));
+    let mut compiler = protox::Compiler::new(SCHEMA).expect("the folders of the schema are there");
+    compiler.include_imports(true);
+    compiler.open_files(["nakama.proto", "health.proto"]).expect("the schema compiles");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo names a folder for what is made"));
+    fs::write(out.join("schema.bin"), compiler.encode_file_descriptor_set()).expect("the schema is written");
 }
 
 fn workspace() -> Option<PathBuf> {

@@ -225,6 +225,27 @@ pub const HTTP_ROUTES: [&str; 11] = [
 /// Classes of HTTP answers, in the order of `SocketCounters::http_answers`.
 pub const ANSWER_CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
+/// The codes with which calls of gRPC end, in the order of `SocketCounters::grpc_calls` and of their numbers.
+pub const GRPC_CODES: [&str; 17] = [
+    "ok",
+    "cancelled",
+    "unknown",
+    "invalid_argument",
+    "deadline_exceeded",
+    "not_found",
+    "already_exists",
+    "permission_denied",
+    "resource_exhausted",
+    "failed_precondition",
+    "aborted",
+    "out_of_range",
+    "unimplemented",
+    "internal",
+    "unavailable",
+    "data_loss",
+    "unauthenticated",
+];
+
 /// Why HTTP requests are refused before their work, in the order of `SocketCounters::http_refused`.
 pub const COSTLY_KINDS: [&str; 8] = [
     "body_too_large",
@@ -259,6 +280,8 @@ pub struct SocketCounters {
     pub read_bytes: u64,
     /// Requests that were answered, by the class of the answer.
     pub http_answers: [u64; ANSWER_CLASSES.len()],
+    /// Calls of gRPC that were answered, by the code of their status.
+    pub grpc_calls: [u64; GRPC_CODES.len()],
     /// Requests that were refused before their work, by the reason.
     pub http_refused: [u64; COSTLY_KINDS.len()],
     /// Connections that were closed before their HTTP answer was read, by the reason.

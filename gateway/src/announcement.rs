@@ -3,24 +3,40 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::database;
-use crate::listeners::At;
+use crate::listen_address::Protocol;
+use crate::listeners::{At, Listening};
 use crate::options::{Options, StoreKind};
 
+/// Where the server listens, each place with whether it has TLS.
+pub struct Places {
+    http: Vec<(At, bool)>,
+    grpc: Vec<(At, bool)>,
+}
+
+impl Places {
+    /// Where these sockets listen.
+    pub fn of(listening: &[Listening]) -> Self {
+        let of = |protocol| {
+            let places = listening.iter().filter(|listening| listening.protocol == protocol);
+            places.map(|listening| (listening.at.clone(), listening.secured)).collect()
+        };
+        Self { http: of(Protocol::Http), grpc: of(Protocol::Grpc) }
+    }
+}
+
 /// Where the server listens, how many shards it has, where it stores data, and what to do next.
-pub fn text(
-    options: &Options,
-    places: &[(At, bool)],
-    admin: Option<SocketAddr>,
-    shards: usize,
-    capacity: usize,
-) -> String {
+pub fn text(options: &Options, places: &Places, admin: Option<SocketAddr>, shards: usize, capacity: usize) -> String {
     let store = match options.store {
         StoreKind::Embedded => format!("embedded, in {}", options.data.display()),
         StoreKind::Scylla => format!("scylla, {}", database::place(&options.database)),
         StoreKind::Memory => "memory: nothing outlives this process".to_owned(),
     };
-    let listening: Vec<String> = places.iter().map(|(at, secured)| place(at, *secured)).collect();
-    let open = places.iter().find_map(page).unwrap_or_else(|| "the address of the proxy in front".to_owned());
+    let listed = |places: &[(At, bool)]| {
+        let places: Vec<String> = places.iter().map(|(at, secured)| place(at, *secured)).collect();
+        places.join(", ")
+    };
+    let grpc = if places.grpc.is_empty() { "off".to_owned() } else { listed(&places.grpc) };
+    let open = places.http.iter().find_map(page).unwrap_or_else(|| "the address of the proxy in front".to_owned());
     let admin = admin.map_or_else(|| "off".to_owned(), |admin| format!("http://{admin}/metrics"));
     format!(
         "stentor {}: listening on {}\n\
@@ -28,9 +44,10 @@ pub fn text(
          \x20 store        {store}\n\
          \x20 connections  {capacity} fit the limit on open descriptors\n\
          \x20 admin        {admin}\n\
+         \x20 grpc         {grpc}\n\
          \x20 open         {open} for a chat page, or connect a Nakama client with server key \"{}\"\n",
         env!("CARGO_PKG_VERSION"),
-        listening.join(", "),
+        listed(&places.http),
         options.server_key
     )
 }

@@ -28,6 +28,15 @@ pub struct ListenAddress {
     pub secured: bool,
 }
 
+/// What a listener's clients speak.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protocol {
+    /// HTTP/1.1, and WebSockets that begin with it.
+    Http,
+    /// HTTP/2 from the first byte.
+    Grpc,
+}
+
 /// The place of a listener.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Place {

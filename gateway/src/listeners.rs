@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::net::{self, SocketFlags, sockopt};
 
-use crate::listen_address::{Host, ListenAddress, Place};
+use crate::listen_address::{Host, ListenAddress, Place, Protocol};
 
 /// The listening sockets of one place.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub struct Listening {
     pub at: At,
     /// Whether clients begin with a TLS handshake.
     pub secured: bool,
+    pub protocol: Protocol,
     /// One for each shard.
     pub sockets: Vec<OwnedFd>,
 }
@@ -31,9 +32,9 @@ pub enum At {
 }
 
 impl Listening {
-    /// Whether clients of a network come here without TLS.
-    pub fn is_plain_tcp(&self) -> bool {
-        !self.secured && matches!(self.at, At::Tcp(_))
+    /// Whether clients of a network come here with HTTP/1.1, and without TLS.
+    pub fn is_plain_http(&self) -> bool {
+        !self.secured && self.protocol == Protocol::Http && matches!(self.at, At::Tcp(_))
     }
 }
 
@@ -50,12 +51,12 @@ const PORT_TRIES: usize = 16;
 
 /// Binds and opens the listening sockets of an address. A name with several addresses gives one `Listening` for each
 /// address that this machine has. Fails if none can be bound, or if another server has one of them.
-pub fn listen(address: &ListenAddress, shards: usize) -> io::Result<Vec<Listening>> {
+pub fn listen(address: &ListenAddress, protocol: Protocol, shards: usize) -> io::Result<Vec<Listening>> {
     let secured = address.secured;
     match &address.place {
         Place::Unix(path) => {
             let sockets = unix_listeners(path, shards)?;
-            Ok(vec![Listening { at: At::Unix(path.clone()), secured, sockets }])
+            Ok(vec![Listening { at: At::Unix(path.clone()), secured, protocol, sockets }])
         }
         Place::Tcp { host, port } => {
             let mut tries = 1;
@@ -67,7 +68,7 @@ pub fn listen(address: &ListenAddress, shards: usize) -> io::Result<Vec<Listenin
                     outcome => break outcome?,
                 }
             };
-            let of = |(sockets, address)| Listening { at: At::Tcp(address), secured, sockets };
+            let of = |(sockets, address)| Listening { at: At::Tcp(address), secured, protocol, sockets };
             Ok(listening.into_iter().map(of).collect())
         }
     }
@@ -199,7 +200,7 @@ mod tests {
     use super::*;
 
     fn listening(text: &str) -> io::Result<Vec<Listening>> {
-        listen(&text.parse().unwrap(), 2)
+        listen(&text.parse().unwrap(), Protocol::Http, 2)
     }
 
     fn port_of(listening: &Listening) -> u16 {

@@ -16,8 +16,8 @@ use crate::sockets::SPARES;
 const PROCESS_DESCRIPTORS: u64 = 1024;
 
 /// Descriptors of one shard that are not connections: three rings and the descriptors that wake them, the epoll set
-/// twice, and the listener.
-const SHARD_DESCRIPTORS: u64 = 8;
+/// twice, and the listeners for HTTP and for gRPC.
+const SHARD_DESCRIPTORS: u64 = 9;
 
 /// Descriptors beside the shards' without which no server starts: half for a new store and the rest of the process, half
 /// for connections.
@@ -221,9 +221,9 @@ mod tests {
 
     #[test]
     fn what_is_not_for_connections() {
-        assert_eq!(connections(20_000, 2), 20_000 - 1024 - 2 * (8 + SPARES as u64));
+        assert_eq!(connections(20_000, 2), 20_000 - 1024 - 2 * (9 + SPARES as u64));
         assert_eq!(connections(300, 1), 150);
-        assert_eq!(connections(128, 2), 128 - 2 * (8 + SPARES as u64) - DESCRIPTORS_MIN / 2);
+        assert_eq!(connections(128, 2), 128 - 2 * (9 + SPARES as u64) - DESCRIPTORS_MIN / 2);
         assert_eq!(connections(0, 1), 0);
     }
 

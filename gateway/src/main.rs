@@ -16,15 +16,17 @@ use engine::routing::PlacementKey;
 use engine::session::shared_budgets::SharedBudgets;
 use gateway::admin::token::AdminToken;
 use gateway::admin::{self, Admin};
+use gateway::announcement::Places;
 use gateway::beginning::{Beginning, Life};
 use gateway::drain::{Drain, Event};
 use gateway::health::{Health, HealthReporter};
 use gateway::http::{BODIES_BYTES_MAX, Services};
 use gateway::keys::SigningKeys;
+use gateway::listen_address::Protocol;
 use gateway::listeners::{self, Listening};
 use gateway::live::LiveOptions;
 use gateway::logging::Logging;
-use gateway::options::{AdminCall, Command, Options, StoreKind};
+use gateway::options::{AdminCall, Command, Grpc, Options, StoreKind};
 use gateway::password::Passwords;
 use gateway::reload::Reloader;
 use gateway::sockets::{HEADS_BYTES_MAX, Listener, SocketTable};
@@ -153,7 +155,7 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
     reloader.follow_log_levels(logging.clone());
     let admin = options.admin.map(|address| Admin::bind(address, live.clone())).transpose()?;
     gateway::clock::watch().map_err(said)?;
-    let plain = listening.iter().filter(|listening| listening.is_plain_tcp());
+    let plain = listening.iter().filter(|listening| listening.is_plain_http());
     let plain = plain.flat_map(|listening| &listening.sockets).map(OwnedFd::try_clone);
     let waiting = plain.chain(admin.iter().map(Admin::listener)).collect::<io::Result<_>>().map_err(said)?;
     let waiting_room = WaitingRoom::open(waiting).map_err(said)?;
@@ -187,7 +189,7 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
     let (erase, erasures) = flume::bounded(1);
     let (questions, asked): (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::bounded(1)).unzip();
     let health = Health::new(shards, capacity);
-    let places: Vec<_> = listening.iter().map(|listening| (listening.at.clone(), listening.secured)).collect();
+    let places = Places::of(&listening);
     let of_shards = listeners_of_shards(&mut listening, live.tls.as_ref());
     let parts = of_shards.into_iter().zip(ends).zip(asked).enumerate().map(|(number, ((listeners, store), asked))| {
         let health = HealthReporter::new(health.clone(), number);
@@ -275,11 +277,24 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
 fn listen_on_all(options: &Options, shards: usize) -> Result<Vec<Listening>, String> {
     let mut all = Vec::new();
     for address in &options.listen {
-        let listening = listeners::listen(address, shards).map_err(|error| {
+        let listening = listeners::listen(address, Protocol::Http, shards).map_err(|error| {
             let advice = listeners::advice(&error);
             format!("cannot listen on {address}: {error}; {advice}: choose another address with --listen")
         })?;
         all.extend(listening);
+    }
+    let Some(Grpc { address, is_asked_for }) = &options.grpc else { return Ok(all) };
+    match listeners::listen(address, Protocol::Grpc, shards) {
+        Ok(listening) => all.extend(listening),
+        Err(error) => {
+            let advice = listeners::advice(&error);
+            let reason =
+                format!("cannot listen on {address} for gRPC: {error}; {advice}: choose another address with --grpc");
+            if *is_asked_for {
+                return Err(reason);
+            }
+            tracing::warn!("{reason}, or say --grpc off. The server runs without it");
+        }
     }
     Ok(all)
 }
@@ -287,13 +302,13 @@ fn listen_on_all(options: &Options, shards: usize) -> Result<Vec<Listening>, Str
 /// The listeners of each shard: one socket of each place.
 fn listeners_of_shards(listening: &mut [Listening], tls: Option<&Arc<TlsAcceptor>>) -> Vec<Vec<Listener>> {
     let mut of_shards: Vec<Vec<Listener>> = Vec::new();
-    for Listening { secured, sockets, .. } in listening {
+    for Listening { secured, protocol, sockets, .. } in listening {
         let tls = tls.filter(|_| *secured);
         for (shard, socket) in std::mem::take(sockets).into_iter().enumerate() {
             if of_shards.len() <= shard {
                 of_shards.push(Vec::new());
             }
-            of_shards[shard].push(Listener { socket, tls: tls.cloned() });
+            of_shards[shard].push(Listener { socket, tls: tls.cloned(), protocol: *protocol });
         }
     }
     of_shards

@@ -10,8 +10,8 @@ mod process;
 use std::fmt;
 
 use engine::counters::{
-    ANSWER_CLASSES, ANSWER_CUTS, BUCKETS, COSTLY_KINDS, HTTP_ROUTES, Histogram, OPENING_REFUSAL_KINDS, PAGE_REFUSALS,
-    RATE_LIMITS, REFUSAL_KINDS, REQUEST_KINDS, Report, SESSION_ENDS, SIGN_IN_REFUSALS, STAGES,
+    ANSWER_CLASSES, ANSWER_CUTS, BUCKETS, COSTLY_KINDS, GRPC_CODES, HTTP_ROUTES, Histogram, OPENING_REFUSAL_KINDS,
+    PAGE_REFUSALS, RATE_LIMITS, REFUSAL_KINDS, REQUEST_KINDS, Report, SESSION_ENDS, SIGN_IN_REFUSALS, STAGES,
 };
 use engine::process_rates::{PROCESS_RATES, ProcessRate, ProcessRates};
 use prometheus_client::collector::Collector;
@@ -59,6 +59,7 @@ const COUNTERS_BY_KIND: &[(&str, &str, &[&str], Several)] = &[
     ("http_requests", "HTTP requests answered, by the answer's class", &ANSWER_CLASSES, |r| {
         r.sockets.http_answers.to_vec()
     }),
+    ("grpc_calls", "gRPC calls answered, by the code of their status", &GRPC_CODES, |r| r.sockets.grpc_calls.to_vec()),
     ("http_requests_refused", "HTTP requests refused before their work, by the reason", &COSTLY_KINDS, |r| {
         r.sockets.http_refused.to_vec()
     }),

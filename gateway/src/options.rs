@@ -40,14 +40,14 @@ pub use self::secrets::{PreviousKey, Secret};
 use self::secrets::{previous_key, signing_key};
 use self::settings::Settings;
 pub use self::sources::{Configuration, Setting, Source};
-use self::values::AdminAddress;
 #[cfg(feature = "scylla")]
 pub(crate) use self::values::whole;
+use self::values::{AdminAddress, GrpcAddress};
 pub use self::warnings::warnings;
 use crate::allowed_origins::{AllowedOrigin, AllowedOrigins, ORIGINS_MAX};
 use crate::database::{self, DatabaseOptions};
 use crate::drain::Terms;
-use crate::listen_address::ListenAddress;
+use crate::listen_address::{ListenAddress, Place};
 use crate::log_levels::LogLevels;
 use crate::logging::LogFormat;
 use crate::sign_in::SignInTerms;
@@ -73,6 +73,8 @@ pub(crate) const ADMIN_TOKEN_FILE: &str = "admin.token";
 pub struct Options {
     pub command: Command,
     pub listen: Vec<ListenAddress>,
+    /// Where the API in gRPC listens, if it does.
+    pub grpc: Option<Grpc>,
     /// The certificate and key of listeners with TLS; `None` if there are no such listeners.
     pub tls: Option<TlsFiles>,
     /// The address where operators read the counters; `None` means no address.
@@ -133,6 +135,14 @@ pub struct Options {
     pub sign_in: SignInTerms,
     /// Each key's value and source.
     pub configuration: Configuration,
+}
+
+/// The address of the API in gRPC.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Grpc {
+    pub address: ListenAddress,
+    /// Whether the operator has named it. If not, the server can do without.
+    pub is_asked_for: bool,
 }
 
 /// The kind of store.
@@ -238,16 +248,22 @@ impl Options {
         if settings.standby && settings.store == StoreKind::Memory {
             return Err(OptionsError::Invalid("standby needs a store that servers share; take it out".into()));
         }
+        let grpc = grpc_address(settings.grpc.take(), &settings.listen);
         let admin = match settings.admin {
             AdminAddress::At(address) => Some(address),
             AdminAddress::Off => None,
         };
-        checked_places(&settings.listen, admin)?;
+        checked_places(&settings.listen, grpc.as_ref(), admin)?;
         Ok(Self {
             command,
             sign_in,
             database,
-            tls: checked_tls(&settings.listen, settings.tls_cert, settings.tls_key)?,
+            tls: checked_tls(
+                settings.listen.iter().chain(grpc.iter().map(|grpc| &grpc.address)),
+                settings.tls_cert,
+                settings.tls_key,
+            )?,
+            grpc,
             listen: settings.listen,
             admin,
             admin_hosts: checked_admin_hosts(settings.admin_host)?,
@@ -324,17 +340,22 @@ impl Options {
 }
 
 /// No address may be listened on twice. Names are not looked up for that.
-fn checked_places(listen: &[ListenAddress], admin: Option<SocketAddr>) -> Result<(), OptionsError> {
+fn checked_places(
+    listen: &[ListenAddress],
+    grpc: Option<&Grpc>,
+    admin: Option<SocketAddr>,
+) -> Result<(), OptionsError> {
     let mut taken: Vec<(SocketAddr, String)> = admin.into_iter().map(|at| (at, format!("admin {at}"))).collect();
-    for address in listen {
+    let grpc = grpc.filter(|grpc| grpc.is_asked_for).map(|grpc| ("grpc", &grpc.address));
+    for (key, address) in listen.iter().map(|address| ("listen", address)).chain(grpc) {
         let known = address.known_addresses();
         for at in &known {
             if let Some((_, other)) = taken.iter().find(|(other, _)| overlap(*other, *at)) {
-                let text = format!("listen {address} and {other} take the same port; give each a port of its own");
+                let text = format!("{key} {address} and {other} take the same port; give each a port of its own");
                 return Err(OptionsError::Invalid(text));
             }
         }
-        taken.extend(known.into_iter().map(|at| (at, format!("listen {address}"))));
+        taken.extend(known.into_iter().map(|at| (at, format!("{key} {address}"))));
     }
     Ok(())
 }
@@ -346,17 +367,33 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0 && one.port() == other.port() && (first == second || covers(first, second) || covers(second, first))
 }
 
-fn checked_tls(
-    listen: &[ListenAddress],
+/// The address of gRPC. Unless the operator has named one, it is the first address with a port, with the port below it; if
+/// the kernel chooses that port, it chooses this one too.
+fn grpc_address(given: Option<GrpcAddress>, listen: &[ListenAddress]) -> Option<Grpc> {
+    match given {
+        Some(GrpcAddress::Off) => None,
+        Some(GrpcAddress::At(address)) => Some(Grpc { address, is_asked_for: true }),
+        None => listen.iter().find_map(|address| match &address.place {
+            Place::Tcp { host, port } if *port != 1 => {
+                let place = Place::Tcp { host: host.clone(), port: port.saturating_sub(1) };
+                Some(Grpc { address: ListenAddress { place, secured: address.secured }, is_asked_for: false })
+            }
+            _ => None,
+        }),
+    }
+}
+
+fn checked_tls<'a>(
+    mut listen: impl Iterator<Item = &'a ListenAddress>,
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
 ) -> Result<Option<TlsFiles>, OptionsError> {
-    let secured = listen.iter().find(|address| address.secured);
+    let secured = listen.find(|address| address.secured);
     let invalid = |text: String| Err(OptionsError::Invalid(text));
     match (secured, certificate, key) {
         (None, None, None) => Ok(None),
         (Some(_), Some(certificate), Some(key)) => Ok(Some(TlsFiles { certificate, key })),
-        (Some(address), ..) => invalid(format!("listen has {address}: give tls_cert and tls_key as well")),
+        (Some(address), ..) => invalid(format!("{address} is an address with TLS: give tls_cert and tls_key as well")),
         (None, ..) => invalid(
             "tls_cert and tls_key are for listeners with TLS, and listen has none: write tls: in front of an address, such as \
              tls::443"

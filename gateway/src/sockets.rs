@@ -50,6 +50,7 @@ use self::unfinished_heads::UnfinishedHeads;
 use self::waiting_line::WaitingLine;
 use crate::http::{self, Services};
 use crate::http_tasks::HttpTasks;
+use crate::listen_address::Protocol;
 use crate::live::Live;
 use crate::memory::{self, AnswerBytes, HighWater};
 use crate::readiness::Readiness;
@@ -155,6 +156,7 @@ struct Entry {
 struct Socket {
     descriptor: OwnedFd,
     stage: Stage,
+    protocol: Protocol,
     /// The format of a session's envelopes, as its opening chose it.
     format: Format,
     /// What the epoll set reports about this socket: readable, writable.
@@ -281,7 +283,13 @@ impl SocketTable {
     }
 
     /// Gives a connection an entry in the table and adds it to the epoll set.
-    fn seat(&mut self, descriptor: OwnedFd, tls: Option<Box<TlsConnection>>, stage: Stage) -> Option<ConnectionId> {
+    fn seat(
+        &mut self,
+        descriptor: OwnedFd,
+        tls: Option<Box<TlsConnection>>,
+        stage: Stage,
+        protocol: Protocol,
+    ) -> Option<ConnectionId> {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.entries.push(Entry { generation: 0, socket: None });
             (self.entries.len() - 1) as u32
@@ -299,6 +307,7 @@ impl SocketTable {
         self.entries[slot as usize].socket = Some(Socket {
             descriptor,
             stage,
+            protocol,
             format: Format::Json,
             reads: true,
             writes: false,

@@ -83,7 +83,10 @@ export class Server {
     const directory = process.env.STENTOR_TEST_TLS;
     const tls = this.secured ? ['--tls-cert', join(directory, 'cert.pem'), '--tls-key', join(directory, 'key.pem')] : [];
     const more = (process.env.STENTOR_TEST_FLAGS ?? '').split(' ').filter((flag) => flag !== '');
-    const flags = ['--data', this.data, '--listen', listen, '--admin', 'off', '--shards', shards, ...tls, ...more, ...this.#flags];
+    // The port below the one of an earlier life may be that of another test.
+    const grpc = this.port === 0 ? [] : ['--grpc', 'off'];
+    const always = ['--data', this.data, '--listen', listen, '--admin', 'off', '--shards', shards];
+    const flags = [...always, ...grpc, ...tls, ...more, ...this.#flags];
     this.#child = spawn(process.env.STENTOR_BIN, flags, { stdio: ['ignore', 'pipe', 'pipe'] });
     const child = this.#child;
     const listening = new Promise((resolve, reject) => {

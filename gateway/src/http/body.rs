@@ -42,6 +42,11 @@ impl RequestBody {
         serde_json::from_slice(json).map_err(|error| Refusal::invalid(format!("the body cannot be read: {error}")))
     }
 
+    /// The bytes as they came, and how many they may be when they are inflated.
+    pub fn into_bytes(self) -> (Vec<u8>, usize) {
+        (self.bytes.into_inner(), self.bytes_max)
+    }
+
     fn inflated(&self, headers: &HeaderMap) -> Result<Vec<u8>, Refusal> {
         let body = self.bytes.take();
         match encoding(headers)? {
@@ -51,9 +56,9 @@ impl RequestBody {
     }
 }
 
-/// Inflates up to one byte more than is allowed. A body is one member of gzip: each further member would cost as much as
+/// Inflates a body of gzip. Refused if it is none, or has more bytes than are allowed. A body is one member of gzip: each further member would cost as much as
 /// the first, and have as little as twenty bytes.
-fn inflated(body: &[u8], bytes_max: usize) -> Result<Vec<u8>, Refusal> {
+pub fn inflated(body: &[u8], bytes_max: usize) -> Result<Vec<u8>, Refusal> {
     let mut inflated = Vec::new();
     let mut decoder = GzDecoder::new(body).take(bytes_max as u64 + 1);
     let read = decoder.read_to_end(&mut inflated);

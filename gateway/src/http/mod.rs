@@ -1,4 +1,4 @@
-//! REST over HTTP/1.1: a router, and one file for each resource. This module has the rules of the wire. The store has
+//! REST over HTTP/1.1, and gRPC over HTTP/2 (`grpc`): a router, and one file for each resource. This module has the rules of the wire. The store has
 //! the data that they change, and `engine` makes the decisions about chat.
 //!
 //! `serve` drives a connection. `respond` does everything that does not concern sockets.
@@ -23,6 +23,7 @@ pub mod framing;
 mod friends;
 mod group_body;
 mod groups;
+pub mod grpc;
 mod history;
 mod identity_opening;
 mod inspecting;
@@ -32,6 +33,7 @@ mod marking;
 mod members;
 mod new_names;
 mod notifications;
+mod open_calls;
 mod pages;
 mod paging;
 mod presence;
@@ -57,10 +59,17 @@ mod users;
 #[cfg(test)]
 mod tests;
 
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use crate::peer::Peer;
+
 pub use account_deletions::run as run_account_deletions;
 pub use bodies::BODIES_BYTES_MAX;
 pub use erasing::{Erasure, UserFault, run as run_erasing};
 pub use forgetting::run as run_forgetting;
+pub use grpc::serve as serve_grpc;
 pub use identity_opening::{IdentityOpening, admit};
 pub use inspecting::{Asked, AskedWhom, Inspect, Told, run as run_inspecting};
 pub use marking::run as run_marking;
@@ -69,3 +78,6 @@ pub use router::respond;
 pub use secured_stream::SecuredStream;
 pub use serve::serve;
 pub use services::Services;
+
+/// What serves a connection: given its stream, the bytes that were read of it, and its other end.
+pub type Serve = fn(SecuredStream, Vec<u8>, Peer, Rc<Services>) -> Pin<Box<dyn Future<Output = ()>>>;

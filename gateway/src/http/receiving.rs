@@ -42,6 +42,16 @@ const DISCARDED_BYTES_MAX: u64 = 1 << 20;
 /// How long the server waits for a body that no resource reads. A body that its client has already sent comes within a round trip.
 const DISCARD_DURATION_MAX: Duration = Duration::from_secs(1);
 
+/// Which bodies are read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reading {
+    /// Those that the resource reads.
+    AsResource,
+    /// Every one, on these terms.
+    OnTerms(BodyTerms),
+    Nothing,
+}
+
 /// The body of a request, or its refusal, and how the connection ends. The request is charged to its network and its user.
 /// `framing` tells what has come of the body beside its data.
 pub async fn receive<B: Body<Data = Bytes> + Unpin>(
@@ -50,9 +60,10 @@ pub async fn receive<B: Body<Data = Bytes> + Unpin>(
     head: &Parts,
     body: B,
     framing: impl Fn() -> ChunkFraming,
+    reading: Reading,
 ) -> (Result<Received, Refusal>, Ending) {
     let mut payer = Payer { user: None, network: Some(from.key()) };
-    let terms = judge(services, head, &body, from, &mut payer).await;
+    let terms = judge(services, head, &body, from, reading, &mut payer).await;
     let has_body = !body.is_end_stream();
     let mut body = Metered { body, bytes: 0 };
     let (received, ending) = receive_body(services, from, head, &mut body, terms).await;
@@ -104,6 +115,7 @@ async fn judge<B: Body>(
     head: &Parts,
     body: &B,
     from: ClientNetwork,
+    reading: Reading,
     payer: &mut Payer,
 ) -> Result<Option<BodyTerms>, Refusal> {
     let route = Route::of(head.uri.path());
@@ -124,7 +136,7 @@ async fn judge<B: Body>(
         rest_if_far_beyond(services, *payer, Purse::Requests).await;
     }
     addressed(head)?;
-    let terms = body_terms(services, head, &route, body, payer.user)?;
+    let terms = body_terms(services, head, &route, body, reading, payer.user)?;
     if matches!(route, Route::Authenticate(_)) && head.method == Method::POST {
         // A client without the key uses up nothing of the rate.
         basic(services, &head.headers)?;
@@ -161,12 +173,18 @@ fn body_terms<B: Body>(
     head: &Parts,
     route: &Route,
     body: &B,
+    reading: Reading,
     user: Option<UserId>,
 ) -> Result<Option<BodyTerms>, Refusal> {
     if body.is_end_stream() {
         return Ok(None);
     }
-    let Some(terms) = BodyTerms::of(route, &head.method) else { return Ok(None) };
+    let terms = match reading {
+        Reading::AsResource => BodyTerms::of(route, &head.method),
+        Reading::OnTerms(terms) => Some(terms),
+        Reading::Nothing => None,
+    };
+    let Some(terms) = terms else { return Ok(None) };
     match terms.sender {
         Sender::Program => basic(services, &head.headers)?,
         Sender::User if user.is_none() => drop(bearer(services, &head.headers)?),
@@ -176,13 +194,13 @@ fn body_terms<B: Body>(
     Ok(Some(terms))
 }
 
-/// Checks the `Host` header (RFC 9112, section 3.2): HTTP/1.1 needs exactly one, and balancers that check by HTTP/1.0
-/// send none. The name itself does not matter.
+/// Checks the `Host` header (RFC 9112, section 3.2): HTTP/1.1 needs exactly one, balancers that check by HTTP/1.0 send
+/// none, and HTTP/2 has another place for it. The name itself does not matter.
 fn addressed(head: &Parts) -> Result<(), Refusal> {
     let mut hosts = head.headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
         (_, Some(_)) => return Err(Refusal::invalid("there is more than one Host header")),
-        (None, None) if head.version > Version::HTTP_10 => {
+        (None, None) if head.version == Version::HTTP_11 => {
             return Err(Refusal::invalid("HTTP/1.1 needs a Host header"));
         }
         (Some(host), None) if !host.is_empty() && !is_host(host.as_bytes()) => {

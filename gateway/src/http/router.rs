@@ -2,6 +2,7 @@
 //! 1.9).
 
 use engine::budget::Work;
+use engine::id::UserId;
 use hyper::body::Body;
 use hyper::header::ACCEPT;
 use hyper::{HeaderMap, Method, StatusCode};
@@ -14,6 +15,7 @@ use super::services::Services;
 use super::{
     account, authenticate, friends, groups, history, links, members, notifications, presence, session, told, users,
 };
+use crate::client_network::ClientNetwork;
 use crate::health::{ALIVE, READY};
 use crate::page;
 
@@ -33,13 +35,24 @@ pub async fn respond(services: &Services, request: ResourceRequest) -> Answer {
         }
         Err(refusal) => {
             let route = Route::of(request.uri().path());
-            told::tell(&route, request.from(), request.payer().user, &refusal);
-            if matches!(route, Route::Authenticate(_)) {
-                services.answered().count_refused_sign_in(&refusal);
-            }
-            services.refuse(&refusal)
+            refuse(services, &route, request.from(), request.payer().user, &refusal)
         }
     }
+}
+
+/// The answer of a refused request for this route. It is counted, and the log is told of it if operators should know.
+pub fn refuse(
+    services: &Services,
+    route: &Route,
+    from: ClientNetwork,
+    user: Option<UserId>,
+    refusal: &Refusal,
+) -> Answer {
+    told::tell(route, from, user, refusal);
+    if matches!(route, Route::Authenticate(_)) {
+        services.answered().count_refused_sign_in(refusal);
+    }
+    services.refuse(refusal)
 }
 
 async fn dispatch(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {

@@ -22,16 +22,15 @@ use super::answer::{self, Answer};
 use super::connections::Entered;
 use super::error::{Code, Refusal};
 use super::framing::{ESCAPED_HEAD_BYTES_MAX, Fault};
-use super::receiving::receive;
+use super::receiving::{Reading, receive};
 use super::request_turns::Beginner;
 use super::resource_request::ResourceRequest;
 use super::returns::Returned;
 use super::route::Route;
-use super::router::respond;
+use super::router::{self, respond};
 use super::secured_stream::SecuredStream;
 use super::services::Services;
 use super::stream::{Left, Pace, PacedStream, Step};
-use super::told;
 use super::unread_answers::AnswerCut;
 use crate::full;
 use crate::peer::Peer;
@@ -142,19 +141,12 @@ async fn answer(
     let fault = pace.take_fault();
     let (head, body) = request.into_parts();
     let from = peer.client(&head.headers);
-    let (received, ending) = receive(services, from, &head, body, || pace.chunk_framing()).await;
+    let (received, ending) = receive(services, from, &head, body, || pace.chunk_framing(), Reading::AsResource).await;
     let user = received.as_ref().map_or(None, |received| received.user);
     pace.enter(Step::Answer, Instant::now());
     let mut answer = match (fault, received) {
         (Some(fault), _) => answer::refused(&unanswerable(fault)),
-        (None, Err(refusal)) => {
-            let route = Route::of(head.uri.path());
-            told::tell(&route, from, None, &refusal);
-            if matches!(route, Route::Authenticate(_)) {
-                services.answered().count_refused_sign_in(&refusal);
-            }
-            services.refuse(&refusal)
-        }
+        (None, Err(refusal)) => router::refuse(services, &Route::of(head.uri.path()), from, None, &refusal),
         (None, Ok(received)) => {
             let (route, whole) = (Route::of(head.uri.path()).counted(), Instant::now());
             let answer = respond(services, ResourceRequest::new(head, received, from)).await;

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::budget::Work;
-use engine::counters::{ANSWER_CLASSES, COSTLY_KINDS, HTTP_ROUTES, Histogram, SIGN_IN_REFUSALS, SocketCounters};
+use engine::counters::{
+    ANSWER_CLASSES, COSTLY_KINDS, GRPC_CODES, HTTP_ROUTES, Histogram, SIGN_IN_REFUSALS, SocketCounters,
+};
 use engine::gate::Guest;
 use engine::id::Timestamp;
 use engine::limits::Rules;
@@ -26,6 +28,7 @@ use super::connections::Connections;
 use super::costs;
 use super::cursor::CursorKey;
 use super::error::Refusal;
+use super::open_calls::OpenCalls;
 use super::pages::NewestPages;
 use super::request_turns::RequestTurns;
 use super::returns::Returns;
@@ -57,6 +60,7 @@ pub struct Services {
     pub(super) request_turns: Rc<RequestTurns>,
     pub(super) returns: Returns,
     pub(super) newest_pages: NewestPages,
+    pub(super) open_calls: OpenCalls,
     /// How long a connection waits for its next request.
     pub(super) keep_alive: Duration,
     channel_queries: ChannelQueries,
@@ -93,6 +97,7 @@ impl Services {
             request_turns: Rc::default(),
             returns: Returns::default(),
             newest_pages: NewestPages::default(),
+            open_calls: OpenCalls::default(),
             keep_alive: KEEP_ALIVE,
             channel_queries: ChannelQueries::default(),
             budgets: SharedBudgets::new(&Rules { work_per_user: None, ..Rules::default() }),
@@ -344,6 +349,7 @@ pub struct Answered {
     sign_ins: Cell<u64>,
     sign_ins_refused: [Cell<u64>; SIGN_IN_REFUSALS.len()],
     accounts: Cell<u64>,
+    calls: [Cell<u64>; GRPC_CODES.len()],
     latency: RefCell<[Histogram; HTTP_ROUTES.len()]>,
     costly: [Cell<u64>; COSTLY_KINDS.len()],
 }
@@ -352,6 +358,13 @@ impl Answered {
     pub(super) fn count(&self, status: StatusCode) {
         let class = usize::from(status.as_u16() / 100).saturating_sub(2);
         if let Some(count) = self.classes.get(class) {
+            count.set(count.get() + 1);
+        }
+    }
+
+    /// Counts a call of gRPC by the code of its status, which is a place among `GRPC_CODES`.
+    pub(super) fn count_call(&self, code: u8) {
+        if let Some(count) = self.calls.get(usize::from(code)) {
             count.set(count.get() + 1);
         }
     }
@@ -388,6 +401,7 @@ impl Answered {
         counters.accounts_made += self.accounts.get();
         counters.http_answers.iter_mut().zip(&self.classes).for_each(|(total, count)| *total += count.get());
         counters.http_refused.iter_mut().zip(&self.costly).for_each(|(total, count)| *total += count.get());
+        counters.grpc_calls.iter_mut().zip(&self.calls).for_each(|(total, count)| *total += count.get());
         counters.sign_ins += self.sign_ins.get();
     }
 }

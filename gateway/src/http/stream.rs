@@ -1,6 +1,7 @@
 //! A glommio socket as hyper sees it: bytes that were already read come first, each step of a request has its deadline,
 //! and the stream ends for hyper where it has no more to answer (`framing.rs`).
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -421,20 +422,8 @@ impl Write for PacedStream {
         context: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let first = pieces.iter().position(|piece| !piece.is_empty()).unwrap_or_default();
-        match &pieces[first..] {
-            [] => Poll::Ready(Ok(0)),
-            [piece] => self.poll_write(context, piece),
-            [piece, ..] if piece.len() >= GATHERED_BYTES_MAX => self.poll_write(context, piece),
-            pieces => {
-                let mut gathered = Vec::with_capacity(GATHERED_BYTES_MAX);
-                for piece in pieces {
-                    let room = GATHERED_BYTES_MAX - gathered.len();
-                    gathered.extend_from_slice(&piece[..room.min(piece.len())]);
-                }
-                self.poll_write(context, &gathered)
-            }
-        }
+        let bytes = gathered(pieces);
+        if bytes.is_empty() { Poll::Ready(Ok(0)) } else { self.poll_write(context, &bytes) }
     }
 
     /// Makes hyper keep an answer as it is. Otherwise hyper would copy each answer into a buffer of the connection, and
@@ -455,6 +444,24 @@ impl Write for PacedStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_close(context)
+    }
+}
+
+/// The first of these bytes, for one write. Nothing is copied if the first piece is long, or the only one.
+pub fn gathered<'a>(pieces: &'a [IoSlice<'_>]) -> Cow<'a, [u8]> {
+    let first = pieces.iter().position(|piece| !piece.is_empty()).unwrap_or_default();
+    match &pieces[first..] {
+        [] => Cow::Borrowed(&[]),
+        [piece] => Cow::Borrowed(piece),
+        [piece, ..] if piece.len() >= GATHERED_BYTES_MAX => Cow::Borrowed(piece),
+        pieces => {
+            let mut gathered = Vec::with_capacity(GATHERED_BYTES_MAX);
+            for piece in pieces {
+                let room = GATHERED_BYTES_MAX - gathered.len();
+                gathered.extend_from_slice(&piece[..room.min(piece.len())]);
+            }
+            Cow::Owned(gathered)
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use engine::limits::{
 use storage::embedded::EmbeddedOptions;
 
 use super::span::Span;
-use super::values::{AdminAddress, Moment, Ttl, clock_skew, keep_alive, whole};
+use super::values::{AdminAddress, GrpcAddress, Moment, Ttl, clock_skew, keep_alive, whole};
 use super::{KEEP_ALIVE, StoreKind};
 use crate::allowed_origins::AllowedOrigin;
 use crate::database::DatabaseSettings;
@@ -58,6 +58,11 @@ pub(super) struct Settings {
     #[arg(long, help_heading = ADDRESSES, env = "STENTOR_LISTEN", value_name = "ADDR,..", value_delimiter = ',')]
     #[arg(default_value = "localhost:7350")]
     pub listen: Vec<ListenAddress>,
+
+    /// Address of the API in gRPC, written as those of --listen; `off` for none; without it, the first of --listen with the
+    /// port below, which has TLS if that one has it
+    #[arg(long, help_heading = ADDRESSES, env = "STENTOR_GRPC", value_name = "ADDR")]
+    pub grpc: Option<GrpcAddress>,
 
     /// File with the certificate of the listeners with TLS, and those between it and the root, in PEM; without it, there is
     /// no TLS

@@ -36,6 +36,26 @@ fn listen(options: &Options) -> Vec<String> {
 }
 
 #[test]
+fn grpc_is_at_the_port_below_unless_its_address_is_given() {
+    let of = |flags: &[&str]| parse(flags).unwrap().grpc.map(|grpc| (grpc.address.to_string(), grpc.is_asked_for));
+    let tls = ["--tls-cert", "a", "--tls-key", "b"];
+    let with_tls = |flags: &[&'static str]| of(&[flags, &tls[..]].concat());
+    let at = |address: &str, is_asked_for| Some((address.to_owned(), is_asked_for));
+    assert_eq!(of(&[]), at("localhost:7349", false));
+    assert_eq!(of(&["--listen", "unix:/a,127.0.0.1:8000"]), at("127.0.0.1:7999", false));
+    assert_eq!(of(&["--listen", ":0"]), at(":0", false), "the kernel chooses both");
+    assert_eq!(with_tls(&["--listen", "tls::443"]), at("tls::442", false));
+    assert_eq!(with_tls(&["--grpc", "tls::7349"]), at("tls::7349", true));
+    assert_eq!(of(&["--grpc", "unix:/b"]), at("unix:/b", true));
+    assert_eq!(with_file("grpc = ':1'", &[]).unwrap().grpc.map(|grpc| grpc.address.to_string()), Some(":1".into()));
+    for flags in [&["--grpc", "off"][..], &["--listen", "unix:/a"], &["--listen", "127.0.0.1:1"]] {
+        assert_eq!(of(flags), None, "{flags:?}");
+    }
+    check_error(parse(&["--grpc", "7349"]), &["--grpc", "such as 127.0.0.1:7350", "or off"]);
+    check_error(parse(&["--grpc", "tls::7349"]), &["tls::7349", "tls_cert"]);
+}
+
+#[test]
 fn several_addresses() {
     let flags = ["--listen", "127.0.0.1:1,tls:localhost:2", "--tls-cert", "a", "--tls-key", "b"];
     let options = parse(&flags).unwrap();

@@ -7,6 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::span::Span;
 use crate::identity::CLOCK_SKEW_MAX;
+use crate::listen_address::ListenAddress;
 
 /// Longest lifetime of a token. Revocations are kept as long as tokens live.
 const TTL_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -52,6 +53,24 @@ impl FromStr for AdminAddress {
         match text {
             "off" => Ok(Self::Off),
             text => address(text).map(Self::At).map_err(|error| format!("{error}, or off")),
+        }
+    }
+}
+
+/// The address of gRPC, or `off`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum GrpcAddress {
+    At(ListenAddress),
+    Off,
+}
+
+impl FromStr for GrpcAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            text => text.parse().map(Self::At).map_err(|error| format!("{error}; or off")),
         }
     }
 }

@@ -35,7 +35,8 @@ pub fn warnings(options: &Options, machine: &Allowed) -> Vec<String> {
 }
 
 fn open_with_the_default_key(options: &Options, _: &Allowed) -> Option<String> {
-    let open = options.listen.iter().find(|address| address.is_open() && options.server_key == DEFAULT_KEY);
+    let addresses = options.listen.iter().chain(options.grpc.iter().map(|grpc| &grpc.address));
+    let open = addresses.into_iter().find(|address| address.is_open() && options.server_key == DEFAULT_KEY);
     open.map(|address| {
         format!(
             "server_key is {DEFAULT_KEY:?}, which everybody knows, and {address} is no loopback address: set another \

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, Shutdown, SocketFlags, sockopt};
 
 use super::{EVENTS_MAX, LISTENER, SEND_BUFFER_BYTES, SocketTable, Stage, introductions};
+use crate::listen_address::Protocol;
 use crate::listeners::BACKLOG;
 use crate::sending::send;
 use crate::tls::{TlsAcceptor, TlsConnection};
@@ -42,12 +43,13 @@ pub struct Listener {
     pub socket: OwnedFd,
     /// What begins TLS on the connections, if the listener has it.
     pub tls: Option<Arc<TlsAcceptor>>,
+    pub protocol: Protocol,
 }
 
 impl From<OwnedFd> for Listener {
-    /// A listener without TLS.
+    /// A listener for HTTP, without TLS.
     fn from(socket: OwnedFd) -> Self {
-        Self { socket, tls: None }
+        Self { socket, tls: None, protocol: Protocol::Http }
     }
 }
 
@@ -71,10 +73,10 @@ impl SocketTable {
             if self.is_full() {
                 return self.accept_to_refuse(number);
             }
-            let Some(Listener { socket, tls }) = self.listeners.get(number) else { return };
-            let tls = tls.clone();
+            let Some(Listener { socket, tls, protocol }) = self.listeners.get(number) else { return };
+            let (tls, protocol) = (tls.clone(), *protocol);
             match net::accept_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-                Ok(descriptor) => self.welcome(descriptor, tls.as_deref()),
+                Ok(descriptor) => self.welcome(descriptor, tls.as_deref(), protocol),
                 Err(Errno::AGAIN) => return,
                 Err(Errno::CONNABORTED | Errno::INTR) => {}
                 Err(Errno::MFILE | Errno::NFILE) => return self.accept_to_refuse(number),
@@ -100,8 +102,8 @@ impl SocketTable {
     /// Accepts waiting clients and tells them that the server is full.
     fn accept_to_refuse(&mut self, number: usize) {
         for _ in 0..REFUSALS_PER_TURN {
-            let Some(Listener { socket, tls }) = self.listeners.get(number) else { return };
-            let tls = tls.clone();
+            let Some(Listener { socket, tls, protocol }) = self.listeners.get(number) else { return };
+            let (tls, protocol) = (tls.clone(), *protocol);
             // Closes a spare descriptor, so that the connection can be accepted with it.
             drop(self.spares.pop());
             let accepted = net::accept_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC);
@@ -109,7 +111,9 @@ impl SocketTable {
             if let Ok(descriptor) = accepted {
                 warn_once(self.capacity);
                 self.counters.refused += 1;
-                match tls.map(|tls| tls.begin()) {
+                match tls.map(|tls| tls.begin(protocol)) {
+                    // In HTTP/2 there is no answer before a request. A client takes the end for a server that has no room.
+                    _ if protocol == Protocol::Grpc => drop(descriptor),
                     None if self.refusals() < REFUSALS_MAX => self.hear_to_refuse(descriptor, None),
                     None => self.turn_away(&descriptor),
                     Some(Ok(tls)) if self.refusals() < REFUSALS_MAX => {
@@ -130,8 +134,8 @@ impl SocketTable {
     }
 
     /// Lets a connection in.
-    fn welcome(&mut self, descriptor: OwnedFd, acceptor: Option<&TlsAcceptor>) {
-        let tls = match acceptor.map(TlsAcceptor::begin).transpose() {
+    fn welcome(&mut self, descriptor: OwnedFd, acceptor: Option<&TlsAcceptor>, protocol: Protocol) {
+        let tls = match acceptor.map(|acceptor| acceptor.begin(protocol)).transpose() {
             Ok(tls) => tls.map(Box::new),
             Err(fault) => return log_limit::warn!(%fault, "a connection cannot begin TLS"),
         };
@@ -141,14 +145,14 @@ impl SocketTable {
         self.proxies = self.trusted.load_full();
         let is_due = introductions::is_due(&self.proxies, &descriptor);
         let stage = if is_due { Stage::Introducing } else { Stage::Opening };
-        if self.seat(descriptor, tls, stage).is_some() {
+        if self.seat(descriptor, tls, stage, protocol).is_some() {
             self.counters.accepted += 1;
         }
     }
 
     /// Gives one of the few spare places to a client that will be refused after it has sent its request.
     fn hear_to_refuse(&mut self, descriptor: OwnedFd, tls: Option<Box<TlsConnection>>) {
-        self.seat(descriptor, tls, Stage::Refusing);
+        self.seat(descriptor, tls, Stage::Refusing, Protocol::Http);
         debug_assert!(self.refusals() <= REFUSALS_MAX, "{} clients are kept to be refused", self.refusals());
     }
 

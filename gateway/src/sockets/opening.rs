@@ -24,6 +24,7 @@ use crate::http::answer::{BUDGET_SPREAD_SECONDS, retry_after_seconds};
 use crate::http::error::seconds_rounded_up;
 use crate::http::{self, IdentityOpening, Returned, Services};
 use crate::identity::is_token;
+use crate::listen_address::Protocol;
 use crate::live::Live;
 use crate::peer::Peer;
 use crate::token::TokenRefusal;
@@ -40,7 +41,7 @@ impl SocketTable {
         while let Some(Returned { descriptor, tls, peer, mut bytes, admitted }) = self.services.returns().take() {
             // After the stop has begun, no connection becomes a session.
             if (!self.listeners.is_empty() || self.draining)
-                && let Some(id) = self.seat(descriptor, tls, Stage::Opening)
+                && let Some(id) = self.seat(descriptor, tls, Stage::Opening, Protocol::Http)
             {
                 self.addresses.extend(peer.address().map(|address| (id, address)));
                 self.judge_for(admitted, id, &mut bytes, 0, shard, now);
@@ -113,6 +114,9 @@ impl SocketTable {
         shard: &mut Shard,
         now: Timestamp,
     ) {
+        if self.socket(id).is_some_and(|socket| socket.protocol == Protocol::Grpc) {
+            return self.hand_over(id, bytes.to_vec(), http::serve_grpc);
+        }
         // Empty lines before a request have no meaning. If they were kept, each of them would end a line of the head.
         let empty = heads::empty_lines(bytes);
         let (bytes, judged) = (&mut bytes[empty..], judged.saturating_sub(empty));
@@ -224,11 +228,16 @@ impl SocketTable {
     }
 
     fn hand_to_http(&mut self, id: ConnectionId, bytes: Vec<u8>) {
+        self.hand_over(id, bytes, http::serve);
+    }
+
+    /// Lets a task serve a connection, of which these bytes were read.
+    fn hand_over(&mut self, id: ConnectionId, bytes: Vec<u8>, serve: http::Serve) {
         let peer = Peer::new(self.address(id), self.proxies.clone());
         let Some(socket) = self.remove(id) else { return };
         let _ = epoll::delete(&self.epoll, &socket.descriptor);
         let stream = http::SecuredStream::new(socket.descriptor, socket.tls);
-        self.http.spawn(http::serve(stream, bytes, peer, self.services.clone()));
+        self.http.spawn(serve(stream, bytes, peer, self.services.clone()));
     }
 }
 

@@ -20,6 +20,7 @@ use x509_cert::Certificate;
 use x509_cert::der::{self, Decode};
 
 use super::connection::{TlsConnection, TlsFault};
+use crate::listen_address::Protocol;
 
 /// How often the files are looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
@@ -27,7 +28,8 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 const RENEWAL_DAYS: i64 = 14;
 const SECONDS_PER_DAY: i64 = 24 * 60 * 60;
 /// What clients may speak behind TLS (RFC 7301).
-const PROTOCOL: &[u8] = b"http/1.1";
+const HTTP: &[u8] = b"http/1.1";
+const GRPC: &[u8] = b"h2";
 
 /// Where the certificate and its key are.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -53,7 +55,7 @@ pub enum TlsFailure {
 
 /// Begins connections with the certificate in force. All shards share one.
 pub struct TlsAcceptor {
-    config: ArcSwap<ServerConfig>,
+    configs: ArcSwap<Configs>,
     /// When the certificate in force expires, in seconds since 1970.
     expires: AtomicI64,
     loaded: Mutex<Loaded>,
@@ -76,19 +78,23 @@ impl TlsAcceptor {
         let tickets = aws_lc_rs::Ticketer::new();
         let tickets = tickets.map_err(|error| TlsFailure::Unfit { files: files.clone(), error })?;
         let state = state_of(&files);
-        let Secured { config, validity } = read(&files, tickets.clone())?;
+        let Secured { configs, validity } = read(&files, tickets.clone())?;
         validity.warn(&files);
         Ok(Self {
-            config: ArcSwap::from(config),
+            configs: ArcSwap::from_pointee(configs),
             expires: AtomicI64::new(validity.until),
             loaded: Mutex::new(Loaded { files, state }),
             tickets,
         })
     }
 
-    /// Begins a connection.
-    pub fn begin(&self) -> Result<TlsConnection, TlsFault> {
-        TlsConnection::new(self.config.load_full())
+    /// Begins a connection whose client will speak this.
+    pub fn begin(&self, protocol: Protocol) -> Result<TlsConnection, TlsFault> {
+        let configs = self.configs.load();
+        TlsConnection::new(match protocol {
+            Protocol::Http => configs.http.clone(),
+            Protocol::Grpc => configs.grpc.clone(),
+        })
     }
 
     /// When the certificate in force expires, in seconds since 1970.
@@ -106,9 +112,9 @@ impl TlsAcceptor {
         }
         // A failure is told once, and again when the files change again.
         *loaded = Loaded { files: files.clone(), state };
-        let Secured { config, validity } = read(files, self.tickets.clone())?;
+        let Secured { configs, validity } = read(files, self.tickets.clone())?;
         validity.warn(files);
-        self.config.store(config);
+        self.configs.store(Arc::new(configs));
         self.expires.store(validity.until, Ordering::Relaxed);
         Ok(true)
     }
@@ -161,8 +167,14 @@ fn state_of(files: &TlsFiles) -> FilesState {
 
 /// What connections begin with.
 struct Secured {
-    config: Arc<ServerConfig>,
+    configs: Configs,
     validity: Validity,
+}
+
+/// The same certificate for each protocol, which the handshake names.
+struct Configs {
+    http: Arc<ServerConfig>,
+    grpc: Arc<ServerConfig>,
 }
 
 /// When a certificate is valid, in seconds since 1970.
@@ -226,11 +238,15 @@ fn read(files: &TlsFiles, tickets: Arc<dyn ProducesTickets>) -> Result<Secured, 
         .with_no_client_auth()
         .with_single_cert(certificates, key)
         .map_err(unfit)?;
-    config.alpn_protocols = vec![PROTOCOL.to_vec()];
     config.ticketer = tickets;
     // Tickets are enough, and hold no memory here.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    Ok(Secured { config: Arc::new(config), validity })
+    let speaking = |protocol: &[u8]| {
+        let mut config = config.clone();
+        config.alpn_protocols = vec![protocol.to_vec()];
+        Arc::new(config)
+    };
+    Ok(Secured { configs: Configs { http: speaking(HTTP), grpc: speaking(GRPC) }, validity })
 }
 
 #[cfg(test)]

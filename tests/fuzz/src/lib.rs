@@ -21,6 +21,7 @@ use gateway::allowed_origins::{AllowedOrigin, AllowedOrigins};
 use gateway::forwarded;
 use gateway::http::cursor::{Cursor, CursorKey, Direction, PageStep};
 use gateway::http::framing::{Framing, Passage};
+use gateway::http::grpc::message::{self, PREFIX_BYTES};
 use gateway::keys::SigningKeys;
 use gateway::options::Secret;
 use gateway::proxy_header::{self, HEADER_BYTES_MAX, ProxyHeader};
@@ -55,6 +56,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "cursor", run: cursor, seeds: cursor_seeds },
     Target { name: "opening", run: opening, seeds: opening_seeds },
     Target { name: "framing", run: framing, seeds: framing_seeds },
+    Target { name: "grpc_message", run: grpc_message, seeds: grpc_message_seeds },
     Target { name: "proxy_header", run: proxy_header, seeds: proxy_header_seeds },
     Target { name: "forwarded", run: forwarded, seeds: forwarded_seeds },
     Target { name: "origin", run: origin, seeds: origin_seeds },
@@ -337,6 +339,22 @@ fn passed_on(stream: &[u8], read_bytes: usize) -> (Vec<u8>, Option<Passage>) {
         assert!(unread.len() <= HEAD_BYTES_MAX);
     }
     (passed, None)
+}
+
+/// A body of gRPC is one message, and its bytes are those of the body.
+pub fn grpc_message(bytes: &[u8]) {
+    if let Ok(framed) = message::read(bytes) {
+        assert_eq!(framed.bytes, &bytes[PREFIX_BYTES..]);
+        let again = message::framed(framed.bytes);
+        assert_eq!(again[1..], bytes[1..], "a message is framed as it was read");
+    }
+    let text = String::from_utf8_lossy(bytes);
+    assert!(message::encoded_text(&text).bytes().all(|byte| (b' '..=b'~').contains(&byte)));
+}
+
+fn grpc_message_seeds() -> Vec<Vec<u8>> {
+    let compressed = b"\x01\0\0\0\x14\x1f\x8b\x08\0\0\0\0\0\0\xff\x03\0\0\0\0\0\0\0\0\0".to_vec();
+    vec![message::framed(b""), message::framed(b"\x0a\x05alice"), compressed, b"\0\xff\xff\xff\xff".to_vec()]
 }
 
 /// The first two bytes say where the rest is split into two reads. The verdict on the first read stays the same whatever

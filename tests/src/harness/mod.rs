@@ -27,7 +27,7 @@ pub use certificates::{make_certificate, make_certificates};
 pub use disk::{FaultySyncs, SmallDisk};
 pub use fault_proxy::{Fault, FaultProxy};
 pub use http::{Account, Answer, Http, SERVER_KEY, bearer};
-pub use node::{node_22, run_node, run_node_22};
+pub use node::{node_22, run_node, run_node_22, run_to_the_end};
 pub use person::Person;
 pub use proxy::{Proxy, ProxyKind, ProxyLaunch};
 pub use raw::{Ending, Frame, RawSocket, masked_frame, unmasked_frame};

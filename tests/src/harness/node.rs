@@ -9,8 +9,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::DEADLINE;
 use super::server::{binary, wait};
 
-/// The longest time a script may take. Each script has many shorter deadlines of its own.
-const SCRIPT_DURATION_MAX: Duration = Duration::from_secs(240);
+/// The longest time a client may take. Each has many shorter deadlines of its own.
+const CLIENT_DURATION_MAX: Duration = Duration::from_secs(240);
 
 /// Runs `clients/<script>` with the machine's Node, the server's binary in STENTOR_BIN and these variables.
 pub fn run_node(script: &str, environment: &[(&str, &str)]) {
@@ -40,22 +40,23 @@ fn run(node: &Path, script: &str, environment: &[(&str, &str)]) {
         clients.join("node_modules/@heroiclabs/nakama-js-protobuf").is_dir(),
         "the JavaScript clients are not installed: run `npm ci` in tests/clients (`./check` does it for you)"
     );
+    let mut command = Command::new(node);
+    command.args(["--test-force-exit", "--test-reporter=spec", "--test-reporter-destination=stdout", script]);
+    command.current_dir(&clients).env("STENTOR_BIN", binary()).envs(environment.iter().copied()).stdin(Stdio::null());
+    println!("{}", run_to_the_end(command));
+}
+
+/// Runs a client that others wrote, and returns what it has printed. Panics with that if it fails, or does not end.
+pub fn run_to_the_end(mut command: Command) -> String {
     let output = tempfile::NamedTempFile::new().expect("a temporary file");
     // Both streams share one open file, so that neither overwrites the other.
     let stream = || Stdio::from(output.as_file().try_clone().expect("our own file"));
-    let mut child = Command::new(node)
-        .args(["--test-force-exit", "--test-reporter=spec", "--test-reporter-destination=stdout", script])
-        .current_dir(&clients)
-        .env("STENTOR_BIN", binary())
-        .envs(environment.iter().copied())
-        .stdin(Stdio::null())
-        .stdout(stream())
-        .stderr(stream())
-        .spawn()
-        .unwrap_or_else(|error| panic!("`{}` does not start ({error}): install Node 20 or newer", node.display()));
-    let status = wait(&mut child, SCRIPT_DURATION_MAX);
+    let mut child = command.stdout(stream()).stderr(stream()).spawn().unwrap_or_else(|error| {
+        panic!("`{}` does not start ({error}): `./check` installs it", command.get_program().display())
+    });
+    let status = wait(&mut child, CLIENT_DURATION_MAX);
     if status.is_none() {
-        // Sends SIGTERM first, so that the script can end the processes it started.
+        // Sends SIGTERM first, so that the client can end the processes it started.
         let _ = kill_process(Pid::from_child(&child), Signal::TERM);
         if wait(&mut child, DEADLINE).is_none() {
             let _ = child.kill();
@@ -63,6 +64,6 @@ fn run(node: &Path, script: &str, environment: &[(&str, &str)]) {
         }
     }
     let said = std::fs::read_to_string(output.path()).expect("our own file");
-    assert!(status.is_some_and(|status| status.success()), "{script} with {environment:?}: {status:?}\n{said}");
-    println!("{said}");
+    assert!(status.is_some_and(|status| status.success()), "{command:?}: {status:?}\n{said}");
+    said
 }

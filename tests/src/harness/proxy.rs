@@ -30,6 +30,8 @@ pub enum ProxyKind {
 pub struct ProxyLaunch {
     kind: ProxyKind,
     server: SocketAddr,
+    /// Where the server's API in gRPC is, for proxies that pass it on.
+    grpc: Option<SocketAddr>,
     changes: Vec<(&'static str, &'static str)>,
 }
 
@@ -44,7 +46,13 @@ pub struct Proxy {
 impl ProxyLaunch {
     /// A proxy in front of this server, with the file in `deploy/` as it is.
     pub fn before(server: SocketAddr, kind: ProxyKind) -> Self {
-        Self { kind, server, changes: Vec::new() }
+        Self { kind, server, grpc: None, changes: Vec::new() }
+    }
+
+    /// Passes calls of gRPC on to this address.
+    pub fn grpc(mut self, address: SocketAddr) -> Self {
+        self.grpc = Some(address);
+        self
     }
 
     /// Replaces a text that occurs in the file of `deploy/`.
@@ -78,6 +86,9 @@ impl ProxyLaunch {
                 change("/etc/ssl/certs/stentor.pem", certificate);
                 change("/etc/ssl/private/stentor.key", key);
                 change("server 127.0.0.1:7350;", format!("server {};", self.server));
+                if let Some(grpc) = self.grpc {
+                    change("grpc://127.0.0.1:7349", format!("grpc://{grpc}"));
+                }
                 // Without a master process, so that there is only one process to end.
                 let whole = format!(
                     "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr warn;\n\

@@ -167,6 +167,10 @@ impl Launch {
         command.arg("--data").arg(&self.data);
         if let Some(listen) = &self.listen {
             command.args(["--listen", listen]);
+            // The port below a chosen one may be that of another test.
+            if !listen.ends_with(":0") && !self.flags.iter().any(|flag| flag == "--grpc") {
+                command.args(["--grpc", "off"]);
+            }
         }
         command.args(["--admin", &self.admin]);
         if let Some(shards) = self.shards {
@@ -233,6 +237,12 @@ impl Server {
     pub fn admin(&self) -> Http {
         let address = self.log.wait_for(DEADLINE, |lines| lines.iter().find_map(|line| admin_address(line)));
         Http::new(address.unwrap_or_else(|| panic!("no admin address in:\n{}", self.output())))
+    }
+
+    /// The address of the API in gRPC that the server prints.
+    pub fn grpc_address(&self) -> SocketAddr {
+        let address = self.log.wait_for(DEADLINE, |lines| lines.iter().find_map(|line| grpc_address(line)));
+        address.unwrap_or_else(|| panic!("no address of gRPC in:\n{}", self.output()))
     }
 
     /// The process id.
@@ -413,6 +423,10 @@ impl Log {
 
 fn admin_address(line: &str) -> Option<SocketAddr> {
     line.split_once(" admin ")?.1.trim().strip_prefix("http://")?.strip_suffix("/metrics")?.parse().ok()
+}
+
+fn grpc_address(line: &str) -> Option<SocketAddr> {
+    line.trim_start().strip_prefix("grpc ")?.trim().trim_end_matches(" (TLS)").parse().ok()
 }
 
 fn listening_address(line: &str) -> Option<SocketAddr> {

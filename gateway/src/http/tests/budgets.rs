@@ -18,7 +18,7 @@ use serde_json::json;
 use storage::memory::Memory;
 
 use super::super::chunks::ChunkFraming;
-use super::super::receiving::receive;
+use super::super::receiving::{Reading, receive};
 use super::{As, Heard, Session, World, answer, request};
 use crate::client_network::ClientNetwork;
 
@@ -172,7 +172,8 @@ fn the_framing_of_a_body_is_charged() {
     let (head, _) = request("GET /v2/account", As::User(&ada.token)).body(()).unwrap().into_parts();
     let framing = || ChunkFraming { bytes: 5000, chunks: 1000 };
     let body = Full::new(Bytes::from_static(&[b'x'; 1000]));
-    let mut received = pin!(receive(&world.services, ClientNetwork::UNKNOWN, &head, body, framing));
+    let mut received =
+        pin!(receive(&world.services, ClientNetwork::UNKNOWN, &head, body, framing, Reading::AsResource));
     assert!(received.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
     // 50 µs for the refusal, 6 µs for the bytes, and 1 µs for each chunk, at ten milliseconds a second.
     assert_eq!(debt() - before, Duration::from_micros(105_600));

@@ -42,7 +42,7 @@ use storage::{Store, Write};
 
 use super::answer::{Answer, refused};
 use super::chunks::ChunkFraming;
-use super::receiving::receive;
+use super::receiving::{Reading, receive};
 use super::resource_request::ResourceRequest;
 use super::services::Services;
 use crate::client_network::ClientNetwork;
@@ -234,7 +234,7 @@ pub async fn answer(services: &Services, request: Request<Bytes>) -> Answer {
 /// The same to a client in this network.
 pub async fn answer_from(services: &Services, from: ClientNetwork, request: Request<Bytes>) -> Answer {
     let (head, body) = request.into_parts();
-    match receive(services, from, &head, Full::new(body), ChunkFraming::default).await.0 {
+    match receive(services, from, &head, Full::new(body), ChunkFraming::default, Reading::AsResource).await.0 {
         Ok(received) => super::respond(services, ResourceRequest::new(head, received, from)).await,
         Err(refusal) => refused(&refusal),
     }
@@ -290,7 +290,7 @@ pub fn claims(token: &str) -> Value {
 }
 
 /// Runs a future on this thread. The thread sleeps while it waits.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     struct Unpark(Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {

@@ -1,0 +1,4 @@
+//! `grpc_message` under libFuzzer. The assertions are in `src/lib.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::grpc_message(bytes));

@@ -1,0 +1,224 @@
+//! Peers that break the rules of gRPC and HTTP/2, or use them to make the server work. Each is bounded, and nothing is
+//! judged by the time that it takes: what counts is what the peer gets, and that the server serves others.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tests::harness::{DEADLINE, Launch, RawSocket, Server, bearer, data_dir};
+
+use super::peer::*;
+
+const PROGRAM: &str = "Basic ZGVmYXVsdGtleTo=";
+/// Calls of a connection at a time, and frames between two calls (`gateway/src/http/grpc`).
+const STREAMS_MAX: u32 = 64;
+const FRAMES_BETWEEN_CALLS_MAX: usize = 10_000;
+
+fn launch(change: impl FnOnce(Launch) -> Launch) -> (Server, tempfile::TempDir) {
+    let data = data_dir();
+    (change(Launch::on(data.path()).admin("127.0.0.1:0")).start(), data)
+}
+
+fn started() -> (Server, tempfile::TempDir) {
+    launch(|launch| launch)
+}
+
+fn assert_serves(server: &Server, after: &str) {
+    Peer::connect(server.grpc_address()).assert_answers(1, after);
+}
+
+fn metric(server: &Server, name: &str) -> u64 {
+    let page = server.admin().get("/metrics", "").body;
+    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in the page"))
+}
+
+fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_message_with_a_wrong_length_ends_only_its_call() {
+    let (server, _data) = started();
+    let mut peer = Peer::connect(server.grpc_address());
+    let wrong: [&[u8]; 5] = [b"", b"\0\0\0\0", b"\0\xff\xff\xff\xffx", b"\0\0\0\0\x01xyz", b"\x07\0\0\0\0"];
+    for (number, body) in (0_u32..).zip(wrong) {
+        let stream = 2 * number + 1;
+        peer.write(&frame(HEADERS, END_HEADERS, stream, &head("AuthenticateDevice", Some(PROGRAM))));
+        peer.write(&frame(DATA, END_STREAM, stream, body));
+        let answer = peer.expect(&[HEADERS, DATA, RST_STREAM, GOAWAY]);
+        // A refusal is a head that ends its stream.
+        assert_eq!((answer.kind, answer.stream, answer.flags & END_STREAM), (HEADERS, stream, END_STREAM), "{body:?}");
+    }
+    peer.assert_answers(11, "messages with wrong lengths");
+}
+
+#[test]
+fn what_is_no_http_2_is_not_served() {
+    let (server, _data) = started();
+    for bytes in
+        [&b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"[..], b"\x16\x03\x01\x02\0\x01", b"PRI * HTTP/1.0\r\n\r\n"]
+    {
+        let mut peer = Peer::silent(server.grpc_address());
+        peer.write(bytes);
+        // It may say that the protocol is broken, and it serves nothing.
+        assert!(peer.rest().iter().all(|frame| matches!(frame.kind, SETTINGS | GOAWAY)), "{bytes:?}");
+    }
+    let mut http = RawSocket::connect(server.address());
+    http.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    let answer = http.read_to_end(DEADLINE);
+    assert!(answer.starts_with("HTTP/1.1 4") || answer.starts_with("HTTP/1.1 5"), "{answer}");
+    assert_serves(&server, "bytes of other protocols");
+}
+
+#[test]
+fn long_heads_are_refused_and_endless_ones_end_the_connection() {
+    let (server, _data) = started();
+    let mut peer = Peer::connect(server.grpc_address());
+    let long = [head("Healthcheck", None), header("x", &"x".repeat(10_000)), header("y", &"y".repeat(4_000))].concat();
+    peer.write(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &long));
+    let small_enough = peer.expect(&[HEADERS, RST_STREAM, GOAWAY]);
+    assert_eq!((small_enough.kind, small_enough.stream), (HEADERS, 1));
+
+    let mut peer = Peer::connect(server.grpc_address());
+    peer.write(&frame(HEADERS, 0, 1, &head("Healthcheck", None)));
+    let more = header("x", &"x".repeat(16_000));
+    let mut written = 0;
+    while peer.write(&frame(CONTINUATION, 0, 1, &more)) && written < 1_000 {
+        written += 1;
+    }
+    assert!(written < 1_000, "a head without an end is cut, and not after {written} frames of 16,000 bytes");
+    assert_serves(&server, "a head without an end");
+}
+
+#[test]
+fn a_connection_has_so_many_calls_at_a_time() {
+    let (server, _data) = started();
+    let mut peer = Peer::connect(server.grpc_address());
+    // Each call waits for its message.
+    let open = |number: u32| frame(HEADERS, END_HEADERS, 2 * number + 1, &head("AuthenticateDevice", Some(PROGRAM)));
+    peer.write(&(0..STREAMS_MAX + 1).flat_map(open).collect::<Vec<_>>());
+    let refused = peer.expect(&[HEADERS, RST_STREAM, GOAWAY]);
+    assert_eq!((refused.kind, refused.stream, refused.error()), (RST_STREAM, 2 * STREAMS_MAX + 1, REFUSED_STREAM));
+    // A call that ends makes room for another one.
+    peer.write(&frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes()));
+    peer.assert_answers(2 * STREAMS_MAX + 3, "a call has ended");
+    assert_serves(&server, "many calls on one connection");
+}
+
+#[test]
+fn calls_that_are_reset_at_once_end_the_connection() {
+    let (server, _data) = started();
+    let mut peer = Peer::connect(server.grpc_address());
+    let reset = |number: u32| {
+        let begun = frame(HEADERS, END_HEADERS, 2 * number + 1, &head("Healthcheck", None));
+        [begun, frame(RST_STREAM, 0, 2 * number + 1, &8_u32.to_be_bytes())].concat()
+    };
+    peer.write(&(0..1_000).flat_map(reset).collect::<Vec<_>>());
+    let ended = peer.rest();
+    let farewell = ended.iter().find(|frame| frame.kind == GOAWAY).map(Frame::error);
+    assert!(farewell.is_none_or(|code| code == ENHANCE_YOUR_CALM), "{farewell:?}");
+    let answered = ended.iter().filter(|frame| frame.kind == DATA).count();
+    assert!(answered < 100, "{answered} of a thousand calls were answered");
+    assert_serves(&server, "calls that are reset at once");
+}
+
+#[test]
+fn a_flood_of_pings_ends_the_connection() {
+    let (server, _data) = started();
+    let mut peer = Peer::connect(server.grpc_address());
+    let mut writer = peer.writer();
+    let flood = thread::spawn(move || {
+        let pings = frame(PING, 0, 0, &[7; 8]).repeat(100);
+        (0..FRAMES_BETWEEN_CALLS_MAX).take_while(|_| writer.write(&pings)).count()
+    });
+    let answered = peer.rest().iter().filter(|frame| frame.kind == PING).count();
+    let written = flood.join().expect("the writer ends");
+    assert!(written < FRAMES_BETWEEN_CALLS_MAX, "the connection ends");
+    assert!(answered <= FRAMES_BETWEEN_CALLS_MAX, "{answered} pings were answered");
+    assert_serves(&server, "a flood of pings");
+}
+
+#[test]
+fn idle_connections_are_told_that_they_end() {
+    let (server, _data) = launch(|launch| launch.flag("--keep-alive", "1s"));
+    let mut used = Peer::connect(server.grpc_address());
+    used.assert_answers(1, "nothing");
+    for (mut peer, which) in [(used, "after a call"), (Peer::connect(server.grpc_address()), "before a call")] {
+        let farewell = peer.expect(&[GOAWAY]);
+        assert_eq!(farewell.error(), NO_ERROR, "{which}");
+        peer.rest();
+    }
+}
+
+#[test]
+fn a_message_that_does_not_come_is_not_waited_for() {
+    let (server, _data) = started();
+    let mut peer = Peer::connect(server.grpc_address());
+    peer.write(&frame(HEADERS, END_HEADERS, 1, &head("AuthenticateDevice", Some(PROGRAM))));
+    peer.write(&frame(DATA, 0, 1, &[0]));
+    let answer = peer.expect(&[HEADERS, RST_STREAM, GOAWAY]);
+    assert_eq!((answer.kind, answer.stream, answer.flags & END_STREAM), (HEADERS, 1, END_STREAM));
+    assert_eq!(metric(&server, "stentor_grpc_calls_total{kind=\"deadline_exceeded\"}"), 1);
+    // The rest of the message is not wanted any more.
+    let unwanted = peer.expect(&[RST_STREAM, GOAWAY]);
+    assert_eq!((unwanted.kind, unwanted.stream, unwanted.error()), (RST_STREAM, 1, NO_ERROR));
+    peer.assert_answers(3, "a message that has not come");
+}
+
+#[test]
+fn answers_that_no_window_lets_through_are_given_up() {
+    let (server, _data) = started();
+    let alice = bearer(&server.sign_in("alice").token);
+    // SETTINGS_INITIAL_WINDOW_SIZE is 0.
+    let mut peer = Peer::with_settings(server.grpc_address(), &[0, 4, 0, 0, 0, 0]);
+    for number in 0..10 {
+        peer.write(&call(2 * number + 1, "GetAccount", Some(&alice)));
+    }
+    await_that("the answers wait", || metric(&server, "stentor_answer_bytes") > 1_000);
+    assert_serves(&server, "a client that reads nothing");
+    let heard = peer.rest();
+    assert!(heard.iter().all(|frame| frame.kind != DATA), "no window, no data");
+    assert_eq!(metric(&server, "stentor_http_answers_cut_total{kind=\"slow\"}"), 1);
+    await_that("the answers are forgotten", || metric(&server, "stentor_answer_bytes") == 0);
+}
+
+#[test]
+fn pages_that_no_window_lets_through_hold_a_bounded_memory() {
+    const CONNECTIONS: usize = 220;
+    const ANSWERS_BYTES_MAX: u64 = 64 << 20;
+    let (server, _data) = launch(Launch::without_budgets);
+    let (page_of, content) = long_page(&server, 100);
+    // All that is asked for is more than there is room for.
+    assert!(CONNECTIONS * 100 * content > ANSWERS_BYTES_MAX as usize);
+    let alice = bearer(&server.sign_in("alice").token);
+    let ask = |_| {
+        let mut peer = Peer::with_settings(server.grpc_address(), &[0, 4, 0, 0, 0, 0]);
+        peer.write(&page_of(1, &alice));
+        peer
+    };
+    let peers: Vec<Peer> = (0..CONNECTIONS).map(ask).collect();
+    await_that("some give way", || metric(&server, "stentor_http_answers_cut_total{kind=\"full\"}") > 0);
+    let held = metric(&server, "stentor_answer_bytes");
+    assert!((1..=ANSWERS_BYTES_MAX).contains(&held), "{held} bytes are held");
+    assert_serves(&server, "pages that no window lets through");
+    drop(peers);
+    await_that("the answers are forgotten", || metric(&server, "stentor_answer_bytes") == 0);
+}
+
+#[test]
+fn calls_are_counted_by_their_code_and_with_the_requests_for_the_same() {
+    let (server, _data) = started();
+    let mut peer = Peer::connect(server.grpc_address());
+    peer.assert_answers(1, "nothing");
+    for stream in [3, 5] {
+        peer.write(&call(stream, "GetAccount", None));
+        peer.expect(&[HEADERS]);
+    }
+    assert_eq!(metric(&server, "stentor_grpc_calls_total{kind=\"ok\"}"), 1);
+    assert_eq!(metric(&server, "stentor_grpc_calls_total{kind=\"unauthenticated\"}"), 2);
+    assert_eq!(metric(&server, "stentor_http_latency_seconds_count{route=\"health\"}"), 1);
+}
