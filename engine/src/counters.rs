@@ -208,7 +208,7 @@ pub const SIGN_IN_REFUSALS: [&str; 13] = [
 ];
 
 /// What HTTP requests ask for, in the order of `SocketCounters::http_latency`.
-pub const HTTP_ROUTES: [&str; 11] = [
+pub const HTTP_ROUTES: [&str; 12] = [
     "health",
     "authenticate",
     "session",
@@ -219,6 +219,7 @@ pub const HTTP_ROUTES: [&str; 11] = [
     "notification",
     "history",
     "presence",
+    "event",
     "other",
 ];
 

@@ -12,7 +12,7 @@
 //! Shards share this table. A logout on any shard must hold at once for a connection that arrives at
 //! any other shard, and each opening reads this table, ten thousand times a second. A parcel to every shard would
 //! arrive too late, and a lock would make shards wait for each other. So readers load an immutable snapshot without
-//! waiting. A writer, which is rare, replaces the snapshot of one bucket, which costs a copy of a 256th of the whole.
+//! waiting. A writer, which is rare, replaces the snapshot of one bucket, which costs a copy of a 1024th of the whole.
 //!
 //! The order must hold after a restart, and the clock may have been set back meanwhile. So the time of the newest
 //! tokens is in the store, to the minute, as the cutoff of a user who does not exist. If that time is ahead of the
@@ -42,7 +42,7 @@ pub use bucket::{Maker, Room};
 
 use bucket::Bucket;
 
-const BUCKETS: usize = 256;
+const BUCKETS: usize = 1024;
 
 const NANOSECONDS: i64 = 1_000_000_000;
 const MICROSECOND: i64 = 1_000;

@@ -63,8 +63,12 @@ pub enum Route {
     History(Option<Option<String>>),
     /// With the channel's decoded id, or `None` if it cannot be decoded.
     Presence(Option<String>),
-    /// A feature of the protocol that this server does not have, or not in this form.
-    Lacking,
+    /// Functions of the server, which it does not have.
+    Functions,
+    /// What a client's program tells the server for its operator's statistics.
+    Event,
+    /// A feature of the protocol that this server does not have, or not in this form, by its name.
+    Lacking(&'static str),
     Unknown,
 }
 
@@ -77,7 +81,7 @@ impl Route {
         }
         let Some(path) = path.strip_prefix('/') else { return Self::Unknown };
         match Self::of_segments(path) {
-            Self::Unknown | Self::Lacking if path.contains("%2F") || path.contains("%2f") => {
+            Self::Unknown | Self::Lacking(_) if path.contains("%2F") || path.contains("%2f") => {
                 Self::of_segments(&path.replace("%2F", "/").replace("%2f", "/"))
             }
             route => route,
@@ -97,7 +101,10 @@ impl Route {
             Self::Notifications => 7,
             Self::History(_) => 8,
             Self::Presence(_) => 9,
-            Self::Welcome | Self::Socket | Self::LackingSignIn | Self::Lacking | Self::Unknown => 10,
+            Self::Event => 10,
+            Self::Welcome | Self::Socket | Self::LackingSignIn | Self::Functions | Self::Lacking(_) | Self::Unknown => {
+                11
+            }
         }
     }
 
@@ -118,6 +125,8 @@ impl Route {
             ["v2", "group"] => Some(Self::Groups),
             ["v2", "friend"] => Some(Self::Friends),
             ["v2", "friend", "block"] => Some(Self::Block),
+            ["v2", "rpc", ..] => Some(Self::Functions),
+            ["v2", "event"] => Some(Self::Event),
             ["v2", "notification"] => Some(Self::Notifications),
             ["v2", "channel"] => Some(Self::History(None)),
             ["v2", "channel", _] => Some(Self::History(Some(id(2)))),
@@ -134,12 +143,15 @@ impl Route {
             ["v2", "account", "unlink", kind] => credential_kind(kind).map(Self::Unlink),
             _ => None,
         };
-        let known = matches!(names.as_slice(), ["v2", feature, ..] if FEATURES.contains(feature));
-        route.unwrap_or(if known { Self::Lacking } else { Self::Unknown })
+        let feature = match names.as_slice() {
+            ["v2", first, ..] => FEATURES.into_iter().find(|feature| feature == first),
+            _ => None,
+        };
+        route.or(feature.map(Self::Lacking)).unwrap_or(Self::Unknown)
     }
 }
 
-const _: () = assert!(HTTP_ROUTES.len() == 11);
+const _: () = assert!(HTTP_ROUTES.len() == 12);
 
 /// Stands for a segment that cannot be decoded. No name contains a slash.
 const NO_NAME: &str = "/";
@@ -167,14 +179,17 @@ mod tests {
             ("/v2/%61ccount/session/refresh", Route::Refresh),
             ("/v2/%2561ccount", Route::Unknown),
             ("/v2/account%2525", Route::Unknown),
-            ("/v2/account/%zz", Route::Lacking),
+            ("/v2/account/%zz", Route::Lacking("account")),
             ("/%zz", Route::Unknown),
             ("/v2", Route::Unknown),
             ("/v2/", Route::Unknown),
-            ("/v2/account/", Route::Lacking),
+            ("/v2/account/", Route::Lacking("account")),
             ("//v2/account", Route::Unknown),
             ("/v2/account/authenticate/device/x/y/z", Route::LackingSignIn),
-            ("/v2/channel/2...a/presence/x/y", Route::Lacking),
+            ("/v2/channel/2...a/presence/x/y", Route::Lacking("channel")),
+            ("/v2/rpc/say", Route::Functions),
+            ("/v2/event", Route::Event),
+            ("/v2/event/x", Route::Lacking("event")),
             ("*", Route::Unknown),
             ("", Route::Welcome),
         ] {
@@ -212,10 +227,10 @@ mod tests {
         assert_eq!(id("/v2/channel/"), Some(Some("".into())));
         assert_eq!(id("/v2/channel/2...a%2Fb+c%20d"), Some(Some("2...a/b+c d".into())));
         assert_eq!(id("/v2/channel/2...%ff"), Some(None));
-        assert_eq!(Route::of("/v2/channel/2...a/b"), Route::Lacking);
+        assert_eq!(Route::of("/v2/channel/2...a/b"), Route::Lacking("channel"));
         assert_eq!(Route::of("/v2/channel/2...a%2Fb/presence"), Route::Presence(Some("2...a/b".into())));
         assert_eq!(Route::of("/v2/channel/2...%ff/presence"), Route::Presence(None));
         assert_eq!(id("/v2/channel/presence"), Some(Some("presence".into())));
-        assert_eq!(Route::of("/v2/channel/2...a/presence/b"), Route::Lacking);
+        assert_eq!(Route::of("/v2/channel/2...a/presence/b"), Route::Lacking("channel"));
     }
 }

@@ -9,6 +9,7 @@ use hyper::{HeaderMap, Method, StatusCode};
 
 use super::answer::{self, Answer};
 use super::error::{Code, Refusal};
+use super::query::Query;
 use super::resource_request::ResourceRequest;
 use super::route::Route;
 use super::services::Services;
@@ -99,12 +100,35 @@ async fn dispatch(services: &Services, request: &ResourceRequest) -> Result<Answ
         (Route::Presence(id), &Method::GET) => presence::list(services, request, &id.unwrap_or_default()).await,
         // A client has no session token before it signs in.
         (Route::LackingSignIn, _) => Err(Refusal::not_found("this server does not have this way to sign in")),
-        (Route::Lacking, _) => {
+        (Route::Event, &Method::POST) => {
+            // It is counted as every request is, and nothing is done with it.
             request.user(services)?;
-            Err(Refusal::not_found("this server does not have this feature"))
+            Ok(answer::done())
+        }
+        (Route::Functions, _) if Query::parse(request.uri().query())?.text("http_key")?.is_some() => Err(
+            Refusal::unauthenticated("this server does not know this http_key: it has no functions for other servers"),
+        ),
+        (Route::Functions, _) => {
+            authenticated(services, request, "rpc")?;
+            Err(Refusal::not_found("this server has no functions, so it does not have this rpc"))
+        }
+        (Route::Lacking(feature), _) => {
+            authenticated(services, request, feature)?;
+            Err(Refusal::not_found(format!("this server does not have this feature of the protocol: {feature}")))
         }
         (Route::Unknown, _) => Err(Refusal::not_found("there is nothing at this path")),
         _ => Err(Refusal::new(Code::Unimplemented, "this path does not know this method")),
+    }
+}
+
+/// Refuses a request for something that this server does not have, if it has no good token.
+fn authenticated(services: &Services, request: &ResourceRequest, feature: &str) -> Result<(), Refusal> {
+    match request.user(services) {
+        Ok(_) => Ok(()),
+        Err(refusal) => {
+            let message = format!("{}; and this server does not have this feature: {feature}", refusal.message);
+            Err(Refusal { message: message.into(), ..refusal })
+        }
     }
 }
 

@@ -215,11 +215,11 @@ pub(super) struct Settings {
     pub server_key: String,
 
     /// How long a session token is valid, such as 90s, 2m, 1h or plain seconds
-    #[arg(long, help_heading = TOKENS, env = "STENTOR_SESSION_TTL", value_name = "TIME", default_value = "60s")]
+    #[arg(long, help_heading = TOKENS, env = "STENTOR_SESSION_TTL", value_name = "TIME", default_value = "1h")]
     pub session_ttl: Ttl,
 
     /// How long a refresh token is valid
-    #[arg(long, help_heading = TOKENS, env = "STENTOR_REFRESH_TTL", value_name = "TIME", default_value = "1h")]
+    #[arg(long, help_heading = TOKENS, env = "STENTOR_REFRESH_TTL", value_name = "TIME", default_value = "1d")]
     pub refresh_ttl: Ttl,
 
     /// Close a session when the token that opened it ends

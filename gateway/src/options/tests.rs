@@ -77,8 +77,8 @@ fn defaults() {
     assert_eq!(options.room_members_max, 1000);
     assert_eq!(options.password_threads, 1);
     assert_eq!(options.server_key, "defaultkey");
-    assert_eq!(options.session_ttl, Duration::from_secs(60));
-    assert_eq!(options.refresh_ttl, Duration::from_secs(3600));
+    assert_eq!(options.session_ttl, Duration::from_hours(1));
+    assert_eq!(options.refresh_ttl, Duration::from_hours(24));
     assert_eq!((options.sends_per_second, options.sessions_per_user), (None, Some(SESSIONS_PER_USER_MAX)));
     let work = (options.work_per_session, options.work_per_user);
     assert_eq!(work, (Some(WORK_PER_SESSION_MAX), Some(WORK_PER_USER_MAX)));

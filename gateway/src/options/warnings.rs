@@ -222,13 +222,17 @@ mod tests {
 
     #[test]
     fn a_session_ends_before_its_refresh() {
-        check(&["--session-ttl", "2h"], &roomy(), &["session_ttl is 2h", "refresh_ttl is 1h", "--refresh-ttl"]);
+        check(&["--session-ttl", "2d"], &roomy(), &["session_ttl is 2days", "refresh_ttl is 1day", "--refresh-ttl"]);
         check(&["--session-ttl", "1h"], &roomy(), &[]);
     }
 
     #[test]
     fn sessions_that_end_with_their_tokens_last_a_while() {
-        check(&["--close-on-expiry"], &roomy(), &["close_on_expiry is true", "session_ttl is 1m", "--session-ttl"]);
+        check(
+            &["--close-on-expiry", "--session-ttl", "1m"],
+            &roomy(),
+            &["close_on_expiry is true", "session_ttl is 1m", "--session-ttl"],
+        );
         check(&["--close-on-expiry", "--session-ttl", "10m"], &roomy(), &[]);
     }
 

@@ -18,8 +18,9 @@ use uuid::Uuid;
 
 use crate::client_network::SiteKey;
 
-/// 917,504 entries in all buckets. As many fill a hash table without a larger one. A token's entry takes 48 bytes.
-const BUCKET_ENTRIES_MAX: usize = 3584;
+/// 1,835,008 entries in all buckets: a million logouts in a day, for which refresh tokens are good by default, leave room for
+/// every site. As many fill a hash table without a larger one. A token's entry takes 48 bytes.
+const BUCKET_ENTRIES_MAX: usize = 1792;
 
 /// Logouts of single tokens that a user has within the life of a token. Each further logout of a token is a cutoff. A
 /// user's cutoff is one entry, here and in the store, however often it is moved.

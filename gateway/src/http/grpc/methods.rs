@@ -107,6 +107,7 @@ pub const METHODS: &[Method] = &[
     get("ListChannelMessages", "/v2/channel/{channel_id}"),
     get("ListNotifications", "/v2/notification"),
     delete("DeleteNotifications", "/v2/notification"),
+    post("Event", "/v2/event", Whole),
 ];
 
 const fn no_get(name: &'static str, path: &'static str) -> LackingMethod {
@@ -149,7 +150,6 @@ pub const LACKING: &[LackingMethod] = &[
     no_post("ImportFacebookFriends", "/v2/friend/facebook"),
     no_post("ImportSteamFriends", "/v2/friend/steam"),
     no_get("ListFriendsOfFriends", "/v2/friend/friends"),
-    no_post("Event", "/v2/event"),
     no_post(CALL_FUNCTION, "/v2/rpc/x"),
     no_get("ListMatches", "/v2/match"),
     no_get("ListParties", "/v2/party"),
@@ -190,12 +190,15 @@ mod tests {
         for Method { name, path, .. } in METHODS {
             assert!(names.insert(*name), "{name}");
             let route = Route::of(path);
-            assert!(!matches!(route, Route::Unknown | Route::Lacking | Route::LackingSignIn), "{name}: {route:?}");
+            assert!(
+                !matches!(route, Route::Unknown | Route::Functions | Route::Lacking(_) | Route::LackingSignIn),
+                "{name}: {route:?}"
+            );
         }
         for LackingMethod { name, path, .. } in LACKING {
             assert!(names.insert(*name), "{name}");
             let route = Route::of(path);
-            assert!(matches!(route, Route::Lacking | Route::LackingSignIn), "{name}: {route:?}");
+            assert!(matches!(route, Route::Functions | Route::Lacking(_) | Route::LackingSignIn), "{name}: {route:?}");
         }
     }
 }
