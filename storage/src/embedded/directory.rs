@@ -145,28 +145,29 @@ pub fn checked_files(database: &Path) -> Result<Vec<(u64, PathBuf)>, Failure> {
         let path = keyspaces.join(&name);
         check(name.parse::<u64>().is_ok() && path.is_dir(), "is not a keyspace", &path)?;
         if known {
-            check_manifest(&path)?;
+            manifest_of(&path)?;
         }
     }
     Ok(if known { journals } else { Vec::new() })
 }
 
-/// fjall writes a checksum of a keyspace's manifest next to it, but does not verify it, and may panic on a damaged
-/// manifest. The file `current` holds the manifest's number (8 bytes), its xxh3 (16 bytes), and a byte for the kind of
-/// checksum.
-fn check_manifest(keyspace: &Path) -> Result<(), Failure> {
+/// The number and the content of a keyspace's manifest. Fails if it is missing or damaged.
+///
+/// fjall writes a checksum of the manifest next to it, but does not verify it, and may panic on a damaged manifest. The
+/// file `current` holds the manifest's number (8 bytes), its xxh3 (16 bytes), and a byte for the kind of checksum.
+pub fn manifest_of(keyspace: &Path) -> Result<(u64, Vec<u8>), Failure> {
     let path = keyspace.join("current");
     check(path.is_file(), "is missing", &path)?;
     let current = read(&path)?;
-    let Some((number, rest)) = current.split_first_chunk::<8>() else {
-        return check(false, "is too short", &path);
-    };
-    let manifest = keyspace.join(format!("v{}", u64::from_le_bytes(*number)));
+    let number = current.first_chunk::<8>().map(|number| u64::from_le_bytes(*number));
+    check(number.is_some(), "is too short", &path)?;
+    let number = number.unwrap_or_default();
+    let manifest = keyspace.join(format!("v{number}"));
     check(manifest.is_file(), "is missing", &manifest)?;
-    let number = u64::from_le_bytes(*number);
-    debug_assert_eq!(current.len() - rest.len(), 8, "the number comes first");
-    let fits = current == current_of(number, &read(&manifest)?);
-    check(fits, "does not have the checksum that it should have", &manifest)
+    let bytes = read(&manifest)?;
+    let fits = current == current_of(number, &bytes);
+    check(fits, "does not have the checksum that it should have", &manifest)?;
+    Ok((number, bytes))
 }
 
 /// The content of the file `current` that names this manifest.
