@@ -254,7 +254,7 @@ impl Embedded {
     fn check_room_to_begin(&self) -> Result<(), Failure> {
         let deadline = Instant::now() + GIVING_BACK_MAX;
         loop {
-            match self.room.check() {
+            match self.room.check_disk() {
                 Err(Failure::Full(_)) if Instant::now() < deadline => std::thread::sleep(GIVING_BACK_INTERVAL),
                 Err(Failure::Full(text)) => {
                     return Err(Failure::Full(format!("{text}: make room on it, then start the server again")));

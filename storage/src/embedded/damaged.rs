@@ -41,6 +41,13 @@ impl DamagedBlocks {
         self.known.lock().len()
     }
 
+    /// The file of a block of this table that has been found.
+    pub fn file_of(&self, table: Table) -> Option<PathBuf> {
+        let known = self.known.lock();
+        let mut files = known.iter().filter(|((of, _), _)| *of == table).filter_map(|(_, file)| file.clone());
+        files.next()
+    }
+
     /// The failure of a read of this span. If a block is damaged, the failure names its file, and the log tells of it.
     pub fn failure(&self, table: Table, span: Span, error: &fjall::Error) -> Failure {
         if !is_damage(error) {
