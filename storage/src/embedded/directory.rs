@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::failures::DAMAGED;
+use super::failures::UNREADABLE;
 use super::{failed, journal};
 use crate::Failure;
 
@@ -208,7 +208,7 @@ fn check(fits: bool, what: &str, path: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let path = path.display();
-    Err(Failure::Corrupt(format!("{path} {what}: the store is damaged. {DAMAGED}")))
+    Err(Failure::Corrupt(format!("{path} {what}: the store is damaged. {UNREADABLE}")))
 }
 
 /// The names of the files and directories in a directory.
@@ -225,7 +225,17 @@ pub fn names_in(path: &Path) -> Result<Vec<String>, Failure> {
 fn lock(directory: &Path) -> Result<File, Failure> {
     let path = directory.join(LOCK);
     let io = |error| failed("locking", &path, &error);
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
+    let on_disk = |error: std::io::Error| match error.kind() {
+        ErrorKind::ReadOnlyFilesystem => {
+            let directory = directory.display();
+            Failure::Final(format!(
+                "the disk of {directory} takes no writes ({error}): with --read-only the server serves what is there"
+            ))
+        }
+        _ => failed("locking", &path, &error),
+    };
+    let mut file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(on_disk)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {

@@ -10,7 +10,7 @@ use crate::record::Damage;
 pub const DAMAGED: &str =
     "Restore a backup; or see what stentor verify lists, and save with stentor export what can be read";
 
-/// What an operator can do whom `stentor verify` or `stentor export` has told of such files.
+/// What an operator can do about a damaged file without which `stentor verify` and `stentor export` read nothing.
 pub const UNREADABLE: &str = "Restore a backup: nothing of this store can be read without that file";
 
 /// The failure of opening a store only to read it: with advice that does not send to a command that fails in the same way.

@@ -15,7 +15,7 @@ use lsm_tree::table::{Block, BlockHandle};
 use lsm_tree::{Cache, Checksum, CompressionType, Error, Table as TableFile};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::failures::{DAMAGED, describe};
+use super::failures::{DAMAGED, UNREADABLE, describe};
 use super::manifest::{Manifest, keyspaces_of};
 use crate::Failure;
 
@@ -185,5 +185,7 @@ fn said(error: Error) -> String {
 
 fn refusal(path: &Path, reason: &str, others: usize) -> Failure {
     let others = if others == 0 { String::new() } else { format!(" (and {others} more files of tables)") };
-    Failure::Corrupt(format!("{}: this file of a table cannot be opened: {reason}{others}. {DAMAGED}", path.display()))
+    let is_of_options = path.ancestors().nth(2).is_some_and(|keyspace| keyspace.ends_with(OPTIONS_KEYSPACE));
+    let advice = if is_of_options { UNREADABLE } else { DAMAGED };
+    Failure::Corrupt(format!("{}: this file of a table cannot be opened: {reason}{others}. {advice}", path.display()))
 }
