@@ -24,8 +24,9 @@ const TRAILER_BYTES: usize = 6 + 16 + 8 + 8;
 const TRAILER_NAME: &[u8; 6] = b"SFA!\x01\x00";
 /// The most bytes of the list of parts. lsm-tree's have some 200.
 const PARTS_BYTES_MAX: u64 = 64 << 10;
-/// In levels before these, filters and indexes are read when the file is opened.
+/// In levels before this one, filters are read when the file is opened.
 const FIRST_LEVEL_WITHOUT_FILTERS: usize = 1;
+/// The same for indexes.
 pub const FIRST_LEVEL_WITHOUT_INDEXES: usize = 2;
 /// The keyspace in which fjall keeps the others' names and options.
 pub const OPTIONS_KEYSPACE: &str = "0";
