@@ -60,6 +60,10 @@ fn change(file: &Path, place: u64) {
     file.write_all_at(&bytes.map(|byte| byte ^ 0x55), place).unwrap();
 }
 
+fn length(file: &Path) -> u64 {
+    fs::metadata(file).unwrap().len()
+}
+
 fn cut(file: &Path, length: u64) {
     OpenOptions::new().write(true).open(file).unwrap().set_len(length).unwrap();
 }
@@ -93,16 +97,18 @@ fn exported(directory: &TempDir) -> (u64, u64) {
     (target.messages(&room("lobby"), PageStart::Oldest, 999).unwrap().len() as u64, moved.unreadable)
 }
 
+/// What is done to a file.
+type Harm = fn(&Path);
+
 #[test]
 fn a_file_that_cannot_be_opened_is_named_and_the_rest_is_saved() {
-    let length = |file: &Path| fs::metadata(file).unwrap().len();
-    let harms: [(&str, &dyn Fn(&Path)); 6] = [
-        ("its last bytes", &|file| change(file, length(file) - 20)),
-        ("the list of its parts", &|file| change(file, length(file) - 60)),
-        ("what it says of itself", &|file| damage_part(file, "meta")),
-        ("cut", &|file| cut(file, length(file) / 2)),
-        ("empty", &|file| cut(file, 0)),
-        ("missing", &|file| fs::remove_file(file).unwrap()),
+    let harms: [(&str, Harm); 6] = [
+        ("its last bytes", |file| change(file, length(file) - 20)),
+        ("the list of its parts", |file| change(file, length(file) - 60)),
+        ("what it says of itself", |file| damage_part(file, "meta")),
+        ("cut", |file| cut(file, length(file) / 2)),
+        ("empty", |file| cut(file, 0)),
+        ("missing", |file| fs::remove_file(file).unwrap()),
     ];
     let (sound, files) = filled();
     for (name, harm) in harms {
