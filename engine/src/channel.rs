@@ -470,13 +470,17 @@ impl Channel {
 
     /// Takes in the store's answer where the history ends.
     pub fn head(&mut self, receipt: Decision, context: &StepContext, outbox: &mut Outbox) {
-        if let Ok(StoreReceipt::Head(head)) = receipt {
-            self.announcements.last = head.map_or(Sequence::default(), |head| head.sequence);
-            self.history = History::Known(Numbering::after(head));
-            return self.go_on(context, outbox);
-        }
+        let failure = match receipt {
+            Ok(StoreReceipt::Head(head)) => {
+                self.announcements.last = head.map_or(Sequence::default(), |head| head.sequence);
+                self.history = History::Known(Numbering::after(head));
+                return self.go_on(context, outbox);
+            }
+            Ok(_) => StoreFailure::nothing_done("the channel's head could not be read"),
+            // A read leaves nothing in doubt.
+            Err(failure) => StoreFailure { outcome_unknown: false, ..failure },
+        };
         self.history = History::Unknown;
-        let failure = StoreFailure::nothing_done("the channel's head could not be read");
         for submitted in std::mem::take(&mut self.waiting) {
             self.turn_away(submitted, not_stored(&failure));
         }
@@ -642,5 +646,5 @@ fn not_stored(failure: &StoreFailure) -> Rejection {
             "the outcome is unknown: the store failed while it wrote, and history may show this request as done",
         );
     }
-    Rejection::unavailable("the message could not be stored: try again")
+    Rejection::unavailable(format!("the message could not be stored: {}", failure.advice()))
 }

@@ -210,7 +210,7 @@ impl Rejection {
         Self::new(RejectionCode::BadInput, message)
     }
 
-    /// The store failed or is too busy: the client may try again.
+    /// The store failed or is too busy: the client may try again, unless the text gives a reason that stays.
     pub fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(RejectionCode::RuntimeException, message)
     }

@@ -149,12 +149,32 @@ pub struct StoreFailure {
     pub message: String,
     /// The store failed while it wrote: the whole request may turn out to be carried out, now or after the next start.
     pub outcome_unknown: bool,
+    /// Why the same request would fail again; `None` if it may succeed later.
+    pub lasting: Option<Lasting>,
+}
+
+/// Why the store does not carry out a request, however often it is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lasting {
+    /// The server was started only to read.
+    ReadOnly,
+    /// Something that the request needs is damaged.
+    Damaged,
 }
 
 impl StoreFailure {
-    /// A failure before anything was done.
+    /// A failure before anything was done. The same request may succeed later.
     pub fn nothing_done(message: impl Into<String>) -> Self {
-        Self { message: message.into(), outcome_unknown: false }
+        Self { message: message.into(), outcome_unknown: false, lasting: None }
+    }
+
+    /// What a client is told after what failed.
+    pub fn advice(&self) -> &'static str {
+        match self.lasting {
+            None => "try again",
+            Some(Lasting::ReadOnly) => "the server is read-only",
+            Some(Lasting::Damaged) => "the server's store is damaged",
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::id::{ChannelId, Epoch, MessageId, SessionId, ShardId, UserId};
 use crate::message::{Message, Presence};
-use crate::persist::StoreFailure;
+use crate::persist::{Lasting, StoreFailure};
 use crate::session::shared_budgets::NetworkKey;
 use crate::social::group::{GroupChange, GroupRefusal};
 
@@ -215,13 +215,19 @@ pub type Changed<T> = Result<T, Undone>;
 pub enum Undone {
     /// Nothing has changed, and the visitor may try again.
     NothingDone,
+    /// Nothing has changed, and the same change would fail again.
+    Never(Lasting),
     /// The store failed while it wrote: the change may have been done.
     OutcomeUnknown,
 }
 
 impl From<StoreFailure> for Undone {
     fn from(failure: StoreFailure) -> Self {
-        if failure.outcome_unknown { Self::OutcomeUnknown } else { Self::NothingDone }
+        match failure.lasting {
+            _ if failure.outcome_unknown => Self::OutcomeUnknown,
+            Some(lasting) => Self::Never(lasting),
+            None => Self::NothingDone,
+        }
     }
 }
 

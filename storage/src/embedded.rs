@@ -22,11 +22,13 @@ mod halted;
 mod hollows;
 mod journal;
 mod kept_options;
+mod manifest;
 mod opening;
 mod pages;
 mod reading;
 mod room;
 mod sound_rows;
+mod table_files;
 mod tables;
 mod tiers;
 mod transfer;
@@ -46,7 +48,7 @@ use engine::persist::ChannelHead;
 use engine::social::friend::{FriendState, Sides};
 use engine::social::group::Role;
 use engine::social::notification::Notification;
-use fjall::PersistMode;
+use fjall::{AbstractTree, PersistMode};
 use parking_lot::Mutex;
 
 use crate::account::{Account, Credential, CredentialOwner, Expiry, Profile, Revocation, RevocationPlace};
@@ -62,11 +64,12 @@ use compaction::{Compactor, Work};
 use directory::Directory;
 use draft::Draft;
 pub use expiry::{Clock, wall_clock};
-use failures::{decoded, describe, parsed};
+use failures::{decoded, describe, for_readers, parsed};
 use halted::Halted;
 use reading::ReadingCopy;
 use room::Room;
 use sound_rows::SoundRows;
+use table_files::{filter_damages, index_damages, path_of};
 use tables::{FORMAT, Tables};
 pub use verify::{LINES_MAX, Verified, verify};
 use walk::Direction;
@@ -123,7 +126,10 @@ impl Embedded {
             directory.create_database(|path| opening::create(path, options))?;
         }
         directory.check_database()?;
-        let tables = Arc::new(opening::open(&directory.database(), options, clock)?);
+        let database = directory.database();
+        table_files::check_ends(&database)?;
+        let tables = opening::open(&database, options, clock);
+        let tables = Arc::new(tables.map_err(|failure| table_files::with_file(&database, failure))?);
         let merged = Arc::downgrade(&tables);
         tables.expiry.look_up_by(Box::new(move |channel| merged.upgrade()?.last_message_key(channel)));
         let room = Arc::new(Room::new(directory.path().into(), options.free_bytes_min));
@@ -150,13 +156,18 @@ impl Embedded {
     }
 
     /// Opens a store that is only read: every write fails with [`Failure::ReadOnly`], and nothing in the directory
-    /// changes, so its disk may be full or broken. Other processes may read it too. Fails if a process writes there, if
-    /// there is no store of this version, or if the disk for temporary files has no room for a copy of the journals.
+    /// changes, so its disk may be full or broken. Other processes may read it too. Files of tables that cannot be opened
+    /// are left out, and the log tells of them. Fails if a process writes there, if there is no store of this version, or
+    /// if the disk for temporary files has no room for a copy of the journals.
     pub fn open_to_read(directory: &Path, options: &EmbeddedOptions) -> Result<Self, Failure> {
-        let directory = Directory::claim_to_read(directory)?;
+        Self::open_copy(Directory::claim_to_read(directory)?, options).map_err(for_readers)
+    }
+
+    fn open_copy(directory: Directory, options: &EmbeddedOptions) -> Result<Self, Failure> {
         let copy = ReadingCopy::of(&directory)?;
         copy.damages.iter().for_each(|damage| tracing::error!("{damage}"));
-        let tables = Arc::new(opening::open_to_read(&copy.database(), options, &wall_clock(), directory.path())?);
+        let tables = opening::open_to_read(&copy.database(), options, &wall_clock(), directory.path());
+        let tables = Arc::new(tables.map_err(|failure| copy.told(failure, directory.path()))?);
         let room = Arc::new(Room::new(directory.path().into(), options.free_bytes_min));
         Ok(Self {
             compactor: None,
@@ -175,9 +186,32 @@ impl Embedded {
         self.reading.is_some()
     }
 
-    /// What cannot be read of its journals, for operators.
-    fn damages(&self) -> &[String] {
-        self.reading.as_ref().map_or(&[], |copy| &copy.damages)
+    /// What cannot be read of its journals, which tables are left out, and which are read without their index, for
+    /// operators. Reads the indexes of all tables.
+    fn damages(&self) -> Result<Vec<String>, Failure> {
+        let mut damages = self.reading.as_ref().map_or_else(Vec::new, |copy| copy.damages.clone());
+        for table in Table::ALL {
+            for file in self.files_of(table)? {
+                for error in index_damages(&file) {
+                    damages.push(format!("{}: its index cannot be read: {error:?}", path_of(&file).display()));
+                }
+            }
+        }
+        Ok(damages)
+    }
+
+    /// The filters of a table that cannot be read, for operators.
+    fn damaged_filters(&self, table: Table) -> Result<Vec<String>, Failure> {
+        let damages = self.files_of(table)?.into_iter().flat_map(|file| {
+            let path = path_of(&file);
+            let line = move |error| format!("{}: its filter cannot be read: {error:?}", path.display());
+            filter_damages(&file).into_iter().map(line)
+        });
+        Ok(damages.collect())
+    }
+
+    fn files_of(&self, table: Table) -> Result<Vec<lsm_tree::Table>, Failure> {
+        Ok(self.tables()?.keyspace(table).tree.current_version().iter_tables().cloned().collect())
     }
 
     /// Writes what is in memory to tables, which `sound_rows` reads. Only for a store that is only read.
@@ -220,7 +254,7 @@ impl Embedded {
     fn check_room_to_begin(&self) -> Result<(), Failure> {
         let deadline = Instant::now() + GIVING_BACK_MAX;
         loop {
-            match self.room.check() {
+            match self.room.check_disk() {
                 Err(Failure::Full(_)) if Instant::now() < deadline => std::thread::sleep(GIVING_BACK_INTERVAL),
                 Err(Failure::Full(text)) => {
                     return Err(Failure::Full(format!("{text}: make room on it, then start the server again")));

@@ -33,19 +33,6 @@ fn refusal(path: &Path) -> String {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        if source.is_dir() {
-            copy(&source, &target);
-        } else {
-            fs::copy(source, target).unwrap();
-        }
-    }
-}
-
 /// A store in a directory that only this test uses.
 struct Kept(Embedded);
 

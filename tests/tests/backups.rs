@@ -154,6 +154,10 @@ fn a_backup_that_cannot_be_made_says_why() {
     check(place.path(), &["is there already", "409"]);
     check(&place.path().join("a/b"), &["is not there", "409"]);
     check(&data.path().join("store/backup"), &["in the directory of the store", "400"]);
+    // As a server leaves it that was killed.
+    let left = place.path().join("tuesday.unfinished");
+    std::fs::create_dir(&left).expect("our own directory");
+    check(&place.path().join("tuesday"), &[&left.display().to_string(), "remove it", "409"]);
     let (sound, said) = command(data.path(), None, &["verify"]);
     assert!(!sound && said.contains("stop it first"), "{said}");
     let (done, said) = command(&place.path().join("new"), None, &["restore", &place.path().display().to_string()]);
@@ -165,6 +169,47 @@ fn a_backup_that_cannot_be_made_says_why() {
     let (token, target) = (token.display().to_string(), place.path().join("b").display().to_string());
     let (done, said) = command(memory.path(), Some(&server), &["backup", &target, "--admin-token-file", &token]);
     assert!(!done && said.contains("keeps nothing (409)"), "{said}");
+}
+
+#[test]
+fn a_backup_is_restored_beside_it_and_only_if_it_is_whole() {
+    let (data, place) = (data_dir(), data_dir());
+    let server = launch(data.path()).start();
+    server.sign_in("ada");
+    let backup = place.path().join("monday");
+    // With a slash at the end, as a shell completes it.
+    let (done, said) = command(data.path(), Some(&server), &["backup", &format!("{}/", backup.display())]);
+    assert!(done && backup.join("backup.json").is_file(), "{said}");
+    server.stop();
+
+    let named = backup.display().to_string();
+    let within = backup.join("store/new");
+    let (done, said) = command(&within, None, &["restore", &named]);
+    assert!(!done && said.contains("is in the backup") && !within.exists(), "{said}");
+    let link = place.path().join("link");
+    std::os::unix::fs::symlink(&backup, &link).expect("our own directory");
+    let (done, said) = command(&link.join("new"), None, &["restore", &named]);
+    assert!(!done && said.contains("is in the backup") && !backup.join("new").exists(), "{said}");
+
+    let version = backup.join("store/database/version");
+    let lock = backup.join("store/database/lock");
+    for lost in [lock, version] {
+        let (restored, bytes) = (place.path().join("restored"), std::fs::read(&lost).expect("a file of a backup"));
+        std::fs::remove_file(&lost).expect("our own file");
+        let (done, said) = command(&restored, None, &["restore", &named]);
+        assert!(!done && said.contains("not whole") && !restored.exists(), "{said}");
+        let (sound, said) = command(&restored, None, &["verify", &named]);
+        assert!(!sound && (said.contains("not whole") || said.contains("has no version file")), "{said}");
+        std::fs::write(&lost, bytes).expect("our own file");
+    }
+    let (done, said) = command(&place.path().join("restored"), None, &["restore", &named]);
+    assert!(done, "{said}");
+
+    // A restore that fails leaves nothing behind.
+    let (dangling, other) = (backup.join("refresh.key"), place.path().join("other"));
+    std::fs::create_dir(&dangling).expect("our own directory");
+    let (done, said) = command(&other, None, &["restore", &named]);
+    assert!(!done && !other.exists(), "{said}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use engine::message::{Message, MessageCode};
 use engine::persist::StoreWrite;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
+use serde_json::json;
 use storage::embedded::{Embedded, EmbeddedOptions};
 use storage::{Store, Write};
 use tests::harness::{DEADLINE, Launch, Server, data_dir, run_program};
@@ -23,12 +24,16 @@ const MESSAGES: u32 = 12;
 /// The message of `south` whose block is damaged. Its table is the oldest that is merged.
 const DAMAGED: u32 = MESSAGES + 6;
 
+fn message_id(number: u32) -> Uuid {
+    Uuid::from_u128(u128::from(1_700_000_000_000 + u64::from(number)) << 80 | 7 << 76 | 2 << 62)
+}
+
 fn stored(channel: &ChannelId, number: u32, random: &mut ChaCha8Rng) -> Message {
     // The compression leaves it as it is, so that its bytes are found in the file.
     let noise: String = (0..9000).map(|_| char::from(b'0' + (random.next_u32() % 64) as u8)).collect();
     Message {
         channel: channel.clone(),
-        id: MessageId(Uuid::from_u128(u128::from(1_700_000_000_000 + u64::from(number)) << 80 | 7 << 76 | 2 << 62)),
+        id: MessageId(message_id(number)),
         sequence: Sequence(u64::from(number)),
         code: MessageCode::Chat,
         sender: UserId(Uuid::from_u128(7)),
@@ -123,6 +128,14 @@ fn a_server_goes_on_without_a_damaged_block() {
         let failed = server.http().history(&token, "2...south", "limit=100&forward=true");
         assert_eq!((failed.status, failed.json()["code"].as_u64()), (500, Some(13)), "{}", failed.body);
         await_line(&server, "the store failed a request");
+        let answer = socket.request(json!({"channel_message_update": {
+            "channel_id": "2...south",
+            "message_id": message_id(DAMAGED).to_string(),
+            "content": "{}",
+        }}));
+        let text = answer["error"]["message"].as_str().unwrap_or_default();
+        assert!(text.contains("could not be stored") && text.contains("damaged"), "{answer}");
+        assert!(!text.contains("try again"), "it would fail again: {text}");
         let line = await_line(&server, "Requests that need it fail");
         assert!(line.contains(&name) && line.contains("ChecksumMismatch"), "{line}");
         assert!(line.contains("Restore a backup"), "it says what to do: {line}");

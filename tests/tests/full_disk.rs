@@ -150,13 +150,16 @@ fn a_disk_that_takes_no_writes_is_served_read_only() {
     server.stop();
 
     disk.refuse_writes();
-    launch(&disk).start_refused().assert_says(&["read-only file system"]);
+    launch(&disk).start_refused().assert_says(&["read-only file system", "with --read-only the server serves"]);
     let server = launch(&disk).environment("STENTOR_READ_ONLY", "true").start();
     assert_eq!(server.http().history_after(&ada.token, &channel, None).0.len(), 1, "history is served");
     assert_eq!(health(&server).0, 200);
     let mut reader = Socket::connect(server.address(), &server.sign_in("ada").token);
     let joined = reader.join("lobby");
-    check_refused(&reader.say(&joined, r#"{"n":"refused"}"#));
+    let refused = reader.say(&joined, r#"{"n":"refused"}"#);
+    check_refused(&refused);
+    let text = refused["error"]["message"].as_str().unwrap_or_default();
+    assert!(text.contains("read-only") && !text.contains("try again"), "{text}");
     let mut talker = Socket::connect(server.address(), &server.sign_in("ada").token);
     let talk = talker.join_as("lobby", serde_json::json!({"persistence": false}));
     let said = talker.say(&talk, r#"{"n":"not kept"}"#);

@@ -80,7 +80,7 @@ impl Channel {
             Err(failure) if failure.outcome_unknown => Rejection::outcome_unknown(
                 "the outcome is unknown: not joined, but the other user may have been told of the request",
             ),
-            Err(_) => Rejection::unavailable("the channel could not be looked up: try again"),
+            Err(failure) => Rejection::unavailable(format!("the channel could not be looked up: {}", failure.advice())),
         };
         self.refuse(Requester { address: member.address, number }, rejection);
     }

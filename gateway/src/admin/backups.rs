@@ -103,13 +103,14 @@ impl Backups {
                 return Err(Refusal::new(StatusCode::CONFLICT, "no_backup", *reason, next));
             }
         };
-        let path = PathBuf::from(directory);
-        check(&path, &data)?;
+        // Without a slash at the end.
+        let path: PathBuf = Path::new(directory).components().collect();
         let mut newest = self.newest.lock();
         if newest.status.state == BackupState::Running {
             let next = "GET /v1/backup tells how it is";
             return Err(Refusal::new(StatusCode::CONFLICT, "backup_running", "a backup is being made", next));
         }
+        check(&path, &data)?;
         let (store, shared) = (self.store.clone(), self.newest.clone());
         let make = move || {
             let begun = Instant::now();
@@ -167,9 +168,15 @@ fn check(path: &Path, data: &Path) -> Result<(), Refusal> {
             next,
         );
     };
-    if path.exists() || backup::unfinished(path).exists() {
-        let message = format!("{} is there already, or an unfinished one", path.display());
+    if path.exists() {
+        let message = format!("{} is there already", path.display());
         return refuse(StatusCode::CONFLICT, "directory_taken", message, next);
+    }
+    // This server makes no other backup now.
+    let unfinished = backup::unfinished(path);
+    if unfinished.exists() {
+        let message = format!("{} is left of a backup that was not finished", unfinished.display());
+        return refuse(StatusCode::CONFLICT, "directory_taken", message, "remove it, and begin the backup again");
     }
     let Ok(parent) = parent.canonicalize() else {
         let message = format!("{} is not there, or this server may not see it", parent.display());

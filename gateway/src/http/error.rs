@@ -7,6 +7,7 @@ use std::time::Duration;
 use engine::command::RateLimit;
 use engine::counters::COSTLY_KINDS;
 use engine::id::UserId;
+use engine::persist::Lasting;
 use engine::process_rates::ProcessRate;
 use engine::query::Undone;
 use engine::social::group::{GroupAct, GroupRefusal};
@@ -177,6 +178,11 @@ impl Refusal {
         Self::new(Code::Unknown, "the outcome is unknown: the store failed while it wrote, and this may be done or not")
     }
 
+    /// Nothing was done, because the server was started only to read.
+    pub fn read_only() -> Self {
+        Self::new(Code::Unavailable, "the server is read-only: nothing was done")
+    }
+
     /// The user or the network has asked for too much, and is within the budget again after this time without requests.
     pub fn over_budget(limit: RateLimit, debt: Duration) -> Self {
         Self::new(Code::OverBudget { limit, wait_seconds: seconds_rounded_up(debt) }, limit.text())
@@ -215,6 +221,8 @@ impl From<Undone> for Refusal {
     fn from(undone: Undone) -> Self {
         match undone {
             Undone::NothingDone => Self::new(Code::Unavailable, "this cannot be done now: nothing was done, try again"),
+            Undone::Never(Lasting::ReadOnly) => Self::read_only(),
+            Undone::Never(Lasting::Damaged) => Self::new(Code::Internal, "the store has failed"),
             Undone::OutcomeUnknown => Self::outcome_unknown(),
         }
     }
@@ -231,7 +239,7 @@ impl From<Failure> for Refusal {
             }
             // The store has already logged this once.
             Failure::Full(_) => Self::new(Code::Unavailable, "the server's disk is full: nothing was done"),
-            Failure::ReadOnly(_) => Self::new(Code::Unavailable, "the server is read-only: nothing was done"),
+            Failure::ReadOnly(_) => Self::read_only(),
             Failure::Unknown(reason) => {
                 log_limit::warn!(%reason, "it is unknown whether the store has done a request");
                 Self::outcome_unknown()

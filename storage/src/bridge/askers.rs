@@ -1,6 +1,6 @@
 //! Who asks the committer, with the way back: each asker gets one answer.
 
-use engine::persist::{Receipt, StoreFailure, StoreQuestion, StoreReceipt, Ticket};
+use engine::persist::{Lasting, Receipt, StoreFailure, StoreQuestion, StoreReceipt, Ticket};
 
 use super::Line;
 use crate::{Failure, Written, limited};
@@ -72,5 +72,10 @@ fn log(failure: &Failure) {
 }
 
 fn as_store_failure(failure: Failure) -> StoreFailure {
-    StoreFailure { message: failure.to_string(), outcome_unknown: failure.outcome_is_unknown() }
+    let lasting = match &failure {
+        Failure::ReadOnly(_) => Some(Lasting::ReadOnly),
+        Failure::Corrupt(_) => Some(Lasting::Damaged),
+        _ => None,
+    };
+    StoreFailure { message: failure.to_string(), outcome_unknown: failure.outcome_is_unknown(), lasting }
 }

@@ -8,7 +8,8 @@
 //!
 //! A merge that fails at a damaged block is not tried again before the next start, and the server goes on. If the block is
 //! near the top, the runs there are moved down unmerged, so that later runs can be merged above them. If it is further down,
-//! runs gather above it: reads become slower, and writers never wait.
+//! runs gather above it: reads become slower, and writers never wait. Several runs near the top with none below them cannot
+//! be moved in order. When there are many, writes are refused, because fjall would hold the writer back for ever.
 //!
 //! The second thread takes the steps that may be long. So the first thread is always free for the steps that writers
 //! would have to wait for.
@@ -126,14 +127,14 @@ impl Work {
 
     /// Takes one step in each table; returns whether any step was taken.
     fn merge_all(&self, part: Part) -> bool {
-        let (mut done, mut crowded) = (false, false);
+        let (mut done, mut crowded, mut stuck) = (false, false, None);
         for table in Table::ALL {
             if self.tables.stopping.load(Ordering::Acquire) {
                 return false;
             }
             match self.merge(table, part) {
                 Ok(Outcome::Done) => done = true,
-                Ok(Outcome::Nothing) => {}
+                Ok(Outcome::Nothing) => stuck = stuck.or_else(|| self.stuck(table, part)),
                 Ok(Outcome::LeftOut) => crowded |= levels_of(self.tables.keyspace(table))[0].runs >= RUNS_MAX,
                 Err(error) => {
                     let what = || format!("merging table {} failed: {}", table.name(), describe(&error));
@@ -148,8 +149,25 @@ impl Work {
         }
         if part == Part::Shallow {
             self.room.set_crowded(crowded);
+            self.room.set_stuck(stuck);
         }
         done
+    }
+
+    /// Why no step can be taken for a table that has too many runs, if it has.
+    fn stuck(&self, table: Table, part: Part) -> Option<String> {
+        if part != Part::Shallow || !self.halted.parts(table).shallow {
+            return None;
+        }
+        let runs = levels_of(self.tables.keyspace(table))[0].runs;
+        let name = table.name();
+        let file = self.tables.damaged.file_of(table);
+        let file = file.map_or_else(|| "one of its files".to_owned(), |file| file.display().to_string());
+        (runs >= RUNS_MAX).then(|| {
+            format!(
+                "table {name} cannot be merged, because a block of {file} cannot be read, and {runs} runs have gathered"
+            )
+        })
     }
 
     /// Nothing is lost when a merge fails: the tables that it has read stay. It would fail again, so it is not tried again.
@@ -436,6 +454,47 @@ mod tests {
         assert_eq!(work.tables.damaged.count(), 1);
         check_rows(&work);
         assert!(damaged.exists(), "nothing that is damaged is removed");
+    }
+
+    #[test]
+    fn runs_that_can_be_neither_merged_nor_moved_refuse_writes_before_fjall_holds_the_writer_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let work = work(directory.path(), 0);
+        let keyspace = work.tables.keyspace(Table::Messages);
+        let flush = |round: usize| {
+            for key in 0..1000_u32 {
+                keyspace.insert(key.to_be_bytes(), format!("{round} {key}")).unwrap();
+            }
+            keyspace.rotate_memtable_and_wait().unwrap();
+        };
+        flush(0);
+        if let Some(level) = (1..LEVELS as u8).find(|&level| levels_of(keyspace)[usize::from(level)].runs > 0) {
+            keyspace.tree.compact(Arc::new(MoveDown(level, 0)), 0).unwrap();
+        }
+        (1..LEVELED_TABLES).for_each(flush);
+        assert_eq!(runs(&work), LEVELED_TABLES, "no run lies below: {:?}", levels_of(keyspace));
+        let damaged = keyspace.tree.current_version().iter_tables().last().unwrap().path.clone();
+        let file = std::fs::OpenOptions::new().write(true).open(&*damaged).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0; 64], 100).unwrap();
+        settle(&work);
+        assert_eq!(work.room.check(), Ok(()), "some runs do no harm");
+        (LEVELED_TABLES..RUNS_MAX).for_each(flush);
+        settle(&work);
+        let Err(Failure::Corrupt(reason)) = work.room.check() else { panic!("taken") };
+        assert!(reason.contains("table messages") && reason.contains(&damaged.display().to_string()), "{reason}");
+        assert_eq!(work.room.check_disk(), Ok(()), "a start is not refused for it");
+        assert!(runs(&work) < 20, "fjall slows no writer down");
+        check_newest(&work);
+    }
+
+    /// Each row is as the last flush has written it, or its block is damaged.
+    fn check_newest(work: &Work) {
+        let keyspace = work.tables.keyspace(Table::Messages);
+        for key in 0..1000_u32 {
+            if let Ok(value) = keyspace.get(key.to_be_bytes()) {
+                assert_eq!(&value.unwrap()[..], format!("{} {key}", RUNS_MAX - 1).as_bytes());
+            }
+        }
     }
 
     #[test]

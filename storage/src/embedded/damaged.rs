@@ -1,10 +1,9 @@
 //! Blocks of tables that cannot be read: each is told once in the log, with its file.
 //!
 //! A request that needs such a block fails, and all others go on. fjall's error has no file; the file is looked for where
-//! the failed read was.
+//! the failed read was. Its filters are looked at too: a request for a single row reads them.
 
 use std::collections::HashMap;
-use std::fs;
 use std::ops::{Bound, RangeBounds};
 use std::path::PathBuf;
 
@@ -13,6 +12,7 @@ use lsm_tree::{InternalValue, Table as TableFile};
 use parking_lot::Mutex;
 
 use super::failures::{DAMAGED, describe, is_damage, unreadable};
+use super::table_files::{filter_damages, index_damages, path_of};
 use crate::Failure;
 use crate::keys::{Span, Table};
 
@@ -41,12 +41,22 @@ impl DamagedBlocks {
         self.known.lock().len()
     }
 
+    /// The file of a block of this table that has been found.
+    pub fn file_of(&self, table: Table) -> Option<PathBuf> {
+        let known = self.known.lock();
+        let mut files = known.iter().filter(|((of, _), _)| *of == table).filter_map(|(_, file)| file.clone());
+        files.next()
+    }
+
     /// The failure of a read of this span. If a block is damaged, the failure names its file, and the log tells of it.
     pub fn failure(&self, table: Table, span: Span, error: &fjall::Error) -> Failure {
         if !is_damage(error) {
             return unreadable(table, error);
         }
-        match self.note(table, error, |error| self.find(table, |file| fails_in(file, &span, error))) {
+        match self.note(table, error, |error| {
+            self.find(table, |file| fails_in(file, &span, error))
+                .or_else(|| self.find(table, |file| fails_beside_rows(file, &span, error)))
+        }) {
             Some(file) => Failure::Corrupt(format!("{}: a block cannot be read: {}", file.display(), describe(error))),
             None => unreadable(table, error),
         }
@@ -87,8 +97,7 @@ impl DamagedBlocks {
         let version = self.keyspaces[table as usize].tree.current_version();
         let mut files = version.iter_levels().flat_map(|level| level.iter()).flat_map(|run| run.iter());
         let found = files.find(|file| is_damaged(file))?;
-        // The file may be a link in a copy that is only read.
-        Some(fs::read_link(&*found.path).unwrap_or_else(|_| (*found.path).clone()))
+        Some(path_of(found))
     }
 }
 
@@ -98,6 +107,21 @@ fn fails_in(file: &TableFile, span: &Span, reason: &str) -> bool {
     let rows = || file.range((key(span.start_bound()), key(span.end_bound())));
     let fails = |row: lsm_tree::Result<InternalValue>| row.is_err_and(|error| describe(&error.into()) == reason);
     rows().take(ROWS_MAX).any(fails) || rows().rev().take(ROWS_MAX).any(fails)
+}
+
+/// Whether the filter or the index of a file that may have rows of this span has this error.
+fn fails_beside_rows(file: &TableFile, span: &Span, reason: &str) -> bool {
+    let range = &file.metadata.key_range;
+    let begins_after = match span.end_bound() {
+        Bound::Included(end) | Bound::Excluded(end) => end.as_slice() < &**range.min(),
+        Bound::Unbounded => false,
+    };
+    let ends_before = match span.start_bound() {
+        Bound::Included(start) | Bound::Excluded(start) => &**range.max() < start.as_slice(),
+        Bound::Unbounded => false,
+    };
+    let damages = || filter_damages(file).into_iter().chain(index_damages(file));
+    !begins_after && !ends_before && damages().any(|error| describe(&error.into()) == reason)
 }
 
 /// Whether a read of the whole file, past the cache, ends with this error.

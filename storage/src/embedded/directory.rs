@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::failures::DAMAGED;
+use super::failures::UNREADABLE;
 use super::{failed, journal};
 use crate::Failure;
 
@@ -145,28 +145,29 @@ pub fn checked_files(database: &Path) -> Result<Vec<(u64, PathBuf)>, Failure> {
         let path = keyspaces.join(&name);
         check(name.parse::<u64>().is_ok() && path.is_dir(), "is not a keyspace", &path)?;
         if known {
-            check_manifest(&path)?;
+            manifest_of(&path)?;
         }
     }
     Ok(if known { journals } else { Vec::new() })
 }
 
-/// fjall writes a checksum of a keyspace's manifest next to it, but does not verify it, and may panic on a damaged
-/// manifest. The file `current` holds the manifest's number (8 bytes), its xxh3 (16 bytes), and a byte for the kind of
-/// checksum.
-fn check_manifest(keyspace: &Path) -> Result<(), Failure> {
+/// The number and the content of a keyspace's manifest. Fails if it is missing or damaged.
+///
+/// fjall writes a checksum of the manifest next to it, but does not verify it, and may panic on a damaged manifest. The
+/// file `current` holds the manifest's number (8 bytes), its xxh3 (16 bytes), and a byte for the kind of checksum.
+pub fn manifest_of(keyspace: &Path) -> Result<(u64, Vec<u8>), Failure> {
     let path = keyspace.join("current");
     check(path.is_file(), "is missing", &path)?;
     let current = read(&path)?;
-    let Some((number, rest)) = current.split_first_chunk::<8>() else {
-        return check(false, "is too short", &path);
-    };
-    let manifest = keyspace.join(format!("v{}", u64::from_le_bytes(*number)));
+    let number = current.first_chunk::<8>().map(|number| u64::from_le_bytes(*number));
+    check(number.is_some(), "is too short", &path)?;
+    let number = number.unwrap_or_default();
+    let manifest = keyspace.join(format!("v{number}"));
     check(manifest.is_file(), "is missing", &manifest)?;
-    let number = u64::from_le_bytes(*number);
-    debug_assert_eq!(current.len() - rest.len(), 8, "the number comes first");
-    let fits = current == current_of(number, &read(&manifest)?);
-    check(fits, "does not have the checksum that it should have", &manifest)
+    let bytes = read(&manifest)?;
+    let fits = current == current_of(number, &bytes);
+    check(fits, "does not have the checksum that it should have", &manifest)?;
+    Ok((number, bytes))
 }
 
 /// The content of the file `current` that names this manifest.
@@ -207,7 +208,7 @@ fn check(fits: bool, what: &str, path: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let path = path.display();
-    Err(Failure::Corrupt(format!("{path} {what}: the store is damaged. {DAMAGED}")))
+    Err(Failure::Corrupt(format!("{path} {what}: the store is damaged. {UNREADABLE}")))
 }
 
 /// The names of the files and directories in a directory.
@@ -224,7 +225,17 @@ pub fn names_in(path: &Path) -> Result<Vec<String>, Failure> {
 fn lock(directory: &Path) -> Result<File, Failure> {
     let path = directory.join(LOCK);
     let io = |error| failed("locking", &path, &error);
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
+    let on_disk = |error: std::io::Error| match error.kind() {
+        ErrorKind::ReadOnlyFilesystem => {
+            let directory = directory.display();
+            Failure::Final(format!(
+                "the disk of {directory} takes no writes ({error}): with --read-only the server serves what is there"
+            ))
+        }
+        _ => failed("locking", &path, &error),
+    };
+    let mut file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(on_disk)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {

@@ -10,6 +10,17 @@ use crate::record::Damage;
 pub const DAMAGED: &str =
     "Restore a backup; or see what stentor verify lists, and save with stentor export what can be read";
 
+/// What an operator can do about a damaged file without which `stentor verify` and `stentor export` read nothing.
+pub const UNREADABLE: &str = "Restore a backup: nothing of this store can be read without that file";
+
+/// The failure of opening a store only to read it: with advice that does not send to a command that fails in the same way.
+pub fn for_readers(failure: Failure) -> Failure {
+    match failure {
+        Failure::Corrupt(text) => Failure::Corrupt(text.replace(DAMAGED, UNREADABLE)),
+        failure => failure,
+    }
+}
+
 /// The decoded record, or a failure that names its table.
 pub fn decoded<T>(table: Table, record: Result<T, Damage>) -> Result<T, Failure> {
     record.map_err(|damage| Failure::Corrupt(format!("in table {}: {damage}", table.name())))

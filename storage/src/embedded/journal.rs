@@ -13,6 +13,7 @@
 //!    or  4, keyspace 8
 //! ```
 
+use std::cmp::Ordering;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek};
 use std::os::unix::fs::FileExt;
@@ -47,11 +48,35 @@ enum Flaw {
 }
 
 /// Examines a database's journals, oldest first, and cuts off a torn end of the newest. Fails if one is damaged
-/// anywhere else.
+/// anywhere else, or is missing.
 pub fn examine(journals: Vec<(u64, PathBuf)>) -> Result<(), Failure> {
+    let database = journals.first().and_then(|(_, path)| path.parent()).unwrap_or(Path::new(""));
+    if let Some(gap) = gaps(database, journals.iter().map(|(number, _)| *number)).first() {
+        return Err(Failure::Corrupt(format!("{gap}. {DAMAGED}")));
+    }
     examine_each(journals, |path, place| {
         Err(Failure::Corrupt(format!("{} is damaged at byte {place}. {DAMAGED}", path.display())))
     })
+}
+
+/// The journals that are missing between these numbers, for operators. fjall numbers journals one after the other, and
+/// removes the oldest first.
+pub fn gaps(database: &Path, numbers: impl Iterator<Item = u64>) -> Vec<String> {
+    let mut numbers: Vec<_> = numbers.collect();
+    numbers.sort_unstable();
+    let gap = |pair: &[u64]| {
+        let (first, last) = (pair[0] + 1, pair[1].saturating_sub(1));
+        let path = database.join(format!("{first}.jnl"));
+        match first.cmp(&last) {
+            Ordering::Greater => None,
+            Ordering::Equal => Some(format!("{} is missing, and what was written in it is lost", path.display())),
+            Ordering::Less => Some(format!(
+                "{} and all up to {last}.jnl are missing, and what was written in them is lost",
+                path.display()
+            )),
+        }
+    };
+    numbers.windows(2).filter_map(gap).collect()
 }
 
 /// Examines copies of a database's journals, and cuts each off where it is damaged. Returns the names of the damaged
@@ -347,6 +372,21 @@ mod tests {
         fs::write(&older.1, torn).unwrap();
         let Err(Failure::Corrupt(reason)) = examine(vec![newer, older]) else { panic!("passed") };
         assert!(reason.contains("9.jnl"), "{reason}");
+    }
+
+    #[test]
+    fn a_gap_between_journals_is_damage() {
+        let gaps = |numbers: &[u64]| gaps(Path::new("d"), numbers.iter().copied());
+        assert!(gaps(&[]).is_empty() && gaps(&[7]).is_empty() && gaps(&[9, 8, 7]).is_empty());
+        let found = gaps(&[u64::MAX, 4, 3, 6]);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].starts_with("d/5.jnl is missing"), "{found:?}");
+        assert!(found[1].starts_with("d/7.jnl and all up to 18446744073709551614.jnl"), "{found:?}");
+        let directory = tempfile::tempdir().unwrap();
+        let journals = [1, 3].map(|number| (number, directory.path().join(format!("{number}.jnl"))));
+        journals.iter().for_each(|(_, path)| fs::write(path, journal().0).unwrap());
+        let Err(Failure::Corrupt(reason)) = examine(journals.to_vec()) else { panic!("passed") };
+        assert!(reason.contains("2.jnl is missing") && reason.contains("stentor verify"), "{reason}");
     }
 
     proptest! {

@@ -4,6 +4,9 @@
 //! fjall writes as soon as it opens a database. So it opens a copy in a directory of its own, elsewhere. Tables, which are
 //! almost all of the data, are symbolic links there. Lists of tables and journals are copied, 200 MB at most. fjall gets no
 //! threads, so it keeps what was in journals in memory, and merges nothing.
+//!
+//! fjall opens no database with a table that it cannot open, and no table of an upper level without its filter and index.
+//! So the lists in the copy leave such tables out, and have runs of upper levels further down if need be.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,9 +14,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::copying::{copy_beginning, copy_file, make_directory, write_file};
 use super::directory::{DATABASE, Directory, LOCK, checked_files, names_in};
+use super::failures::UNREADABLE;
+use super::manifest::Manifest;
+use super::table_files::{self, FIRST_LEVEL_WITHOUT_INDEXES, Flaw, OPTIONS_KEYSPACE};
 use super::{failed, journal};
 use crate::Failure;
 
+/// The directory in a keyspace that has the files of its tables.
+const TABLES: &str = "tables";
+/// The most tables that are left out and told of when the copy cannot be opened.
+const LEFT_OUT_MAX: usize = 10;
 /// Directories of this many names are tried.
 const NAMES_MAX: u32 = 1000;
 /// Bytes beside those of the journals that the copy may take: lists of tables, and tables that are made from journals.
@@ -22,7 +32,7 @@ const REST_BYTES: u64 = 16 << 20;
 /// The copy; it is removed when this is dropped.
 pub struct ReadingCopy {
     path: PathBuf,
-    /// What cannot be read of the journals, for operators.
+    /// What cannot be read of the journals, and which tables are left out, for operators.
     pub damages: Vec<String>,
 }
 
@@ -52,7 +62,14 @@ impl ReadingCopy {
         make_directory(&target)?;
         copy_file(&database.join("version"), &target.join("version"))?;
         write_file(&target.join(LOCK), &[])?;
-        copy_keyspaces(&database.join("keyspaces"), &target.join("keyspaces"))?;
+        let keyspaces = target.join("keyspaces");
+        make_directory(&keyspaces)?;
+        for name in names_in(&database.join("keyspaces"))? {
+            let from = database.join("keyspaces").join(&name);
+            let list = readable_tables(&name, &from, &mut copy.damages)?;
+            copy_keyspace(&from, &keyspaces.join(&name), &list)?;
+        }
+        copy.damages.extend(journal::gaps(&database, sources.iter().map(|(number, ..)| *number)));
         let mut copied = Vec::new();
         for (number, path, file, length) in sources {
             let to = target.join(format!("{number}.jnl"));
@@ -66,33 +83,80 @@ impl ReadingCopy {
         Ok(copy)
     }
 
+    /// A failure of opening the copy, told of the store that it is a copy of, with the tables that are left out.
+    pub fn told(&self, failure: Failure, directory: &Path) -> Failure {
+        let Failure::Corrupt(text) = failure else { return failure };
+        let text = text.replace(&self.path.display().to_string(), &directory.display().to_string());
+        let left_out: String = self.damages.iter().take(LEFT_OUT_MAX).map(|damage| format!("; {damage}")).collect();
+        Failure::Corrupt(format!("{text}{left_out}"))
+    }
+
     /// The path of fjall's files in the copy.
     pub fn database(&self) -> PathBuf {
         self.path.join(DATABASE)
     }
 }
 
-fn copy_keyspaces(from: &Path, to: &Path) -> Result<(), Failure> {
-    make_directory(to)?;
-    for name in names_in(from)? {
-        let (from, to) = (from.join(&name), to.join(&name));
-        make_directory(&to)?;
-        for name in names_in(&from)? {
-            let (from, to) = (from.join(&name), to.join(&name));
-            if from.is_dir() {
-                link_tables(&from, &to)?;
-            } else {
-                copy_file(&from, &to)?;
+/// The tables of a keyspace that fjall can open. Tells `damages` of the others. Fails if fjall's own tables of names and
+/// options are among these: no other table is found without them.
+fn readable_tables(name: &str, keyspace: &Path, damages: &mut Vec<String>) -> Result<List, Failure> {
+    let mut list = List { manifest: Manifest::read(keyspace)?, is_changed: false };
+    let (mut unopenable, mut has_upper_flaw) = (Vec::new(), false);
+    for (level, number, path) in list.manifest.files() {
+        if name == OPTIONS_KEYSPACE {
+            if let Some(Flaw::Whole(reason) | Flaw::Upper(reason)) = table_files::flaw_of_options(level, &path) {
+                let path = path.display();
+                return Err(Failure::Corrupt(format!(
+                    "{path}: the names of all tables cannot be read: {reason}. {UNREADABLE}"
+                )));
+            }
+            continue;
+        }
+        match table_files::flaw(level, &path) {
+            None => {}
+            Some(Flaw::Upper(_)) => has_upper_flaw = true,
+            Some(Flaw::Whole(reason)) => {
+                let path = path.display();
+                damages.push(format!("{path}: this file of a table cannot be opened, and is left out: {reason}"));
+                unopenable.push(number);
             }
         }
     }
-    Ok(())
+    list.is_changed = has_upper_flaw || !unopenable.is_empty();
+    unopenable.into_iter().for_each(|number| list.manifest.remove(number));
+    if has_upper_flaw {
+        list.manifest.move_down(FIRST_LEVEL_WITHOUT_INDEXES);
+    }
+    Ok(list)
 }
 
-fn link_tables(from: &Path, to: &Path) -> Result<(), Failure> {
+/// The tables that a copy of a keyspace has.
+struct List {
+    manifest: Manifest,
+    /// Whether it is not the keyspace's own list.
+    is_changed: bool,
+}
+
+fn copy_keyspace(from: &Path, to: &Path, list: &List) -> Result<(), Failure> {
+    make_directory(to)?;
+    let own = if list.is_changed { list.manifest.names().to_vec() } else { Vec::new() };
+    for name in names_in(from)? {
+        let (from, to) = (from.join(&name), to.join(&name));
+        if name == TABLES {
+            link_tables(&from, &to, list.manifest.files().map(|(_, number, _)| number.to_string()))?;
+        } else if from.is_dir() {
+            link_tables(&from, &to, names_in(&from)?.into_iter())?;
+        } else if !own.contains(&name) {
+            copy_file(&from, &to)?;
+        }
+    }
+    if list.is_changed { list.manifest.write(to) } else { Ok(()) }
+}
+
+fn link_tables(from: &Path, to: &Path, names: impl Iterator<Item = String>) -> Result<(), Failure> {
     make_directory(to)?;
     let from = from.canonicalize().map_err(|error| failed("finding", from, &error))?;
-    for name in names_in(&from)? {
+    for name in names {
         let (original, link) = (from.join(&name), to.join(&name));
         std::os::unix::fs::symlink(&original, &link).map_err(|error| failed("making", &link, &error))?;
     }

@@ -2,11 +2,14 @@
 //!
 //! A part of the disk, the reserve, stays free. It is for the store's background work: flushing its memtables and
 //! writing its journal. Writes are refused while less than the reserve is free, and a merge begins only if its result
-//! fits without using the reserve.
+//! fits without using the reserve. Writes are also refused while runs that no merge can read gather at the top of a table.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
+
+use super::failures::DAMAGED;
 use crate::{DiskRoom, Failure};
 
 /// After a refusal, writes are accepted only when the free room exceeds the reserve by this fraction of it, so that
@@ -21,6 +24,9 @@ pub struct Room {
     merging: AtomicU64,
     /// A table has many runs, and there is no room to merge them: with more writes the store would stop for good.
     crowded: AtomicBool,
+    /// Why a table has many runs that can be neither merged nor moved, if it has: with more writes the store would stop for
+    /// good.
+    stuck: Mutex<Option<String>>,
     /// Writes are refused.
     refusing: AtomicBool,
     /// The server has begun its life: from then on refused writes are logged.
@@ -31,7 +37,7 @@ impl Room {
     /// The disk that holds this path, of which `reserve` bytes are to stay free. Looks at nothing yet.
     pub fn new(path: PathBuf, reserve: u64) -> Self {
         let [crowded, refusing, logs] = [false; 3].map(AtomicBool::new);
-        Self { path, reserve, merging: AtomicU64::new(0), crowded, refusing, logs }
+        Self { path, reserve, merging: AtomicU64::new(0), crowded, refusing, logs, stuck: Mutex::default() }
     }
 
     /// The bytes that are free for the store now, and the reserve. Fails if the system does not say.
@@ -46,8 +52,14 @@ impl Room {
         self.logs.store(true, Ordering::Release);
     }
 
-    /// Refuses a write while there is no room for it.
+    /// Refuses a write while there is no room for it, or while tables can be neither merged nor moved.
     pub fn check(&self) -> Result<(), Failure> {
+        self.check_disk()?;
+        self.stuck.lock().clone().map_or(Ok(()), |reason| Err(Failure::Corrupt(reason)))
+    }
+
+    /// Refuses a write while there is no room for it.
+    pub fn check_disk(&self) -> Result<(), Failure> {
         let DiskRoom { free, reserve, .. } = self.free_and_reserve()?;
         let refusing = self.refusing.load(Ordering::Acquire);
         let margin = if refusing { reserve / MARGIN_PART } else { 0 };
@@ -82,6 +94,18 @@ impl Room {
     /// Sets whether a table has too many runs and there is no room to merge them.
     pub fn set_crowded(&self, crowded: bool) {
         self.crowded.store(crowded, Ordering::Release);
+    }
+
+    /// Sets why a table has too many runs that can be neither merged nor moved; `None` if no table has. The log tells of
+    /// it once.
+    pub fn set_stuck(&self, reason: Option<String>) {
+        let mut stuck = self.stuck.lock();
+        if let Some(reason) = &reason
+            && stuck.is_none()
+        {
+            tracing::error!("{reason}. Writes are refused. {DAMAGED}");
+        }
+        *stuck = reason;
     }
 }
 

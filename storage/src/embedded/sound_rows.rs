@@ -3,16 +3,18 @@
 //! Each run of the table's tree is read by itself, and goes on behind a block that cannot be read. The rows of all runs
 //! are merged: of the rows with one key, the newest counts. If the newest is in a damaged block, an older one comes back,
 //! even if the newest had removed or changed it.
+//!
+//! A file whose index cannot be read is read from its beginning on, block by block.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, VecDeque};
-use std::fs;
 use std::ops::Bound::{Excluded, Unbounded};
 
 use fjall::{AbstractTree, Keyspace, Slice};
 use lsm_tree::{InternalValue, Table as TableFile};
 
 use super::dead::is_mark;
+use super::table_files::{index_damages, path_of};
 
 type Rows = Box<dyn Iterator<Item = lsm_tree::Result<InternalValue>>>;
 
@@ -27,8 +29,11 @@ pub struct SoundRows {
 /// Tables whose keys do not overlap, in the order of their keys.
 struct Run {
     tables: VecDeque<TableFile>,
+    /// The key after which the next row comes.
     after: Option<Slice>,
     reading: Option<(TableFile, Rows)>,
+    /// Whether that table is read without its index.
+    without_index: bool,
     /// How many more blocks of the table that is being read may be damaged: as many as it has.
     damaged_max: u64,
 }
@@ -69,6 +74,7 @@ impl SoundRows {
             tables: run.iter().cloned().collect(),
             after: after.map(Slice::from),
             reading: None,
+            without_index: false,
             damaged_max: 0,
         });
         let mut rows = Self { runs: runs.collect(), heads: BinaryHeap::new(), last: None, damages: Vec::new() };
@@ -117,11 +123,29 @@ impl Run {
                 self.damaged_max = table.metadata.data_block_count;
                 let first = self.after.clone().map_or(Unbounded, Excluded);
                 let rows: Rows = Box::new(table.range((first, Unbounded)));
-                self.reading = Some((table, rows));
+                (self.reading, self.without_index) = (Some((table, rows)), false);
                 continue;
             };
             match rows.next() {
-                Some(Ok(row)) => return Some(row),
+                Some(Ok(row)) => {
+                    self.after = Some(row.key.user_key.clone());
+                    return Some(row);
+                }
+                Some(Err(_)) if !self.without_index && !index_damages(table).is_empty() => {
+                    self.without_index = true;
+                    match rows_without_index(table, self.after.clone()) {
+                        Ok(found) => *rows = found,
+                        Err(error) => {
+                            damages.push(damage(table, &error));
+                            self.reading = None;
+                        }
+                    }
+                }
+                // Behind a damaged block, what follows the rows could be taken for rows.
+                Some(Err(error)) if self.without_index => {
+                    damages.push(damage(table, &error));
+                    self.reading = None;
+                }
                 // The next row is that of the next block.
                 Some(Err(error)) => {
                     damages.push(damage(table, &error));
@@ -136,8 +160,12 @@ impl Run {
     }
 }
 
+/// The rows after a key, read block by block from the beginning of the file.
+fn rows_without_index(table: &TableFile, after: Option<Slice>) -> lsm_tree::Result<Rows> {
+    let is_before = move |row: &InternalValue| after.as_ref().is_some_and(|after| row.key.user_key <= *after);
+    Ok(Box::new(table.scan()?.skip_while(move |row| row.as_ref().is_ok_and(&is_before))))
+}
+
 fn damage(table: &TableFile, error: &lsm_tree::Error) -> String {
-    // The file may be a link in a copy that is only read.
-    let path = fs::read_link(&*table.path).unwrap_or_else(|_| (*table.path).clone());
-    format!("{}: a block cannot be read: {error:?}", path.display())
+    format!("{}: a block cannot be read: {error:?}", path_of(table).display())
 }

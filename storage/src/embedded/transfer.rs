@@ -81,7 +81,7 @@ impl Source for &Embedded {
             };
             if let Some(mut page) = page {
                 if after.is_empty() {
-                    page.unreadable.extend_from_slice(self.damages());
+                    page.unreadable.extend(self.damages()?);
                 }
                 return Ok(Some(page));
             }

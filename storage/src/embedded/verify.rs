@@ -1,4 +1,5 @@
-//! Reads everything that a store has: every block of every table, every journal, and every record.
+//! Reads everything that a store has: every block of every table, those of filters and indexes too, every journal, and every
+//! record.
 
 use std::path::Path;
 
@@ -19,7 +20,7 @@ pub struct Verified {
     pub records: Vec<(&'static str, u64)>,
     /// What cannot be read, with the file where it is known; the first `LINES_MAX` lines.
     pub unreadable: Vec<String>,
-    /// How much cannot be read: blocks, ends of journals, records.
+    /// How much cannot be read: files, blocks, ends of journals, records.
     pub unreadable_count: u64,
 }
 
@@ -38,7 +39,7 @@ pub fn verify(directory: &Path, options: &EmbeddedOptions) -> Result<Verified, F
     let store = Embedded::open_to_read(directory, options)?;
     store.write_memory_out()?;
     let mut verified = Verified::default();
-    store.damages().iter().cloned().for_each(|line| verified.note(line));
+    store.damages()?.into_iter().for_each(|line| verified.note(line));
     for table in Table::ALL {
         let mut rows = store.sound_rows(table, None)?;
         let mut records = 0;
@@ -49,6 +50,7 @@ pub fn verify(directory: &Path, options: &EmbeddedOptions) -> Result<Verified, F
             }
         }
         rows.take_damages().into_iter().for_each(|line| verified.note(format!("{}: {line}", table.name())));
+        store.damaged_filters(table)?.into_iter().for_each(|line| verified.note(format!("{}: {line}", table.name())));
         verified.records.push((table.name(), records));
     }
     Ok(verified)

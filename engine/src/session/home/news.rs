@@ -331,7 +331,10 @@ impl Home {
                 users.retain(|user| *user != own && !blocked_by.contains(user));
                 self.follow_found(id.slot, own, &users)
             }
-            _ => Reply::Refused(Rejection::unavailable("the users could not be looked up: try again")),
+            outcome => {
+                let advice = outcome.err().map_or("try again", |failure| failure.advice());
+                Reply::Refused(Rejection::unavailable(format!("the users could not be looked up: {advice}")))
+            }
         };
         self.answer(id, number, &reply, None, outbox);
     }
