@@ -2,7 +2,7 @@
 //! matching close code (docs/protocol.md, section 1.3).
 
 use engine::counters::SessionEnd;
-use engine::fanout::frames::Format;
+use engine::fanout::frames::{Encoding, Format};
 use engine::id::{ConnectionId, SessionId, Timestamp};
 use engine::session::home::CloseMode;
 use engine::shard::{Input, Shard};
@@ -71,13 +71,13 @@ fn input_of(
     shard: &mut Shard,
     now: Timestamp,
 ) -> Option<Input> {
-    match (incoming, format) {
-        (Incoming::Text(text), Format::Json) => Some(asked(json::decode(&text), connection, shard, now)),
-        (Incoming::Binary(bytes), Format::Protobuf) => Some(asked(protobuf::decode(&bytes), connection, shard, now)),
-        (Incoming::Binary(_), Format::Json) => {
+    match (incoming, format.encoding()) {
+        (Incoming::Text(text), Encoding::Json) => Some(asked(json::decode(&text), connection, shard, now)),
+        (Incoming::Binary(bytes), Encoding::Protobuf) => Some(asked(protobuf::decode(&bytes), connection, shard, now)),
+        (Incoming::Binary(_), Encoding::Json) => {
             Some(misunderstood(connection, "binary frame on a JSON session: send text frames"))
         }
-        (Incoming::Text(_), Format::Protobuf) => {
+        (Incoming::Text(_), Encoding::Protobuf) => {
             Some(misunderstood(connection, "text frame on a protobuf session: send binary frames"))
         }
         (Incoming::Ping(payload), _) => {

@@ -346,10 +346,15 @@ fn acceptance(key: &[u8]) -> Vec<u8> {
 }
 
 fn format(query: &str) -> Result<Format, UpgradeRefusal> {
-    match parameter(query, "format").as_deref() {
-        None | Some("" | "json") => Ok(Format::Json),
-        Some("protobuf") => Ok(Format::Protobuf),
-        Some(_) => Err(UpgradeRefusal::Parameter("unknown format, use json or protobuf")),
+    let format = match parameter(query, "format").as_deref() {
+        None | Some("" | "json") => Format::Json,
+        Some("protobuf") => Format::Protobuf,
+        Some(_) => return Err(UpgradeRefusal::Parameter("unknown format, use json or protobuf")),
+    };
+    match parameter(query, "presence_count").as_deref() {
+        None | Some("" | "true") => Ok(format),
+        Some("false") => Ok(format.without_counts()),
+        Some(_) => Err(UpgradeRefusal::Parameter("unknown presence_count, use true or false")),
     }
 }
 
@@ -619,7 +624,15 @@ mod tests {
         check(&format!("/ws?token={good}&format=Protobuf"), UPGRADE, "400");
         check("/ws?token=bad&format=xml", UPGRADE, "400");
         check("/ws?token=bad&format=protobuf", UPGRADE, "401");
-        for (value, expected) in [("", Format::Json), ("json", Format::Json), ("protobuf", Format::Protobuf)] {
+        check(&format!("/ws?token={good}&presence_count=no"), UPGRADE, "400");
+        for (value, expected) in [
+            ("", Format::Json),
+            ("json", Format::Json),
+            ("protobuf", Format::Protobuf),
+            ("json&presence_count=true", Format::Json),
+            ("json&presence_count=false", Format::JsonWithoutCounts),
+            ("protobuf&presence_count=false", Format::ProtobufWithoutCounts),
+        ] {
             match judged(&head(&format!("/ws?token={good}&format={value}"), UPGRADE)) {
                 Opening::WebSocket { identity, .. } => assert_eq!(identity.format, expected, "{value:?}"),
                 refused => panic!("{value:?}: {refused:?}"),

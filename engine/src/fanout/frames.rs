@@ -1,33 +1,92 @@
 //! Events as the bytes that subscribers receive: WebSocket frames, encoded once per format.
 
+use std::borrow::Cow;
+
 use crate::command::{Event, News, Reply};
 use crate::fanout::log::{Mark, Position, Run};
 use crate::id::{ChannelId, Timestamp};
 use crate::message::{MessageCode, Missed};
 use crate::wire::{json, protobuf, websocket};
 
-/// The format of a connection's envelopes. A new format needs a variant here and an arm in `write`.
+/// The format of a connection's envelopes. A new format needs a variant here and an arm in `encoding`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Format {
     Json = 0,
     Protobuf = 1,
+    /// Without `presence_count`, which Nakama's schema does not have: its strictest readers refuse a frame with it.
+    JsonWithoutCounts = 2,
+    ProtobufWithoutCounts = 3,
+}
+
+/// How the bytes of an envelope are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Encoding {
+    Json,
+    Protobuf,
 }
 
 impl Format {
     /// How many formats there are: the length of tables that are indexed by `format as usize`.
-    pub const COUNT: usize = 2;
+    pub const COUNT: usize = 4;
     /// All formats in the order of their discriminants, so that `format as usize` is the index.
-    pub const ALL: [Self; Self::COUNT] = [Self::Json, Self::Protobuf];
+    pub const ALL: [Self; Self::COUNT] =
+        [Self::Json, Self::Protobuf, Self::JsonWithoutCounts, Self::ProtobufWithoutCounts];
+
+    /// How its envelopes are written.
+    pub fn encoding(self) -> Encoding {
+        match self {
+            Self::Json | Self::JsonWithoutCounts => Encoding::Json,
+            Self::Protobuf | Self::ProtobufWithoutCounts => Encoding::Protobuf,
+        }
+    }
+
+    /// The same, but without the counts of members that crowds are told.
+    pub fn without_counts(self) -> Self {
+        match self.encoding() {
+            Encoding::Json => Self::JsonWithoutCounts,
+            Encoding::Protobuf => Self::ProtobufWithoutCounts,
+        }
+    }
+
+    fn has_counts(self) -> bool {
+        matches!(self, Self::Json | Self::Protobuf)
+    }
+}
+
+/// The answer, as this format has it.
+fn reply_in(format: Format, reply: &Reply) -> Cow<'_, Reply> {
+    match reply {
+        Reply::Joined { channel, presences, count: Some(_), me } if !format.has_counts() => Cow::Owned(Reply::Joined {
+            channel: channel.clone(),
+            presences: presences.clone(),
+            count: None,
+            me: me.clone(),
+        }),
+        reply => Cow::Borrowed(reply),
+    }
+}
+
+/// The event, as this format has it. Crowds are told their counts once a second, so a copy is no cost.
+fn event_in(format: Format, event: &Event) -> Cow<'_, Event> {
+    match event {
+        Event::Presence { channel, joins, leaves, count: Some(_) } if !format.has_counts() => {
+            let (joins, leaves) = (joins.clone(), leaves.clone());
+            Cow::Owned(Event::Presence { channel: channel.clone(), joins, leaves, count: None })
+        }
+        event => Cow::Borrowed(event),
+    }
 }
 
 /// The frame of an answer to the request with this `cid`.
 pub fn reply(format: Format, cid: &str, reply: &Reply) -> Vec<u8> {
+    let reply = &*reply_in(format, reply);
     frame(format, |out| json::encode_reply(cid, reply, out), |out| protobuf::encode_reply(cid, reply, out))
 }
 
 /// The frame of an event of a channel, for one subscriber.
 pub fn event(format: Format, event: &Event) -> Vec<u8> {
+    let event = &*event_in(format, event);
     frame(format, |out| json::encode_event(event, out), |out| protobuf::encode_event(event, out))
 }
 
@@ -49,9 +108,9 @@ fn frame(format: Format, json: impl FnOnce(&mut Vec<u8>), protobuf: impl FnOnce(
 
 /// Appends a frame, whose payload one of the two closures appends.
 fn write(format: Format, out: &mut Vec<u8>, json: impl FnOnce(&mut Vec<u8>), protobuf: impl FnOnce(&mut Vec<u8>)) {
-    match format {
-        Format::Json => websocket::text_frame(out, json),
-        Format::Protobuf => websocket::binary_frame(out, protobuf),
+    match format.encoding() {
+        Encoding::Json => websocket::text_frame(out, json),
+        Encoding::Protobuf => websocket::binary_frame(out, protobuf),
     }
 }
 
@@ -81,6 +140,7 @@ impl Frames {
             {
                 marks.push(Mark { at: Position(bytes.len() as u64), id: message.id });
             }
+            let event = &*event_in(format, event);
             write(format, bytes, |out| json::encode_event(event, out), |out| protobuf::encode_event(event, out));
         }
     }
@@ -131,6 +191,21 @@ mod tests {
                 assert_eq!((bytes.capacity() > 0, marks.capacity()), (other == format, 0), "{format:?}, {other:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_format_without_counts_differs_in_the_count_alone() {
+        let mut frames = Frames::default();
+        frames.push(&event(), Format::ALL.into_iter());
+        let text = |format| String::from_utf8_lossy(&frames.of(format).bytes[2..]).into_owned();
+        let (with, without) = (text(Format::Json), text(Format::Json.without_counts()));
+        assert_eq!(with.replace(",\"presence_count\":7", ""), without);
+        assert!(with != without && !without.contains("count"), "{without}");
+        let [with, without] = [Format::Protobuf, Format::Protobuf.without_counts()].map(|format| frames.of(format));
+        assert!(with.bytes.len() > without.bytes.len());
+        let Event::Presence { channel, joins, leaves, .. } = event() else { panic!("another event") };
+        let uncounted = super::event(Format::Json, &Event::Presence { channel, joins, leaves, count: None });
+        assert_eq!(uncounted, frames.of(Format::JsonWithoutCounts).bytes);
     }
 
     #[test]
