@@ -25,6 +25,7 @@ use crate::clients::client_error::ClientError;
 use crate::clients::ledger::{Book, Ledger};
 use crate::clients::publisher::{Publisher, Wording};
 use crate::clients::socket::Lost;
+use crate::costs::closes::TRY_LATER;
 use crate::costs::gauges::Gauges;
 use crate::orders::PublishAnswers;
 use crate::plan::actions::{Action, Actions};
@@ -62,9 +63,6 @@ struct Arrival {
     /// Whether the result so far holds for every member that receives the same bytes.
     same_for_all: bool,
 }
-
-/// The close code that a server sends to a reader that is too far behind.
-const TOO_SLOW: u16 = 1013;
 
 /// The answer to a join or a leave.
 pub enum RoomAnswer {
@@ -584,9 +582,10 @@ impl Crowd {
     pub fn lost(&self, member_slot: usize, lost: &Lost) -> bool {
         let state = &mut *self.state.borrow_mut();
         let heard_ns = clock::now_ns();
+        self.ledger.recorder.closed(lost.code(), heard_ns);
         let MemberSlot { user, reading_mode, .. } = state.member_slots[member_slot];
         if self.ledger.plan.conduct.is_some() {
-            let with_notice = matches!(lost, Lost::Closed { code: TOO_SLOW, .. });
+            let with_notice = matches!(lost, Lost::Closed { code: TRY_LATER, .. });
             // A reader that reads almost nothing never gets to read the notice.
             let cut_off = reading_mode == ReadingMode::Slow { skips: false } && !matches!(lost, Lost::Closed { .. });
             if with_notice || cut_off {

@@ -231,7 +231,7 @@ impl Future for Idler {
                 Some(Err(error)) => break socket::broken(error),
             }
         };
-        hall.recorder.turn(clock::now_ns());
+        hall.recorder.closed(lost.code(), clock::now_ns());
         hall.recorder.gauges().disconnected.bump();
         let held = &mut *hall.held.borrow_mut();
         held.disconnected += 1;

@@ -20,6 +20,7 @@ use crate::options::ConnectOptions;
 use crate::orders::idle_users::{Held, Holding, Resident};
 use crate::orders::{Order, Word};
 use crate::report::{Course, Generator, KEY_SHOWN, Mark, Route, RunResults, Section, Value};
+use crate::scenarios::closes;
 use crate::scenarios::find_listener::{NoServer, find_listener};
 use crate::team::machine::MachineFigures;
 use crate::team::process::{Sites, Team, TeamError};
@@ -99,7 +100,7 @@ pub async fn run(options: &ConnectOptions) -> Result<ConnectOutcome, ConnectErro
 
     let series = team.series_with(server_watch);
     let marks = vec![Mark::new(start_ns, "connecting"), Mark::new(held_from_ns, "all there")];
-    let course = Course { series, marks, window: start_ns..held_from_ns };
+    let course = Course { series, marks, window: start_ns..held_from_ns, drain_secs: None };
     let processes = team.len();
     let machines = team.dismiss().await?;
     Ok(ConnectOutcome { processes, machines, held, connecting, server, kernel_bytes, course })
@@ -150,9 +151,9 @@ pub fn results(options: &ConnectOptions, outcome: ConnectOutcome) -> RunResults 
         scenario: "connect",
         heading,
         settings: serde_json::to_value(settings).expect("options are plain structures, which always serialise"),
-        sections: sections.into_iter().chain(server).collect(),
+        sections: sections.into_iter().chain(closes::section(&course)).chain(server).collect(),
         latencies,
-        faults: Vec::new(),
+        faults: closes::faults(&course).into_iter().collect(),
         promise: "every user who came was let in, and stayed",
         samples: held.samples.into_texts(),
         generator: Generator { lag: held.lag, threads: held.threads, machines, ..Generator::default() },

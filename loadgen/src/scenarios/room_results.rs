@@ -12,7 +12,7 @@ use crate::options::RunOptions;
 use crate::plan::run_plan::OrderDemand;
 use crate::team::machine::MachineFigures;
 
-use super::room_costs;
+use super::{closes, room_costs};
 use crate::base::words::{grouped, number, ratio};
 use crate::report::{Course, Generator, KEY_SHOWN, Route, RunResults, Section, Value};
 
@@ -54,10 +54,12 @@ pub fn results(options: &RunOptions, outcome: RoomOutcome) -> RunResults {
     ];
     let comes_and_goes = options.plan.conduct.is_some();
     sections.extend(comes_and_goes.then(|| coming_and_going(&outcome)));
+    sections.extend(closes::section(&outcome.course));
     sections
         .extend(outcome.history.iter().flat_map(|history| [history_reads(&outcome.figures), whole_history(history)]));
     sections.extend(room_costs::sections(options, &outcome.costs, &outcome.figures, &outcome.course));
     let nothing = (accepted == 0).then(|| "no message was accepted, so nothing was shown".to_owned());
+    let drain = closes::faults(&outcome.course);
     let last_member = outcome.figures.last_member(&options.plan);
     let reached =
         (last_member.percentiles().count > 0).then_some((LatencyName::LastMember, Route::ToMembers, last_member));
@@ -72,7 +74,7 @@ pub fn results(options: &RunOptions, outcome: RoomOutcome) -> RunResults {
         settings: settings(options),
         sections,
         latencies: messages.into_iter().chain(reached).chain(read).collect(),
-        faults: nothing.into_iter().collect(),
+        faults: nothing.into_iter().chain(drain).collect(),
         promise: if comes_and_goes { EVENT_PROMISE } else { ROOM_PROMISE },
         samples: samples.into_texts(),
         generator: Generator {

@@ -114,7 +114,7 @@ impl Run<'_> {
 
     fn course(&mut self, window: Range<u64>) -> Course {
         let series = self.team.series_with(self.server_watch.take());
-        Course { series, marks: std::mem::take(&mut self.marks), window }
+        Course { series, marks: std::mem::take(&mut self.marks), window, drain_secs: None }
     }
 
     async fn let_presences_die_down(&mut self) -> Result<(), RunError> {

@@ -97,10 +97,10 @@ fn a_gap_is_right_only_for_members_that_asked_for_gaps() {
 fn a_connection_that_ends_is_a_fault_unless_the_server_gave_notice() {
     let closed = |code| Lost::Closed { code, reason: String::new() };
     for (what, slow_share, skip_share, lost, [closed, cut_off, disconnected]) in [
-        ("with notice", 0.0, 0.0, closed(TOO_SLOW), [1, 0, 0]),
+        ("with notice", 0.0, 0.0, closed(TRY_LATER), [1, 0, 0]),
         ("with another code", 0.0, 0.0, closed(1000), [0, 0, 1]),
         ("without a close frame", 0.0, 0.0, Lost::Ended, [0, 0, 1]),
-        ("slow, with notice", 1.0, 0.0, closed(TOO_SLOW), [1, 0, 0]),
+        ("slow, with notice", 1.0, 0.0, closed(TRY_LATER), [1, 0, 0]),
         ("slow, with another code", 1.0, 0.0, closed(1000), [0, 0, 1]),
         ("slow, without a close frame", 1.0, 0.0, Lost::Ended, [1, 1, 0]),
         ("slow and skipping, without a close frame", 1.0, 1.0, Lost::Ended, [0, 0, 1]),
