@@ -25,6 +25,7 @@ fn crowd(dialect: Dialect, slow_share: f64, skip_share: f64) -> Listeners {
         slow_frames_a_second: 1.0,
         skip_share,
         history_reads_a_second: 0.0,
+        drain_secs: None,
     });
     Listeners::new(&plan, false)
 }
