@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::shared::{AttendanceArguments, DrainArguments, RunArguments, TalkArguments, TargetArguments, run_options, seconds};
+use super::shared::{
+    AttendanceArguments, DrainArguments, RunArguments, TalkArguments, TargetArguments, run_options, seconds,
+};
 use super::{OptionsError, RunOptions};
 use crate::plan::actions::ActionShares;
 use crate::plan::lives::Conduct;

@@ -100,8 +100,15 @@ fn every_order_travels_unchanged() {
         threads: None,
         in_flight: 3,
     };
-    let holding =
-        Holding { target: target(), entrance: Some(entrance()), users: 4..9, threads: Some(3), in_flight: 2, sources, expects_drain: true };
+    let holding = Holding {
+        target: target(),
+        entrance: Some(entrance()),
+        users: 4..9,
+        threads: Some(3),
+        in_flight: 2,
+        sources,
+        expects_drain: true,
+    };
     let acceptance = Acceptance { index: 3, kind: Kind::Removal, at_ns: u64::MAX, id: MessageId(u128::MAX) };
     let answers = Answers {
         refused: HashMap::from([(0, vec![1, 2])]),

@@ -44,7 +44,7 @@ pub struct Timeline {
     pub measured_secs: Option<[f64; 2]>,
     pub marks: Vec<TimelineMark>,
     /// How the closes of a drain that was expected were spread.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<Spread>,
     pub seconds: Vec<Point>,
 }
