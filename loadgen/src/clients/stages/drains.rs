@@ -60,6 +60,8 @@ pub async fn publish(stages: Rc<Stages>, at: usize, mut present: Present, mut du
                 socket.listen(&mut SlotEar { crowd, member_slot }).await
             }
         };
+        // The server waits for its clients to hang up.
+        drop(socket);
         if crowd.lost(member_slot, &lost) != Parting::Drained {
             return;
         }

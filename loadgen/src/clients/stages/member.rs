@@ -60,10 +60,7 @@ impl Member {
             self.attend(self.start_ns + act.at_ns).await;
             match act.step {
                 Step::Join => self.come().await,
-                Step::Leave => {
-                    let done = self.leave().await;
-                    self.note(done);
-                }
+                Step::Leave => self.go().await,
                 Step::Drop => self.let_go(),
             }
         }
@@ -82,12 +79,15 @@ impl Member {
 
     /// Enters the room. Where a drain is expected, a member that is not let in tries again until it is.
     async fn come(&mut self) {
-        let done = self.join().await;
-        let failed = done.is_err();
-        self.note(done);
-        if failed && self.expects_drain() {
-            self.come_back().await;
+        let Err(error) = self.join().await else { return };
+        if !self.expects_drain() {
+            return self.fail(&error);
         }
+        if let ClientError::Lost(lost) = &error {
+            self.crowd.lost(self.member_slot, lost);
+        }
+        self.connection = None;
+        self.come_back().await;
     }
 
     async fn come_back(&mut self) {
@@ -99,17 +99,20 @@ impl Member {
         self.stages.plan().drain_secs().is_some()
     }
 
-    fn note(&mut self, done: Result<(), ClientError>) {
-        let Err(error) = done else { return };
-        self.connection = None;
-        match &error {
-            ClientError::Lost(lost) if self.expects_drain() => {
-                self.crowd.lost(self.member_slot, lost);
+    async fn go(&mut self) {
+        match self.leave().await {
+            Err(ClientError::Lost(lost)) if self.expects_drain() => {
+                self.connection = None;
+                self.crowd.lost(self.member_slot, &lost);
             }
-            // A server that drains accepts no connection.
-            _ if self.expects_drain() => {}
-            _ => self.crowd.failed(self.member_slot, &error),
+            Err(error) => self.fail(&error),
+            Ok(()) => {}
         }
+    }
+
+    fn fail(&mut self, error: &ClientError) {
+        self.connection = None;
+        self.crowd.failed(self.member_slot, error);
     }
 
     /// Reads until that time, or until the connection ends. Without a connection it only waits. A member whose connection
