@@ -137,3 +137,25 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The benchmarks themselves run for minutes, on a machine that does nothing else.
+    #[test]
+    fn documented_commands_are_understood() {
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/benchmarks.md"));
+        let page = page.expect("the page is in the tree");
+        let lines = page.lines().filter_map(|line| line.strip_prefix("    cargo run --release -p bench -- "));
+        let mut understood = 0;
+        for line in lines {
+            let words = ["bench"].into_iter().chain(line.split_whitespace());
+            if let Err(error) = Bench::try_parse_from(words) {
+                panic!("{line}: {error}");
+            }
+            understood += 1;
+        }
+        assert!(understood >= 8, "{understood} commands");
+    }
+}

@@ -10,6 +10,7 @@ mod environment;
 mod honesty;
 mod page;
 mod section;
+mod spread;
 mod text;
 
 use std::fmt;
@@ -28,6 +29,7 @@ pub use environment::{Environment, KEY_SHOWN};
 pub use honesty::{Generator, Route, Timing};
 pub use page::{Chart, Grid, Line, Scale, Sheet};
 pub use section::{Row, Section, Value};
+pub use spread::Spread;
 pub use text::{number, table};
 
 pub use condition::Condition;

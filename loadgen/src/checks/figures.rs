@@ -116,6 +116,15 @@ pub struct LifeFigures {
     pub failed: u64,
     /// Messages that came to a user who was not in the room.
     pub outside: u64,
+    /// Connections that a drain which was expected has closed.
+    pub drained: u64,
+    /// How often a user was let in again after a drain, or wanted to be.
+    pub returned: u64,
+    pub sought: u64,
+    /// Messages that were not sent, because their publisher was away when they were due.
+    pub withheld: u64,
+    /// Messages that had no answer yet when a drain closed their publisher's connection.
+    pub cut_off_publishes: u64,
 }
 
 impl LifeFigures {
@@ -128,6 +137,11 @@ impl LifeFigures {
         self.gaps += other.gaps;
         self.failed += other.failed;
         self.outside += other.outside;
+        self.drained += other.drained;
+        self.returned += other.returned;
+        self.sought += other.sought;
+        self.withheld += other.withheld;
+        self.cut_off_publishes += other.cut_off_publishes;
     }
 }
 

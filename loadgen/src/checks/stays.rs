@@ -33,6 +33,8 @@ pub enum End {
     Dropped,
     /// The server closed the connection with notice, because the member read too slowly.
     Closed { heard_ns: u64 },
+    /// The server drained, as the run expects, and closed the connection with notice.
+    Drained { heard_ns: u64 },
     /// The connection ended without a reason.
     Lost { heard_ns: u64 },
 }
@@ -110,7 +112,7 @@ impl Stay {
         match self.end {
             End::Open | End::Dropped => u64::MAX,
             End::Left { sent_ns } => sent_ns,
-            End::Closed { heard_ns } | End::Lost { heard_ns } => heard_ns,
+            End::Closed { heard_ns } | End::Drained { heard_ns } | End::Lost { heard_ns } => heard_ns,
         }
     }
 
@@ -175,9 +177,13 @@ impl Stay {
             return Absence::Skipped;
         }
         match self.end {
-            End::Dropped | End::Closed { .. } if self.came_before_the_last(checker, message.index) => Absence::Missing,
+            End::Dropped | End::Closed { .. } | End::Drained { .. }
+                if self.came_before_the_last(checker, message.index) =>
+            {
+                Absence::Missing
+            }
             End::Dropped => Absence::Undue,
-            End::Closed { .. } => Absence::Announced,
+            End::Closed { .. } | End::Drained { .. } => Absence::Announced,
             End::Open | End::Left { .. } | End::Lost { .. } => Absence::Missing,
         }
     }
@@ -420,7 +426,7 @@ mod tests {
         #[test]
         fn each_message_that_is_due_has_one_outcome(
             joined_ms in 0_u64..1_300,
-            end in (0_u8..5, 0_u64..1_500),
+            end in (0_u8..6, 0_u64..1_500),
             margin_ms in 0_u64..150,
             events in proptest::collection::vec((0_u8..6, 0_u32..12, 0_u32..12), 0..24),
         ) {
@@ -456,6 +462,7 @@ mod tests {
                 1 => End::Left { sent_ns: at(end_ms) },
                 2 => End::Dropped,
                 3 => End::Closed { heard_ns: at(end_ms) },
+                4 => End::Drained { heard_ns: at(end_ms) },
                 _ => End::Lost { heard_ns: at(end_ms) },
             };
             let tally = stay.tally(&checker, &answers(), &outcomes(margin_ms));
@@ -466,7 +473,7 @@ mod tests {
             let once = tally.delivered + tally.beyond + tally.refused_but_delivered;
             // A removal that was heard twice, once understood and once not, may be counted beyond what was due.
             assert!((heard.len() as u64..=heard.len() as u64 + 1).contains(&once), "{tally:?} of {heard:?}");
-            if !matches!(stay.end, End::Closed { .. }) {
+            if !matches!(stay.end, End::Closed { .. } | End::Drained { .. }) {
                 assert_eq!(tally.announced, 0, "only a reader that was closed is owed something");
             }
         }

@@ -180,25 +180,27 @@ impl Ear for SlotEar<'_> {
     }
 }
 
-/// Sends the messages that are due, until no more can be sent. The listening side receives the server's answers.
+/// Sends the messages that are due, until no more can be sent. The listening side receives the server's answers. Returns
+/// whether the run is over.
 pub async fn publish(
     mut sink: SharedSocket,
     crowd: Rc<Crowd>,
     publisher: u32,
     channel_id: String,
-    mut due: mpsc::Receiver<Due>,
-) {
+    due: &mut mpsc::Receiver<Due>,
+) -> bool {
     while let Some(due) = due.recv().await {
         let frame = crowd.write_publish(publisher, &channel_id, due);
         crowd.sending(publisher, due);
         if sink.send(frame).await.is_err() {
             // The listening side of this socket gets the error and reports it.
-            return;
+            return false;
         }
         crowd.sent(publisher, due);
     }
     // The run is over: close with a close frame.
     let _ = sink.close().await;
+    true
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use crate::clients::client_error::ClientError;
 use crate::clients::ledger::{Book, Ledger};
 use crate::clients::publisher::{Publisher, Wording};
 use crate::clients::socket::Lost;
+use crate::costs::closes::{RESTART, TRY_LATER};
 use crate::costs::gauges::Gauges;
 use crate::orders::PublishAnswers;
 use crate::plan::actions::{Action, Actions};
@@ -63,9 +64,6 @@ struct Arrival {
     same_for_all: bool,
 }
 
-/// The close code that a server sends to a reader that is too far behind.
-const TOO_SLOW: u16 = 1013;
-
 /// The answer to a join or a leave.
 pub enum RoomAnswer {
     /// With the channel's id, where the room has one.
@@ -77,6 +75,17 @@ pub enum RoomAnswer {
         reason: String,
     },
     Left,
+}
+
+/// Why a connection ended that its user had not ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Parting {
+    /// The server found the reader too slow, and gave notice where the reader could still hear it.
+    TooSlow,
+    /// The server drains, as the run expects.
+    Drained,
+    /// For no good reason.
+    Lost,
 }
 
 /// A message that is due now.
@@ -392,7 +401,7 @@ impl Crowd {
             End::Left { .. } => lives.left += 1,
             End::Dropped => lives.dropped += 1,
             End::Closed { .. } => lives.closed += 1,
-            End::Open | End::Lost { .. } => {}
+            End::Open | End::Drained { .. } | End::Lost { .. } => {}
         }
         self.gauges().left.bump();
     }
@@ -571,6 +580,10 @@ impl Crowd {
     pub fn read_failed(&self, what: &str) {
         let figures = &mut self.book().figures;
         figures.history_failures += 1;
+        // A server that drains answers no reads.
+        if self.ledger.plan.drain_secs().is_some() {
+            return;
+        }
         figures.samples.put(|| format!("a page of history could not be read: {what}"));
     }
 
@@ -579,27 +592,67 @@ impl Crowd {
         self.book().figures.history_left_out += 1;
     }
 
-    /// Records that a user's connection ended although the user had not ended it. Returns whether the server announced
-    /// it.
-    pub fn lost(&self, member_slot: usize, lost: &Lost) -> bool {
+    /// Records that a user's connection ended although the user had not ended it. Returns why.
+    pub fn lost(&self, member_slot: usize, lost: &Lost) -> Parting {
         let state = &mut *self.state.borrow_mut();
         let heard_ns = clock::now_ns();
+        self.ledger.recorder.closed(lost.code(), heard_ns);
         let MemberSlot { user, reading_mode, .. } = state.member_slots[member_slot];
+        let expects_drain = self.ledger.plan.drain_secs().is_some();
+        if expects_drain && lost.code() == RESTART {
+            self.drained(state, member_slot, heard_ns);
+            return Parting::Drained;
+        }
         if self.ledger.plan.conduct.is_some() {
-            let with_notice = matches!(lost, Lost::Closed { code: TOO_SLOW, .. });
+            let with_notice = matches!(lost, Lost::Closed { code: TRY_LATER, .. });
             // A reader that reads almost nothing never gets to read the notice.
-            let cut_off = reading_mode == ReadingMode::Slow { skips: false } && !matches!(lost, Lost::Closed { .. });
+            let may_be_closed = match reading_mode {
+                ReadingMode::Prompt => false,
+                ReadingMode::Slow { skips } => !skips || expects_drain,
+            };
+            let cut_off = may_be_closed && !matches!(lost, Lost::Closed { .. });
             if with_notice || cut_off {
                 self.book().figures.lives.cut_off += u64::from(cut_off);
                 self.end_stay(state, member_slot, End::Closed { heard_ns });
-                return true;
+                return Parting::TooSlow;
             }
             self.end_stay(state, member_slot, End::Lost { heard_ns });
         }
         self.book().figures.disconnected += 1;
         self.gauges().disconnected.bump();
         self.book().figures.samples.put(|| format!("user {user} was disconnected: {lost}"));
-        false
+        Parting::Lost
+    }
+
+    fn drained(&self, state: &mut State, member_slot: usize, heard_ns: u64) {
+        self.end_stay(state, member_slot, End::Drained { heard_ns });
+        let publisher = self.plan().publisher(state.member_slots[member_slot].user);
+        let publisher = publisher.and_then(|publisher| state.publishers.get_mut(&publisher));
+        let cut_off = publisher.map_or(0, Publisher::cut_off);
+        let lives = &mut self.book().figures.lives;
+        lives.drained += 1;
+        lives.cut_off_publishes += cut_off;
+    }
+
+    /// Records that a user wants to be let in again after a drain.
+    pub fn seeks(&self) {
+        self.book().figures.lives.sought += 1;
+    }
+
+    /// Records that it was let in.
+    pub fn returned(&self) {
+        self.gauges().joined.bump();
+        self.book().figures.lives.returned += 1;
+    }
+
+    /// Records that a message is not sent, because its publisher, named by its user number, is away.
+    pub fn withhold(&self, user: u32, due: Due) {
+        let publisher = self.plan().publisher(user);
+        let state = &mut *self.state.borrow_mut();
+        if let Some(publisher) = publisher.and_then(|publisher| state.publishers.get_mut(&publisher)) {
+            publisher.withhold(due.number);
+            self.book().figures.lives.withheld += 1;
+        }
     }
 
     /// Records that a user could not connect or join again.

@@ -20,6 +20,7 @@ use crate::clients::connect_window::{Admitted, ConnectWindow, admit};
 use crate::clients::sign_in::FrontDoor;
 use crate::clients::socket::{self, Lost, Socket};
 use crate::clients::thread_users::{OTHER_USERS, Share, ThreadUsers};
+use crate::costs::closes::RESTART;
 use crate::costs::recorder::Recorder;
 use crate::costs::server::ServerProbe;
 use crate::orders::idle_users::{Held, Holding, Resident};
@@ -48,6 +49,7 @@ struct Hall {
     pings: Cell<u64>,
     frames: Cell<u64>,
     held: RefCell<Held>,
+    expects_drain: bool,
 }
 
 fn resident_bytes() -> Result<u64, String> {
@@ -73,8 +75,13 @@ impl Idlers {
         let target = &holding.target;
         let window_max = share.part_of(holding.in_flight);
         let Share { users, recorder, .. } = share;
-        let hall =
-            Hall { recorder: recorder.clone(), pings: Cell::new(0), frames: Cell::new(0), held: RefCell::default() };
+        let hall = Hall {
+            recorder: recorder.clone(),
+            pings: Cell::new(0),
+            frames: Cell::new(0),
+            held: RefCell::default(),
+            expects_drain: holding.expects_drain,
+        };
         Self {
             window_max,
             door: FrontDoor::new(target.server, target.sign_in, &target.server_key),
@@ -231,9 +238,14 @@ impl Future for Idler {
                 Some(Err(error)) => break socket::broken(error),
             }
         };
-        hall.recorder.turn(clock::now_ns());
-        hall.recorder.gauges().disconnected.bump();
+        hall.recorder.closed(lost.code(), clock::now_ns());
         let held = &mut *hall.held.borrow_mut();
+        if hall.expects_drain && lost.code() == RESTART {
+            held.drained += 1;
+            hall.recorder.gauges().left.bump();
+            return Poll::Ready(());
+        }
+        hall.recorder.gauges().disconnected.bump();
         held.disconnected += 1;
         held.samples.put(|| format!("user {user} was disconnected: {lost}"));
         Poll::Ready(())

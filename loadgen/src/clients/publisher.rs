@@ -15,8 +15,16 @@ use crate::wire::Kind;
 enum Answer {
     Unsent,
     Awaited,
-    Accepted { fingerprint: u64, id: MessageId, at_ns: u64 },
+    Accepted {
+        fingerprint: u64,
+        id: MessageId,
+        at_ns: u64,
+    },
     Refused,
+    /// Its connection was closed by a drain before the answer came.
+    CutOff,
+    /// It was not sent, because the publisher was away when it was due.
+    Withheld,
 }
 
 pub struct Publisher {
@@ -83,6 +91,21 @@ impl Publisher {
         true
     }
 
+    /// Records that a drain has closed the connection: what is not answered stays without an answer. Returns how many these
+    /// are.
+    pub fn cut_off(&mut self) -> u64 {
+        let awaited = self.answers.iter_mut().filter(|answer| **answer == Answer::Awaited);
+        awaited.map(|answer| *answer = Answer::CutOff).count() as u64
+    }
+
+    /// Records that a number is not sent.
+    pub fn withhold(&mut self, number: u32) {
+        if let Some(answer) = self.answers.get_mut(number as usize) {
+            assert!(*answer == Answer::Unsent, "number {number} is sent or withheld");
+            *answer = Answer::Withheld;
+        }
+    }
+
     fn kind(&self, actions: &Actions, number: u32) -> Kind {
         match actions.of(number) {
             _ if self.instead.contains(&number) => Kind::New,
@@ -107,8 +130,9 @@ impl Publisher {
         };
         assert_eq!(self.answers.len(), schedule.planned(publisher) as usize, "as many numbers as are planned");
         let Answers { refused, unanswered, acceptances } = &mut found.answers;
-        refused.insert(publisher, numbers_of(|answer| *answer == Answer::Refused));
-        unanswered.insert(publisher, numbers_of(|answer| matches!(answer, Answer::Unsent | Answer::Awaited)));
+        refused.insert(publisher, numbers_of(|answer| matches!(answer, Answer::Refused | Answer::Withheld)));
+        let has_no_answer = |answer: &Answer| matches!(answer, Answer::Unsent | Answer::Awaited | Answer::CutOff);
+        unanswered.insert(publisher, numbers_of(has_no_answer));
         for (number, answer) in (0..).zip(&self.answers) {
             let Answer::Accepted { fingerprint, id, at_ns } = *answer else { continue };
             let Some(index) = schedule.index(ScheduleSlot { publisher, number }) else { continue };
@@ -143,6 +167,23 @@ mod tests {
             assert_eq!(publisher.word(&actions, update), expected);
             assert_eq!(publisher.kind(&actions, update), if accepted { Kind::Update } else { Kind::New });
         }
+    }
+
+    #[test]
+    fn a_drain_cuts_off_what_is_awaited_and_what_is_due_meanwhile_is_withheld() {
+        let actions = Actions::new(ActionShares::default());
+        let mut publisher = Publisher::new(4);
+        [0, 1].into_iter().for_each(|number| publisher.sending(number));
+        assert!(publisher.accepted(&actions, 0, "id", 5));
+        assert_eq!((publisher.cut_off(), publisher.cut_off()), (1, 0), "each once");
+        publisher.withhold(2);
+        publisher.sending(3);
+        assert!(publisher.accepted(&actions, 3, "other", 6) && !publisher.accepted(&actions, 1, "late", 7));
+        let schedule = Schedule::steady(4.0, 1, std::time::Duration::ZERO, std::time::Duration::from_secs(1));
+        let mut found = PublishAnswers::default();
+        publisher.account(0, &schedule.expect("valid"), &actions, true, &mut found);
+        assert_eq!((&found.answers.refused[&0], &found.answers.unanswered[&0]), (&vec![2], &vec![1]));
+        assert_eq!(found.answers.acceptances.0.len(), 2);
     }
 
     #[test]

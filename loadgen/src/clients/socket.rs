@@ -26,6 +26,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
+use crate::costs::closes::NO_FRAME;
 use crate::wire::Frame;
 
 /// The most bytes of one read. A nearly full receive buffer of the kernel takes a few reads.
@@ -50,6 +51,13 @@ pub enum Lost {
     Ended,
     #[error("the connection broke: {0}")]
     Broken(#[source] Box<SocketError>),
+}
+
+impl Lost {
+    /// The close code, also for a connection that ended without one.
+    pub fn code(&self) -> u16 {
+        if let Self::Closed { code, .. } = self { *code } else { NO_FRAME }
+    }
 }
 
 /// The user of a socket, as `poll_listen` sees it.

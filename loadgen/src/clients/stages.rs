@@ -1,6 +1,7 @@
 //! The life of one thread's users of rooms, stage by stage, as the coordinator orders it: sign in, join, listen and
 //! publish, leave.
 
+mod drains;
 mod history_reads;
 mod member;
 
@@ -166,7 +167,7 @@ impl Stages {
         self.failure.or(Word::SignedIn)
     }
 
-    async fn join(&self) -> Result<Word, String> {
+    async fn join(self: &Rc<Self>) -> Result<Word, String> {
         self.for_each_member(async |at, member| {
             if self.plan.conduct.is_some() && !self.plan.publishes(member.user) {
                 // A member that comes and goes joins at the time in its planned life.
@@ -174,7 +175,7 @@ impl Stages {
             }
             let mut socket = self.connect_persistently(at).await?;
             let channel_id = client::join(&mut socket, &member.crowd, member.user, member.member_slot).await?;
-            self.listen(member.clone(), socket, channel_id);
+            self.listen(at, socket, channel_id);
             self.ledger.gauges().joined.bump();
             Ok(())
         })
@@ -225,11 +226,11 @@ impl Stages {
     }
 
     /// From now on the user receives the room's messages, and publishes if it is a publisher.
-    fn listen(&self, member: CrowdMember, socket: Socket, channel_id: String) {
+    fn listen(self: &Rc<Self>, at: usize, socket: Socket, channel_id: String) {
         let (stop, stopped) = AbortHandle::new_pair();
         let mut listeners = self.listeners.borrow_mut();
         listeners.stops.push(stop);
-        let CrowdMember { user, crowd, member_slot } = member;
+        let CrowdMember { user, crowd, member_slot } = self.members[at].clone();
         let Some(planned) = self.planned(user) else {
             if self.plan.reads_only {
                 listeners.tasks.spawn_local(read_only(socket, self.ledger.clone(), stopped));
@@ -239,10 +240,18 @@ impl Stages {
             return;
         };
         // The outbox has room for all messages of this publisher, so queueing a message never waits for the socket.
-        let (outbox, due) = mpsc::channel(planned.max(1) as usize);
+        let (outbox, mut due) = mpsc::channel(planned.max(1) as usize);
         self.outboxes.borrow_mut().insert(user, outbox);
+        if self.plan.drain_secs().is_some() {
+            // It ends when its outbox is closed.
+            listeners.tasks.spawn_local(drains::publish(self.clone(), at, (socket, channel_id), due));
+            return;
+        }
         let socket = SharedSocket::new(socket);
-        listeners.tasks.spawn_local(client::publish(socket.clone(), crowd.clone(), user, channel_id, due));
+        let (sink, publishing) = (socket.clone(), crowd.clone());
+        listeners.tasks.spawn_local(async move {
+            client::publish(sink, publishing, user, channel_id, &mut due).await;
+        });
         listeners.tasks.spawn_local(listen_only(socket, crowd, member_slot, stopped));
     }
 

@@ -1,5 +1,6 @@
 //! The costs of a run, second by second: of the server, the kernel, the network and the generator.
 
+pub mod closes;
 pub mod gauges;
 pub mod kernel;
 pub mod lag;

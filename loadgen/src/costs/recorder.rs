@@ -14,6 +14,7 @@ use procfs::process::Schedstat;
 use crate::base::clock::{self, SECOND_NS};
 use crate::checks::figures::{Figures, ThreadFigures};
 use crate::checks::latency::Latency;
+use crate::costs::closes::PARTS;
 use crate::costs::gauges::Gauges;
 use crate::costs::progress::Progress;
 use crate::costs::series::Second;
@@ -93,6 +94,14 @@ impl Recorder {
     pub fn sent_late_by(&self, lateness_ns: u64) {
         let second = &mut self.state.borrow_mut().second;
         second.lateness_max_us = second.lateness_max_us.max(lateness_ns / 1_000);
+    }
+
+    /// Records that a connection ended with this close code although its client had not ended it.
+    pub fn closed(&self, code: u16, now_ns: u64) {
+        self.turn(now_ns);
+        let second = &mut self.state.borrow_mut().second;
+        let tenth = now_ns % SECOND_NS * PARTS as u64 / SECOND_NS;
+        second.closes.count(code, tenth as usize);
     }
 
     /// Records a stamp that was read.
@@ -185,6 +194,23 @@ mod tests {
         recorder.gauges().delivered.add(2);
         recorder.turn(start_ns + 5 * SECOND_NS);
         assert_eq!(closed(&recorder), [(2, 0, 0, 0)]);
+    }
+
+    #[test]
+    fn a_close_counts_in_its_second_and_its_tenth() {
+        let (recorder, start_ns) = recorder();
+        for (offset_ms, code) in [(0, 1012), (250, 1012), (999, 1012), (500, 1006), (1_100, 1012)] {
+            recorder.closed(code, start_ns + offset_ms * MS);
+        }
+        recorder.turn(start_ns + 2 * SECOND_NS);
+        let seconds = recorder.gauges().closed.take();
+        let of_second = |offset: u64| {
+            let second = seconds.iter().find(|second| second.at == start_ns / SECOND_NS + offset);
+            second.expect("the second is over").closes
+        };
+        assert_eq!((of_second(0).restart, of_second(0).no_frame), (3, 1));
+        assert_eq!(of_second(0).restart_by_tenth, [1, 0, 1, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(of_second(1).restart_by_tenth, [0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
 
     #[test]

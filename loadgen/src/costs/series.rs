@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::clock::{self, SECOND_NS};
 use crate::checks::latency::Latency;
+use crate::costs::closes::Closes;
 use crate::costs::progress::Progress;
 use crate::costs::server::ServerProbe;
 
@@ -29,6 +30,9 @@ pub struct Second {
     pub progress: Progress,
     /// The latencies of the deliveries that arrived, from their intended time.
     pub delivery: Latency,
+    /// The connections that ended although their clients had not ended them.
+    #[serde(default)]
+    pub closes: Closes,
     /// The longest time by which a message was sent late, and the longest time a frame may have waited in the client.
     pub lateness_max_us: u64,
     pub lag_max_us: u64,
@@ -51,6 +55,7 @@ impl Second {
             at,
             progress: Progress::default(),
             delivery: Latency::coarse(),
+            closes: Closes::default(),
             lateness_max_us: 0,
             lag_max_us: 0,
             thread_cpu_us: 0,
@@ -64,6 +69,7 @@ impl Second {
     pub fn add(&mut self, other: &Second) {
         self.progress.add(&other.progress);
         self.delivery.add(&other.delivery);
+        self.closes.add(&other.closes);
         self.lateness_max_us = self.lateness_max_us.max(other.lateness_max_us);
         self.lag_max_us = self.lag_max_us.max(other.lag_max_us);
         self.thread_cpu_us = self.thread_cpu_us.max(other.thread_cpu_us);

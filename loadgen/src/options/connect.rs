@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::OptionsError;
-use super::shared::{TargetArguments, Work, WorkArguments, first_room, seconds};
+use super::shared::{DrainArguments, TargetArguments, Work, WorkArguments, first_room, seconds};
 use crate::plan::target::Target;
 use crate::report::Outputs;
 use crate::team::workforce::Workforce;
@@ -34,6 +34,8 @@ pub struct ConnectArguments {
     #[arg(long, value_name = "NAME", requires = "join")]
     room: Option<String>,
     #[command(flatten)]
+    drain: DrainArguments,
+    #[command(flatten)]
     target: TargetArguments,
     #[command(flatten)]
     outputs: Outputs,
@@ -52,6 +54,8 @@ pub struct ConnectOptions {
     pub entrance: Option<Entrance>,
     pub users: u32,
     pub secs: f64,
+    /// The time over which the server is expected to drain; `None` if all users are to stay.
+    pub drain_secs: Option<f64>,
     pub threads: Option<u32>,
     pub in_flight: u32,
     pub workforce: Workforce,
@@ -75,6 +79,7 @@ impl TryFrom<ConnectArguments> for ConnectOptions {
             entrance: raw.join.then_some(Entrance { room, hidden: raw.hidden, persistence: true }),
             users: raw.users.get(),
             secs: seconds(raw.secs, "--secs")?.as_secs_f64(),
+            drain_secs: raw.drain.check()?,
             threads,
             in_flight: raw.in_flight.get(),
             workforce,
@@ -114,6 +119,7 @@ mod tests {
         for (line, named) in [
             ("loadgen connect --users 0", "--users"),
             ("loadgen connect --secs=-1", "--secs"),
+            ("loadgen connect --expect-drain=-1", "--expect-drain"),
             ("loadgen connect --hidden", "--join"),
             ("loadgen connect --room r", "--join"),
             ("loadgen connect --join --room ", "--room"),

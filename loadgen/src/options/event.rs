@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::shared::{AttendanceArguments, RunArguments, TalkArguments, TargetArguments, run_options, seconds};
+use super::shared::{
+    AttendanceArguments, DrainArguments, RunArguments, TalkArguments, TargetArguments, run_options, seconds,
+};
 use super::{OptionsError, RunOptions};
 use crate::plan::actions::ActionShares;
 use crate::plan::lives::Conduct;
@@ -57,6 +59,8 @@ pub struct EventArguments {
     /// The number of history pages that are read per second, during the whole run
     #[arg(long, value_name = "N", default_value_t = 5.0)]
     history_reads: f64,
+    #[command(flatten)]
+    drain: DrainArguments,
     #[command(flatten)]
     talk: TalkArguments,
     #[command(flatten)]
@@ -111,6 +115,7 @@ impl EventArguments {
             slow_frames_a_second: rate(self.slow_frames, "--slow-frames")?,
             skip_share: share(self.slow_skip, "--slow-skip")?,
             history_reads_a_second: rate(self.history_reads, "--history-reads")?,
+            drain_secs: self.drain.check()?,
         })
     }
 
@@ -166,7 +171,9 @@ mod tests {
         assert_eq!(plan.measured_ns(), 5 * SECOND_NS..30 * SECOND_NS);
         let conduct = plan.conduct.expect("members come and go");
         assert_eq!((conduct.ramp_ns, conduct.end_ns), (5 * SECOND_NS, 30 * SECOND_NS));
-        assert_eq!((conduct.churn_a_second, conduct.reconnect_share), (0.02, 0.2));
+        assert_eq!((conduct.churn_a_second, conduct.reconnect_share, conduct.drain_secs), (0.02, 0.2, None));
+        let plan = parse("loadgen event --expect-drain 60").expect("valid").plan;
+        assert_eq!(plan.drain_secs(), Some(60.0));
     }
 
     #[test]
@@ -181,6 +188,7 @@ mod tests {
             ("loadgen event --users 5 --publishers 6", "--publishers"),
             ("loadgen event --churn 101", "--churn"),
             ("loadgen event --slow=-1", "--slow"),
+            ("loadgen event --expect-drain NaN", "--expect-drain"),
             ("loadgen event --reconnect NaN", "--reconnect"),
             ("loadgen event --updates 30 --removals 21", "--updates"),
             ("loadgen event --burst 10 --burst-every 10", "--burst"),

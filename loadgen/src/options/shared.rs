@@ -143,6 +143,15 @@ pub struct CourseArguments {
     settle: f64,
 }
 
+/// What the server is expected to do to its clients.
+#[derive(Args)]
+pub struct DrainArguments {
+    /// The server drains during the run, over this time (its --drain-time): that it closes connections with 1012 is no fault.
+    /// The members of an event come back, the users of `connect` do not
+    #[arg(long, value_name = "SECS")]
+    expect_drain: Option<f64>,
+}
+
 /// Who comes to a room.
 #[derive(Args)]
 pub struct AttendanceArguments {
@@ -242,6 +251,14 @@ impl CourseArguments {
             in_flight: self.in_flight.get(),
             settle_secs: seconds(self.settle, "--settle")?.as_secs_f64(),
         })
+    }
+}
+
+impl DrainArguments {
+    /// The time over which a drain is expected, if one is.
+    pub fn check(&self) -> Result<Option<f64>, OptionsError> {
+        let checked = |secs| Ok(seconds(secs, "--expect-drain")?.as_secs_f64());
+        self.expect_drain.map(checked).transpose()
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Holding {
     /// How many users may sign in or connect at once.
     pub in_flight: u32,
     pub sources: Option<Sources>,
+    /// Whether the server may close connections with 1012, because it drains.
+    pub expects_drain: bool,
 }
 
 /// The results of the users of one thread, or of several.
@@ -35,6 +37,8 @@ pub struct Held {
     pub retries: u64,
     /// Connections that ended before the client closed them.
     pub disconnected: u64,
+    /// Connections that a drain which was expected has closed.
+    pub drained: u64,
     pub pings: u64,
     /// Other frames received.
     pub frames: u64,
@@ -68,6 +72,7 @@ impl Held {
         self.not_tried += other.not_tried;
         self.retries += other.retries;
         self.disconnected += other.disconnected;
+        self.drained += other.drained;
         self.pings += other.pings;
         self.frames += other.frames;
         self.connect.add(&other.connect);

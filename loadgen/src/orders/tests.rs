@@ -56,6 +56,7 @@ fn plan() -> Plan {
         slow_frames_a_second: 10.0,
         skip_share: 0.0,
         history_reads_a_second: 0.1,
+        drain_secs: None,
     };
     Plan {
         run: u32::MAX,
@@ -99,8 +100,15 @@ fn every_order_travels_unchanged() {
         threads: None,
         in_flight: 3,
     };
-    let holding =
-        Holding { target: target(), entrance: Some(entrance()), users: 4..9, threads: Some(3), in_flight: 2, sources };
+    let holding = Holding {
+        target: target(),
+        entrance: Some(entrance()),
+        users: 4..9,
+        threads: Some(3),
+        in_flight: 2,
+        sources,
+        expects_drain: true,
+    };
     let acceptance = Acceptance { index: 3, kind: Kind::Removal, at_ns: u64::MAX, id: MessageId(u128::MAX) };
     let answers = Answers {
         refused: HashMap::from([(0, vec![1, 2])]),

@@ -35,6 +35,8 @@ pub struct Conduct {
     pub skip_share: f64,
     /// History pages read each second, by all members of a room together.
     pub history_reads_a_second: f64,
+    /// The time over which the server is expected to drain; `None` if no drain is expected.
+    pub drain_secs: Option<f64>,
 }
 
 /// One step of a life.
@@ -136,6 +138,7 @@ mod tests {
             slow_frames_a_second: 10.0,
             skip_share: 0.5,
             history_reads_a_second: 1.0,
+            drain_secs: None,
         }
     }
 

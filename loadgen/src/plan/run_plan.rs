@@ -66,6 +66,11 @@ impl Plan {
         self.conduct.is_some() && kept && self.target.dialect.has_sessions()
     }
 
+    /// The time over which the server is expected to drain; `None` if no drain is expected.
+    pub fn drain_secs(&self) -> Option<f64> {
+        self.conduct.as_ref()?.drain_secs
+    }
+
     /// The name of a user's account.
     pub fn account(&self, user: u32) -> String {
         format!("{}{user:08}", self.target.account_prefix)

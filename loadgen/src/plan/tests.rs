@@ -140,6 +140,7 @@ proptest! {
             slow_frames_a_second: 1.0,
             skip_share: shares.3,
             history_reads_a_second: 0.0,
+            drain_secs: None,
         };
         let life = conduct.life(seed, user, nth, 100);
         prop_assert_eq!(&life, &conduct.life(seed, user, nth, 100));

@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::clock::SECOND_NS;
 use crate::checks::latency::Latency;
+use crate::costs::closes::Closes;
 use crate::costs::progress::Progress;
 use crate::costs::series::{Second, Series};
+use crate::report::Spread;
 
 /// How a run went, on the shared clock.
 #[derive(Clone, Default, Debug)]
@@ -16,6 +18,8 @@ pub struct Course {
     pub marks: Vec<Mark>,
     /// The measured time.
     pub window: Range<u64>,
+    /// The time over which the server was expected to drain; `None` if no drain was expected.
+    pub drain_secs: Option<f64>,
 }
 
 /// The time at which a new part of the run began.
@@ -39,6 +43,9 @@ pub struct Timeline {
     /// The beginning and the end of the measured time; `None` if nothing was measured.
     pub measured_secs: Option<[f64; 2]>,
     pub marks: Vec<TimelineMark>,
+    /// How the closes of a drain that was expected were spread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Spread>,
     pub seconds: Vec<Point>,
 }
 
@@ -76,6 +83,18 @@ impl Course {
         (cpu_us as f64 / 1e6, resident_bytes)
     }
 
+    /// The connections that ended although their clients had not ended them.
+    pub fn closes(&self) -> Closes {
+        let mut sum = Closes::default();
+        self.series.seconds().iter().for_each(|second| sum.add(&second.closes));
+        sum
+    }
+
+    /// How the closes of a drain were spread, if one was expected and came.
+    pub fn spread(&self) -> Option<Spread> {
+        Spread::of(&self.series.seconds(), self.drain_secs?, self.window.start / SECOND_NS * SECOND_NS)
+    }
+
     /// The course as a timeline; without the latencies if these are the generator's own.
     pub fn timeline(&self, with_latencies: bool) -> Timeline {
         assert!(self.window.start <= self.window.end, "the measured time begins before it ends");
@@ -96,6 +115,7 @@ impl Course {
             cut: self.series.is_cut(),
             measured_secs: (!self.window.is_empty()).then(|| [secs(self.window.start), secs(self.window.end)]),
             marks: self.marks.iter().map(mark).collect(),
+            drain: self.spread(),
             seconds: self.series.seconds().into_iter().map(point).collect(),
         }
     }

@@ -20,10 +20,14 @@ use crate::options::ConnectOptions;
 use crate::orders::idle_users::{Held, Holding, Resident};
 use crate::orders::{Order, Word};
 use crate::report::{Course, Generator, KEY_SHOWN, Mark, Route, RunResults, Section, Value};
+use crate::scenarios::closes;
 use crate::scenarios::find_listener::{NoServer, find_listener};
 use crate::team::machine::MachineFigures;
 use crate::team::process::{Sites, Team, TeamError};
 use crate::watch::{Stage, Watch};
+
+const PROMISE: &str = "every user who came was let in, and stayed";
+const DRAIN_PROMISE: &str = "every user who came was let in, and stayed until the drain";
 
 #[derive(Debug, Error)]
 pub enum ConnectError {
@@ -78,18 +82,18 @@ pub async fn run(options: &ConnectOptions) -> Result<ConnectOutcome, ConnectErro
 
     let held_from_ns = clock::now_ns();
     let held_until_ns = held_from_ns + (options.secs * SECOND_NS as f64) as u64;
-    let users_are_joined = |progress: &Progress| progress.joined > progress.disconnected;
+    let users_are_joined = |progress: &Progress| progress.joined > progress.disconnected + progress.left;
     team.watch_until(&mut Watch::new(Stage::holding(options.users)), held_until_ns, users_are_joined).await?;
     let kernel_bytes = kernel_before.zip(kernel_bytes()).map(|(before, held)| held - before);
-    let server = match probe {
-        None => None,
-        Some(probe) => Some(ServerCosts {
+    // A server that has ended meanwhile has no costs.
+    let server = probe.and_then(|probe| {
+        Some(ServerCosts {
             resident_before_bytes,
-            resident_held_bytes: probe.resident_bytes()?,
+            resident_held_bytes: probe.resident_bytes().ok()?,
             connecting: cpu_connected.minus(cpu_before),
-            idle: cpu()?.minus(cpu_connected),
-        }),
-    };
+            idle: probe.cpu().ok()?.minus(cpu_connected),
+        })
+    });
     team.order_all(&Order::Stop).await?;
     let mut watch = Watch::new(Stage::connecting(options.users));
     let parts =
@@ -99,7 +103,7 @@ pub async fn run(options: &ConnectOptions) -> Result<ConnectOutcome, ConnectErro
 
     let series = team.series_with(server_watch);
     let marks = vec![Mark::new(start_ns, "connecting"), Mark::new(held_from_ns, "all there")];
-    let course = Course { series, marks, window: start_ns..held_from_ns };
+    let course = Course { series, marks, window: start_ns..held_from_ns, drain_secs: options.drain_secs };
     let processes = team.len();
     let machines = team.dismiss().await?;
     Ok(ConnectOutcome { processes, machines, held, connecting, server, kernel_bytes, course })
@@ -122,6 +126,7 @@ fn orders(options: &ConnectOptions, sites: &Sites) -> Vec<Order> {
             threads: options.threads,
             in_flight: options.in_flight.div_ceil(sites.processes()),
             sources,
+            expects_drain: options.drain_secs.is_some(),
         })
     };
     sites.parts().map(order).collect()
@@ -150,10 +155,10 @@ pub fn results(options: &ConnectOptions, outcome: ConnectOutcome) -> RunResults 
         scenario: "connect",
         heading,
         settings: serde_json::to_value(settings).expect("options are plain structures, which always serialise"),
-        sections: sections.into_iter().chain(server).collect(),
+        sections: sections.into_iter().chain(closes::section(&course)).chain(server).collect(),
         latencies,
-        faults: Vec::new(),
-        promise: "every user who came was let in, and stayed",
+        faults: closes::faults(&course).into_iter().collect(),
+        promise: if options.drain_secs.is_some() { DRAIN_PROMISE } else { PROMISE },
         samples: held.samples.into_texts(),
         generator: Generator { lag: held.lag, threads: held.threads, machines, ..Generator::default() },
         course,
@@ -170,6 +175,7 @@ fn connections(options: &ConnectOptions, outcome: &ConnectOutcome) -> Section {
         .count("not tried", held.not_tried)
         .count("attempts repeated", held.retries)
         .fault("disconnected", held.disconnected, "users disconnected")
+        .count("closed by the drain", held.drained)
         .row("connecting", Value::Seconds(secs))
         .row("connections per second", Value::Number(ratio(held.connected as f64, secs)))
         .count("under way at most", held.window_most)
@@ -249,6 +255,7 @@ mod tests {
         check(Held { pings: 5, frames: 9, retries: 3, window_most: 8, ..all() }, &[]);
         check(Held { connected: 8, shut_out: 2, not_tried: 1, ..all() }, &["2 users never got in"]);
         check(Held { disconnected: 1, ..all() }, &["1 users disconnected"]);
+        check(Held { drained: 10, ..all() }, &[]);
     }
 
     #[test]

@@ -180,7 +180,7 @@ impl<'a> Run<'a> {
     fn course(&mut self) -> Course {
         let series = self.team.series_with(self.server_watch.take());
         let marks = vec![Mark::new(self.window.start, "measuring"), Mark::new(self.window.end, "no more reads")];
-        Course { series, marks, window: self.window.clone() }
+        Course { series, marks, window: self.window.clone(), drain_secs: None }
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod bare;
 pub mod baseline;
 pub mod baseline_results;
+pub mod closes;
 pub mod connect;
 pub mod curve;
 pub mod find_listener;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::checks::check::{Answers, Disagreement};
-use crate::checks::figures::Figures;
+use crate::checks::figures::{Figures, LifeFigures};
 use crate::checks::latency_name::LatencyName;
 use crate::checks::whole_history::HistoryFigures;
 use crate::costs::meter::Costs;
@@ -12,7 +12,7 @@ use crate::options::RunOptions;
 use crate::plan::run_plan::OrderDemand;
 use crate::team::machine::MachineFigures;
 
-use super::room_costs;
+use super::{closes, room_costs};
 use crate::base::words::{grouped, number, ratio};
 use crate::report::{Course, Generator, KEY_SHOWN, Route, RunResults, Section, Value};
 
@@ -44,6 +44,8 @@ pub fn results(options: &RunOptions, outcome: RoomOutcome) -> RunResults {
     let total = |numbers: fn(&Answers) -> &HashMap<u32, Vec<u32>>| -> u64 {
         outcome.answers.values().flat_map(|room| numbers(room).values()).map(|of| of.len() as u64).sum()
     };
+    // What publishers withheld while they were away is refused, and what a drain cut off is unanswered, for those who check
+    // deliveries.
     let (refused, unanswered) = (total(|room| &room.refused), total(|room| &room.unanswered));
     assert!(refused + unanswered <= options.plan.messages(), "each message has one answer at most");
     let accepted = options.plan.messages() - refused - unanswered;
@@ -53,11 +55,14 @@ pub fn results(options: &RunOptions, outcome: RoomOutcome) -> RunResults {
         connections(options, &outcome),
     ];
     let comes_and_goes = options.plan.conduct.is_some();
-    sections.extend(comes_and_goes.then(|| coming_and_going(&outcome)));
-    sections
-        .extend(outcome.history.iter().flat_map(|history| [history_reads(&outcome.figures), whole_history(history)]));
+    sections.extend(comes_and_goes.then(|| coming_and_going(options, &outcome)));
+    sections.extend(closes::section(&outcome.course));
+    sections.extend(
+        outcome.history.iter().flat_map(|history| [history_reads(options, &outcome.figures), whole_history(history)]),
+    );
     sections.extend(room_costs::sections(options, &outcome.costs, &outcome.figures, &outcome.course));
     let nothing = (accepted == 0).then(|| "no message was accepted, so nothing was shown".to_owned());
+    let drain = closes::faults(&outcome.course);
     let last_member = outcome.figures.last_member(&options.plan);
     let reached =
         (last_member.percentiles().count > 0).then_some((LatencyName::LastMember, Route::ToMembers, last_member));
@@ -72,7 +77,7 @@ pub fn results(options: &RunOptions, outcome: RoomOutcome) -> RunResults {
         settings: settings(options),
         sections,
         latencies: messages.into_iter().chain(reached).chain(read).collect(),
-        faults: nothing.into_iter().collect(),
+        faults: nothing.into_iter().chain(drain).collect(),
         promise: if comes_and_goes { EVENT_PROMISE } else { ROOM_PROMISE },
         samples: samples.into_texts(),
         generator: Generator {
@@ -116,14 +121,19 @@ fn settings(options: &RunOptions) -> serde_json::Value {
 }
 
 fn messages(options: &RunOptions, outcome: &RoomOutcome, [accepted, refused, unanswered]: [u64; 3]) -> Section {
-    Section::new("messages")
+    let LifeFigures { withheld, cut_off_publishes, .. } = outcome.figures.lives;
+    let section = Section::new("messages")
         .count("scheduled", options.plan.messages())
         .count("sent", outcome.progress.sent)
         .count("accepted", accepted)
-        .count("refused", refused)
+        .count("refused", refused - withheld)
         .count("refused as too fast", outcome.figures.refused_too_fast)
-        .fault("unanswered", unanswered, "published without an answer")
-        .fault("stray answers", outcome.figures.stray_answers, "answers to nothing")
+        .fault("unanswered", unanswered - cut_off_publishes, "published without an answer")
+        .fault("stray answers", outcome.figures.stray_answers, "answers to nothing");
+    if options.plan.drain_secs().is_none() {
+        return section;
+    }
+    section.count("not sent while away", withheld).count("cut off by the drain", cut_off_publishes)
 }
 
 fn deliveries(options: &RunOptions, outcome: &RoomOutcome) -> Section {
@@ -164,9 +174,9 @@ fn connections(options: &RunOptions, outcome: &RoomOutcome) -> Section {
         .count("presence incomplete members", presence.incomplete_members)
 }
 
-fn coming_and_going(outcome: &RoomOutcome) -> Section {
+fn coming_and_going(options: &RunOptions, outcome: &RoomOutcome) -> Section {
     let lives = &outcome.figures.lives;
-    Section::new("coming and going")
+    let section = Section::new("coming and going")
         .count("stays", lives.stays)
         .count("left", lives.left)
         .count("connections dropped", lives.dropped)
@@ -175,15 +185,34 @@ fn coming_and_going(outcome: &RoomOutcome) -> Section {
         .count("gaps announced", lives.gaps)
         .fault("failed to come back", lives.failed, "users could not come back")
         .row("edges of stays uncertain by", Value::Milliseconds(outcome.clock_margin_ns as f64 / 1e6))
-        .fault("heard outside of the room", lives.outside, "deliveries to users who were not in the room")
+        .fault("heard outside of the room", lives.outside, "deliveries to users who were not in the room");
+    if options.plan.drain_secs().is_none() {
+        return section;
+    }
+    let away = lives.sought - lives.returned;
+    let section = section.count("closed by the drain", lives.drained).count("came back", lives.returned);
+    // If no user came back, the server was not started again, and there is no other one.
+    if lives.returned == 0 {
+        return section.count("still away", away);
+    }
+    section.fault("still away", away, "users did not come back after the drain")
 }
 
-fn history_reads(figures: &Figures) -> Section {
-    Section::new("history reads")
-        .count("pages", figures.history_reads)
-        .fault("wrong", figures.history_faults, "wrong pages of history")
-        .fault("failed", figures.history_failures, "history reads that failed")
-        .fault("left out", figures.history_left_out, "history reads left out, as too many were under way")
+fn history_reads(options: &RunOptions, figures: &Figures) -> Section {
+    let section = Section::new("history reads").count("pages", figures.history_reads).fault(
+        "wrong",
+        figures.history_faults,
+        "wrong pages of history",
+    );
+    // A server that drains answers no reads.
+    if options.plan.drain_secs().is_some() {
+        return section.count("failed", figures.history_failures).count("left out", figures.history_left_out);
+    }
+    section.fault("failed", figures.history_failures, "history reads that failed").fault(
+        "left out",
+        figures.history_left_out,
+        "history reads left out, as too many were under way",
+    )
 }
 
 fn whole_history(history: &HistoryFigures) -> Section {

@@ -114,7 +114,7 @@ impl Run<'_> {
 
     fn course(&mut self, window: Range<u64>) -> Course {
         let series = self.team.series_with(self.server_watch.take());
-        Course { series, marks: std::mem::take(&mut self.marks), window }
+        Course { series, marks: std::mem::take(&mut self.marks), window, drain_secs: self.options.plan.drain_secs() }
     }
 
     async fn let_presences_die_down(&mut self) -> Result<(), RunError> {
@@ -221,6 +221,10 @@ impl Run<'_> {
             Ok(reader) => reader,
             Err(error) => {
                 watch::note(&format!("no user can sign in to read the history: {error}"));
+                if plan.drain_secs().is_some() {
+                    // The server has drained, and no other one is there.
+                    return None;
+                }
                 return Some(HistoryFigures { unread: publishes.0.len() as u64, ..HistoryFigures::default() });
             }
         };

@@ -1,6 +1,7 @@
 //! The real server, drained: by signals, by an operator's call, and behind a proxy.
 
 mod calls;
+mod observed;
 mod rolling;
 mod spread;
 mod stages;

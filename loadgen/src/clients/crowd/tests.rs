@@ -355,8 +355,8 @@ fn a_connection_that_ends_is_counted_once_and_described() {
     let plan = plan(Dialect::Json, OrderDemand::Room, ActionShares::default());
     let listeners = Listeners::new(&plan, false);
     let closed = Lost::Closed { code: 1013, reason: "too slow".to_owned() };
-    assert!(!listeners.crowd.lost(3, &closed), "no member of such a room may be closed");
-    assert!(!listeners.crowd.lost(4, &Lost::Ended));
+    assert_eq!(listeners.crowd.lost(3, &closed), Parting::Lost, "no member of such a room may be closed");
+    assert_eq!(listeners.crowd.lost(4, &Lost::Ended), Parting::Lost);
     let figures = listeners.ledger.figures();
     assert_eq!((figures.disconnected, listeners.ledger.gauges().progress().disconnected), (2, 2));
     let texts = figures.samples.into_texts();

@@ -13,7 +13,8 @@ const USERS: u32 = 4;
 
 fn idlers(server: std::net::SocketAddr, entrance: Option<Entrance>) -> Idlers {
     let target = plan(server, USERS).target;
-    let holding = Holding { target, entrance, users: 0..USERS, threads: None, in_flight: 2, sources: None };
+    let (users, sources, expects_drain) = (0..USERS, None, false);
+    let holding = Holding { target, entrance, users, threads: None, in_flight: 2, sources, expects_drain };
     Idlers::new(holding, share(0..USERS))
 }
 
@@ -61,6 +62,28 @@ fn what_comes_to_idle_users_is_counted_and_so_is_the_end() {
         assert!(texts.iter().any(|text| text.contains("code 1012: \"restart\"")), "{texts:?}");
         let [memory] = held.resident[..] else { panic!("one process: {:?}", held.resident) };
         assert!(memory.before_bytes > 0 && memory.held_bytes > 0);
+    });
+}
+
+#[test]
+fn a_drain_that_was_expected_disconnects_no_user() {
+    run(async {
+        let close = |number: usize, mut visitor: Visitor| async move {
+            let code = if number == 0 { 1001 } else { 1012 };
+            let _ = visitor.close(Some(CloseFrame { code: code.into(), reason: "so".into() })).await;
+        };
+        let mut idlers = idlers(serve(welcome, close).await, None);
+        idlers.holding.expects_drain = true;
+        let mut idlers = Idlers::new(idlers.holding, share(0..USERS));
+        let held = hold(&mut idlers, |hall| {
+            let held = hall.held.borrow();
+            held.drained + held.disconnected == u64::from(USERS)
+        });
+        let held = held.await;
+        assert_eq!((held.connected, held.drained, held.disconnected), (4, 3, 1));
+        let progress = idlers.recorder.gauges().progress();
+        assert_eq!((progress.joined, progress.left, progress.disconnected), (4, 3, 1));
+        assert_eq!(held.samples.into_texts().len(), 1, "only the other code is a fault");
     });
 }
 

@@ -11,9 +11,9 @@ use tokio_tungstenite::tungstenite::{Bytes, Message};
 use crate::base::clock;
 use crate::clients::client;
 use crate::clients::client_error::ClientError;
-use crate::clients::crowd::Crowd;
+use crate::clients::crowd::{Crowd, Parting};
 use crate::clients::socket::{Lost, Socket};
-use crate::clients::stages::Stages;
+use crate::clients::stages::{Stages, drains};
 use crate::plan::lives::{Act, ReadingMode, Step};
 
 /// How long a member waits before it comes back after the server closed it for reading too slowly.
@@ -44,6 +44,7 @@ struct Connection {
 enum Attended {
     ToTheEnd,
     ClosedWithNotice,
+    Drained,
     Lost,
 }
 
@@ -57,22 +58,17 @@ impl Member {
     pub async fn live(mut self, acts: Vec<Act>) {
         for act in acts {
             self.attend(self.start_ns + act.at_ns).await;
-            let done = match act.step {
-                Step::Join => self.join().await,
-                Step::Leave => self.leave().await,
-                Step::Drop => {
-                    self.let_go();
-                    Ok(())
-                }
-            };
-            self.note(done);
+            match act.step {
+                Step::Join => self.come().await,
+                Step::Leave => self.go().await,
+                Step::Drop => self.let_go(),
+            }
         }
         // Nothing is left but to read, and to come back each time the server closes the connection because the member
         // was too slow.
         while self.attend(u64::MAX).await == Attended::ClosedWithNotice && clock::now_ns() < self.end_ns() {
             tokio::time::sleep(RETURN_AFTER).await;
-            let done = self.join().await;
-            self.note(done);
+            self.come().await;
         }
         std::future::pending().await
     }
@@ -81,15 +77,59 @@ impl Member {
         self.start_ns + self.stages.plan().measured_ns().end
     }
 
-    fn note(&mut self, done: Result<(), ClientError>) {
-        if let Err(error) = done {
-            self.connection = None;
-            self.crowd.failed(self.member_slot, &error);
+    /// Enters the room. Where a drain is expected, a member that is not let in tries again until it is.
+    async fn come(&mut self) {
+        let Err(error) = self.join().await else { return };
+        if !self.expects_drain() {
+            return self.fail(&error);
+        }
+        if let ClientError::Lost(lost) = &error {
+            self.crowd.lost(self.member_slot, lost);
+        }
+        self.connection = None;
+        self.come_back().await;
+    }
+
+    async fn come_back(&mut self) {
+        let (socket, channel_id) = drains::come_back(&self.stages, self.at).await;
+        self.connection = Some(Connection { socket, channel_id: Some(channel_id) });
+    }
+
+    fn expects_drain(&self) -> bool {
+        self.stages.plan().drain_secs().is_some()
+    }
+
+    async fn go(&mut self) {
+        match self.leave().await {
+            Err(ClientError::Lost(lost)) if self.expects_drain() => {
+                self.connection = None;
+                self.crowd.lost(self.member_slot, &lost);
+            }
+            Err(error) => self.fail(&error),
+            Ok(()) => {}
         }
     }
 
-    /// Reads until that time, or until the connection ends. Without a connection it only waits.
+    fn fail(&mut self, error: &ClientError) {
+        self.connection = None;
+        self.crowd.failed(self.member_slot, error);
+    }
+
+    /// Reads until that time, or until the connection ends. Without a connection it only waits. A member whose connection
+    /// is closed by a drain comes back first.
     async fn attend(&mut self, until_ns: u64) -> Attended {
+        loop {
+            let was_in_the_room = self.connection.as_ref().is_some_and(|connection| connection.channel_id.is_some());
+            match self.read(until_ns).await {
+                Attended::Drained if was_in_the_room => self.come_back().await,
+                // It was away from the room, and is from now on without a connection.
+                Attended::Drained => {}
+                attended => return attended,
+            }
+        }
+    }
+
+    async fn read(&mut self, until_ns: u64) -> Attended {
         let (crowd, member_slot, end_ns) = (self.crowd.clone(), self.member_slot, self.end_ns());
         let Some(connection) = &mut self.connection else {
             if until_ns == u64::MAX {
@@ -115,7 +155,11 @@ impl Member {
             },
         };
         self.connection = None;
-        if self.crowd.lost(self.member_slot, &lost) { Attended::ClosedWithNotice } else { Attended::Lost }
+        match self.crowd.lost(self.member_slot, &lost) {
+            Parting::TooSlow => Attended::ClosedWithNotice,
+            Parting::Drained => Attended::Drained,
+            Parting::Lost => Attended::Lost,
+        }
     }
 
     /// Enters the room, on the existing connection or on a new one.

@@ -221,8 +221,15 @@ fn an_order_for_other_users_is_refused() {
     run(async {
         let plan = plan(([127, 0, 0, 1], 1).into(), MEMBERS);
         let target = plan.target.clone();
-        let hold =
-            Order::Hold(Holding { target, entrance: None, users: 0..1, threads: None, in_flight: 1, sources: None });
+        let hold = Order::Hold(Holding {
+            target,
+            entrance: None,
+            users: 0..1,
+            threads: None,
+            in_flight: 1,
+            sources: None,
+            expects_drain: false,
+        });
         assert_eq!(order(&mut stages(&plan), hold).await.err().as_deref(), Some(OTHER_USERS));
     });
 }
@@ -284,5 +291,6 @@ pub fn conduct(slow_frames_a_second: f64) -> Conduct {
         slow_frames_a_second,
         skip_share: 0.0,
         history_reads_a_second: 0.0,
+        drain_secs: None,
     }
 }

@@ -3,6 +3,7 @@
 use super::axis::Scale;
 use super::chart::{Chart, Line};
 use crate::checks::latency::Latency;
+use crate::costs::closes::Closes;
 use crate::report::Report;
 use crate::report::course::{Point, Timeline};
 
@@ -24,6 +25,7 @@ impl Report {
             ),
             rates(&timeline, "Faults", "Faults found in each second", &[("faults/s", |p| p.faults)]),
             connections(&timeline),
+            closes(&timeline),
             cpu(&timeline),
             memory(&timeline),
         ];
@@ -151,6 +153,34 @@ fn connections(timeline: &Timeline) -> Chart {
     }
 }
 
+/// The closes in each second by their code, and the even spread of a drain over the time that was asked.
+fn closes(timeline: &Timeline) -> Chart {
+    let of_code = |name, count: fn(&Closes) -> u64| Line {
+        name,
+        points: timeline.seconds.iter().map(|point| (middle(point), count(&point.second.closes) as f64)).collect(),
+    };
+    let even = timeline.drain.as_ref().and_then(|drain| {
+        let rate = drain.even_per_second()?;
+        Some(Line {
+            name: "even spread",
+            points: vec![(drain.from_secs, rate), (drain.from_secs + drain.asked_secs, rate)],
+        })
+    });
+    let codes = [
+        of_code("1012, restart", |closes| closes.restart),
+        of_code("1013, try again later", |closes| closes.try_later),
+        of_code("1006, no close frame", |closes| closes.no_frame),
+        of_code("1001 and other codes", |closes| closes.going_away + closes.other),
+    ];
+    let codes = codes.into_iter().filter(|line| line.points.iter().any(|(_, y)| *y > 0.0));
+    Chart {
+        title: "Closes",
+        caption: "Connections in each second that ended although their clients had not ended them, by close code"
+            .to_owned(),
+        ..over_time(codes.chain(even).collect(), Scale::Number)
+    }
+}
+
 fn cpu(timeline: &Timeline) -> Chart {
     let cores = |us: u64| us as f64 / 1e6;
     let server = whole(timeline).filter_map(|point| Some((middle(point), cores(point.second.server?.cpu_us))));
@@ -209,7 +239,7 @@ mod tests {
         let mut series = Series::default();
         seconds.into_iter().for_each(|second| series.add(second));
         let mut results = results();
-        results.course = Course { series, marks: Vec::new(), window: 10 * SECOND_NS..20 * SECOND_NS };
+        results.course = Course { series, marks: Vec::new(), window: 10 * SECOND_NS..20 * SECOND_NS, drain_secs: None };
         Report::new(results, &[]).charts()
     }
 
@@ -260,6 +290,24 @@ mod tests {
             assert_eq!(at, [-0.5, 0.5, 2.5], "{quantile}: no delivery came in second 11");
         }
         assert!(chart(&charts, "Faults").is_none(), "a chart of zeros is not shown");
+    }
+
+    #[test]
+    fn closes_are_drawn_by_their_code_beside_the_even_spread() {
+        let mut results = results();
+        results.course = Course { window: 10 * SECOND_NS..20 * SECOND_NS, drain_secs: Some(2.0), ..Course::default() };
+        for (at, codes) in [(10, &[1012, 1012][..]), (11, &[1012, 1012, 1006]), (12, &[])] {
+            let mut second = second(at);
+            codes.iter().for_each(|code| second.closes.count(*code, 5));
+            results.course.series.add(second);
+        }
+        let charts = Report::new(results, &[]).charts();
+        let check = |name, expected: &[(f64, f64)]| assert_eq!(points(&charts, "Closes", name), expected, "{name}");
+        check("1012, restart", &[(0.5, 2.0), (1.5, 2.0), (2.5, 0.0)]);
+        check("1006, no close frame", &[(0.5, 0.0), (1.5, 1.0), (2.5, 0.0)]);
+        check("1013, try again later", &[]);
+        check("even spread", &[(0.5, 2.0), (2.5, 2.0)]);
+        assert!(chart(&self::charts((10..13).map(second)), "Closes").is_none(), "no connection was closed");
     }
 
     #[test]

@@ -184,6 +184,40 @@ fn costs_without_a_delivery_are_finite() {
     assert_eq!(nulls, ["series.measured_secs"]);
 }
 
+#[test]
+fn what_a_drain_causes_is_no_fault_where_it_was_expected() {
+    let drained = |outcome: &mut RoomOutcome| {
+        let mut second = crate::costs::series::Second::new(5);
+        second.closes.count(1012, 0);
+        outcome.course.series.add(second);
+        let room = outcome.answers.entry(0).or_default();
+        room.unanswered.insert(0, vec![1, 2]);
+        room.refused.insert(0, vec![3]);
+        let lives = &mut outcome.figures.lives;
+        (lives.drained, lives.sought, lives.withheld, lives.cut_off_publishes) = (5, 5, 1, 2);
+        outcome.figures.history_failures = 4;
+        outcome.history = Some(HistoryFigures::default());
+    };
+    let expects = format!("{EVENT} --expect-drain 10");
+    let faults_of = |line: &str, returned: u64, withheld: u64| {
+        faults(line, |outcome| {
+            drained(outcome);
+            outcome.course.drain_secs = options(line).plan.drain_secs();
+            (outcome.figures.lives.returned, outcome.figures.lives.withheld) = (returned, withheld);
+            if withheld == 0 {
+                outcome.figures.lives.cut_off_publishes = 0;
+            }
+        })
+    };
+    assert_eq!(faults_of(&expects, 0, 1), [""; 0], "the server was not started again");
+    assert_eq!(faults_of(&expects, 5, 1), [""; 0], "all came back");
+    assert_eq!(faults_of(&expects, 3, 1), ["2 users did not come back after the drain"]);
+    let unexpected = faults_of(EVENT, 0, 0);
+    assert!(unexpected.iter().any(|fault| fault.contains("--expect-drain")), "{unexpected:?}");
+    assert!(unexpected.iter().any(|fault| fault.contains("history reads that failed")), "{unexpected:?}");
+    assert!(unexpected.iter().any(|fault| fault.contains("published without an answer")), "{unexpected:?}");
+}
+
 /// Every figure that `--fail-if` takes is in the report of a run, so that a renamed row is noticed.
 #[test]
 fn every_condition_can_be_decided() {

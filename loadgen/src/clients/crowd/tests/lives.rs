@@ -13,6 +13,11 @@ const MEMBER: usize = 4;
 
 /// A crowd in which so large a part of the members that listen is slow, and so large a part of these skips messages.
 fn crowd(dialect: Dialect, slow_share: f64, skip_share: f64) -> Listeners {
+    crowd_in_a_drain(dialect, slow_share, skip_share, None)
+}
+
+/// The same in a run that expects a drain over this time, or none.
+fn crowd_in_a_drain(dialect: Dialect, slow_share: f64, skip_share: f64, drain_secs: Option<f64>) -> Listeners {
     let mut plan = plan(dialect, OrderDemand::Room, ActionShares::default());
     plan.conduct = Some(Conduct {
         ramp_ns: 0,
@@ -25,6 +30,7 @@ fn crowd(dialect: Dialect, slow_share: f64, skip_share: f64) -> Listeners {
         slow_frames_a_second: 1.0,
         skip_share,
         history_reads_a_second: 0.0,
+        drain_secs,
     });
     Listeners::new(&plan, false)
 }
@@ -97,23 +103,43 @@ fn a_gap_is_right_only_for_members_that_asked_for_gaps() {
 fn a_connection_that_ends_is_a_fault_unless_the_server_gave_notice() {
     let closed = |code| Lost::Closed { code, reason: String::new() };
     for (what, slow_share, skip_share, lost, [closed, cut_off, disconnected]) in [
-        ("with notice", 0.0, 0.0, closed(TOO_SLOW), [1, 0, 0]),
+        ("with notice", 0.0, 0.0, closed(TRY_LATER), [1, 0, 0]),
         ("with another code", 0.0, 0.0, closed(1000), [0, 0, 1]),
         ("without a close frame", 0.0, 0.0, Lost::Ended, [0, 0, 1]),
-        ("slow, with notice", 1.0, 0.0, closed(TOO_SLOW), [1, 0, 0]),
+        ("slow, with notice", 1.0, 0.0, closed(TRY_LATER), [1, 0, 0]),
         ("slow, with another code", 1.0, 0.0, closed(1000), [0, 0, 1]),
         ("slow, without a close frame", 1.0, 0.0, Lost::Ended, [1, 1, 0]),
         ("slow and skipping, without a close frame", 1.0, 1.0, Lost::Ended, [0, 0, 1]),
     ] {
         let listeners = crowd(Dialect::Json, slow_share, skip_share);
         listeners.hear(JOINED);
-        assert_eq!(listeners.crowd.lost(MEMBER, &lost), closed == 1, "{what}");
+        let parting = if closed == 1 { Parting::TooSlow } else { Parting::Lost };
+        assert_eq!(listeners.crowd.lost(MEMBER, &lost), parting, "{what}");
         let figures = listeners.ledger.figures();
         let lives = figures.lives;
         assert_eq!([lives.closed, lives.cut_off, figures.disconnected], [closed, cut_off, disconnected], "{what}");
         assert_eq!(figures.samples.into_texts().len() as u64, disconnected, "{what}");
         listeners.hear_message(0);
         assert_eq!(listeners.ledger.figures().lives.outside, 1, "{what}: the stay is over");
+    }
+}
+
+#[test]
+fn a_drain_that_was_expected_ends_a_stay_and_is_no_fault() {
+    let restart = || Lost::Closed { code: 1012, reason: "so".to_owned() };
+    for (what, drain_secs, slow_share, lost, parting, [drained, cut_off, disconnected]) in [
+        ("expected", Some(5.0), 0.0, restart(), Parting::Drained, [1, 0, 0]),
+        ("not expected", None, 0.0, restart(), Parting::Lost, [0, 0, 1]),
+        ("without a close frame", Some(5.0), 0.0, Lost::Ended, Parting::Lost, [0, 0, 1]),
+        ("a slow reader that skips", Some(5.0), 1.0, Lost::Ended, Parting::TooSlow, [0, 1, 0]),
+    ] {
+        let listeners = crowd_in_a_drain(Dialect::Json, slow_share, 1.0, drain_secs);
+        listeners.hear(JOINED);
+        assert_eq!(listeners.crowd.lost(MEMBER, &lost), parting, "{what}");
+        let figures = listeners.ledger.figures();
+        let lives = figures.lives;
+        assert_eq!([lives.drained, lives.cut_off, figures.disconnected], [drained, cut_off, disconnected], "{what}");
+        assert_eq!(listeners.ledger.gauges().progress().left, 1, "{what}: the stay is over");
     }
 }
 

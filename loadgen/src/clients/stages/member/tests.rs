@@ -10,6 +10,9 @@ use crate::base::content::{self, Content, ScheduleSlot};
 use crate::checks::figures::LifeFigures;
 use crate::clients::stages::tests::conduct;
 use crate::clients::tests::{Visitor, plan, run, say, serve, share, until, welcome};
+use crate::clients::thread_users::ThreadUsers;
+use crate::orders::Order;
+use crate::plan::lives::Conduct;
 use crate::plan::schedule::Schedule;
 use crate::wire::{Dialect, Plain};
 
@@ -66,6 +69,15 @@ async fn talk(seen: Seen, react: Reaction, number: usize, mut visitor: Visitor) 
 
 /// A life, lived until the server has seen this on each connection, and the figures in the end.
 fn live(acts: &[Step], react: Reaction, expected: &[&str]) -> (LifeFigures, u64) {
+    live_in(None, acts, react, expected)
+}
+
+/// The same in a run that expects a drain.
+fn live_in_a_drain(acts: &[Step], react: Reaction, expected: &[&str]) -> (LifeFigures, u64) {
+    live_in(Some(5.0), acts, react, expected)
+}
+
+fn live_in(drain_secs: Option<f64>, acts: &[Step], react: Reaction, expected: &[&str]) -> (LifeFigures, u64) {
     let mut counted = None;
     run(async {
         let seen = Seen::default();
@@ -73,7 +85,7 @@ fn live(acts: &[Step], react: Reaction, expected: &[&str]) -> (LifeFigures, u64)
         let server = serve(welcome, move |number, visitor| talk(noted.clone(), react, number, visitor)).await;
         let mut plan = plan(server, 3);
         plan.rooms[0].schedule = Schedule::steady(1.0, 2, Duration::ZERO, LONG).expect("valid");
-        plan.conduct = Some(conduct(0.0));
+        plan.conduct = Some(Conduct { drain_secs, ..conduct(0.0) });
         let stages = Stages::new(plan.into(), 1, None, share(0..3));
         // The last of three users: the first two publish.
         let start_ns = clock::now_ns();
@@ -131,6 +143,46 @@ fn a_member_that_is_closed_as_too_slow_comes_back_and_any_other_does_not() {
     assert_eq!((lives.closed, lives.cut_off, disconnected), (1, 0, 0));
     let (lives, disconnected) = live(&[Step::Join], |_, _| Answer::Close(1001), &["channel_join 0", "end 0"]);
     assert_eq!((lives.stays, lives.closed, disconnected), (1, 0, 1), "the server had no reason to close it");
+}
+
+#[test]
+fn where_a_drain_is_expected_a_member_comes_back_to_the_room_that_it_was_in() {
+    let drain: Reaction = |_, connection| if connection == 0 { Answer::Close(1012) } else { Answer::Grant };
+    let seen = ["channel_join 0", "end 0", "channel_join 1"];
+    let (lives, disconnected) = live_in_a_drain(&[Step::Join], drain, &seen);
+    assert_eq!((lives.drained, lives.sought, lives.failed, disconnected), (1, 1, 0, 0));
+    // A member that is refused while a server drains tries again, too.
+    let refuse: Reaction = |_, connection| if connection == 0 { Answer::Refuse } else { Answer::Grant };
+    let (lives, _) = live_in_a_drain(&[Step::Join], refuse, &seen);
+    assert_eq!((lives.drained, lives.sought, lives.failed), (0, 1, 0));
+    // A member that has left the room only loses its connection.
+    let after_leave: Reaction = |asked, _| if asked == "channel_leave" { Answer::Close(1012) } else { Answer::Grant };
+    let seen = ["channel_join 0", "channel_leave 0", "end 0"];
+    let (lives, disconnected) = live_in_a_drain(&[Step::Join, Step::Leave], after_leave, &seen);
+    assert_eq!((lives.sought, lives.stays, lives.left, disconnected), (0, 1, 1, 0));
+}
+
+#[test]
+fn a_publisher_comes_back_after_a_drain_and_sends_what_is_due_then() {
+    run(async {
+        let drain: Reaction = |_, connection| if connection == 0 { Answer::Close(1012) } else { Answer::Grant };
+        let server = serve(welcome, move |number, visitor| talk(Seen::default(), drain, number, visitor)).await;
+        let mut plan = plan(server, 1);
+        plan.rooms[0].schedule = Schedule::steady(10.0, 1, Duration::ZERO, LONG).expect("valid");
+        plan.conduct = Some(Conduct { drain_secs: Some(5.0), ..conduct(0.0) });
+        let mut stages = Stages::new(plan.into(), 1, None, share(0..1));
+        let joined = ThreadUsers::obey(&mut stages, &Order::Join).await;
+        assert!(joined.is_ok());
+        let begin = Order::Begin { start_ns: clock::now_ns() };
+        assert!(ThreadUsers::obey(&mut stages, &begin).await.is_ok());
+        let counted = stages.clone();
+        until(move || counted.ledger.figures().lives.returned == 1).await;
+        let sent = stages.gauges().progress().sent;
+        let counted = stages.clone();
+        until(move || counted.gauges().progress().sent > sent).await;
+        let figures = stages.ledger.figures();
+        assert_eq!((figures.lives.drained, figures.lives.sought, figures.disconnected), (1, 1, 0));
+    });
 }
 
 #[test]
