@@ -100,7 +100,7 @@ impl Asker {
 }
 
 /// The answer, if all of it has come. A body's length is in its head.
-fn whole(received: &[u8]) -> Option<Reply> {
+pub fn whole(received: &[u8]) -> Option<Reply> {
     let end = received.windows(HEAD_END.len()).position(|window| window == HEAD_END)? + HEAD_END.len();
     let head = String::from_utf8_lossy(&received[..end]).to_lowercase();
     let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok()).unwrap_or(0);

@@ -5,6 +5,7 @@ mod asker;
 mod author;
 mod bare_loop;
 mod bystander;
+mod calls;
 mod checker;
 mod client;
 mod companion;
@@ -68,6 +69,8 @@ enum Question {
     Reconnects(reconnects::Options),
     /// Persistent messages: how many are made durable and answered, beside what the store alone commits?
     Durable(durable::Options),
+    /// A call of the API over REST and over gRPC: how many a second, and at what cost?
+    Calls(calls::Options),
     /// The embedded store alone: what does a message cost in one channel and in a million, and what does a start cost
     /// after a kill?
     Store(store::Options),
@@ -122,6 +125,7 @@ fn main() -> ExitCode {
         Question::StoreAlone => durable::serve_store_alone(),
         Question::Store(options) => store::run(&options),
         Question::Stores(options) => stores::run(&options),
+        Question::Calls(options) => calls::run(&options),
         Question::DriverAlone => stores::serve_driver_alone(),
         Question::BareLoop => bare_loop::serve(Sending::Each, None),
         Question::BatchingLoop => bare_loop::serve(Sending::PerTick, None),

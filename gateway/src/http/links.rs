@@ -44,7 +44,9 @@ pub async fn unlink(services: &Services, request: &ResourceRequest, kind: Creden
     };
     match services.store.unlink(user, credential, services.now()).await? {
         Unlinked::Done => Ok(answer::done()),
-        Unlinked::NotFound if is_named => Err(Refusal::invalid("this does not belong to this account")),
+        Unlinked::NotFound if is_named => {
+            Err(Refusal::new(Code::PermissionDenied, "this does not belong to this account"))
+        }
         // The account's credential was removed or replaced after it was read.
         Unlinked::NotFound => Ok(answer::done()),
         Unlinked::LastCredential => {

@@ -58,9 +58,9 @@ fn linking_and_unlinking() {
         row("another's custom id", "link/custom", id("custom-id-of-bob"), 409, 6),
         row("another's email", "link/email", email("bob@example.org", "long enough"), 409, 6),
         row("another's email in capitals", "link/email", email("BOB@Example.org", "long enough"), 409, 6),
-        row("another's device", "unlink/device", id("device-of-bob"), 400, 3),
-        row("another's email", "unlink/email", email("bob@example.org", "long enough"), 400, 3),
-        row("nobody's device", "unlink/device", id("device-of-nobody"), 400, 3),
+        row("another's device", "unlink/device", id("device-of-bob"), 403, 7),
+        row("another's email", "unlink/email", email("bob@example.org", "long enough"), 403, 7),
+        row("nobody's device", "unlink/device", id("device-of-nobody"), 403, 7),
         row("the last way in", "unlink/custom", id("custom-id-of-ada"), 403, 7),
         row("the last way in, not named", "unlink/custom", json!({}), 403, 7),
     ]);

@@ -45,7 +45,7 @@ fn each_kind_is_linked_and_unlinked() {
         let heard = ask(&world, &alice, &format!("unlink/{kind}"), body.clone());
         assert_eq!((heard.status, heard.text.as_str()), (200, "{}"), "{kind}");
         assert_eq!(opened(&world, kind, &body), None, "{kind}");
-        ask(&world, &alice, &format!("unlink/{kind}"), body).expect_refusal(400, 3, kind);
+        ask(&world, &alice, &format!("unlink/{kind}"), body).expect_refusal(403, 7, kind);
     }
     let last = proof("device", "alice");
     ask(&world, &alice, "unlink/device", last.clone()).expect_refusal(403, 7, "the last way in");
@@ -105,7 +105,7 @@ fn refusals() {
             assert_eq!(ask(&world, &bob, &format!("link/{kind}"), proof(kind, "bob")).status, 200);
         }
         ask(&world, &alice, &format!("link/{kind}"), proof(kind, "bob")).expect_refusal(409, 6, kind);
-        ask(&world, &alice, &format!("unlink/{kind}"), proof(kind, "bob")).expect_refusal(400, 3, kind);
+        ask(&world, &alice, &format!("unlink/{kind}"), proof(kind, "bob")).expect_refusal(403, 7, kind);
         assert_eq!(opened(&world, kind, &proof(kind, "bob")), Some(bob.user));
         for path in [format!("link/{kind}"), format!("unlink/{kind}")] {
             let nothing = [json!({}), json!({ "id": null }), json!({ "id": "" })];

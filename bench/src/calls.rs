@@ -1,0 +1,190 @@
+//! A call of the API over REST and over gRPC, to the same server from as many clients: how many a second, and what each
+//! costs the server.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use clap::Args;
+use serde::Serialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
+
+use crate::asker::{Reply, bearer, request, whole};
+use crate::cpu;
+use crate::failure::Failure;
+use crate::goals::{self, Bound, Goal, ratio};
+use crate::report::{self, Conditions, median};
+use crate::server::{Kind, Server};
+use crate::setting::{Runs, Setting};
+
+/// What a call over gRPC may cost, as a multiple of the same over REST.
+const GOAL: f64 = 2.0;
+
+/// A message without fields, behind its flag and its length.
+const EMPTY_MESSAGE: &[u8] = &[0; 5];
+
+#[derive(Args, Debug)]
+pub struct Options {
+    /// Connections, each with one call at a time.
+    #[arg(long, default_value_t = 16)]
+    clients: usize,
+    #[command(flatten)]
+    runs: Runs,
+    #[command(flatten)]
+    setting: Setting,
+}
+
+/// How the account is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Way {
+    Rest,
+    Grpc,
+}
+
+/// The calls of one run.
+#[derive(Debug, Serialize)]
+struct Calls {
+    way: Way,
+    calls: u64,
+    per_second: f64,
+    cpu_us: f64,
+}
+
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let Options { clients, runs, setting } = options;
+    runs.check()?;
+    if *clients == 0 {
+        return Err(Failure::Options("--clients must be above zero".into()));
+    }
+    let mut launch = setting.launch_apart()?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let mut all = Vec::new();
+    for round in 0..runs.repeat {
+        let grpc = free_address()?;
+        launch.more = vec!["--grpc".into(), grpc.to_string()];
+        let server = Server::start(Kind::Stentor, &launch)?;
+        let token = server.token()?;
+        for (way, address) in [(Way::Rest, server.address), (Way::Grpc, grpc)] {
+            let before = cpu::cpu_time(server.pid())?;
+            let calls = ask_for(&runtime, way, address, &token, *clients, runs.length())?;
+            let spent = cpu::cpu_time(server.pid())?.saturating_sub(before);
+            let cpu_us = spent.as_secs_f64() * 1e6 / calls.max(1) as f64;
+            let per_second = calls as f64 / runs.secs;
+            eprintln!("round {} · {way:?}: {per_second:.0} calls/s, {cpu_us:.1} µs of the server each", round + 1);
+            all.push(Calls { way, calls, per_second, cpu_us });
+        }
+    }
+    let of = |way, figure: fn(&Calls) -> f64| median(all.iter().filter(|calls| calls.way == way).map(figure).collect());
+    println!("{}", Conditions::here());
+    println!(
+        "An account asked for by {clients} clients, one call at a time each; server on core {:?}, clients on core {}. \
+         Medians of {} rounds of {} s.\n",
+        launch.server_cpus,
+        launch.client_cpu(),
+        runs.repeat,
+        runs.secs
+    );
+    let row = |name, way| report::row(name, [of(way, |calls| calls.per_second), of(way, |calls| calls.cpu_us)]);
+    println!(
+        "{}",
+        report::table("asked over | calls/s | µs of the server", [row("REST", Way::Rest), row("gRPC", Way::Grpc)])
+    );
+    let cost = ratio(of(Way::Grpc, |calls| calls.cpu_us), of(Way::Rest, |calls| calls.cpu_us));
+    let goals = [Goal::new("the server's CPU a call, gRPC ÷ REST", cost, Bound::AtMost(GOAL))];
+    goals::print(&goals);
+    Ok(setting.keep(&serde_json::json!({ "calls": all, "goals": goals }))?)
+}
+
+/// An address whose port is free now.
+fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind("127.0.0.1:0")?.local_addr()
+}
+
+/// Has the clients ask until the time is over. Returns how many calls were answered. Fails if one was not answered well.
+fn ask_for(
+    runtime: &Runtime,
+    way: Way,
+    address: SocketAddr,
+    token: &str,
+    clients: usize,
+    length: Duration,
+) -> Result<u64, Failure> {
+    runtime.block_on(async {
+        let until = Instant::now() + length;
+        let mut asking = JoinSet::new();
+        for _ in 0..clients {
+            let token = token.to_owned();
+            asking.spawn(async move {
+                match way {
+                    Way::Rest => ask_over_rest(address, &token, until).await,
+                    Way::Grpc => ask_over_grpc(address, &token, until).await,
+                }
+            });
+        }
+        let mut calls = 0;
+        while let Some(asked) = asking.join_next().await {
+            calls += asked.map_err(io::Error::other)??;
+        }
+        Ok(calls)
+    })
+}
+
+async fn ask_over_rest(address: SocketAddr, token: &str, until: Instant) -> io::Result<u64> {
+    let request = request("GET /v2/account", &bearer(token), &[]);
+    let mut stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let (mut calls, mut received) = (0, Vec::new());
+    while Instant::now() < until {
+        stream.write_all(&request).await?;
+        received.clear();
+        let reply = loop {
+            if stream.read_buf(&mut received).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if let Some(reply) = whole(&received) {
+                break reply;
+            }
+        };
+        match reply {
+            Reply::Answer { status: 200, .. } => calls += 1,
+            other => return Err(io::Error::other(format!("a request was replied to with {other:?}"))),
+        }
+    }
+    Ok(calls)
+}
+
+async fn ask_over_grpc(address: SocketAddr, token: &str, until: Instant) -> io::Result<u64> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let (mut client, connection) = h2::client::handshake(stream).await.map_err(io::Error::other)?;
+    // It ends with the last handle of the client.
+    tokio::spawn(connection);
+    let mut calls = 0;
+    while Instant::now() < until {
+        client = client.ready().await.map_err(io::Error::other)?;
+        let call = http::Request::post(format!("http://{address}/nakama.api.Nakama/GetAccount"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("authorization", format!("Bearer {token}"))
+            .body(())
+            .map_err(io::Error::other)?;
+        let (answer, mut message) = client.send_request(call, false).map_err(io::Error::other)?;
+        message.send_data(Bytes::from_static(EMPTY_MESSAGE), true).map_err(io::Error::other)?;
+        let (head, mut body) = answer.await.map_err(io::Error::other)?.into_parts();
+        while let Some(part) = body.data().await {
+            let length = part.map_err(io::Error::other)?.len();
+            body.flow_control().release_capacity(length).map_err(io::Error::other)?;
+        }
+        let trailers = body.trailers().await.map_err(io::Error::other)?.unwrap_or(head.headers);
+        match trailers.get("grpc-status").map(|status| status.as_bytes()) {
+            Some(b"0") => calls += 1,
+            other => return Err(io::Error::other(format!("a call ended with the status {other:?}: {trailers:?}"))),
+        }
+    }
+    Ok(calls)
+}
