@@ -83,8 +83,11 @@ thread_local! {
 /// One connection. It may be moved between threads.
 pub struct TlsConnection {
     connection: UnbufferedServerConnection,
-    /// The beginning of a record.
+    /// The beginning of a record, behind records of a message of which more must come.
     incoming: Vec<u8>,
+    /// How many bytes of `incoming` are such records. rustls has looked at them and remembers how far; it must never be given
+    /// fewer bytes than that again, and it may have moved their contents together, over their headers.
+    looked_at: usize,
     /// Encrypted bytes that the socket has not taken.
     outgoing: Vec<u8>,
     /// Records with content that came and that no record without content has used up, `SILENT_EACH` for each.
@@ -106,6 +109,7 @@ impl TlsConnection {
         Ok(Self {
             connection,
             incoming: Vec::new(),
+            looked_at: 0,
             outgoing: Vec::new(),
             silence_left: SILENT_EACH,
             has_begun: false,
@@ -220,13 +224,15 @@ impl TlsConnection {
             return Err(TlsFault::Broken);
         }
         let (mut used, before) = (0, content.len());
-        let mut end = 0;
+        let mut looked_at = self.looked_at;
+        let mut end = looked_at;
         while end < bytes.len() {
             let counts = !self.is_handshaking();
             // What follows the last record of the handshake is counted.
             let most = if counts { RECORDS_LOOKED_AT } else { 1 };
-            let (records, length) = whole_records(&bytes[end..], most);
-            end = if records < most { bytes.len() } else { end + length };
+            let (records, length) = whole_records(&bytes[looked_at..], most);
+            looked_at += length;
+            end = if records < most { bytes.len() } else { looked_at };
             let (read, with_content) = self.take_in_records(&mut bytes[used..end], content)?;
             used += read;
             if counts && !self.ended {
@@ -238,6 +244,7 @@ impl TlsConnection {
             return Err(TlsFault::TooLong);
         }
         self.incoming = rest.to_vec();
+        self.looked_at = looked_at.saturating_sub(used);
         Ok(content.len() - before)
     }
 
@@ -385,6 +392,7 @@ impl TlsConnection {
                 _ => return Err(rustls::Error::HandshakeNotComplete.into()),
             };
             self.incoming.drain(..discard);
+            self.looked_at = self.looked_at.saturating_sub(discard);
             if let Some(outcome) = outcome {
                 return Ok(outcome);
             }

@@ -9,6 +9,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::ClientConfig;
@@ -420,6 +421,35 @@ fn records_without_content_are_few() {
     session.join("updates");
     update_keys(session.socket.get_mut(), SILENT_MAX + 1);
     assert!(has_ended(session.socket.get_mut()));
+}
+
+/// TLS lets a client cut a message of the handshake into records wherever it likes, and networks cut records.
+#[test]
+fn a_greeting_may_come_in_many_records() {
+    let stage = stage();
+    for (of_record, of_packet) in [(1, 6), (1, 13), (3, 8), (100, 50), (100, 1000)] {
+        let Secured { mut conn, mut sock } = stage.connect();
+        let mut greeting = Vec::new();
+        conn.write_tls(&mut greeting).expect("a greeting");
+        let (head, message) = greeting.split_at(5);
+        let record = |part: &[u8]| [&head[..3], &(part.len() as u16).to_be_bytes(), part].concat();
+        let records: Vec<u8> = message.chunks(of_record).flat_map(record).collect();
+        for (number, packet) in records.chunks(of_packet).enumerate() {
+            sock.send_raw(packet);
+            if number < 20 {
+                // The server sees the first packets on their own.
+                thread::sleep(Duration::from_millis(2));
+            }
+        }
+        let mut stream = Secured::new(conn, sock);
+        assert_eq!(ask(&mut stream, "GET /healthcheck HTTP/1.1", "", "close"), "{}", "{of_record}, {of_packet}");
+    }
+    // The same shape without a meaning.
+    let mut nonsense = TcpStream::connect(stage.server.address()).expect("the server accepts connections");
+    nonsense.write_all(&[22, 3, 1, 0, 1, 1, 22, 3, 1, 0, 1, 0]).expect("the server reads");
+    thread::sleep(Duration::from_millis(50));
+    nonsense.write_all(&[22]).expect("the server reads");
+    assert_eq!(ask(&mut stage.connect(), "GET /healthcheck HTTP/1.1", "", "close"), "{}");
 }
 
 #[test]
