@@ -217,7 +217,7 @@ fn refused(fault: UserFault) -> Refusal {
         UserFault::Unknown(_) => {
             (StatusCode::NOT_FOUND, "user_unknown", "give the user's id, or the username as it is written")
         }
-        UserFault::Ambiguous(_) => (StatusCode::CONFLICT, "user_ambiguous", "say which of the two is meant"),
+        UserFault::Ambiguous { .. } => (StatusCode::CONFLICT, "user_ambiguous", "say which of the two is meant"),
         UserFault::Failed(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "store_failed", "id: and the id need no store, names do; try again")
         }

@@ -73,13 +73,13 @@ async fn step(services: &Services, mut account_deletion: AccountDeletion) {
         },
         Stage::Sweeping(sweep) => match sweep.go_on(services, account_deletion.user).await {
             Ok(Swept::Part) => {
-                services.account_deletions().go_well(account_deletion.user);
+                services.account_deletions().end_trouble(account_deletion.user);
                 if services.now().0 - sweep.begun.0 >= WAIT_MAX.0 {
                     account_deletion.answer_if_gone();
                 }
             }
             Ok(Swept::All) => {
-                services.account_deletions().go_well(account_deletion.user);
+                services.account_deletions().end_trouble(account_deletion.user);
                 return account_deletion.answer(Ok(()));
             }
             Err(Failure::Passing(reason) | Failure::Unknown(reason)) => {
@@ -95,7 +95,7 @@ async fn step(services: &Services, mut account_deletion: AccountDeletion) {
             }
             Err(failure) => {
                 log_limit::error!(%failure, "messages of a deleted account stay until the next start");
-                services.account_deletions().give_up(account_deletion.user, &failure, services.now());
+                services.account_deletions().end_trouble(account_deletion.user);
                 return account_deletion.answer(Ok(()));
             }
         },

@@ -35,8 +35,8 @@ pub struct Erasure {
 pub enum UserFault {
     #[error("there is no user with the id or the name {0:?}")]
     Unknown(String),
-    #[error("{0:?} is the id of one user and the name of another: write id:{0} or name:{0}")]
-    Ambiguous(String),
+    #[error("{text:?} could mean the user {one} and the user {other}: write id: and the id of the one that is meant")]
+    Ambiguous { text: String, one: UserId, other: UserId },
     /// The store has failed, or messages are left.
     #[error("{0}")]
     Failed(String),
@@ -61,11 +61,11 @@ pub async fn run(services: Rc<Services>, asked: flume::Receiver<Erasure>) {
 
 async fn erase(services: &Services, text: &str) -> Result<UserId, UserFault> {
     let user = find(services, text).await?;
-    let is_under_way = deletions(services).await?.contains(&user);
-    if !is_under_way {
+    if !deletions(services).await?.contains(&user) {
         services.account_deletions().depart(user, ClientNetwork::UNKNOWN).await.map_err(said)?;
     }
-    while deletions(services).await?.contains(&user) {
+    // A deletion that another shard has under way, or none, is done again at the end.
+    while services.account_deletions().is_under_way(user) {
         if let Some(trouble) = services.account_deletions().lasting_trouble(user, services.now()) {
             let text = format!("the account is gone, and not all of its messages are: {trouble}");
             return Err(UserFault::Failed(text));
@@ -87,22 +87,23 @@ async fn erase(services: &Services, text: &str) -> Result<UserId, UserFault> {
     Ok(user)
 }
 
-/// The user with this id or name, whose account is there or is being deleted. A user may have the id of another as a name,
-/// so a text that could mean both is refused.
+/// The user with this id or name, whose account is there or is being deleted. Users choose their names, so a name may be the
+/// id of another user, with `id:` before it or not. A text that could mean several users is refused.
 pub(super) async fn find(services: &Services, text: &str) -> Result<UserId, UserFault> {
-    let (by_id, by_name) = (id_of(text), text.strip_prefix(BY_NAME));
-    let with_id = match by_id.or_else(|| parse_uuid(text).map(UserId)) {
-        Some(id) if by_name.is_none() && is_there(services, id).await? => Some(id),
+    let by_id = match id_of(text).or_else(|| parse_uuid(text).map(UserId)) {
+        Some(id) if is_there(services, id).await? => Some(id),
         _ => None,
     };
-    let named = match by_id {
-        Some(_) => None,
-        None => services.store.user_by_username(by_name.unwrap_or(text)).await.map_err(failed)?,
+    let named = async |name| services.store.user_by_username(name).await.map_err(failed);
+    let by_name = match text.strip_prefix(BY_NAME) {
+        Some(name) => named(name).await?,
+        None => None,
     };
-    match (with_id, named) {
-        (Some(id), Some(other)) if id != other => Err(UserFault::Ambiguous(text.to_owned())),
-        (Some(id), _) | (None, Some(id)) => Ok(id),
-        (None, None) => Err(UserFault::Unknown(text.to_owned())),
+    let mut meant = [by_id, by_name, named(text).await?].into_iter().flatten();
+    let one = meant.next().ok_or_else(|| UserFault::Unknown(text.to_owned()))?;
+    match meant.find(|other| *other != one) {
+        Some(other) => Err(UserFault::Ambiguous { text: text.to_owned(), one, other }),
+        None => Ok(one),
     }
 }
 

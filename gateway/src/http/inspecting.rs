@@ -80,11 +80,11 @@ async fn told(services: &Services, asked: Asked) -> Result<Told, UserFault> {
     })
 }
 
-/// The user that the text means. A user's sessions are known by the id, so an id that is said to be one is not looked up, and
-/// counts while the store is away.
+/// The user that the text means. A user's sessions are known by the id, so an id that is said to be one counts also while the
+/// store is away, or if no account has it.
 async fn user_meant(services: &Services, text: &str) -> Result<UserId, UserFault> {
-    match id_of(text) {
-        Some(id) => Ok(id),
-        None => find(services, text).await,
+    match (find(services, text).await, id_of(text)) {
+        (Err(UserFault::Failed(_) | UserFault::Unknown(_)), Some(id)) => Ok(id),
+        (found, _) => found,
     }
 }

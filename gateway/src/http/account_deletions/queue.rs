@@ -45,8 +45,6 @@ pub struct AccountDeletions {
 struct Trouble {
     since: Timestamp,
     reason: String,
-    /// Whether they stay until the next start.
-    is_given_up: bool,
 }
 
 /// A trouble that has lasted for so long is told to an operator who waits.
@@ -115,7 +113,8 @@ impl AccountDeletions {
         answer.recv_async().await.unwrap_or_else(|_| Err(too_many()))
     }
 
-    fn is_under_way(&self, user: UserId) -> bool {
+    /// Whether the user's deletion is under way on this shard.
+    pub fn is_under_way(&self, user: UserId) -> bool {
         self.stepping.get() == Some(user) || self.queued.borrow().contains(&user)
     }
 
@@ -148,35 +147,21 @@ impl AccountDeletions {
     pub fn meet_trouble(&self, user: UserId, reason: &str, now: Timestamp) {
         let mut troubles = self.troubles.borrow_mut();
         if troubles.len() < LEFT_OVER_MAX {
-            let trouble = || Trouble { since: now, reason: reason.to_owned(), is_given_up: false };
+            let trouble = || Trouble { since: now, reason: reason.to_owned() };
             troubles.entry(user).or_insert_with(trouble);
         }
     }
 
-    /// The user's deletion does not go on before the next start.
-    pub fn give_up(&self, user: UserId, reason: &impl ToString, now: Timestamp) {
-        let mut troubles = self.troubles.borrow_mut();
-        if troubles.len() < LEFT_OVER_MAX {
-            troubles.insert(user, Trouble { since: now, reason: reason.to_string(), is_given_up: true });
-        }
-    }
-
-    /// A step of the user's deletion was taken.
-    pub fn go_well(&self, user: UserId) {
+    /// A step of the user's deletion was taken, or it does not go on before the next start.
+    pub fn end_trouble(&self, user: UserId) {
         self.troubles.borrow_mut().remove(&user);
     }
 
     /// Why the user's messages are not deleted soon, for an operator.
     pub fn lasting_trouble(&self, user: UserId, now: Timestamp) -> Option<String> {
         let troubles = self.troubles.borrow();
-        let Trouble { since, reason, is_given_up } = troubles.get(&user)?;
-        match is_given_up {
-            true => {
-                Some(format!("{reason}. The server tries again when it starts anew: see what `stentor verify` lists"))
-            }
-            false if now.0 - since.0 >= TROUBLE_MAX.0 => Some(format!("{reason}. The server goes on trying")),
-            false => None,
-        }
+        let Trouble { since, reason } = troubles.get(&user)?;
+        (now.0 - since.0 >= TROUBLE_MAX.0).then(|| format!("{reason}. The server goes on trying"))
     }
 
     /// Continues deletions that an earlier run of the server left unfinished. Call it for one shard only.
