@@ -148,12 +148,13 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
     let (count, shards) = (options.shards, usize::from(options.shards.get()));
     let capacity = machine::prepare(shards)?;
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(said)?;
-    let mut listening = listen_on_all(options, shards)?;
     let tls = options.tls.clone().map(|files| TlsAcceptor::load(files).map(Arc::new)).transpose();
     let live = LiveOptions::new(options).securing(tls.map_err(|error| format!("no TLS: {error}"))?);
     let mut reloader = Reloader::new(options.clone(), live.clone());
     reloader.follow_log_levels(logging.clone());
     let admin = options.admin.map(|address| Admin::bind(address, live.clone())).transpose()?;
+    // The default address of gRPC comes last: it gives way to every address that the operator has named.
+    let mut listening = listen_on_all(options, shards)?;
     gateway::clock::watch().map_err(said)?;
     let plain = listening.iter().filter(|listening| listening.is_plain_http());
     let plain = plain.flat_map(|listening| &listening.sockets).map(OwnedFd::try_clone);

@@ -112,7 +112,7 @@ describe('accounts and sessions', () => {
     await refused(client.linkCustom(bob, { id: `custom-id-of-${ada.username}` }), 409, 6);
     await refused(client.linkDevice(bob, { id: 'short' }), 400, 3);
     await refused(client.linkEmail(bob, { email: `${bob.username}@example.org`, password: 'short' }), 400, 3);
-    await refused(client.unlinkDevice(bob, device), 400, 3);
+    await refused(client.unlinkDevice(bob, device), 403, 7);
     assert.equal((await client.authenticateEmail(email.email, email.password, false)).user_id, ada.user_id, 'nothing has changed');
     assert.equal(await client.linkCustom(ada, custom), true);
     assert.equal((await client.authenticateCustom(custom.id, false)).user_id, ada.user_id);

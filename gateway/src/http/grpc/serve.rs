@@ -182,7 +182,14 @@ async fn drive(stream: SecuredStream, unread: Vec<u8>, connection: &Rc<Connectio
             }
             let polled = Pin::new(&mut http).poll(context);
             calls.extend(begun.borrow_mut().drain(..));
-            while let Poll::Ready(Some(())) = calls.poll_next_unpin(context) {}
+            let mut has_ended_calls = false;
+            while let Poll::Ready(Some(())) = calls.poll_next_unpin(context) {
+                has_ended_calls = true;
+            }
+            if has_ended_calls && polled.is_pending() {
+                // What they have queued, such as a refusal, is written before anything is judged.
+                continue;
+            }
             let frames = meter.frames.get();
             let is_far_beyond = connection.charge(meter.read.take(), frames - charged_frames);
             charged_frames = frames;
@@ -198,9 +205,6 @@ async fn drive(stream: SecuredStream, unread: Vec<u8>, connection: &Rc<Connectio
                 return Poll::Ready(());
             }
             let owes = connection.has_unread() || meter.is_blocked.get();
-            if is_stopping && calls.is_empty() && !owes {
-                return Poll::Ready(());
-            }
             if is_far_beyond && rest.begins() {
                 continue;
             }

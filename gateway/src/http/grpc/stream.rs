@@ -15,6 +15,13 @@ use crate::http::request_turns::{Beginner, READ_BYTES_TURN_MAX};
 use crate::http::secured_stream::SecuredStream;
 use crate::http::stream::gathered;
 
+/// Most bytes that are read after the server has said all, as in HTTP/1.1.
+const LINGER_BYTES_MAX: usize = 512 << 10;
+
+/// What a frame costs of the bytes that a connection reads in a turn, besides its own: 9 bytes can be a frame, and some cost
+/// as much as a small request.
+const FRAME_BYTES: usize = 64;
+
 /// Most bytes read at once.
 const READ_BYTES_MAX: usize = 8192;
 
@@ -44,19 +51,27 @@ pub struct GrpcStream {
     beginner: Beginner,
     /// Bytes that may be read before the connection waits for a turn.
     allowance: usize,
+    /// Whether the client was told that nothing more comes.
+    is_shut_down: bool,
+    /// Bytes that are still read and thrown away after that.
+    lingering: usize,
     meter: Rc<Meter>,
 }
 
 impl GrpcStream {
     /// `unread` are the bytes of the stream that were read before.
     pub fn new(stream: SecuredStream, unread: Vec<u8>, beginner: Beginner, meter: Rc<Meter>) -> Self {
-        Self { stream, unread, frames: FrameCount::default(), beginner, allowance: READ_BYTES_TURN_MAX, meter }
+        let (frames, allowance, lingering) = (FrameCount::default(), READ_BYTES_TURN_MAX, LINGER_BYTES_MAX);
+        Self { stream, unread, frames, beginner, allowance, is_shut_down: false, lingering, meter }
     }
 
     /// Counts bytes that hyper gets. Fails if they have more frames than a client may send.
     fn count(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.meter.read.set(self.meter.read.get() + bytes.len());
+        let before = self.frames.frames();
         let counted = self.frames.take_in(bytes);
+        let frames = (self.frames.frames() - before) as usize;
+        self.allowance = self.allowance.saturating_sub(frames * FRAME_BYTES);
         self.meter.frames.set(self.frames.frames());
         self.meter.is_flooded.set(counted.is_err());
         counted.map_err(io::Error::other)
@@ -127,7 +142,20 @@ impl Write for GrpcStream {
         flushed
     }
 
+    /// Ready when the client has closed the connection, too, or has sent much more: closing a socket with unread bytes resets
+    /// the connection, and the client may lose its last answer. The task bounds the time.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_close(context)
+        if !self.is_shut_down {
+            ready!(Pin::new(&mut self.stream).poll_close(context))?;
+            self.is_shut_down = true;
+        }
+        let mut bytes = [0; READ_BYTES_MAX];
+        while self.lingering > 0 {
+            match ready!(Pin::new(&mut self.stream).poll_read(context, &mut bytes)) {
+                Ok(0) | Err(_) => break,
+                Ok(read) => self.lingering = self.lingering.saturating_sub(read),
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }

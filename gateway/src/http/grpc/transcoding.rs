@@ -33,9 +33,9 @@ pub fn request(method: &Method, input: MessageDescriptor, message: &[u8]) -> Res
     });
     let body = match method.content {
         Content::Nothing => Vec::new(),
-        Content::Whole => json(&message),
+        Content::Whole => json(&message)?,
         Content::Field(name) => match message.take_field_by_name(name) {
-            Some(Value::Message(content)) => json(&content),
+            Some(Value::Message(content)) => json(&content)?,
             _ => b"{}".to_vec(),
         },
     };
@@ -69,13 +69,16 @@ fn filled(path: &str, mut value: impl FnMut(&str) -> String) -> String {
     }
 }
 
-/// The message as REST reads it: with names in this protocol's spelling, and without fields that are not set.
-fn json(message: &DynamicMessage) -> Vec<u8> {
+/// The message as REST reads it: with names in this protocol's spelling, and without fields that are not set. Refused if JSON
+/// has no form for a value, such as a time that is out of range.
+fn json(message: &DynamicMessage) -> Result<Vec<u8>, Refusal> {
     let mut text = Vec::new();
     let options = SerializeOptions::new().use_proto_field_name(true).stringify_64_bit_integers(false);
     let written = message.serialize_with_options(&mut serde_json::Serializer::new(&mut text), &options);
-    debug_assert!(written.is_ok(), "memory takes it: {written:?}");
-    text
+    match written {
+        Ok(()) => Ok(text),
+        Err(error) => Err(Refusal::invalid(format!("the message cannot be read: {error}"))),
+    }
 }
 
 /// The values of a field in a query: one, or one for each item of a list.
