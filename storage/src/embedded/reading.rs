@@ -9,8 +9,11 @@
 //! So the lists in the copy leave such tables out, and have runs of upper levels further down if need be.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::fs::FlockOperation;
 
 use super::copying::{copy_beginning, copy_file, make_directory, write_file};
 use super::directory::{DATABASE, Directory, LOCK, checked_files, names_in};
@@ -24,21 +27,25 @@ use crate::Failure;
 const TABLES: &str = "tables";
 /// The most tables that are left out and told of when the copy cannot be opened.
 const LEFT_OUT_MAX: usize = 10;
+/// How the names of copies begin.
+const PREFIX: &str = "stentor-reading-";
 /// Directories of this many names are tried.
 const NAMES_MAX: u32 = 1000;
 /// Bytes beside those of the journals that the copy may take: lists of tables, and tables that are made from journals.
 const REST_BYTES: u64 = 16 << 20;
 
-/// The copy; it is removed when this is dropped.
+/// The copy; it is removed when this is dropped. A copy of a process that was killed is removed by the next that makes one.
 pub struct ReadingCopy {
     path: PathBuf,
+    /// The lock on the directory, which says that a process still needs it.
+    _lock: File,
     /// What cannot be read of the journals, and which tables are left out, for operators.
     pub damages: Vec<String>,
 }
 
 impl Drop for ReadingCopy {
     fn drop(&mut self) {
-        // The system empties its directory of temporary files when it starts.
+        // What cannot be removed now is removed by the next copy.
         let _ = fs::remove_dir_all(&self.path);
     }
 }
@@ -57,7 +64,8 @@ impl ReadingCopy {
         }
         // What is in journals may be written once more, as tables.
         let bytes = sources.iter().map(|(.., length)| 2 * length).sum::<u64>() + REST_BYTES;
-        let mut copy = Self { path: scratch(bytes)?, damages: Vec::new() };
+        let (path, _lock) = scratch(bytes)?;
+        let mut copy = Self { path, _lock, damages: Vec::new() };
         let target = copy.database();
         make_directory(&target)?;
         copy_file(&database.join("version"), &target.join("version"))?;
@@ -163,12 +171,35 @@ fn link_tables(from: &Path, to: &Path, names: impl Iterator<Item = String>) -> R
     Ok(())
 }
 
+/// Removes the copies of this user that no process needs any more, because it was killed.
+fn remove_left_over(parent: &Path) {
+    let (Ok(entries), Ok(own)) = (fs::read_dir(parent), fs::metadata("/proc/self")) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let is_copy = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()));
+        let is_own = || {
+            let found = fs::symlink_metadata(&path).ok();
+            found.is_some_and(|found| found.is_dir() && found.uid() == own.uid())
+        };
+        if is_copy && is_own() && locked(&path).is_some() {
+            let _ = fs::remove_dir_all(&path);
+        }
+    }
+}
+
+/// The lock on a directory, if no process has it.
+fn locked(path: &Path) -> Option<File> {
+    let directory = File::open(path).ok()?;
+    rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive).ok()?;
+    Some(directory)
+}
+
 /// A new directory for this user alone, on a disk that has room for so many bytes: where the system has temporary files,
-/// or in memory.
-fn scratch(bytes: u64) -> Result<PathBuf, Failure> {
+/// or in memory. It is locked as long as the file is open.
+fn scratch(bytes: u64) -> Result<(PathBuf, File), Failure> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let mut reason = String::new();
     for parent in [std::env::temp_dir(), "/dev/shm".into(), "/var/tmp".into()] {
+        remove_left_over(&parent);
         let free = rustix::fs::statvfs(&parent).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
         if free < bytes {
             reason = format!("{} has {} MiB free", parent.display(), free >> 20);
@@ -176,9 +207,13 @@ fn scratch(bytes: u64) -> Result<PathBuf, Failure> {
         }
         for _ in 0..NAMES_MAX {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let path = parent.join(format!("stentor-reading-{}-{number}", std::process::id()));
+            let path = parent.join(format!("{PREFIX}{}-{number}", std::process::id()));
             match make_directory(&path) {
-                Ok(()) => return Ok(path),
+                // The process that removes what is left over may have been faster than the lock.
+                Ok(()) => match locked(&path) {
+                    Some(lock) => return Ok((path, lock)),
+                    None => continue,
+                },
                 Err(failure) => reason = failure.to_string(),
             }
             if !path.exists() {
@@ -190,4 +225,31 @@ fn scratch(bytes: u64) -> Result<PathBuf, Failure> {
         "{} MiB are needed beside the store to read it ({reason}): name a directory with room by the variable TMPDIR",
         bytes >> 20
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_of_killed_processes_are_removed_and_those_in_use_stay() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = |name: &str| parent.path().join(name);
+        for name in ["stentor-reading-7-0", "stentor-reading-8-0", "stentor-readings", "other"] {
+            make_directory(&path(name)).unwrap();
+        }
+        fs::write(path("stentor-reading-7-0").join("journal"), "of a killed process").unwrap();
+        let lock = locked(&path("stentor-reading-8-0")).unwrap();
+        remove_left_over(parent.path());
+        let left = || {
+            let mut names: Vec<_> =
+                fs::read_dir(parent.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(left(), ["other", "stentor-reading-8-0", "stentor-readings"]);
+        drop(lock);
+        remove_left_over(parent.path());
+        assert_eq!(left(), ["other", "stentor-readings"]);
+    }
 }
