@@ -14,10 +14,9 @@ use std::collections::HashMap;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
-use crate::id::{Monotonic, UserId};
+use crate::id::{Monotonic, NetworkKey, UserId};
 use crate::limits::RETURNS_MAX;
 use crate::rate::{Used, WINDOW};
-use crate::session::shared_budgets::NetworkKey;
 
 /// The share of a guest is this part of what a second lets in, and at least one.
 const SHARES: u32 = 8;

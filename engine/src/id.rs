@@ -4,6 +4,7 @@
 //! clock.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -239,6 +240,10 @@ impl Serialize for ChannelId {
         serializer.serialize_str(&self.0)
     }
 }
+
+/// A network that clients come from. The gateway makes the keys; the engine only compares them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct NetworkKey(pub NonZeroU64);
 
 #[cfg(test)]
 mod tests {

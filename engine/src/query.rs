@@ -7,10 +7,9 @@
 
 use std::sync::Arc;
 
-use crate::id::{ChannelId, Epoch, MessageId, SessionId, ShardId, UserId};
+use crate::id::{ChannelId, Epoch, MessageId, NetworkKey, SessionId, ShardId, UserId};
 use crate::message::{Message, Presence};
 use crate::persist::{Lasting, StoreFailure};
-use crate::session::shared_budgets::NetworkKey;
 use crate::social::group::{GroupChange, GroupRefusal};
 
 /// What operators ask a shard about itself alone.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use engine::command::{Command, Join};
 use engine::counters::SessionEnd;
 use engine::fanout::frames::Format;
-use engine::id::{ConnectionId, SessionId, UserId};
+use engine::id::{ConnectionId, NetworkKey, SessionId, UserId};
 use engine::limits::{CHANNELS_LISTED_MAX, CHANNELS_PAGE_MAX, DISCONNECT_LOOKS_MAX, RATE_WINDOW, SESSIONS_LISTED_MAX};
 use engine::persist::StoreReceipt;
 use engine::query::{
@@ -17,7 +17,6 @@ use engine::query::{
 };
 use engine::session::admission::{OnLag, Session};
 use engine::session::home::Visibility;
-use engine::session::shared_budgets::NetworkKey;
 use engine::shard::{Input, SocketEffect};
 use uuid::Uuid;
 use world::{NOW, World, only};

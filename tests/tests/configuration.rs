@@ -119,12 +119,12 @@ fn check_tells_all_errors_with_their_lines() {
 
 #[test]
 fn check_tells_warnings_and_strict_refuses_them() {
-    let open = ["--listen", "0.0.0.0:0", "--admin", "198.51.100.1:0", "--session-ttl", "2h", "--shards", "256"];
+    let open = ["--listen", "0.0.0.0:0", "--admin", "198.51.100.1:0", "--session-ttl", "2d", "--shards", "256"];
     let arguments = [&["config", "check"], &open[..]].concat();
     let output = run(&arguments, &[]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(0), "{said}");
-    for expected in ["defaultkey", "198.51.100.1:0, a public address", "session_ttl is 2h", "shards is 256"] {
+    for expected in ["defaultkey", "198.51.100.1:0, a public address", "session_ttl is 2days", "shards is 256"] {
         assert!(said.contains(expected), "{expected} is not in {said}");
     }
     assert!(String::from_utf8_lossy(&output.stdout).contains("no errors"));
@@ -162,7 +162,7 @@ fn print_names_the_sources_and_can_be_used_as_a_file() {
     check("listen = [\"127.0.0.1:3\"]", &format!("file {path}:2"));
     check("admin_host = [\"a\", \"b\"]", &format!("file {path}:3"));
     check("session_ttl = 90 ", &format!("file {path}:4"));
-    check("refresh_ttl = \"1h\"", "default");
+    check("refresh_ttl = \"1d\"", "default");
     check("proxy_protocol = false", "default");
     check("#trusted_proxies = [\"NET\"]", "not given");
     check("#session_key = \"[secret]\"", "environment STENTOR_SESSION_KEY");
@@ -256,8 +256,8 @@ fn a_misspelt_variable_is_no_start() {
 #[test]
 fn a_start_logs_what_check_warns_of() {
     let data = data_dir();
-    let said = Launch::on(data.path()).flag("--session-ttl", "2h").start().stop();
-    assert!(said.contains("session_ttl is 2h, and refresh_ttl is 1h"), "{said}");
+    let said = Launch::on(data.path()).flag("--session-ttl", "2d").start().stop();
+    assert!(said.contains("session_ttl is 2days, and refresh_ttl is 1day"), "{said}");
 }
 
 /// Waits until the server has said this.

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use crate::command::{Command, Join, Rejection, RejectionCode};
 use crate::fanout::frames::Format;
-use crate::id::{ChannelId, GroupId, MessageId, ROOM_NAME_BYTES_MAX, SessionId, UserId, parse_uuid};
+use crate::id::{ChannelId, GroupId, MessageId, NetworkKey, ROOM_NAME_BYTES_MAX, SessionId, UserId, parse_uuid};
 use crate::limits::{STATUS_BYTES_MAX, USERNAME_BYTES_MAX};
 use crate::message::Presence;
 use crate::parcel::{ChannelAction, MessageAction};
-use crate::session::shared_budgets::{NetworkKey, Payer};
+use crate::session::shared_budgets::Payer;
 use crate::social::text::is_plain_text;
 use crate::wire::json::is_json_object;
 

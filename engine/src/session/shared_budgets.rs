@@ -7,14 +7,14 @@
 //! Each shard counts for itself. A user whose connections are on several shards has a budget on each of them.
 
 use std::cell::RefCell;
-use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
+use std::num::{NonZeroU16, NonZeroU32};
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::budget::{Budgets, Standing, Work};
 use crate::command::RateLimit;
 use crate::gate::{Gate, Guest};
-use crate::id::{Monotonic, UserId};
+use crate::id::{Monotonic, NetworkKey, UserId};
 use crate::limits::{CLOSED_OPENINGS_PER_SECOND, Rules};
 use crate::process_rates::{PROCESS_RATES, ProcessRate, ProcessRates};
 
@@ -26,10 +26,6 @@ pub enum Purse {
     /// To renew tokens and to log out. So no flood of other requests locks a user in or out.
     Tokens,
 }
-
-/// A network that clients come from. The gateway makes the keys; the engine only compares them.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct NetworkKey(pub NonZeroU64);
 
 /// To whose budgets work is charged: those of a user and of a network, as far as they are known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -236,6 +232,8 @@ impl SharedBudgets {
 #[cfg(test)]
 mod tests {
     use uuid::Uuid;
+
+    use std::num::NonZeroU64;
 
     use super::*;
 

@@ -1,8 +1,7 @@
 //! Signing in, and signing up: `POST /v2/account/authenticate/{device|custom|email}` (docs/protocol.md, section 8.1).
 
-use engine::id::UserId;
+use engine::id::{NetworkKey, UserId};
 use engine::process_rates::ProcessRate;
-use engine::session::shared_budgets::NetworkKey;
 use serde::Deserialize;
 use storage::account::{Account, Credential, CredentialKind, CredentialOwner, Registered, Registration};
 use uuid::Uuid;

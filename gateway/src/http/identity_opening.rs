@@ -6,8 +6,9 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use engine::command::RateLimit;
+use engine::id::NetworkKey;
 use engine::process_rates::ProcessRate;
-use engine::session::shared_budgets::{NetworkKey, Payer, Purse};
+use engine::session::shared_budgets::{Payer, Purse};
 
 use super::answer::{BUDGET_SPREAD_SECONDS, UNAVAILABLE_RETRY_SECONDS, retry_after_seconds};
 use super::authenticate::vouched_user;

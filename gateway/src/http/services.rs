@@ -11,12 +11,12 @@ use engine::counters::{
     ANSWER_CLASSES, COSTLY_KINDS, GRPC_CODES, HTTP_ROUTES, Histogram, SIGN_IN_REFUSALS, SocketCounters,
 };
 use engine::gate::Guest;
-use engine::id::Timestamp;
+use engine::id::{NetworkKey, Timestamp};
 use engine::limits::Rules;
 use engine::message::Message;
 use engine::process_rates::{ProcessRate, ProcessRates};
 use engine::session::costs::{OPENING, TLS_HANDSHAKE};
-use engine::session::shared_budgets::{NetworkKey, Payer, Purse, Reserved, SharedBudgets};
+use engine::session::shared_budgets::{Payer, Purse, Reserved, SharedBudgets};
 use hyper::StatusCode;
 use storage::bridge::Client;
 use storage::retention::Retention;

@@ -12,9 +12,9 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use engine::budget::Work;
-use engine::id::UserId;
+use engine::id::{NetworkKey, UserId};
 use engine::session::costs::PING;
-use engine::session::shared_budgets::{NetworkKey, Payer};
+use engine::session::shared_budgets::Payer;
 
 /// Turns after which what was taken is forgotten: some seconds. Without that, a client that had much once would have to
 /// wait until all others have had as much.

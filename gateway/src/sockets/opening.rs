@@ -8,9 +8,8 @@ use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use engine::id::{ConnectionId, Timestamp};
+use engine::id::{ConnectionId, NetworkKey, Timestamp};
 use engine::session::admission::{OpeningRefusal, Session};
-use engine::session::shared_budgets::NetworkKey;
 use engine::shard::Input;
 use engine::shard::Shard;
 use httparse::Header;
