@@ -193,6 +193,12 @@ test('notifications', async () => {
   assert.deepEqual((await ok('ListNotifications', {}, bob.as)).notifications ?? [], []);
 });
 
+test('events for statistics', async () => {
+  const event = { name: 'opened', properties: { screen: 'lobby' }, external: true };
+  await same('Event', event, people.bob.as, 'POST /v2/event', event);
+  assert.equal((await call('Event', event)).code, 16);
+});
+
 test('refusals have the code and the text of REST', async () => {
   const { alice } = people;
   for (const [method, request, as, target, body] of [

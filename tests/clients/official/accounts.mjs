@@ -119,7 +119,7 @@ describe('accounts and sessions', () => {
 
     assert.equal(await client.unlinkCustom(ada, custom), true);
     assert.equal(await client.unlinkEmail(ada, email), true);
-    await refused(client.unlinkEmail(ada, email), 400, 3);
+    await refused(client.unlinkEmail(ada, email), 403, 7);
     for (const unnamed of [{}, { id: '' }]) assert.equal(await client.unlinkCustom(ada, unnamed), true, 'there is none');
     await refused(client.unlinkDevice(ada, {}), 400, 3);
     await refused(client.unlinkDevice(ada, device), 403, 7);
