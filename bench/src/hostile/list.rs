@@ -40,9 +40,6 @@ pub const ATTACKS: &[Listed] = &[
     }),
     listed("joins-of-many", "125 users, a session each: the same", || flood(125, 125, Said::JoinAndLeave)),
     listed("messages", "10 users, 5 sessions each: messages to a room of their 50", || flood(10, 50, Said::Message)),
-    listed("messages-to-many", "one user, 1,000 sessions: messages to a room of them all", || {
-        flood(1, 1000, Said::Message)
-    }),
     listed("hang-up", "four times, 40 sessions in the same 1,024 rooms hang up together", || {
         Box::new(HangUp::new(4, 40, 1024, Shared::WithNobody))
     }),
