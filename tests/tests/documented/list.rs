@@ -88,6 +88,7 @@ pub const COMMANDS: &[(&str, &str, How)] = &[
         "cargo run --release -p bench -- fanout --tls --members 1000 --rates 10,1000 --secs 2 --repeat 2",
         By(BENCH),
     ),
+    ("docs/benchmarks.md", "cargo run --release -p bench -- calls", By(BENCH)),
     ("docs/benchmarks.md", "cargo run --release -p bench -- stragglers", By(BENCH)),
     ("docs/benchmarks.md", "cargo run --release -p bench -- hostile", By(BENCH)),
     ("docs/benchmarks.md", "cargo run --release -p bench -- hostile --list", By(BENCH)),

@@ -391,9 +391,13 @@ fn update_keys(stream: &mut Secured, times: usize) {
 
 /// Whether the server has hung up.
 fn has_ended(stream: &mut Secured) -> bool {
-    match stream.read(&mut [0; 100]) {
-        Ok(read) => read == 0,
-        Err(error) => matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset),
+    loop {
+        match stream.read(&mut [0; 100]) {
+            Ok(0) => return true,
+            // What the server has said before.
+            Ok(_) => {}
+            Err(error) => return matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset),
+        }
     }
 }
 
