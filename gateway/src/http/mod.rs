@@ -16,6 +16,7 @@ mod connections;
 mod costs;
 pub mod cursor;
 mod custom_id;
+mod deadline;
 mod erasing;
 pub(crate) mod error;
 mod forgetting;

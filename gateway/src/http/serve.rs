@@ -7,11 +7,10 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
 use std::time::Instant;
 
 use futures_io::AsyncWrite;
-use glommio::timer::Timer;
 use hyper::Request;
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONNECTION, HeaderValue};
@@ -20,6 +19,7 @@ use hyper::service::service_fn;
 
 use super::answer::{self, Answer};
 use super::connections::Entered;
+use super::deadline::Alarm;
 use super::error::{Code, Refusal};
 use super::framing::{ESCAPED_HEAD_BYTES_MAX, Fault};
 use super::receiving::{Reading, receive};
@@ -88,7 +88,7 @@ async fn drive(
         .half_close(true)
         .max_header_size(ESCAPED_HEAD_BYTES_MAX)
         .serve_connection(stream, answering);
-    let mut watch = Watch { pace, timer: None };
+    let mut alarm = Alarm::default();
     let finished = poll_fn(|context| {
         let closing = entered.shall_close(context);
         if closing {
@@ -110,7 +110,7 @@ async fn drive(
             services.unread_answers.was_cut(AnswerCut::Full);
             return Poll::Ready(None);
         }
-        ready!(watch.poll_overdue(context));
+        ready!(alarm.poll(pace.deadline(), context));
         if pace.is_read_too_slowly(Instant::now()) {
             services.unread_answers.was_cut(AnswerCut::Slow);
         }
@@ -186,33 +186,6 @@ fn unanswerable(fault: Fault) -> Refusal {
     }
 }
 
-/// Wakes the connection when its deadline passes. Most deadlines move before they pass. So the timer is reset only when
-/// it would fire too late; when it fires too early, it is started again.
-struct Watch<'a> {
-    pace: &'a Pace,
-    timer: Option<(Instant, Timer)>,
-}
-
-impl Watch<'_> {
-    fn poll_overdue(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        loop {
-            let (now, deadline) = (Instant::now(), self.pace.deadline());
-            if now >= deadline {
-                return Poll::Ready(());
-            }
-            match &mut self.timer {
-                Some((fires, timer)) if *fires <= deadline => {
-                    if Pin::new(timer).poll(context).is_pending() {
-                        return Poll::Pending;
-                    }
-                    self.timer = None;
-                }
-                timer => *timer = Some((deadline, Timer::new(deadline - now))),
-            }
-        }
-    }
-}
-
 /// Tells one client that there are too many connections. Writes only what the socket takes at once.
 async fn refuse(mut stream: SecuredStream) {
     let answer = full::unasked();
@@ -241,8 +214,8 @@ mod tests {
         let deadline = pace.deadline();
         assert!(deadline < begun + Duration::from_millis(100));
         LocalExecutor::default().run(async move {
-            let mut watch = Watch { pace: &pace, timer: None };
-            poll_fn(|context| watch.poll_overdue(context)).await;
+            let mut alarm = Alarm::default();
+            poll_fn(|context| alarm.poll(pace.deadline(), context)).await;
         });
         assert!(Instant::now() >= deadline);
     }

@@ -24,8 +24,7 @@ pub fn section(course: &Course) -> Option<Section> {
     })
 }
 
-/// What is wrong with the closes themselves: a drain that was expected and did not come, or one that came and was not
-/// expected. The users that it disconnected are faults of their own.
+/// What is wrong with the closes themselves: an expected drain did not come, or an unexpected drain came. The users that it disconnected are faults of their own.
 pub fn faults(course: &Course) -> Option<String> {
     match (course.drain_secs, course.closes().restart) {
         (Some(_), 0) => Some("no connection was closed with 1012, although a drain was expected".to_owned()),

@@ -44,7 +44,7 @@ pub fn results(options: &RunOptions, outcome: RoomOutcome) -> RunResults {
     let total = |numbers: fn(&Answers) -> &HashMap<u32, Vec<u32>>| -> u64 {
         outcome.answers.values().flat_map(|room| numbers(room).values()).map(|of| of.len() as u64).sum()
     };
-    // What publishers withheld while they were away is refused, and what a drain cut off is unanswered, for those who check
+    // What publishers withheld while they were away is refused, and what a drain cut off is unanswered, for the checks of
     // deliveries.
     let (refused, unanswered) = (total(|room| &room.refused), total(|room| &room.unanswered));
     assert!(refused + unanswered <= options.plan.messages(), "each message has one answer at most");

@@ -6,14 +6,14 @@ use tests::harness::{Launch, Refusal, Server, bearer, data_dir};
 
 use super::peer::{DATA, END_STREAM, GOAWAY, HEADERS, NO_ERROR, Peer, frame, long_page};
 
-/// Starts a server for HTTP on the port above one that is taken, if that one is free.
+/// Starts a server for HTTP on the port above a taken port, if the port above is free.
 fn start_above(taken: u16, flags: &[&str]) -> (Result<Server, Refusal>, tempfile::TempDir) {
     let data = data_dir();
     let launch = Launch::on(data.path()).listen_unsaid().flag("--listen", format!("127.0.0.1:{}", taken + 1));
     (launch.flags(flags.iter().map(ToString::to_string)).start_or_refused(), data)
 }
 
-/// A port that is taken, below one that is free.
+/// A taken port whose upper neighbour is free.
 fn taken_port() -> (TcpListener, u16) {
     let taken = || {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");

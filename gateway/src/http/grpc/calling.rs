@@ -15,7 +15,6 @@ use hyper::{HeaderMap, Method as Verb, Request, Response, StatusCode, Uri, Versi
 use prost_reflect::MessageDescriptor;
 
 use super::answer_body::AnswerBody;
-use super::deadline::within;
 use super::message::{self, framed};
 use super::methods::{self, CALL_FUNCTION, HEALTH_CHECK, LackingMethod, Method, SERVICE};
 use super::status::{self, Status};
@@ -25,6 +24,7 @@ use crate::http::answer::Answer;
 use crate::http::body::{RequestBody, inflated};
 use crate::http::body_terms::{BodyTerms, Sender};
 use crate::http::chunks::ChunkFraming;
+use crate::http::deadline::within;
 use crate::http::error::{Code, Refusal};
 use crate::http::receiving::{Reading, receive};
 use crate::http::resource_request::{Received, ResourceRequest};
@@ -202,7 +202,7 @@ fn rest_head(head: &Parts, verb: Verb, target: Uri) -> Parts {
     rest
 }
 
-/// Reads the message of a call, if it has one that is read: it fills the target and the body of the REST request.
+/// Reads the message of a call whose method has one. The message fills the target and the body of the REST request.
 fn taken(asked: Asked, rest: &mut Parts, headers: &HeaderMap, received: Received) -> Result<Received, Refusal> {
     let Some((method, input)) = asked.reads() else { return Ok(received) };
     let (body, bytes_max) = received.body.into_bytes();

@@ -9,8 +9,8 @@ const PREFACE_BYTES: usize = 24;
 const HEAD_BYTES: usize = 9;
 const HEADERS: u8 = 1;
 
-/// Most frames after the one that begins a call: more than a client sends that reads the longest answers on all of a
-/// connection's streams and tells of room after each frame of them.
+/// Most frames that a connection may send beyond those that its calls have given back. A client that reads the longest answers
+/// on all streams of a connection, and tells of room after each of their frames, sends fewer.
 pub const FRAMES_BETWEEN_CALLS_MAX: usize = 10_000;
 
 /// Frames that a call gives back of those that were counted: more than its own answer needs.

@@ -8,7 +8,6 @@
 
 mod answer_body;
 mod calling;
-mod deadline;
 mod frames;
 pub mod message;
 mod methods;

@@ -28,11 +28,11 @@ use hyper::{Request, Response, StatusCode};
 
 use super::answer_body::AnswerBody;
 use super::calling::answer;
-use super::deadline::Alarm;
 use super::pace::{Doing, Pace};
 use super::stream::{GrpcStream, Meter};
 use crate::http::connections::Entered;
 use crate::http::costs::CHUNK;
+use crate::http::deadline::Alarm;
 use crate::http::open_calls::OpenCalls;
 use crate::http::request_turns::Beginner;
 use crate::http::secured_stream::SecuredStream;

@@ -18,7 +18,8 @@ pub async fn within<T>(time: Duration, future: impl Future<Output = T>) -> Optio
     .await
 }
 
-/// Wakes a task at the nearest of its deadlines, which may move. A timer that fires too early is started again.
+/// Wakes a task at the nearest of its deadlines. Most deadlines move before they pass, so the timer is reset only when it would
+/// fire too late; when it fires too early, it is started again.
 #[derive(Default)]
 pub struct Alarm {
     timer: Option<(Instant, Timer)>,
