@@ -274,6 +274,8 @@ pub struct SocketCounters {
     pub stages: [u64; STAGES.len()],
     /// TLS handshakes that failed.
     pub tls_refused: u64,
+    /// Sessions whose TLS the kernel has taken over.
+    pub tls_in_kernel: u64,
     /// WebSocket openings that were refused, by the reason.
     pub openings_refused: [u64; OPENING_REFUSAL_KINDS.len()],
     /// Reads that found data, and the bytes that they read.

@@ -43,7 +43,7 @@ pub fn start_warnings(options: &Options) -> Vec<String> {
 fn start_errors(options: &Options) -> Vec<String> {
     let mut errors = Vec::new();
     if let Some(files) = &options.tls {
-        errors.extend(TlsAcceptor::load(files.clone()).err().map(|error| format!("no TLS: {error}")));
+        errors.extend(TlsAcceptor::load(files.clone(), options.ktls).err().map(|error| format!("no TLS: {error}")));
     }
     let token = options.admin.and_then(|_| options.admin_token_path()).filter(|path| path.exists());
     errors.extend(token.and_then(|path| token::read(&path).err()).map(|error| error.to_string()));

@@ -148,7 +148,7 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
     let (count, shards) = (options.shards, usize::from(options.shards.get()));
     let capacity = machine::prepare(shards)?;
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(said)?;
-    let tls = options.tls.clone().map(|files| TlsAcceptor::load(files).map(Arc::new)).transpose();
+    let tls = options.tls.clone().map(|files| TlsAcceptor::load(files, options.ktls).map(Arc::new)).transpose();
     let live = LiveOptions::new(options).securing(tls.map_err(|error| format!("no TLS: {error}"))?);
     let mut reloader = Reloader::new(options.clone(), live.clone());
     reloader.follow_log_levels(logging.clone());

@@ -37,6 +37,7 @@ const COUNTERS: &[(&str, &str, One)] = &[
     ("connections_accepted", "Connections accepted", |r| r.sockets.accepted),
     ("connections_refused", "Connections refused because no more fit", |r| r.sockets.refused),
     ("tls_handshakes_failed", "TLS handshakes that failed", |r| r.sockets.tls_refused),
+    ("tls_sessions_in_kernel", "Sessions whose TLS the kernel has taken over", |r| r.sockets.tls_in_kernel),
     ("sessions_opened", "WebSocket sessions opened", |r| r.home.sessions_opened),
     ("drain_sessions_closed", "Sessions that a drain has closed", |r| r.home.drained),
     ("sign_ins", "Users signed in over HTTP", |r| r.sockets.sign_ins),

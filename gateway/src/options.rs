@@ -77,6 +77,7 @@ pub struct Options {
     pub grpc: Option<Grpc>,
     /// The certificate and key of listeners with TLS; `None` if there are no such listeners.
     pub tls: Option<TlsFiles>,
+    pub ktls: bool,
     /// The address where operators read the counters; `None` means no address.
     pub admin: Option<SocketAddr>,
     /// Names by which operators reach that address, besides `localhost` and IP addresses.
@@ -254,6 +255,7 @@ impl Options {
             AdminAddress::Off => None,
         };
         checked_places(&settings.listen, grpc.as_ref(), admin)?;
+        let is_secured = settings.listen.iter().any(|address| address.secured);
         Ok(Self {
             command,
             sign_in,
@@ -263,6 +265,7 @@ impl Options {
                 settings.tls_cert,
                 settings.tls_key,
             )?,
+            ktls: checked_ktls(settings.ktls, is_secured)?,
             grpc,
             listen: settings.listen,
             admin,
@@ -400,6 +403,13 @@ fn checked_tls<'a>(
                 .into(),
         ),
     }
+}
+
+fn checked_ktls(ktls: bool, is_secured: bool) -> Result<bool, OptionsError> {
+    if ktls && !is_secured {
+        return Err(OptionsError::Invalid("ktls is for listeners with TLS, and listen has none: take it out".into()));
+    }
+    Ok(ktls)
 }
 
 /// The port does not matter, so the names have none. An IP address is accepted without being named.

@@ -55,7 +55,7 @@ use crate::live::Live;
 use crate::memory::{self, AnswerBytes, HighWater};
 use crate::readiness::Readiness;
 use crate::session::{self, Progress};
-use crate::tls::{Received, SocketFault, TlsConnection};
+use crate::tls::{KernelTls, Received, SocketFault, TlsConnection};
 use crate::trusted_proxies::TrustedProxies;
 use crate::upgrade;
 
@@ -173,6 +173,8 @@ struct Socket {
     assembly: Assembly,
     /// What secures the connection, if it came to a listener with TLS.
     tls: Option<Box<TlsConnection>>,
+    /// Whether the kernel secures it instead.
+    kernel_tls: KernelTls,
 }
 
 const _: () = assert!(size_of::<Entry>() <= 72);
@@ -317,6 +319,7 @@ impl SocketTable {
             unfinished: Vec::new(),
             assembly: Assembly::default(),
             tls,
+            kernel_tls: KernelTls::default(),
         });
         Some(id)
     }

@@ -73,6 +73,11 @@ pub(super) struct Settings {
     #[arg(long, help_heading = ADDRESSES, env = "STENTOR_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
 
+    /// Let the kernel encrypt WebSockets of TLS 1.3 (kTLS); the server does not start if the kernel cannot
+    #[arg(long, help_heading = ADDRESSES, env = "STENTOR_KTLS", value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    pub ktls: bool,
+
     /// Address and port where operators read the counters, at /metrics; `off` for none
     #[arg(long, help_heading = ADDRESSES, env = "STENTOR_ADMIN", value_name = "ADDR:PORT")]
     #[arg(default_value = "127.0.0.1:7351")]

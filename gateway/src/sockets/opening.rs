@@ -147,9 +147,11 @@ impl SocketTable {
                     services.count_opening(network);
                 }
                 let Some(socket) = self.socket(id) else { return };
-                if !socket.send_whole(&answer) {
+                if !socket.send_whole(&answer) || socket.hand_tls_over().is_err() {
                     return self.drop_connection(id, shard, now);
                 }
+                let is_in_kernel = socket.kernel_tls.is_in_force();
+                self.counters.tls_in_kernel += u64::from(is_in_kernel);
                 self.begin_session(id, identity, network, shard, now);
                 self.hear(id, &mut bytes[consumed..], shard, now);
             }

@@ -10,7 +10,7 @@ use super::{READ_BYTES_MAX, Socket, SocketTable, Stage};
 use crate::client_network::ClientNetwork;
 use crate::log_limit;
 use crate::sending::send;
-use crate::tls::{Received, SocketFault, TlsFault};
+use crate::tls::{HandedOver, Received, SocketFault, TlsFault};
 
 /// A record without content costs as much as such a frame.
 const EMPTY_RECORD_BYTES: usize = 64;
@@ -24,9 +24,12 @@ impl Socket {
             _ => {
                 // What was kept has its own bound, so the buffer always has room for more.
                 buffer.reserve(READ_BYTES_MAX);
-                match net::recv(&self.descriptor, spare_capacity(buffer), RecvFlags::DONTWAIT)? {
-                    (_, 0) => Ok(Received::Last(0)),
-                    (_, read) => Ok(Received::Bytes(read)),
+                match net::recv(&self.descriptor, spare_capacity(buffer), RecvFlags::DONTWAIT) {
+                    Ok((_, 0)) => Ok(Received::Last(0)),
+                    Ok((_, read)) => Ok(Received::Bytes(read)),
+                    // A record that is not content: an alert, as at the end, or an update of keys, which ends it here.
+                    Err(Errno::IO) if self.kernel_tls.is_in_force() => Ok(Received::Last(0)),
+                    Err(error) => Err(error.into()),
                 }
             }
         }
@@ -37,7 +40,13 @@ impl Socket {
     pub(super) fn send(&mut self, pieces: &[&[u8]]) -> Result<usize, SocketFault> {
         match &mut self.tls {
             Some(tls) => tls.send_to(&self.descriptor, pieces),
-            None => Ok(send(&self.descriptor, pieces)?),
+            None => {
+                let sent = send(&self.descriptor, pieces)?;
+                if self.kernel_tls.is_in_force() {
+                    self.kernel_tls.count_sent(sent)?;
+                }
+                Ok(sent)
+            }
         }
     }
 
@@ -67,11 +76,24 @@ impl Socket {
         self.has_handshake_ahead() && self.stage != Stage::Introducing
     }
 
+    /// Lets the kernel encrypt from now on, if it is to and can. Fails if the connection is dead.
+    pub(super) fn hand_tls_over(&mut self) -> Result<(), TlsFault> {
+        match self.tls.take().map(|tls| tls.hand_over(&self.descriptor)).transpose()? {
+            Some(HandedOver::Kernel(kernel)) => self.kernel_tls = kernel,
+            Some(HandedOver::Kept(tls)) => self.tls = Some(tls),
+            None => {}
+        }
+        Ok(())
+    }
+
     /// Tells the client that nothing more comes. Returns false if the socket is too full for that now: then `flush` and
     /// `shut_down` come later.
     pub(super) fn hang_up(&mut self) -> bool {
         if let Some(tls) = &mut self.tls {
             tls.close();
+        }
+        if self.kernel_tls.is_in_force() {
+            self.kernel_tls.close(&self.descriptor);
         }
         let is_sent = self.flush().unwrap_or(true);
         if is_sent {

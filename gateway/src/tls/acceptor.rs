@@ -20,6 +20,7 @@ use x509_cert::Certificate;
 use x509_cert::der::{self, Decode};
 
 use super::connection::{TlsConnection, TlsFault};
+use super::kernel::{KernelCiphers, KernelFailure};
 use crate::listen_address::Protocol;
 
 /// How often the files are looked at.
@@ -51,6 +52,8 @@ pub enum TlsFailure {
     Certificate { path: PathBuf, error: der::Error },
     #[error("{} and {}: {error}", files.certificate.display(), files.key.display())]
     Unfit { files: TlsFiles, error: rustls::Error },
+    #[error(transparent)]
+    Kernel(#[from] KernelFailure),
 }
 
 /// Begins connections with the certificate in force. All shards share one.
@@ -59,6 +62,8 @@ pub struct TlsAcceptor {
     /// When the certificate in force expires, in seconds since 1970.
     expires: AtomicI64,
     loaded: Mutex<Loaded>,
+    /// What the kernel encrypts once a handshake is over.
+    kernel: Option<KernelCiphers>,
     /// Clients that come back with a ticket need no new signature. Its keys change with time, not with the certificate.
     tickets: Arc<dyn ProducesTickets>,
 }
@@ -73,17 +78,20 @@ struct Loaded {
 type FilesState = [Option<(SystemTime, u64)>; 2];
 
 impl TlsAcceptor {
-    /// Reads the files. Fails if a file cannot be read, or if the key is not the certificate's.
-    pub fn load(files: TlsFiles) -> Result<Self, TlsFailure> {
+    /// Reads the files. With `ktls`, the kernel is to encrypt sessions. Fails if a file cannot be read, if the key is not the
+    /// certificate's, or if the kernel cannot encrypt.
+    pub fn load(files: TlsFiles, ktls: bool) -> Result<Self, TlsFailure> {
+        let kernel = ktls.then(KernelCiphers::probe).transpose()?;
         let tickets = aws_lc_rs::Ticketer::new();
         let tickets = tickets.map_err(|error| TlsFailure::Unfit { files: files.clone(), error })?;
         let state = state_of(&files);
-        let Secured { configs, validity } = read(&files, tickets.clone())?;
+        let Secured { configs, validity } = read(&files, tickets.clone(), kernel)?;
         validity.warn(&files);
         Ok(Self {
             configs: ArcSwap::from_pointee(configs),
             expires: AtomicI64::new(validity.until),
             loaded: Mutex::new(Loaded { files, state }),
+            kernel,
             tickets,
         })
     }
@@ -91,10 +99,11 @@ impl TlsAcceptor {
     /// Begins a connection whose client will speak this.
     pub fn begin(&self, protocol: Protocol) -> Result<TlsConnection, TlsFault> {
         let configs = self.configs.load();
-        TlsConnection::new(match protocol {
+        let config = match protocol {
             Protocol::Http => configs.http.clone(),
             Protocol::Grpc => configs.grpc.clone(),
-        })
+        };
+        TlsConnection::new(config, self.kernel)
     }
 
     /// When the certificate in force expires, in seconds since 1970.
@@ -112,7 +121,7 @@ impl TlsAcceptor {
         }
         // A failure is told once, and again when the files change again.
         *loaded = Loaded { files: files.clone(), state };
-        let Secured { configs, validity } = read(files, self.tickets.clone())?;
+        let Secured { configs, validity } = read(files, self.tickets.clone(), self.kernel)?;
         validity.warn(files);
         self.configs.store(Arc::new(configs));
         self.expires.store(validity.until, Ordering::Relaxed);
@@ -217,7 +226,11 @@ impl Validity {
     }
 }
 
-fn read(files: &TlsFiles, tickets: Arc<dyn ProducesTickets>) -> Result<Secured, TlsFailure> {
+fn read(
+    files: &TlsFiles,
+    tickets: Arc<dyn ProducesTickets>,
+    kernel: Option<KernelCiphers>,
+) -> Result<Secured, TlsFailure> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |error| TlsFailure::File { path, error }
@@ -239,6 +252,7 @@ fn read(files: &TlsFiles, tickets: Arc<dyn ProducesTickets>) -> Result<Secured, 
         .with_single_cert(certificates, key)
         .map_err(unfit)?;
     config.ticketer = tickets;
+    config.enable_secret_extraction = kernel.is_some();
     // Tickets are enough, and hold no memory here.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     let speaking = |protocol: &[u8]| {

@@ -14,6 +14,8 @@ use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
 };
 
+use super::kernel::KernelCiphers;
+
 /// Most bytes of one record that is received: its header, its content and what ciphers add (RFC 5246, section 6.2.3).
 pub const RECORD_BYTES_MAX: usize = 5 + (16 << 10) + 2048;
 /// Most bytes that are encrypted as one record (RFC 8446, section 5.1).
@@ -54,6 +56,10 @@ pub enum TlsFault {
     Silent,
     #[error("the connection is broken")]
     Broken,
+    #[error("the kernel does not take the keys: {0}")]
+    Kernel(#[from] ktls_core::Error),
+    #[error("the key has encrypted as many records as it may")]
+    WornOut,
 }
 
 /// What came of reading.
@@ -82,14 +88,15 @@ thread_local! {
 
 /// One connection. It may be moved between threads.
 pub struct TlsConnection {
-    connection: UnbufferedServerConnection,
+    pub(super) connection: UnbufferedServerConnection,
+    /// What the kernel may encrypt instead, once the handshake is over.
+    pub(super) kernel: Option<KernelCiphers>,
     /// The beginning of a record, behind records of a message of which more must come.
     incoming: Vec<u8>,
     /// How many bytes of `incoming` are such records. rustls has looked at them and remembers how far; it must never be given
     /// fewer bytes than that again, and it may have moved their contents together, over their headers.
     looked_at: usize,
-    /// Encrypted bytes that the socket has not taken.
-    outgoing: Vec<u8>,
+    outgoing: Unsent,
     /// Records with content that came and that no record without content has used up, `SILENT_EACH` for each.
     silence_left: u8,
     /// Whether any bytes have come.
@@ -104,13 +111,14 @@ pub struct TlsConnection {
 
 impl TlsConnection {
     /// A connection that begins with a handshake.
-    pub fn new(config: Arc<ServerConfig>) -> Result<Self, TlsFault> {
+    pub fn new(config: Arc<ServerConfig>, kernel: Option<KernelCiphers>) -> Result<Self, TlsFault> {
         let connection = UnbufferedServerConnection::new(config)?;
         Ok(Self {
             connection,
+            kernel,
             incoming: Vec::new(),
             looked_at: 0,
-            outgoing: Vec::new(),
+            outgoing: Unsent::default(),
             silence_left: SILENT_EACH,
             has_begun: false,
             ended: false,
@@ -129,6 +137,12 @@ impl TlsConnection {
         self.has_begun
     }
 
+    /// Whether neither side has begun a record that it has not ended, and neither wants to end the connection.
+    pub(super) fn is_between_records(&self) -> bool {
+        let is_over = self.ended || self.closed || self.is_broken;
+        !is_over && !self.is_handshaking() && self.incoming.is_empty() && !self.has_unsent()
+    }
+
     /// Whether the client has said that it sends no more.
     pub fn has_ended(&self) -> bool {
         self.ended
@@ -141,23 +155,17 @@ impl TlsConnection {
 
     /// Encrypted bytes that the socket must take before anything else is written.
     pub fn unsent(&self) -> &[u8] {
-        &self.outgoing
+        &self.outgoing.0
     }
 
     /// Whether there are such bytes.
     pub fn has_unsent(&self) -> bool {
-        !self.outgoing.is_empty()
+        !self.outgoing.0.is_empty()
     }
 
     /// The socket has taken so many of the unsent bytes.
     pub fn sent(&mut self, bytes: usize) {
-        debug_assert!(bytes <= self.outgoing.len(), "a socket takes no more than it is offered");
-        count_unsent(|unsent| unsent.saturating_sub(bytes));
-        if bytes >= self.outgoing.len() {
-            self.outgoing = Vec::new();
-        } else {
-            self.outgoing.drain(..bytes);
-        }
+        self.outgoing.sent(bytes);
     }
 
     /// Lets `read` put received bytes into a buffer, and appends what they decrypt to, to `content`. `read` returns how many
@@ -273,7 +281,7 @@ impl TlsConnection {
                         content.extend_from_slice(record.payload);
                     }
                 }
-                Ok(ConnectionState::EncodeTlsData(mut data)) => encode(&mut data, &mut self.outgoing),
+                Ok(ConnectionState::EncodeTlsData(mut data)) => self.outgoing.encode(&mut data),
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
                 Ok(ConnectionState::PeerClosed) => self.ended = true,
                 Ok(ConnectionState::Closed) => (self.ended, is_over) = (true, true),
@@ -298,7 +306,7 @@ impl TlsConnection {
             let Ok(ConnectionState::EncodeTlsData(mut data)) = self.connection.process_tls_records(bytes).state else {
                 return;
             };
-            encode(&mut data, &mut self.outgoing);
+            self.outgoing.encode(&mut data);
         }
     }
 
@@ -326,7 +334,7 @@ impl TlsConnection {
                 Err(fault) => return Ok(Err(fault)),
             };
             let taken = write(&outgoing[..length])?;
-            self.keep_unsent(&outgoing[taken..length]);
+            self.outgoing.keep(&outgoing[taken..length]);
             Ok(Ok(content.len()))
         })
     }
@@ -343,11 +351,6 @@ impl TlsConnection {
         })
     }
 
-    fn keep_unsent(&mut self, bytes: &[u8]) {
-        self.outgoing.extend_from_slice(bytes);
-        count_unsent(|unsent| unsent + bytes.len());
-    }
-
     /// Says that the server sends no more. The alert is among the unsent bytes then.
     pub fn close(&mut self) {
         if std::mem::replace(&mut self.closed, true) || self.is_handshaking() || self.is_broken {
@@ -359,7 +362,7 @@ impl TlsConnection {
         });
         // A connection that cannot say so just ends.
         if let Ok(length) = closing {
-            self.keep_unsent(&alert[..length]);
+            self.outgoing.keep(&alert[..length]);
         }
     }
 
@@ -378,7 +381,7 @@ impl TlsConnection {
             let outcome = match state? {
                 ConnectionState::WriteTraffic(mut writing) => Some(write(&mut writing)?),
                 ConnectionState::EncodeTlsData(mut data) => {
-                    encode(&mut data, &mut self.outgoing);
+                    self.outgoing.encode(&mut data);
                     None
                 }
                 ConnectionState::TransmitTlsData(data) => {
@@ -400,26 +403,48 @@ impl TlsConnection {
     }
 }
 
-impl Drop for TlsConnection {
+/// Encrypted bytes that the socket has not taken. They are counted for the thread.
+#[derive(Default)]
+struct Unsent(Vec<u8>);
+
+impl Unsent {
+    fn keep(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+        count_unsent(|unsent| unsent + bytes.len());
+    }
+
+    /// Appends what the connection has to say of its own.
+    fn encode<D>(&mut self, data: &mut EncodeTlsData<'_, D>) {
+        let before = self.0.len();
+        if let Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) = data.encode(&mut []) {
+            self.0.resize(before + required_size, 0);
+            let encoded = data.encode(&mut self.0[before..]).unwrap_or_default();
+            self.0.truncate(before + encoded);
+            count_unsent(|unsent| unsent + encoded);
+        }
+    }
+
+    /// The socket has taken so many of them.
+    fn sent(&mut self, bytes: usize) {
+        debug_assert!(bytes <= self.0.len(), "a socket takes no more than it is offered");
+        count_unsent(|unsent| unsent.saturating_sub(bytes));
+        if bytes >= self.0.len() {
+            self.0 = Vec::new();
+        } else {
+            self.0.drain(..bytes);
+        }
+    }
+}
+
+impl Drop for Unsent {
     fn drop(&mut self) {
-        count_unsent(|unsent| unsent.saturating_sub(self.outgoing.len()));
+        count_unsent(|unsent| unsent.saturating_sub(self.0.len()));
     }
 }
 
 fn count_unsent(change: impl FnOnce(usize) -> usize) {
     // A connection may be dropped after the thread's variables.
     let _ = UNSENT.try_with(|unsent| unsent.set(change(unsent.get())));
-}
-
-/// Appends what the connection has to say of its own.
-fn encode<D>(data: &mut EncodeTlsData<'_, D>, outgoing: &mut Vec<u8>) {
-    let before = outgoing.len();
-    if let Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) = data.encode(&mut []) {
-        outgoing.resize(before + required_size, 0);
-        let encoded = data.encode(&mut outgoing[before..]).unwrap_or_default();
-        outgoing.truncate(before + encoded);
-        count_unsent(|unsent| unsent + encoded);
-    }
 }
 
 /// How many whole records the bytes begin with, up to `most`, and their length (RFC 8446, section 5.1).

@@ -2,6 +2,7 @@
 //! certificates that are renewed.
 
 mod client;
+mod kernel;
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
