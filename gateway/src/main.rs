@@ -160,10 +160,12 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
     let plain = plain.flat_map(|listening| &listening.sockets).map(OwnedFd::try_clone);
     let waiting = plain.chain(admin.iter().map(Admin::listener)).collect::<io::Result<_>>().map_err(said)?;
     let waiting_room = WaitingRoom::open(waiting).map_err(said)?;
+    // Files may take long, or for ever, and signals to stop must be heard meanwhile: the server reads them when it serves.
+    let mut hung_up = false;
     let beginning = Beginning {
         standby: options.standby,
         room: &waiting_room,
-        is_to_stop: &mut || signals.pending().any(|signal| is_to_stop(signal, &mut reloader)),
+        is_to_stop: &mut || signals.pending().any(|signal| is_to_stop(signal, &mut hung_up)),
         stands_by: &mut || supervisor.stands_by(),
     };
     let Some(Life { store, epoch, revocations }) = beginning.begin(|| open_store(options)).map_err(said)? else {
@@ -267,7 +269,7 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
     }
 
     supervisor.serves(health.clone());
-    listen_for_the_end(signals, fatal, reloader, events);
+    listen_for_the_end(signals, fatal, Reloads { reloader, is_due: hung_up }, events);
     let ended = ending::wait(&heard, &drain, &health, &supervisor, |time| running.drain(time));
     let shards_stopped = running.stop();
     let store_stopped = bridge.stop().map_err(said);
@@ -332,11 +334,15 @@ fn open_store(options: &Options) -> Result<Arc<dyn Store>, Failure> {
 fn listen_for_the_end(
     mut signals: Signals,
     fatal: flume::Receiver<Failure>,
-    mut reloader: Reloader,
+    Reloads { mut reloader, is_due }: Reloads,
     events: flume::Sender<Event>,
 ) {
     // Reading files may take long, or for ever. Signals to stop are heard meanwhile.
     let (ask, asked) = flume::bounded(1);
+    if is_due {
+        // The only place is free.
+        let _ = ask.try_send(());
+    }
     std::thread::spawn(move || asked.iter().for_each(|()| reloader.reload()));
     let signalled = events.clone();
     std::thread::spawn(move || {
@@ -360,11 +366,17 @@ fn listen_for_the_end(
     });
 }
 
-/// Whether this signal ends the server. SIGHUP has the configuration read again. A terminal that closes sends it too, and
-/// so do tools that rotate logs: it must not end a server.
-fn is_to_stop(signal: c_int, reloader: &mut Reloader) -> bool {
-    if signal == SIGHUP {
-        reloader.reload();
+/// The reader of the configuration, and whether SIGHUP came before the server served.
+struct Reloads {
+    reloader: Reloader,
+    is_due: bool,
+}
+
+/// Whether this signal ends a server that does not serve yet. After SIGHUP it reads the configuration again as soon as it
+/// serves. A terminal that closes sends SIGHUP too, and so do tools that rotate logs: it must not end a server.
+fn is_to_stop(signal: c_int, hung_up: &mut bool) -> bool {
+    if signal == SIGHUP && !std::mem::replace(hung_up, true) {
+        tracing::info!("SIGHUP: the configuration is read again when the server serves");
     }
     signal != SIGHUP
 }

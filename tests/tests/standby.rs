@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use tests::harness::{DEADLINE, Launch, Server, Socket, data_dir};
 
 fn free_address() -> SocketAddr {
@@ -70,6 +71,19 @@ fn a_standby_takes_over_when_the_first_server_stops_or_is_killed() {
         server = standby;
     }
     server.assert_works("two standbys");
+}
+
+#[test]
+fn a_standby_reads_its_configuration_again_when_it_serves() {
+    let data = data_dir();
+    let server = launch(data.path()).start();
+    let standby = stand_by(data.path());
+    standby.signal(Signal::HUP);
+    await_line(&standby, "SIGHUP: the configuration is read again when the server serves");
+    assert!(!standby.output().contains("was read again"), "{}", standby.output());
+    server.stop();
+    await_line(&standby, "SIGHUP: the configuration was read again, and nothing in it has changed");
+    standby.assert_works("SIGHUP before it served");
 }
 
 #[test]
