@@ -5,7 +5,11 @@
 //! A store that does not answer is no reason to be killed: a server whose disk or database is away is not ready, and a
 //! restart would not bring them back.
 
+use std::env;
 use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -75,8 +79,19 @@ impl Drop for Supervisor {
     }
 }
 
+/// Sends the states. The library knows sockets in the file system; a name with `@` in front is an abstract one (unix(7)).
+fn notify(states: &[NotifyState]) -> io::Result<()> {
+    let name = env::var_os("NOTIFY_SOCKET");
+    let Some(name) = name.as_ref().and_then(|name| name.as_bytes().strip_prefix(b"@")) else {
+        return sd_notify::notify(states);
+    };
+    let message: String = states.iter().map(|state| format!("{state}\n")).collect();
+    let address = SocketAddr::from_abstract_name(name)?;
+    UnixDatagram::unbound()?.send_to_addr(message.as_bytes(), &address).map(drop)
+}
+
 fn tell(states: &[NotifyState]) {
-    if let Err(error) = sd_notify::notify(states) {
+    if let Err(error) = notify(states) {
         tracing::warn!(%error, "systemd cannot be told how the server is");
     }
 }

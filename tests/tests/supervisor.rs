@@ -1,9 +1,14 @@
 //! What systemd is told, over a socket as it has one.
 
-use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::fs;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::ptrace;
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
 use rustix::process::Signal;
 use tests::harness::{DEADLINE, Launch, data_dir};
 
@@ -77,6 +82,60 @@ fn a_process_that_stands_still_gives_no_sign_of_life() {
     socket.set_read_timeout(Some(DEADLINE)).expect("a socket");
     assert_eq!(next(&socket), ["WATCHDOG=1"]);
     server.assert_works("a while without a sign of life");
+}
+
+/// A thread that stands still, as under a debugger, while its process goes on.
+struct HeldThread(Pid);
+
+impl HeldThread {
+    /// Holds the first thread of the process whose name begins so.
+    fn hold(process: u32, name: &str) -> Self {
+        let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("threads");
+        let is_named = |task: &PathBuf| fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.starts_with(name));
+        let named = tasks.map(|task| task.expect("a thread").path()).filter(is_named);
+        let number = |task: PathBuf| task.file_name().and_then(|name| name.to_str()?.parse().ok()).expect("a number");
+        let thread = Pid::from_raw(named.map(number).min().expect("a thread of that name"));
+        ptrace::seize(thread, ptrace::Options::empty()).expect("a parent may hold its child");
+        ptrace::interrupt(thread).expect("it is held");
+        waitpid(thread, Some(WaitPidFlag::__WALL)).expect("it stands still");
+        Self(thread)
+    }
+
+    fn release(self) {
+        ptrace::detach(self.0, None).expect("it goes on");
+    }
+}
+
+#[test]
+fn a_shard_that_stands_still_keeps_the_server_from_giving_signs_of_life() {
+    let (data, place) = (data_dir(), data_dir());
+    let path = place.path().join("notify");
+    let socket = listen(&path);
+    let server = launch(data.path(), &path).shards(2).start();
+    next_news(&socket);
+    let held = HeldThread::hold(server.pid(), "shard-1");
+    let patience = Duration::from_micros(WATCHDOG_USEC.into());
+    socket.set_read_timeout(Some(patience)).expect("a socket");
+    let mut bytes = [0; 64];
+    // The signs of life of the shards' last turns.
+    while socket.recv(&mut bytes).is_ok() {}
+    assert!(server.output().contains("a shard does not turn"), "{}", server.output());
+    held.release();
+    socket.set_read_timeout(Some(DEADLINE)).expect("a socket");
+    assert_eq!(next(&socket), ["WATCHDOG=1"]);
+    server.assert_works("a shard that stood still");
+}
+
+#[test]
+fn an_abstract_socket_is_told_too() {
+    let data = data_dir();
+    let name = format!("stentor-test-{}", std::process::id());
+    let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).expect("a name")).expect("a socket");
+    socket.set_read_timeout(Some(DEADLINE)).expect("a socket");
+    let server = launch(data.path(), Path::new(&format!("@{name}"))).start();
+    assert_eq!(next_news(&socket).0, ["READY=1", "STATUS=serving"]);
+    server.stop();
+    assert_eq!(next_news(&socket).0, ["STOPPING=1", "STATUS=stopping"]);
 }
 
 #[test]
