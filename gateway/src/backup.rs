@@ -130,6 +130,10 @@ pub fn restore(options: &Options, directory: &Path) -> Result<String, String> {
         fs::remove_dir_all(&unfinished).map_err(|error| cannot_write(&unfinished, &error))?;
     }
     let bytes = place(directory, data, &unfinished, &store, &keys).inspect_err(|_| {
+        // All is in its place, and only its name may be lost at a power cut: the operator decides.
+        if store.exists() {
+            return;
+        }
         let _ = fs::remove_dir_all(&unfinished);
         for key in &keys {
             let _ = fs::remove_file(data.join(key));

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tests::harness::{DEADLINE, Launch, Server, Socket, data_dir, run_program};
+use tests::harness::{DEADLINE, Launch, Server, SmallDisk, Socket, data_dir, run_program};
 
 /// Messages before the first backup.
 const BEFORE: usize = 50;
@@ -169,6 +169,23 @@ fn a_backup_that_cannot_be_made_says_why() {
     let (token, target) = (token.display().to_string(), place.path().join("b").display().to_string());
     let (done, said) = command(memory.path(), Some(&server), &["backup", &target, "--admin-token-file", &token]);
     assert!(!done && said.contains("keeps nothing (409)"), "{said}");
+}
+
+#[test]
+fn a_backup_onto_a_full_disk_says_so_and_harms_nothing() {
+    let (data, disk) = (data_dir(), SmallDisk::mount(1));
+    let server = launch(data.path()).start();
+    server.sign_in("ada");
+    disk.fill_to(0);
+    let target = disk.seen_from_outside().join("monday");
+    let backup = || command(data.path(), Some(&server), &["backup", &target.display().to_string()]);
+    let (done, said) = backup();
+    assert!(!done && said.contains("No space left on device") && said.contains("507"), "{said}");
+    assert!(!target.exists(), "what is there may be taken for a backup");
+    server.assert_works("a backup that failed");
+    disk.make_room();
+    let (done, said) = backup();
+    assert!(done && target.join("backup.json").is_file(), "{said}");
 }
 
 #[test]

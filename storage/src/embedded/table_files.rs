@@ -7,7 +7,6 @@
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
-use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -143,12 +142,7 @@ fn open(path: &Path, with_filter: bool, with_index: bool) -> Result<TableFile, S
     check_end(path)?;
     let cache = Arc::new(Cache::with_capacity_bytes(CACHE_BYTES));
     let checksum = Checksum::from_raw(0);
-    let open = || TableFile::recover(path.into(), checksum, 0, 0, cache, None, with_filter, with_index);
-    // lsm-tree asserts some of what it reads: a panic here means damaged data, not a bug of ours.
-    match std::panic::catch_unwind(AssertUnwindSafe(open)) {
-        Ok(opened) => opened.map_err(said),
-        Err(_) => Err("it makes no sense".into()),
-    }
+    TableFile::recover(path.into(), checksum, 0, 0, cache, None, with_filter, with_index).map_err(said)
 }
 
 /// Compares the list of a file's parts with its checksum. Fails with the reason, for operators.
