@@ -6,10 +6,8 @@
 //!
 //! Any user may join a room. A join to a group's or a direct channel needs the store's decision. The store also decides
 //! the changes that remove members (a kick, a block). Such a change stands in the same queue as messages and joins, and
-//! no request after it is looked at before it is decided: no user sends or joins after a kick that was asked for
-//! earlier.
-
-use std::collections::VecDeque;
+//! no request is looked at between its place there and its decision: no user sends or joins after a kick that the channel
+//! has accepted. What comes meanwhile waits, and so do further changes, behind it (`waiting.rs`).
 
 use crate::channel::announcements::Announcements;
 use crate::channel::catching_up::Behind;
@@ -22,11 +20,12 @@ use crate::channel::presence::{PresenceChanges, PresenceList, PresenceNews, Retu
 use crate::channel::rankings::Shown;
 use crate::channel::recent::Recent;
 use crate::channel::requests_to_chat::{DirectRequest, RequestsToChat};
+use crate::channel::waiting::Waiting;
 use crate::command::{Event, Rejection, RejectionCode, Reply};
 use crate::id::{
     ChannelId, ChannelKind, Epoch, GroupId, MessageId, Monotonic, Now, Sequence, SessionId, ShardId, UserId,
 };
-use crate::limits::{CHANNEL_PENDING_MAX, RECENT_MAX};
+use crate::limits::RECENT_MAX;
 use crate::message::{Message, Presence};
 use crate::outbox::{Asker, Outbox, Purpose};
 use crate::parcel::{Batch, BatchNumber, ChannelAction, ChannelRequest, MessageAction};
@@ -47,6 +46,7 @@ mod presence;
 pub mod rankings;
 mod recent;
 mod requests_to_chat;
+mod waiting;
 
 /// The clock's readings and random bits that a channel is given for one step.
 pub struct StepContext {
@@ -76,9 +76,8 @@ pub struct Channel {
     room_max: usize,
     history: History,
     pending: Pending<Work, Decision>,
-    /// Work that came while the end of the history was unknown, or while a change that may remove members was undecided; in
-    /// order.
-    waiting: VecDeque<Submitted>,
+    /// Work that came while the end of the history was unknown, or while a change that may remove members was undecided.
+    waiting: Waiting,
     /// Undecided changes in the queue that may remove members.
     undecided_changes: usize,
     /// Members whose presences end because of a change that is shown already. While there are any, requests and decided
@@ -209,7 +208,7 @@ impl Channel {
             room_max,
             history: History::Unknown,
             pending: Pending::default(),
-            waiting: VecDeque::new(),
+            waiting: Waiting::default(),
             undecided_changes: 0,
             ending: Ending::default(),
             held_by: Vec::new(),
@@ -331,9 +330,7 @@ impl Channel {
         self.want_head(outbox);
         if self.is_open() && self.waiting.is_empty() {
             self.accept(submitted, context, outbox);
-        } else if self.waiting.len() < CHANNEL_PENDING_MAX {
-            self.waiting.push_back(submitted);
-        } else {
+        } else if let Err(submitted) = self.waiting.put(submitted) {
             self.turn_away(submitted, busy());
         }
     }
@@ -343,10 +340,10 @@ impl Channel {
         matches!(self.history, History::Known(_)) && self.undecided_changes == 0 && self.ending.is_empty()
     }
 
-    /// Takes up waiting work, in order, until the channel is not open any more.
+    /// Takes up waiting work until the channel is not open any more.
     fn go_on(&mut self, context: &StepContext, outbox: &mut Outbox) {
         while self.is_open()
-            && let Some(submitted) = self.waiting.pop_front()
+            && let Some(submitted) = self.waiting.take()
         {
             self.accept(submitted, context, outbox);
         }
@@ -481,7 +478,8 @@ impl Channel {
             Err(failure) => StoreFailure { outcome_unknown: false, ..failure },
         };
         self.history = History::Unknown;
-        for submitted in std::mem::take(&mut self.waiting) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        while let Some(submitted) = waiting.take() {
             self.turn_away(submitted, not_stored(&failure));
         }
     }
@@ -591,7 +589,7 @@ impl Channel {
     pub fn invariants(&self) {
         self.members.invariants();
         self.pending.invariants();
-        assert!(self.waiting.len() <= CHANNEL_PENDING_MAX, "the requests that wait are bounded");
+        self.waiting.invariants();
         assert!(self.waiting.is_empty() || !self.is_open(), "a request waits only for a reason");
         let undecided = self.pending.works().filter(|work| work.may_remove_members()).count();
         assert_eq!(self.undecided_changes, undecided, "undecided changes");

@@ -14,7 +14,7 @@ use engine::persist::{StoreQuestion, StoreReceipt, StoreRequest, StoreWrite, Tic
 use engine::query::QueryAnswer;
 use engine::session::home::Visibility;
 use engine::shard::Input;
-use engine::social::group::{GroupAct, GroupChange, GroupOutcome};
+use engine::social::group::{GroupAct, GroupChange, GroupOutcome, GroupRefusal};
 use uuid::Uuid;
 use world::{NOW, World, only};
 
@@ -90,6 +90,36 @@ fn what_is_asked_behind_a_kick_is_looked_at_when_it_is_decided() {
         "who was kicked is told so, and sends no more"
     );
     assert!(send(&mut world, "after").is_empty());
+}
+
+/// Asks for a leave, which may remove members. Returns what the store is asked.
+fn leave(world: &mut World, number: u64) -> Vec<(Ticket, StoreRequest)> {
+    let actor = UserId(Uuid::from_u128(1000 + u128::from(number)));
+    let query = GroupChange { group: GROUP, actor, act: GroupAct::Leave }.into();
+    world.shard.step(Input::ChannelQuery { number, channel: ChannelId::group(GROUP), query }, NOW);
+    world.turn()
+}
+
+#[test]
+fn a_message_waits_for_one_change_however_many_wait() {
+    let mut world = World::new();
+    join(&mut world);
+    let (mut change, _) = only(leave(&mut world, 0));
+    for number in 1..=9 {
+        assert!(leave(&mut world, number).is_empty(), "it waits for the first");
+    }
+    for number in 0..9 {
+        assert!(send(&mut world, &number.to_string()).is_empty(), "it waits for the change under way");
+        let asked = world.answer(change, StoreReceipt::GroupChanged(Err(GroupRefusal::NotFound)));
+        let [(insert, StoreRequest::Write(StoreWrite::Insert(_))), (next, StoreRequest::Write(StoreWrite::ChangeGroup { .. }))] =
+            <[_; 2]>::try_from(asked).expect("the message, and then the next change")
+        else {
+            panic!("the message goes first");
+        };
+        assert!(world.answer(insert, StoreReceipt::Inserted).is_empty());
+        change = next;
+    }
+    assert_eq!(world.heard.text().matches("channel_message_ack").count(), 9);
 }
 
 /// Has so many other sessions join the group's channel, of two users in turn.

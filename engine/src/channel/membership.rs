@@ -92,7 +92,7 @@ impl Channel {
             return;
         }
         let of_this = |member: &Member| member.address == address;
-        self.waiting.retain(|work| !matches!(work, Submitted::Join { member, .. } if of_this(member)));
+        self.waiting.end_joins(|work| matches!(work, Submitted::Join { member, .. } if of_this(member)));
         for work in self.pending.works_mut() {
             if let Work::Join { member, request, .. } = work
                 && of_this(member)
