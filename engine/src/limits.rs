@@ -98,6 +98,10 @@ pub const STATUS_EVENT_BYTES_MAX: usize = 64 * 1024;
 /// of what may wait for one connection, so that a client that reads is never found slow because of one turn.
 pub const STATUS_TURN_BYTES_MAX: usize = NEWS_BYTES_MAX / 4;
 
+/// Bytes of news that a connection is sent in the time of one small push. Longer news count as several pushes: so one turn
+/// sends 16 MiB at most, and one push more.
+pub const PUSH_BYTES: usize = 16 << 10;
+
 /// Connections to which a shard gives status events in one turn, each counted once for each event: some 7 ms of writes.
 /// Beyond it the other connections of an event, and further changes, wait for the next turn.
 pub const STATUS_TURN_PUSHES_MAX: usize = 1024;

@@ -15,7 +15,7 @@ use crate::counters::SessionEnd;
 use crate::fanout::frames::{self, Format};
 use crate::id::{ConnectionId, SessionId, UserId};
 use crate::limits::{
-    BLOCKS_AT_ONCE_MAX, FOLLOWS_MAX, FOLLOWS_PER_USER_MAX, NEWS_BYTES_MAX, NOTICE_TURN_PUSHES_MAX,
+    BLOCKS_AT_ONCE_MAX, FOLLOWS_MAX, FOLLOWS_PER_USER_MAX, NEWS_BYTES_MAX, NOTICE_TURN_PUSHES_MAX, PUSH_BYTES,
     STATUS_EVENT_BYTES_MAX, STATUS_PRESENCE_BYTES, STATUS_TURN_BYTES_MAX, STATUS_TURN_PUSHES_MAX, STATUSES_BYTES_MAX,
     STATUSES_OF_USER_BYTES_MAX,
 };
@@ -204,16 +204,18 @@ impl Home {
         Push { to, done: 0, encoded }
     }
 
-    /// Sends news to the next connections, at most `left`, and counts them off. Returns the rest.
+    /// Sends news to the next connections, at most `left`, and counts them off. News that have many bytes count as several.
+    /// Returns the rest.
     fn go_on_pushing(&mut self, mut push: Push, left: &mut usize) -> Option<Push> {
-        let end = push.to.len().min(push.done + *left);
+        let weight = 1 + push.bytes() / PUSH_BYTES;
+        let end = push.to.len().min(push.done + left.div_ceil(weight));
         for &id in &push.to[push.done..end] {
             let format = self.connections.get(id).map(|connection| connection.session.format);
             if let Some(frame) = format.and_then(|format| push.encoded[format as usize].clone()) {
                 self.say_news(id, frame);
             }
         }
-        *left -= end - push.done;
+        *left = left.saturating_sub((end - push.done) * weight);
         push.done = end;
         (end < push.to.len()).then_some(push)
     }
