@@ -56,6 +56,7 @@ pub mod sign_in;
 pub mod sockets;
 pub mod supervisor;
 mod target;
+mod task_time;
 pub mod terminal;
 mod threaded_http;
 pub mod tls;

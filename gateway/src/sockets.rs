@@ -617,6 +617,7 @@ impl Outlet for SocketTable {
 impl Sockets for SocketTable {
     fn gather(&mut self, shard: &mut Shard, now: Timestamp, reading: Reading) -> bool {
         let requests_wait = self.services.request_turns().begin_turn();
+        self.http.time().begin_turn();
         self.drop_the_gone(shard, now);
         self.check_deadlines(shard, now);
         self.http.reap();
@@ -742,6 +743,7 @@ impl Sockets for SocketTable {
             || channel_queries.poll_asked(context).is_ready()
             || returns.poll_put(context).is_ready()
             || request_turns.poll_waiting(context).is_ready()
+            || self.http.time().poll_waiting(context).is_ready()
         {
             return Poll::Ready(());
         }

@@ -224,7 +224,7 @@ impl SocketTable {
         let _ = epoll::delete(&self.epoll, &socket.descriptor);
         let (descriptor, tls) = (socket.descriptor, socket.tls);
         let opening = IdentityOpening { descriptor, tls, peer, bytes: bytes.to_vec(), token, network };
-        self.http.spawn(http::admit(self.services.clone(), opening));
+        self.http.serve(http::admit(self.services.clone(), opening));
         true
     }
 
@@ -238,7 +238,7 @@ impl SocketTable {
         let Some(socket) = self.remove(id) else { return };
         let _ = epoll::delete(&self.epoll, &socket.descriptor);
         let stream = http::SecuredStream::new(socket.descriptor, socket.tls);
-        self.http.spawn(serve(stream, bytes, peer, self.services.clone()));
+        self.http.serve(serve(stream, bytes, peer, self.services.clone()));
     }
 }
 
