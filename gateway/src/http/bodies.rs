@@ -1,4 +1,5 @@
-//! Collects the bodies of requests, of all connections of a shard within one bound in bytes.
+//! Collects the bodies of requests, of all connections of a shard within one bound in bytes. While a request waits for its
+//! body, or for its turn in gRPC, its head counts as well.
 //!
 //! Bytes are kept only as they arrive, whatever a head announces. When all bodies together would hold more than the
 //! bound, the one that began first gives way, in the network that holds most (`byte_shares.rs`). Its bytes are freed at
@@ -56,25 +57,40 @@ impl Bodies {
         Self { collected: RefCell::new(Collected { shares, buffers: HashMap::new() }) }
     }
 
-    /// Reads a body to its end. The caller has its own deadline, and may stop at any time. Fails if the body is too
-    /// large, breaks off, or gives way to others.
+    /// Reads a body to its end. Meanwhile the request also holds `head_bytes` for its head. The caller has its own deadline,
+    /// and may stop at any time. Fails if the body is too large, breaks off, or gives way to others.
     pub async fn collect<B: Body<Data = Bytes> + Unpin>(
         &self,
         from: ClientNetwork,
+        head_bytes: usize,
         bytes_max: usize,
         body: &mut B,
     ) -> Result<Vec<u8>, Uncollected> {
         if body.size_hint().lower() > bytes_max as u64 {
             return Err(Uncollected::TooLarge);
         }
-        let collecting = Collecting { bodies: self, holder: self.collected.borrow_mut().begin(from) };
+        let collecting = self.begin(from, head_bytes);
         while let Some(bytes) = poll_fn(|context| collecting.poll_bytes(body, context)).await? {
             self.collected.borrow_mut().keep(collecting.holder, &bytes, bytes_max)?;
         }
         self.collected.borrow_mut().end(collecting.holder).map(|buffer| buffer.bytes).ok_or(Uncollected::Displaced)
     }
 
-    /// The bytes that bodies hold now.
+    /// Counts the head of a request that waits, until the answer is dropped.
+    pub fn hold_head(&self, from: ClientNetwork, head_bytes: usize) -> HeldHead<'_> {
+        HeldHead(self.begin(from, head_bytes))
+    }
+
+    fn begin(&self, from: ClientNetwork, head_bytes: usize) -> Collecting<'_> {
+        let mut collected = self.collected.borrow_mut();
+        let holder = collected.begin(from);
+        for displaced in collected.shares.grow(holder, head_bytes) {
+            collected.displace(displaced);
+        }
+        Collecting { bodies: self, holder }
+    }
+
+    /// The bytes that heads and bodies hold now.
     pub fn bytes(&self) -> usize {
         self.collected.borrow().shares.bytes()
     }
@@ -123,6 +139,16 @@ impl Collected {
         let ended = self.buffers.remove(&holder);
         debug_assert!(!self.buffers.is_empty() || self.shares.bytes() == 0, "bytes are held by bodies only");
         ended
+    }
+}
+
+/// The head of a request that waits.
+pub struct HeldHead<'a>(Collecting<'a>);
+
+impl HeldHead<'_> {
+    /// Ready when the head must give way to others: its request is refused then.
+    pub fn poll_displaced(&self, context: &Context<'_>) -> Poll<()> {
+        if self.0.await_displacement(context).is_err() { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -228,7 +254,7 @@ mod tests {
 
     fn collection<'a>(bodies: &'a Bodies, network: u64, pieces: &Pieces) -> Collection<'a> {
         let mut pieces = pieces.clone();
-        Box::pin(async move { bodies.collect(ClientNetwork::V6(network), 4096, &mut pieces).await })
+        Box::pin(async move { bodies.collect(ClientNetwork::V6(network), 0, 4096, &mut pieces).await })
     }
 
     fn poll(collection: &mut Collection<'_>) -> Poll<Result<usize, Uncollected>> {

@@ -20,7 +20,7 @@ use glommio::timer::Timer;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper::header::{EXPECT, HOST, HeaderValue, ORIGIN};
 use hyper::http::request::Parts;
-use hyper::{Method, Version};
+use hyper::{HeaderMap, Method, Version};
 
 use super::authorization::{basic, bearer};
 use super::bodies::Uncollected;
@@ -41,6 +41,9 @@ const DISCARDED_BYTES_MAX: u64 = 1 << 20;
 
 /// How long the server waits for a body that no resource reads. A body that its client has already sent comes within a round trip.
 const DISCARD_DURATION_MAX: Duration = Duration::from_secs(1);
+
+/// What a header takes beside its name and its value: its place in a table, as HTTP/2 counts it (RFC 9113, section 6.5.2).
+const HEADER_BYTES: usize = 32;
 
 /// Which bodies are read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,6 +82,11 @@ pub async fn receive<B: Body<Data = Bytes> + Unpin>(
     (received, ending)
 }
 
+/// The memory that the headers of a request hold, at most: the bytes that were read, in a buffer that has doubled to hold them.
+pub fn held_bytes(headers: &HeaderMap) -> usize {
+    2 * headers.iter().map(|(name, value)| name.as_str().len() + value.len() + HEADER_BYTES).sum::<usize>()
+}
+
 async fn receive_body<B: Body<Data = Bytes> + Unpin>(
     services: &Services,
     from: ClientNetwork,
@@ -94,7 +102,7 @@ async fn receive_body<B: Body<Data = Bytes> + Unpin>(
         Ok(None) => return unread(head, body).await,
         Err(refusal) => return (Err(refusal), discard(head, body).await.unwrap_or(Ending::Close)),
     };
-    match services.bodies.collect(from, terms.bytes_max, body).await {
+    match services.bodies.collect(from, held_bytes(&head.headers), terms.bytes_max, body).await {
         Ok(bytes) => (Ok(RequestBody::new(bytes, terms.bytes_max)), Ending::Keep),
         Err(Uncollected::Broken) => (Err(broken()), Ending::Close),
         Err(Uncollected::Displaced) => {

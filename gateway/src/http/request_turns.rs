@@ -42,6 +42,8 @@ pub struct RequestTurns {
     granted: Cell<usize>,
     waiting: RefCell<Waiting>,
     bell: Bell,
+    /// The number of the turn.
+    turn: Cell<u64>,
 }
 
 /// The connections that wait.
@@ -125,6 +127,7 @@ enum Standing {
 impl RequestTurns {
     /// Begins a turn: lets the first of the waiting requests begin. Returns whether others still wait.
     pub fn begin_turn(&self) -> bool {
+        self.turn.set(self.turn.get() + 1);
         // A connection whose task has not run since the last turn keeps its place.
         let mut let_in = self.granted.get();
         let mut waiting = self.waiting.borrow_mut();
@@ -185,6 +188,11 @@ impl Beginner {
         }
         *place.waker.borrow_mut() = Some(context.waker().clone());
         Poll::Pending
+    }
+
+    /// The number of the shard's turn.
+    pub fn turn(&self) -> u64 {
+        self.turns.turn.get()
     }
 
     /// Gives the connection's place to others: it will not begin before it asks again.

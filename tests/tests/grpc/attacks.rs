@@ -12,6 +12,8 @@ const PROGRAM: &str = "Basic ZGVmYXVsdGtleTo=";
 /// Calls of a connection at a time, and frames between two calls (`gateway/src/http/grpc`).
 const STREAMS_MAX: u32 = 64;
 const FRAMES_BETWEEN_CALLS_MAX: usize = 10_000;
+/// Bytes of heads and bodies that wait (`gateway/src/http/bodies.rs`).
+const HEADS_AND_BODIES_BYTES_MAX: u64 = 32 << 20;
 
 fn launch(change: impl FnOnce(Launch) -> Launch) -> (Server, tempfile::TempDir) {
     let data = data_dir();
@@ -92,6 +94,32 @@ fn long_heads_are_refused_and_endless_ones_end_the_connection() {
     }
     assert!(written < 1_000, "a head without an end is cut, and not after {written} frames of 16,000 bytes");
     assert_serves(&server, "a head without an end");
+}
+
+/// A connection whose calls wait for their messages. Each has one more header.
+fn waiting_calls(server: &Server, more: &[u8]) -> Peer {
+    let mut peer = Peer::connect(server.grpc_address());
+    let head = [head("AuthenticateDevice", Some(PROGRAM)), more.to_vec()].concat();
+    let open = |number: u32| frame(HEADERS, END_HEADERS, 2 * number + 1, &head);
+    peer.write(&(0..STREAMS_MAX).flat_map(open).collect::<Vec<_>>());
+    peer
+}
+
+#[test]
+fn heads_of_calls_that_wait_are_held_within_the_bound_of_bodies() {
+    let (server, _data) = started();
+    let held = || metric(&server, "stentor_body_bytes");
+    let (unneeded, needed) = (header("x", &"x".repeat(8_000)), header("origin", &"x".repeat(8_000)));
+    let peer = waiting_calls(&server, &unneeded);
+    await_that("the heads are counted", || held() > 0);
+    assert!(held() < 1_000 * u64::from(STREAMS_MAX), "{} bytes: headers that no call needs are not kept", held());
+    // Together they would hold 41 MB.
+    let peers: Vec<Peer> = (0..40).map(|_| waiting_calls(&server, &needed)).collect();
+    await_that("the bound is reached", || held() > HEADS_AND_BODIES_BYTES_MAX * 9 / 10);
+    assert!(held() <= HEADS_AND_BODIES_BYTES_MAX, "{} bytes", held());
+    assert_serves(&server, "heads that wait");
+    drop((peers, peer));
+    await_that("the heads are given back", || held() == 0);
 }
 
 #[test]

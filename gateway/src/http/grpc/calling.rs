@@ -1,6 +1,7 @@
 //! Answers one call: finds the REST request that it stands for, lets the router answer it, and says in gRPC's words how
 //! it has ended.
 
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,7 @@ use crate::http::chunks::ChunkFraming;
 use crate::http::deadline::within;
 use crate::http::error::{Code, Refusal};
 use crate::http::receiving::{Reading, receive};
+use crate::http::request_turns::Beginner;
 use crate::http::resource_request::{Received, ResourceRequest};
 use crate::http::route::Route;
 use crate::http::router::{refuse, respond};
@@ -43,7 +45,7 @@ const MESSAGE_DURATION_MAX: Duration = Duration::from_secs(10);
 const ANSWER_DURATION_MAX: Duration = Duration::from_secs(30);
 
 const CONTENT: HeaderValue = HeaderValue::from_static("application/grpc");
-const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+pub const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const ACCEPTED_ENCODINGS: (HeaderName, HeaderValue) =
     (HeaderName::from_static("grpc-accept-encoding"), HeaderValue::from_static("identity,gzip"));
 
@@ -174,6 +176,9 @@ async fn call<B: Body<Data = Bytes> + Unpin>(
     let receiving = receive(services, from, &rest, body, ChunkFraming::default, reading);
     let received = within(left(MESSAGE_DURATION_MAX), receiving).await;
     let Some((received, _)) = received else {
+        // Calls that began together run out of time together, and each is answered in its turn.
+        let beginner = Beginner::new(services.request_turns.clone(), from.site());
+        poll_fn(|context| beginner.poll_begin(true, context)).await;
         return Err(Status::deadline_exceeded("the call's message has not come in time: nothing was done"));
     };
     let received = match received.and_then(|received| taken(asked, &mut rest, &head.headers, received)) {

@@ -17,10 +17,9 @@ pub const FRAMES_BETWEEN_CALLS_MAX: usize = 10_000;
 const FRAMES_OF_CALL: usize = 2_000;
 
 /// What has come of a client's frames.
-#[derive(Default)]
 pub struct FrameCount {
-    /// Bytes of the preface that have come.
-    preface: usize,
+    /// Bytes of the preface that have not come.
+    preface_left: usize,
     /// The beginning of a frame's head.
     head: [u8; HEAD_BYTES],
     head_bytes: usize,
@@ -37,25 +36,34 @@ pub struct FrameCount {
 #[error("a client has sent {FRAMES_BETWEEN_CALLS_MAX} frames of HTTP/2 more than its calls need")]
 pub struct TooManyFrames;
 
+impl Default for FrameCount {
+    fn default() -> Self {
+        let head = [0; HEAD_BYTES];
+        Self { preface_left: PREFACE_BYTES, head, head_bytes: 0, left: 0, frames: 0, since_call: 0 }
+    }
+}
+
 impl FrameCount {
-    /// Takes in the next bytes of a connection. Fails if they have too many frames.
-    pub fn take_in(&mut self, mut bytes: &[u8]) -> Result<(), TooManyFrames> {
-        let preface = bytes.len().min(PREFACE_BYTES - self.preface);
-        self.preface += preface;
-        bytes = &bytes[preface..];
-        while !bytes.is_empty() {
-            let skipped = bytes.len().min(self.left);
-            self.left -= skipped;
-            bytes = &bytes[skipped..];
-            let taken = bytes.len().min(HEAD_BYTES - self.head_bytes);
-            self.head[self.head_bytes..self.head_bytes + taken].copy_from_slice(&bytes[..taken]);
-            self.head_bytes += taken;
-            bytes = &bytes[taken..];
+    /// Takes in the next bytes of a connection, up to where more than `frames_max` frames would begin in them. Returns how
+    /// many bytes it took. Fails if they have too many frames.
+    pub fn take_in(&mut self, bytes: &[u8], frames_max: usize) -> Result<usize, TooManyFrames> {
+        let (mut rest, mut frames_left) = (bytes, frames_max);
+        skip(&mut rest, &mut self.preface_left);
+        while !rest.is_empty() {
+            skip(&mut rest, &mut self.left);
+            if self.head_bytes == 0 && frames_left == 0 {
+                break;
+            }
+            let (taken, behind) = rest.split_at(rest.len().min(HEAD_BYTES - self.head_bytes));
+            self.head[self.head_bytes..self.head_bytes + taken.len()].copy_from_slice(taken);
+            self.head_bytes += taken.len();
+            rest = behind;
             if self.head_bytes == HEAD_BYTES {
                 self.begin_frame()?;
+                frames_left = frames_left.saturating_sub(1);
             }
         }
-        Ok(())
+        Ok(bytes.len() - rest.len())
     }
 
     /// All frames whose heads have come.
@@ -72,6 +80,13 @@ impl FrameCount {
             if kind == HEADERS { self.since_call.saturating_sub(FRAMES_OF_CALL) } else { self.since_call + 1 };
         if self.since_call > FRAMES_BETWEEN_CALLS_MAX { Err(TooManyFrames) } else { Ok(()) }
     }
+}
+
+/// Removes up to so many bytes from the front, and counts them off.
+fn skip(bytes: &mut &[u8], left: &mut usize) {
+    let skipped = bytes.len().min(*left);
+    *left -= skipped;
+    *bytes = &bytes[skipped..];
 }
 
 #[cfg(test)]
@@ -91,11 +106,12 @@ mod tests {
     #[test]
     fn frames_without_a_call_are_bounded() {
         let mut count = FrameCount::default();
-        count.take_in(PREFACE).unwrap();
-        count.take_in(&frame(PING, 8).repeat(FRAMES_BETWEEN_CALLS_MAX)).unwrap();
-        count.take_in(&frame(HEADERS, 30)).unwrap();
-        count.take_in(&frame(PING, 8).repeat(FRAMES_OF_CALL)).unwrap();
-        assert_eq!(count.take_in(&frame(PING, 8)), Err(TooManyFrames));
+        let mut take_in = |bytes: &[u8]| count.take_in(bytes, usize::MAX);
+        take_in(PREFACE).unwrap();
+        take_in(&frame(PING, 8).repeat(FRAMES_BETWEEN_CALLS_MAX)).unwrap();
+        take_in(&frame(HEADERS, 30)).unwrap();
+        take_in(&frame(PING, 8).repeat(FRAMES_OF_CALL)).unwrap();
+        assert_eq!(take_in(&frame(PING, 8)), Err(TooManyFrames));
         assert_eq!(count.frames(), (FRAMES_BETWEEN_CALLS_MAX + FRAMES_OF_CALL) as u64 + 2);
     }
 
@@ -104,10 +120,20 @@ mod tests {
         fn frames_are_counted_however_they_are_split(
             lengths in proptest::collection::vec(0_usize..40, 0..20),
             piece in 1_usize..30,
+            most in 1_usize..5,
         ) {
-            let sent: Vec<u8> = PREFACE.iter().copied().chain(lengths.iter().flat_map(|length| frame(PING, *length))).collect();
+            let frames = lengths.iter().flat_map(|length| frame(PING, *length));
+            let sent: Vec<u8> = PREFACE.iter().copied().chain(frames).collect();
             let mut count = FrameCount::default();
-            sent.chunks(piece).for_each(|bytes| count.take_in(bytes).unwrap());
+            for mut bytes in sent.chunks(piece) {
+                while !bytes.is_empty() {
+                    let before = count.frames();
+                    let taken = count.take_in(bytes, most).unwrap();
+                    prop_assert!(count.frames() - before <= most as u64);
+                    prop_assert!(taken > 0, "{} bytes stay", bytes.len());
+                    bytes = &bytes[taken..];
+                }
+            }
             prop_assert_eq!((count.frames(), count.since_call, count.left), (lengths.len() as u64, lengths.len(), 0));
         }
     }

@@ -24,20 +24,24 @@ use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, EXPECT, HeaderName, ORIGIN};
+use hyper::{HeaderMap, Request, Response, StatusCode};
 
 use super::answer_body::AnswerBody;
-use super::calling::answer;
+use super::calling::{GRPC_ENCODING, answer};
 use super::pace::{Doing, Pace};
+use super::status::GRPC_TIMEOUT;
 use super::stream::{GrpcStream, Meter};
 use crate::http::connections::Entered;
 use crate::http::costs::CHUNK;
 use crate::http::deadline::Alarm;
 use crate::http::open_calls::OpenCalls;
+use crate::http::receiving::held_bytes;
 use crate::http::request_turns::Beginner;
 use crate::http::secured_stream::SecuredStream;
 use crate::http::services::Services;
 use crate::http::unread_answers::{AnswerCut, UnreadAnswer};
+use crate::client_network::ClientNetwork;
 use crate::log_limit;
 use crate::peer::Peer;
 use crate::upgrade::HEAD_BYTES_MAX;
@@ -52,6 +56,9 @@ const SEND_BUFFER_BYTES_MAX: usize = 64 << 10;
 const UNSEEN_RESETS_MAX: usize = 20;
 /// Streams that the server has reset because the client has broken the rules. A client that has more is cut.
 const FAULTY_STREAMS_MAX: usize = 100;
+
+/// The headers of a call that mean anything to the server.
+const NEEDED: [HeaderName; 6] = [AUTHORIZATION, CONTENT_TYPE, EXPECT, ORIGIN, GRPC_ENCODING, GRPC_TIMEOUT];
 
 /// A call that is being answered.
 type Call = Pin<Box<dyn Future<Output = ()>>>;
@@ -96,22 +103,35 @@ struct Connection {
 
 impl Connection {
     /// Answers a request of this connection in its turn.
-    async fn answer(&self, request: Request<Incoming>) -> Response<AnswerBody> {
+    async fn answer(&self, mut request: Request<Incoming>) -> Response<AnswerBody> {
         let places = (self.calls.enter(), self.services.open_calls.enter());
         let (Some(_call), Some(_open)) = places else {
-            let mut refused = Response::new(AnswerBody::default());
-            *refused.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-            return refused;
+            return unavailable();
         };
-        let beginner = Beginner::new(self.services.request_turns.clone(), self.peer.network().site());
-        let is_one_of_several = self.calls.len() > 1;
-        poll_fn(|context| beginner.poll_begin(is_one_of_several, context)).await;
         let from = self.peer.client(request.headers());
+        retain_needed(request.headers_mut());
+        if !self.has_turn(from, held_bytes(request.headers())).await {
+            return unavailable();
+        }
         let (answer, counted) = answer(&self.services, from, request).await;
         self.unread.borrow_mut().extend(counted.as_ref().map(Rc::downgrade));
         self.idle_since.set(Instant::now());
         self.has_answered.set(true);
         answer
+    }
+
+    /// Waits until a call may begin. Returns false if its head, of so many bytes, has given way to others meanwhile.
+    async fn has_turn(&self, from: ClientNetwork, head_bytes: usize) -> bool {
+        let beginner = Beginner::new(self.services.request_turns.clone(), self.peer.network().site());
+        let (is_one_of_several, mut head) = (self.calls.len() > 1, None);
+        poll_fn(|context| {
+            if beginner.poll_begin(is_one_of_several, context).is_ready() {
+                return Poll::Ready(true);
+            }
+            let head = head.get_or_insert_with(|| self.services.bodies.hold_head(from, head_bytes));
+            head.poll_displaced(context).map(|()| false)
+        })
+        .await
     }
 
     /// Whether the client has answers that it has not read.
@@ -133,6 +153,19 @@ impl Connection {
         self.services.charge(payer, Work::bytes(bytes) + CHUNK.times(frames as usize));
         self.services.is_far_beyond(payer, Purse::Requests)
     }
+}
+
+/// The refusal of a call for which there is no room. In gRPC it is the status UNAVAILABLE.
+fn unavailable() -> Response<AnswerBody> {
+    let mut refused = Response::new(AnswerBody::default());
+    *refused.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    refused
+}
+
+/// Takes the headers out that no call needs. The others are held until the call's message has come.
+fn retain_needed(headers: &mut HeaderMap) {
+    let kept: HeaderMap = NEEDED.into_iter().filter_map(|name| Some((name.clone(), headers.remove(&name)?))).collect();
+    *headers = kept;
 }
 
 /// Takes the futures of a connection's calls from hyper. The connection's task has them from then on.

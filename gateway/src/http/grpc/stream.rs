@@ -18,12 +18,12 @@ use crate::http::stream::gathered;
 /// Most bytes that are read after the server has said all, as in HTTP/1.1.
 const LINGER_BYTES_MAX: usize = 512 << 10;
 
-/// What a frame costs of the bytes that a connection reads in a turn, besides its own: 9 bytes can be a frame, and some cost
-/// as much as a small request.
-const FRAME_BYTES: usize = 64;
+/// Frames that the library is given each time the connection is let in. A call is one to three of them, and some cost as much
+/// as a small request. So a shard looks at a thousand frames between two turns at most, which takes it some milliseconds.
+const FRAMES_TURN_MAX: usize = 16;
 
-/// Most bytes read at once.
-const READ_BYTES_MAX: usize = 8192;
+/// Most bytes read at once. They may wait for the connection's turn.
+const READ_BYTES_MAX: usize = 4096;
 
 /// What a connection has read and written, for its task.
 #[derive(Default)]
@@ -45,12 +45,13 @@ pub struct Meter {
 /// The connection, for hyper.
 pub struct GrpcStream {
     stream: SecuredStream,
-    /// Bytes that were read before the stream was given to HTTP/2.
+    /// Bytes that were read, and that the library has not been given.
     unread: Vec<u8>,
     frames: FrameCount,
     beginner: Beginner,
-    /// Bytes that may be read before the connection waits for a turn.
-    allowance: usize,
+    share: Share,
+    /// Whether nothing more comes.
+    has_ended: bool,
     /// Whether the client was told that nothing more comes.
     is_shut_down: bool,
     /// Bytes that are still read and thrown away after that.
@@ -61,20 +62,59 @@ pub struct GrpcStream {
 impl GrpcStream {
     /// `unread` are the bytes of the stream that were read before.
     pub fn new(stream: SecuredStream, unread: Vec<u8>, beginner: Beginner, meter: Rc<Meter>) -> Self {
-        let (frames, allowance, lingering) = (FrameCount::default(), READ_BYTES_TURN_MAX, LINGER_BYTES_MAX);
-        Self { stream, unread, frames, beginner, allowance, is_shut_down: false, lingering, meter }
+        let (frames, share, lingering) = (FrameCount::default(), Share::default(), LINGER_BYTES_MAX);
+        Self { stream, unread, frames, beginner, share, has_ended: false, is_shut_down: false, lingering, meter }
     }
 
-    /// Counts bytes that hyper gets. Fails if they have more frames than a client may send.
-    fn count(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.meter.read.set(self.meter.read.get() + bytes.len());
+    /// Gives the library bytes that were read, as far as the connection's share of the turn goes. Fails if they have more
+    /// frames than a client may send.
+    fn hand_over(&mut self, buffer: &mut ReadBufCursor<'_>) -> io::Result<()> {
+        let most = self.unread.len().min(buffer.remaining()).min(self.share.bytes);
         let before = self.frames.frames();
-        let counted = self.frames.take_in(bytes);
+        let taken = self.frames.take_in(&self.unread[..most], self.share.frames);
         let frames = (self.frames.frames() - before) as usize;
-        self.allowance = self.allowance.saturating_sub(frames * FRAME_BYTES);
         self.meter.frames.set(self.frames.frames());
-        self.meter.is_flooded.set(counted.is_err());
-        counted.map_err(io::Error::other)
+        self.meter.is_flooded.set(taken.is_err());
+        let taken = taken.map_err(io::Error::other)?;
+        self.meter.read.set(self.meter.read.get() + taken);
+        self.share.bytes -= taken;
+        self.share.frames = self.share.frames.saturating_sub(frames);
+        buffer.put_slice(&self.unread[..taken]);
+        if taken == self.unread.len() {
+            self.unread = Vec::new();
+        } else {
+            self.unread.drain(..taken);
+        }
+        Ok(())
+    }
+
+    /// Ready when the connection has a share of a turn.
+    fn poll_share(&mut self, context: &Context<'_>) -> Poll<()> {
+        let had_one = self.share.turn == Some(self.beginner.turn());
+        if !had_one || self.share.is_used_up() {
+            ready!(self.beginner.poll_begin(had_one, context));
+            self.share = Share::of(self.beginner.turn());
+        }
+        Poll::Ready(())
+    }
+}
+
+/// What the library may be given of a connection's bytes in one turn.
+#[derive(Default)]
+struct Share {
+    /// The turn; `None` before the connection is first let in.
+    turn: Option<u64>,
+    bytes: usize,
+    frames: usize,
+}
+
+impl Share {
+    fn of(turn: u64) -> Self {
+        Self { turn: Some(turn), bytes: READ_BYTES_TURN_MAX, frames: FRAMES_TURN_MAX }
+    }
+
+    fn is_used_up(&self) -> bool {
+        self.bytes == 0 || self.frames == 0
     }
 }
 
@@ -88,23 +128,17 @@ impl Read for GrpcStream {
             // The task reads again when the rest is over.
             return Poll::Pending;
         }
-        if !self.unread.is_empty() {
-            let moved = self.unread.len().min(buffer.remaining());
-            let bytes: Vec<u8> = self.unread.drain(..moved).collect();
-            self.count(&bytes)?;
-            buffer.put_slice(&bytes);
-            return Poll::Ready(Ok(()));
+        if self.unread.is_empty() && !self.has_ended {
+            let mut bytes = [0; READ_BYTES_MAX];
+            let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut bytes));
+            // A connection that has failed has ended: what the library would do with the reason is to end.
+            let read = read.unwrap_or(0);
+            self.has_ended = read == 0;
+            self.unread.extend_from_slice(&bytes[..read]);
         }
-        if self.allowance == 0 {
-            ready!(self.beginner.poll_begin(true, context));
-            self.allowance = READ_BYTES_TURN_MAX;
-        }
-        let mut bytes = [0; READ_BYTES_MAX];
-        let most = READ_BYTES_MAX.min(buffer.remaining()).min(self.allowance);
-        let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut bytes[..most]))?;
-        self.allowance -= read;
-        self.count(&bytes[..read])?;
-        buffer.put_slice(&bytes[..read]);
+        // To end is work, too, if there are many calls.
+        ready!(self.poll_share(context));
+        self.hand_over(&mut buffer)?;
         Poll::Ready(Ok(()))
     }
 }

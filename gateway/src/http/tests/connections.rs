@@ -404,7 +404,7 @@ fn fill_bodies(from: &'static str) -> impl FnOnce(Rc<Services>) {
             }
             let from = ClientNetwork::of(from.parse().unwrap());
             let mut other = Full::new(Bytes::from(vec![b' '; BODIES_BYTES_MAX]));
-            services.bodies.collect(from, BODIES_BYTES_MAX, &mut other).await.unwrap();
+            services.bodies.collect(from, 0, BODIES_BYTES_MAX, &mut other).await.unwrap();
         })
         .detach();
     }
