@@ -3,10 +3,12 @@
 //! A hash takes some 20 ms and 19 MiB. A shard that computed it would handle nothing else meanwhile. Shards put the
 //! work into one bounded queue and wait for the answer without blocking anything else. The sites that passwords come from
 //! share the queue fairly, within a site its networks do, and within a network the accounts do (`fair_queue.rs`): many
-//! guesses wait behind each other, and the sign-in of another account is hashed next. If there is no place, the call
+//! guesses wait behind each other, and the sign-in of another account is hashed next. An account at which many sites guess
+//! counts as one of them. If there is no place, the call
 //! fails at once: the client is told to try again, instead of waiting longer than its user does.
 
-use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::thread;
@@ -37,8 +39,26 @@ pub struct GivenPassword {
     pub from: ClientNetwork,
 }
 
+/// Passwords for one account that wait in the lines of their sites. Further ones wait in a line of the account: many sites
+/// that guess at one account take one turn together, and give way before others do.
+const ACCOUNT_PLACES: usize = 8;
+
 /// Dropping a job without calling it fails the call that waits for it.
 type Job = Box<dyn FnOnce(&Argon2<'_>) + Send>;
+
+/// A job that waits, and the account that it is for.
+struct Waits {
+    account: String,
+    job: Job,
+}
+
+/// Whose turn it is, seen from outside.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Origin {
+    Site(ClientSite),
+    /// All sites from which passwords for this account come.
+    Account(String),
+}
 
 /// Ends the threads when it is dropped.
 struct SendingSide(Arc<Shared>);
@@ -51,11 +71,42 @@ struct Shared {
 
 struct Waiting {
     queue: Queue,
+    /// How many jobs wait for each account.
+    of_accounts: HashMap<String, usize>,
     is_over: bool,
 }
 
-/// By site, network and account.
-type Queue = FairQueue<Turns<ClientSite, Turns<ClientNetwork, Turns<String, VecDeque<Job>>>>>;
+/// By origin, site, network and account.
+type Queue = FairQueue<Turns<Origin, Turns<ClientSite, Turns<ClientNetwork, Turns<String, VecDeque<Waits>>>>>>;
+
+impl Waiting {
+    /// Puts a job in. Returns the job that finds no place.
+    fn put(&mut self, from: ClientNetwork, account: String, job: Job) -> Option<Job> {
+        let waiting = self.of_accounts.entry(account.clone()).or_default();
+        *waiting += 1;
+        let is_guessed_at = *waiting > ACCOUNT_PLACES;
+        let origin = if is_guessed_at { Origin::Account(account.clone()) } else { Origin::Site(from.site()) };
+        let path = (origin, (from.site(), (from, (account.clone(), ()))));
+        let displaced = self.queue.put(path, Waits { account, job });
+        displaced.map(|displaced| self.end(displaced))
+    }
+
+    fn take(&mut self) -> Option<Job> {
+        let taken = self.queue.take();
+        taken.map(|taken| self.end(taken))
+    }
+
+    fn end(&mut self, Waits { account, job }: Waits) -> Job {
+        if let Entry::Occupied(mut waiting) = self.of_accounts.entry(account) {
+            *waiting.get_mut() -= 1;
+            if *waiting.get() == 0 {
+                waiting.remove();
+            }
+        }
+        debug_assert!(self.of_accounts.len() <= self.queue.len(), "an account is counted while a job waits for it");
+        job
+    }
+}
 
 /// A password could be neither hashed nor checked.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -75,7 +126,7 @@ impl Passwords {
     fn start_with(threads: usize, argon2: Argon2<'static>) -> io::Result<Self> {
         let threads = threads.max(1);
         let queue = Queue::new(QUEUE_PER_THREAD_MAX * threads);
-        let waiting = Mutex::new(Waiting { queue, is_over: false });
+        let waiting = Mutex::new(Waiting { queue, of_accounts: HashMap::new(), is_over: false });
         let shared = Arc::new(Shared { waiting, rings: Condvar::new() });
         // If a thread cannot be started, dropping this ends the others.
         let sender = Arc::new(SendingSide(shared.clone()));
@@ -134,7 +185,7 @@ impl Shared {
     fn put(&self, from: ClientNetwork, account: String, job: Job) {
         let mut waiting = self.waiting.lock();
         debug_assert!(!waiting.is_over, "the threads end when the last sender is gone");
-        let displaced = waiting.queue.put((from.site(), (from, (account, ()))), job);
+        let displaced = waiting.put(from, account, job);
         drop(waiting);
         self.rings.notify_one();
         // Outside the lock, because dropping a job wakes a shard.
@@ -148,7 +199,7 @@ impl Shared {
             if waiting.is_over {
                 return None;
             }
-            if let Some(job) = waiting.queue.take() {
+            if let Some(job) = waiting.take() {
                 return Some(job);
             }
             self.rings.wait(&mut waiting);
@@ -229,8 +280,7 @@ mod tests {
         let _release = occupy(&passwords);
         let from = given(1, "a", "").from;
         for _ in 0..QUEUE_PER_THREAD_MAX {
-            let path = (from.site(), (from, ("a".into(), ())));
-            assert!(passwords.sender.0.waiting.lock().queue.put(path, Box::new(|_| ())).is_none());
+            assert!(passwords.sender.0.waiting.lock().put(from, "a".into(), Box::new(|_| ())).is_none());
         }
         LocalExecutor::default().run(async {
             assert_eq!(passwords.hash(given(1, "a", "one more")).await, Err(PasswordFailure::Busy));
@@ -263,6 +313,33 @@ mod tests {
             }
             assert_eq!(busy, QUEUE_PER_THREAD_MAX + 2);
         });
+    }
+
+    #[test]
+    fn many_sites_that_guess_at_one_account_refuse_no_other_account() {
+        let passwords = Passwords::start_cheap();
+        let release = occupy(&passwords);
+        let check = |site: u16, account: &str| {
+            let from = ClientNetwork::of(Ipv4Addr::new(10, (site >> 8) as u8, site as u8, 1).into());
+            let (passwords, password) = (passwords.clone(), GivenPassword { from, ..given(1, account, "a guess") });
+            glommio::spawn_local(async move { passwords.check(password, None).await })
+        };
+        LocalExecutor::default().run(async {
+            let guesses: Vec<_> = (0..3 * QUEUE_PER_THREAD_MAX as u16).map(|site| check(site, "a")).collect();
+            let_others_run().await;
+            let others: Vec<_> = (0..20).map(|site| check(1_000 + site, &format!("other {site}"))).collect();
+            let_others_run().await;
+            drop(release);
+            for other in others {
+                assert_eq!(other.await, Ok(false));
+            }
+            let mut checked = 0;
+            for guess in guesses {
+                checked += usize::from(guess.await == Ok(false));
+            }
+            assert_eq!(checked, QUEUE_PER_THREAD_MAX - 20, "they had the places that nobody else wanted");
+        });
+        assert!(passwords.sender.0.waiting.lock().of_accounts.is_empty());
     }
 
     /// A site has 65,536 networks of IPv6, and each of them has work waiting.
