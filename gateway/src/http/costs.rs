@@ -28,6 +28,8 @@ pub const ROW: Work = Work::micros(5);
 pub const ENTRY: Work = Work::micros(15);
 /// A user that a request names: the store is asked, or changes something for each.
 pub const NAMED: Work = Work::micros(20);
+/// A member whom a request changes: each gives a message to all who are in the group's channel.
+pub const SHOWN: Work = Work::micros(500);
 /// A walk of the store that has examined as many rows as one request may.
 pub const STOPPED: Work = Work::micros(1).times(ROWS_EXAMINED_MAX);
 

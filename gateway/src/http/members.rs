@@ -11,7 +11,7 @@ use storage::Part;
 use storage::group::RosterPlace;
 
 use super::answer::{self, Answer};
-use super::costs::{ENTRY, NAMED, of_limit, of_part};
+use super::costs::{ENTRY, SHOWN, of_limit, of_part};
 use super::error::{Refusal, group_refused};
 use super::group_body::{GroupBody, group_id};
 use super::listing::Stretch;
@@ -61,7 +61,7 @@ pub async fn act(services: &Services, request: &ResourceRequest, id: &str, act: 
         act => {
             let query = Query::parse(request.uri().query())?;
             let users = query.user_ids("user_ids")?;
-            request.charge(services, NAMED.times(users.len()));
+            request.charge(services, SHOWN.times(users.len()));
             match (act, users) {
                 (MemberAct::Demote, users) if users.is_empty() => return Err(Refusal::invalid("user_ids are missing")),
                 (_, users) if users.is_empty() => return Ok(answer::done()),
