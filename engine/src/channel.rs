@@ -60,6 +60,8 @@ pub type Decision = Result<StoreReceipt, StoreFailure>;
 /// A channel.
 pub struct Channel {
     id: ChannelId,
+    /// Under which epoch its owner orders it.
+    epoch: Epoch,
     members: Members,
     /// Whether its owner knows that it may have something to announce.
     touched: bool,
@@ -193,9 +195,10 @@ impl Channel {
     /// A channel without members, whose last message is not known yet: its first request makes it ask the store. A room
     /// with more than `room_max` members becomes a crowd (docs/protocol.md, section 2.11). `requests_to_chat` are those that
     /// a direct channel knew when it was dropped.
-    pub fn new(id: ChannelId, room_max: usize, requests_to_chat: RequestsToChat) -> Self {
+    pub fn new(id: ChannelId, epoch: Epoch, room_max: usize, requests_to_chat: RequestsToChat) -> Self {
         Self {
             id,
+            epoch,
             members: Members::default(),
             touched: false,
             members_counted: 0,
@@ -597,6 +600,11 @@ impl Channel {
         assert!(self.held_by.iter().all(has_members), "a shard without members holds nothing back");
     }
 
+    /// Under which epoch the owner orders the channel.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
     /// Takes the requests to chat that were sent, because the channel is dropped.
     pub fn take_requests_to_chat(&mut self) -> RequestsToChat {
         std::mem::take(&mut self.requests_to_chat)
@@ -609,7 +617,7 @@ impl Channel {
 
     /// Ends the turn: returns its announcements as one batch for each shard that has something to receive.
     /// `number` is the last batch number that the owner gave out.
-    pub fn batches(&mut self, epoch: Epoch, now: Monotonic, number: &mut BatchNumber) -> Vec<(ShardId, Batch)> {
+    pub fn batches(&mut self, now: Monotonic, number: &mut BatchNumber) -> Vec<(ShardId, Batch)> {
         self.announce_presence(Telling::InTurn, now);
         for address in self.presence_changes.take_unaware() {
             if let Some(member) = self.members.get(address).filter(|member| !member.known) {
@@ -617,7 +625,7 @@ impl Channel {
             }
         }
         self.departures.end_turn(*number);
-        self.announcements.batches(&self.id, epoch, &self.members, number)
+        self.announcements.batches(&self.id, self.epoch, &self.members, number)
     }
 
     /// Up to `limit` visible members with sessions after `after`, in order of their sessions.

@@ -120,9 +120,29 @@ pub struct Sequence(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Epoch(pub u64);
 
-/// A shard: one core's executor. Numbers are consecutive from 0.
+/// One run of a node. A node gets a new number when it starts, which no other run has had for a day, so what is meant for an
+/// earlier run never reaches a later one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct ShardId(pub u16);
+pub struct Life(pub u16);
+
+impl Life {
+    /// The run of a server that is alone: nothing outside its process names it.
+    pub const ALONE: Self = Self(0);
+}
+
+/// A shard: one core's executor, in one run of a node. Cores are numbered from 0.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ShardId {
+    pub life: Life,
+    pub core: u16,
+}
+
+impl ShardId {
+    /// A shard of a server that is alone.
+    pub const fn alone(core: u16) -> Self {
+        Self { life: Life::ALONE, core }
+    }
+}
 
 /// A connection on its home shard. The generation distinguishes the connections that use the same slot one after the
 /// other.

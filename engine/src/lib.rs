@@ -6,6 +6,7 @@
 
 pub mod budget;
 pub mod channel;
+pub mod chart;
 pub mod command;
 pub mod counters;
 pub mod fair_queue;

@@ -140,6 +140,17 @@ pub enum ChannelChange {
     Purge(Purge),
 }
 
+impl ChannelQuery {
+    /// The answer if no owner hears the query.
+    pub fn undone(&self, undone: Undone) -> QueryAnswer {
+        match self {
+            Self::Presence(_) => QueryAnswer::Presence(PresencePage::default()),
+            Self::Newest(_) => QueryAnswer::Newest(None),
+            Self::Change(change) => change.undone(undone),
+        }
+    }
+}
+
 impl ChannelChange {
     /// The answer if the change is not carried out.
     pub fn undone(&self, undone: Undone) -> QueryAnswer {

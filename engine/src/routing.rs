@@ -1,20 +1,26 @@
 //! Which shard a channel's owner is on, and whether a shard is this one. Nothing else turns a destination into a shard.
 
 use std::fmt;
+use std::sync::Arc;
 
 use siphasher::sip::SipHasher13;
 
-use crate::id::{ChannelId, ShardId};
+use crate::chart::{Chart, Place};
+use crate::id::{ChannelId, Epoch, ShardId};
 
 /// The secret by which channels are placed on shards. Without it a client could name many rooms that one shard owns.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct PlacementKey(pub [u8; 16]);
 
 impl PlacementKey {
-    /// The shard, of `shards`, that alone orders the channel.
+    /// Where the channel is.
+    pub fn place(&self, channel: &ChannelId) -> Place {
+        Place::of_hash(SipHasher13::new_with_key(&self.0).hash(channel.as_str().as_bytes()))
+    }
+
+    /// The shard that orders the channel in a server alone, of so many shards.
     pub fn owner(&self, channel: &ChannelId, shards: u16) -> ShardId {
-        let hash = SipHasher13::new_with_key(&self.0).hash(channel.as_str().as_bytes());
-        ShardId((hash % u64::from(shards)) as u16)
+        ShardId::alone(self.place(channel).core(shards))
     }
 }
 
@@ -24,27 +30,27 @@ impl fmt::Debug for PlacementKey {
     }
 }
 
-/// The shards of the process, seen from one of them.
-#[derive(Clone, Copy, Debug)]
+/// The shards of all nodes, seen from one of them.
+#[derive(Clone, Debug)]
 pub struct Routing {
     own: ShardId,
-    shards: u16,
     key: PlacementKey,
+    chart: Arc<Chart>,
 }
 
-/// Where a destination is, seen from this shard.
+/// Where a shard is, seen from this one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Route {
-    /// On this shard.
+    /// It is this shard.
     Here,
-    /// On another shard, which a parcel reaches.
+    /// It is another shard, which a parcel reaches.
     Shard(ShardId),
 }
 
 impl Routing {
-    /// The routes as shard `own` sees them, in a server of `shards` shards that all have this key.
-    pub fn new(own: ShardId, shards: u16, key: PlacementKey) -> Self {
-        Self { own, shards, key }
+    /// The routes as shard `own` sees them by a chart. All nodes have this key.
+    pub fn new(own: ShardId, chart: Arc<Chart>, key: PlacementKey) -> Self {
+        Self { own, key, chart }
     }
 
     /// The shard whose routes these are.
@@ -52,9 +58,15 @@ impl Routing {
         self.own
     }
 
-    /// Where the owner of a channel is.
-    pub fn owner_of(&self, channel: &ChannelId) -> Route {
-        self.shard(self.key.owner(channel, self.shards))
+    /// Where the owner of a channel is; `None` if the channel's slot has no owner now.
+    pub fn owner_of(&self, channel: &ChannelId) -> Option<Route> {
+        self.chart.shard(self.key.place(channel)).map(|(shard, _)| self.shard(shard))
+    }
+
+    /// The epoch under which this shard orders the channel; `None` if it does not.
+    pub fn epoch_of(&self, channel: &ChannelId) -> Option<Epoch> {
+        let (shard, epoch) = self.chart.shard(self.key.place(channel))?;
+        (shard == self.own).then_some(epoch)
     }
 
     /// Where a shard is.
@@ -63,14 +75,13 @@ impl Routing {
     }
 
     /// All shards, this one too.
-    pub fn all(&self) -> impl Iterator<Item = ShardId> + use<> {
-        (0..self.shards).map(ShardId)
+    pub fn all(&self) -> impl Iterator<Item = ShardId> + '_ {
+        self.chart.shards()
     }
 
     /// All shards but this one.
-    pub fn others(&self) -> impl Iterator<Item = ShardId> + use<> {
-        let own = self.own;
-        self.all().filter(move |&shard| shard != own)
+    pub fn others(&self) -> impl Iterator<Item = ShardId> + '_ {
+        self.all().filter(|&shard| shard != self.own)
     }
 }
 
@@ -83,13 +94,19 @@ mod tests {
         let lobby = ChannelId::room("lobby").unwrap();
         let key = PlacementKey(*b"0123456789abcdef");
         let owner = key.owner(&lobby, 4);
-        let routing = Routing::new(ShardId(1), 4, key);
-        assert_eq!(routing.owner_of(&lobby), routing.shard(owner));
-        assert_eq!(routing.shard(ShardId(1)), Route::Here);
-        assert_eq!(routing.shard(ShardId(3)), Route::Shard(ShardId(3)));
-        assert!(routing.all().eq((0..4).map(ShardId)));
-        assert!(routing.others().eq([ShardId(0), ShardId(2), ShardId(3)]));
-        assert_eq!(Routing::new(owner, 4, key).owner_of(&lobby), Route::Here);
+        let chart = Chart::alone(4, Epoch(3));
+        let routing = Routing::new(ShardId::alone(1), chart.clone(), key);
+        assert_eq!(routing.owner_of(&lobby), Some(routing.shard(owner)));
+        assert_eq!(routing.shard(ShardId::alone(1)), Route::Here);
+        assert_eq!(routing.shard(ShardId::alone(3)), Route::Shard(ShardId::alone(3)));
+        assert!(routing.all().eq((0..4).map(ShardId::alone)));
+        assert!(routing.others().eq([0, 2, 3].map(ShardId::alone)));
+        assert_eq!(Routing::new(owner, chart.clone(), key).owner_of(&lobby), Some(Route::Here));
+        assert_eq!(Routing::new(owner, chart.clone(), key).epoch_of(&lobby), Some(Epoch(3)));
+        let elsewhere = ShardId::alone((owner.core + 1) % 4);
+        assert_eq!(Routing::new(elsewhere, chart, key).epoch_of(&lobby), None);
+        let empty = Arc::new(Chart::new(Vec::new(), |_| None));
+        assert_eq!(Routing::new(owner, empty, key).owner_of(&lobby), None);
     }
 
     #[test]
@@ -97,7 +114,7 @@ mod tests {
         let rooms: Vec<_> = (0..1000).map(|i| ChannelId::room(&format!("room-{i}")).unwrap()).collect();
         let owners = |key: PlacementKey| rooms.iter().map(|room| key.owner(room, 4)).collect::<Vec<_>>();
         let (one, other) = (owners(PlacementKey([1; 16])), owners(PlacementKey([2; 16])));
-        for shard in (0..4).map(ShardId) {
+        for shard in (0..4).map(ShardId::alone) {
             let owned = one.iter().filter(|owner| **owner == shard).count();
             assert!(owned > 150, "{shard:?} owns {owned}");
         }

@@ -7,19 +7,21 @@
 use std::collections::{BTreeMap, HashMap};
 use std::mem;
 use std::num::NonZeroU16;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::budget::Work;
 use crate::channel::owner::Owner;
+use crate::chart::Chart;
 use crate::command::{Command, Rejection};
 use crate::counters::{Levels, Report, SessionEnd, SocketCounters, TurnCounters, kind_of};
 use crate::fanout::subscribers::Outlet;
-use crate::id::{ChannelId, ConnectionId, Epoch, Monotonic, Now, ShardId, Timestamp, UserId};
+use crate::id::{ChannelId, ConnectionId, Monotonic, Now, ShardId, Timestamp, UserId};
 use crate::limits::Rules;
 use crate::outbox::{Asker, Outbox, Output, ToEveryHome, ToHome, ToOwner};
 use crate::parcel::{Broadcast, ChannelRequest, Parcel};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
-use crate::query::{Block, ChannelQuery, Inspection, OnlineQuery, QueryAnswer, Visitor};
+use crate::query::{Block, ChannelQuery, Inspection, OnlineQuery, QueryAnswer, Undone, Visitor};
 use crate::routing::{Route, Routing};
 use crate::session::admission::{OpeningRefusal, Session};
 use crate::session::home::{CloseMode, Home, Visibility};
@@ -109,15 +111,17 @@ struct Unheard {
 }
 
 impl Shard {
-    /// Makes shard `id` of `shards` shards. `epoch` numbers this run of the server; `seed` is the seed of the random
-    /// bits in message ids.
-    pub fn new(id: ShardId, shards: u16, epoch: Epoch, rules: Rules, seed: u64) -> Self {
+    /// Makes a shard. The chart says which channels it orders, and where the others are; `seed` is the seed of the random bits
+    /// in message ids.
+    pub fn new(id: ShardId, chart: Arc<Chart>, rules: Rules, seed: u64) -> Self {
         let home = Home::new(rules);
-        home.shared_budgets.set_rates(&rules.process_rates, NonZeroU16::new(shards).unwrap_or(NonZeroU16::MIN));
+        let cores = chart.cores(id.life).and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MIN);
+        home.shared_budgets.set_rates(&rules.process_rates, cores);
+        let routing = Routing::new(id, chart, rules.placement_key);
         Self {
-            routing: Routing::new(id, shards, rules.placement_key),
+            routing: routing.clone(),
             home,
-            owner: Owner::new(epoch, &rules, seed),
+            owner: Owner::new(routing, &rules, seed),
             now: Now::default(),
             outbox: Outbox::default(),
             effects: Effects::default(),
@@ -276,8 +280,9 @@ impl Shard {
         while let Some(output) = self.outbox.take() {
             match output {
                 Output::Owner(channel, to_owner) => match self.routing.owner_of(&channel) {
-                    Route::Here => self.tell_owner(own, channel, to_owner),
-                    Route::Shard(shard) => self.send_to_owner(shard, channel, to_owner),
+                    Some(Route::Here) => self.tell_owner(own, channel, to_owner),
+                    Some(Route::Shard(shard)) => self.send_to_owner(shard, channel, to_owner),
+                    None => self.refuse_without_owner(&channel, to_owner),
                 },
                 Output::Home(shard, to_home) => match self.routing.shard(shard) {
                     Route::Here => self.tell_home(to_home),
@@ -302,6 +307,16 @@ impl Shard {
             ToOwner::Query(visitor, query) => owner.query(visitor, channel, query, now, outbox),
             ToOwner::Backlog(state) => owner.backlog(from, channel, state, now, outbox),
             ToOwner::CatchUp(reached) => owner.catch_up(from, channel, reached, outbox),
+        }
+    }
+
+    /// Refuses what this shard wants of a channel that has no owner now. Nothing was done.
+    fn refuse_without_owner(&mut self, channel: &ChannelId, to_owner: ToOwner) {
+        match to_owner {
+            ToOwner::Request(request) => self.home.refuse_without_owner(channel, &request, &mut self.outbox),
+            ToOwner::Query(visitor, query) => self.outbox.answer(visitor, query.undone(Undone::NothingDone)),
+            // The next owner knows nothing of this shard's place, nor of its backlog, until it hears of the shard's members.
+            ToOwner::Backlog(_) | ToOwner::CatchUp(_) => {}
         }
     }
 

@@ -1,5 +1,6 @@
 //! Two shards, a channel that one of them owns, a member on each, and a carriage that loses what the test says.
 
+use engine::chart::Chart;
 use engine::command::{Command, Join};
 use engine::fanout::frames::Format;
 use engine::fanout::subscribers::{Gone, Outlet};
@@ -51,8 +52,10 @@ impl World {
     fn new() -> Self {
         let rooms = (0..).map(|number| ChannelId::room(&format!("room-{number}")).expect("a name"));
         let key = Rules::default().placement_key;
-        let channel = rooms.into_iter().find(|room| key.owner(room, 2) == ShardId(OWNER as u16)).expect("one of two");
-        let shards = (0..2).map(|id| Shard::new(ShardId(id), 2, Epoch(1), Rules::default(), 7)).collect();
+        let channel =
+            rooms.into_iter().find(|room| key.owner(room, 2) == ShardId::alone(OWNER as u16)).expect("one of two");
+        let shards =
+            (0..2).map(|id| Shard::new(ShardId::alone(id), Chart::alone(2, Epoch(1)), Rules::default(), 7)).collect();
         let mut world = Self { shards, heard: Default::default(), channel, stored: Vec::new() };
         for shard in [HOME, OWNER] {
             let id = Uuid::from_u128(shard as u128 + 1);
@@ -104,7 +107,7 @@ impl World {
                 _ => 1,
             };
             for _ in 0..copies {
-                self.shards[usize::from(to.0)].step(Input::Parcel(parcel.clone()), NOW);
+                self.shards[usize::from(to.core)].step(Input::Parcel(parcel.clone()), NOW);
             }
         }
         for (ticket, request) in effects.store {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use engine::chart::Chart;
 use engine::command::Command;
 use engine::fanout::frames::Format;
 use engine::fanout::subscribers::{Gone, Outlet};
@@ -62,7 +63,7 @@ impl World {
     fn new() -> Self {
         // The bounds of a turn must hold without the budgets, which would refuse most of the storm.
         let rules = Rules { work_per_session: None, work_per_user: None, ..Rules::default() };
-        let shard = Shard::new(ShardId(0), 1, Epoch(1), rules, 7);
+        let shard = Shard::new(ShardId::alone(0), Chart::alone(1, Epoch(1)), rules, 7);
         let mut world = Self { shard, sockets: Sockets::default(), closed: BTreeSet::new() };
         for slot in 0..SESSIONS {
             let session = Session {

@@ -214,7 +214,7 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
                     .keeping_messages(retention)
                     .reporting_health(health)
                     .collecting_bodies(BODIES_BYTES_MAX / shards);
-                if shard.0 == 0 {
+                if shard.core == 0 {
                     services.take_up_departures();
                 }
                 let table = SocketTable::new(listeners, capacity / shards, Rc::new(services));
@@ -227,7 +227,7 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
                     table.close_on_expiry();
                 }
                 table.inspect(shard, asked);
-                if shard.0 == 0 {
+                if shard.core == 0 {
                     table.keep_logouts();
                     table.erase_users(erasures);
                 }

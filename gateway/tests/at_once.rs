@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use engine::chart::Chart;
 use engine::id::{Epoch, ShardId};
 use engine::limits::Rules;
 use engine::shard::{Effects, Shard};
@@ -43,7 +44,7 @@ impl Shore {
         let listener = listening.pop().expect("one");
         let table =
             SocketTable::new(vec![listener.into()], 1000, Rc::new(world.clone().services())).expect("an epoll set");
-        let shard = Shard::new(ShardId(0), 1, Epoch(1), Rules::default(), 7);
+        let shard = Shard::new(ShardId::alone(0), Chart::alone(1, Epoch(1)), Rules::default(), 7);
         Self { table, shard, effects: Effects::default(), world, address, _bridge: bridge }
     }
 

@@ -29,7 +29,7 @@ impl Observer {
         }
         drop(answer);
         while let Ok(report) = answers.recv_deadline(deadline) {
-            let ShardId(shard) = report.shard;
+            let ShardId { core: shard, .. } = report.shard;
             let before = reports[usize::from(shard)].replace(report);
             assert!(before.is_none(), "shard {shard} answers a question once");
         }

@@ -98,7 +98,7 @@ impl Rings {
 
     /// Queues a parcel for another shard, after those that wait already. `flush` sends it, in this turn or a later one.
     pub fn send(&mut self, to: ShardId, parcel: Parcel) {
-        let place = usize::from(to.0);
+        let place = usize::from(to.core);
         debug_assert!(self.senders[place].is_some(), "a shard sends no parcel to itself");
         self.waiting[place].push_back(parcel);
     }

@@ -10,6 +10,7 @@ use super::persistence::Persistence;
 use super::reports::Observer;
 use super::rings::{Rings, rings};
 use super::turn::{Order, Sockets, TICK, Turning};
+use engine::chart::Chart;
 use engine::counters::TurnCounters;
 use engine::id::{Epoch, ShardId};
 use engine::limits::Rules;
@@ -80,6 +81,7 @@ where
 {
     assert!(!parts.is_empty(), "a server has at least one shard");
     let count = u16::try_from(parts.len()).map_err(|_| "too many shards".to_owned())?;
+    let chart = Chart::alone(count, epoch);
     let (stopped_sender, stopped) = flume::bounded(parts.len());
     let (begun_sender, begun) = flume::bounded(parts.len());
     let mut running =
@@ -91,13 +93,14 @@ where
         let (question_sender, questions) = flume::bounded(1);
         let stopped = stopped_sender.clone();
         let mut beginning = Beginning { number: usize::from(number), told: begun_sender.clone(), turning: false };
+        let chart = chart.clone();
         let turn = move || async move {
             let bell = Bell::default();
             // Needed until the shard turns: from then on its own ticker wakes the executor.
             let _alarm = alarm();
             let rings = Rings::connect(ends, &bell).await;
-            let id = ShardId(number);
-            let shard = Shard::new(id, count, epoch, rules, seed);
+            let id = ShardId::alone(number);
+            let shard = Shard::new(id, chart, rules, seed);
             let turning = Turning {
                 sockets: sockets(id, shard.shared_budgets()),
                 shard,

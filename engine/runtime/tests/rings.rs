@@ -18,7 +18,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 fn parcel(number: usize) -> Parcel {
     let channel = ChannelId::room(&number.to_string()).expect("a room's name");
-    Parcel::Backlog { from: ShardId(0), channel, state: Backlog::Low }
+    Parcel::Backlog { from: ShardId::alone(0), channel, state: Backlog::Low }
 }
 
 fn number_of(parcel: &Parcel) -> usize {
@@ -58,13 +58,13 @@ fn a_ring_to_a_shard_that_has_ended_lets_go_at_once() {
     let (full, told_full) = flume::bounded::<()>(1);
     let (joined, gone) = flume::bounded::<()>(1);
     let sender = shard(ends.next().expect("two"), move |mut rings| async move {
-        fill(&mut rings, ShardId(1));
+        fill(&mut rings, ShardId::alone(1));
         assert!(rings.is_full());
         full.send_async(()).await.expect("the test listens");
         gone.recv_async().await.expect("the test tells");
         rings.flush();
         assert!(!rings.is_full(), "parcels wait for a shard that has ended");
-        fill(&mut rings, ShardId(1));
+        fill(&mut rings, ShardId::alone(1));
         assert!(!rings.is_full(), "parcels wait for a shard that has ended");
         assert!(rings.take().is_none());
     });
@@ -84,7 +84,7 @@ fn a_full_ring_delays_but_loses_nothing_and_keeps_the_order() {
     let mut ends = rings(2).into_iter();
     let (full, told_full) = flume::bounded::<()>(1);
     let sender = shard(ends.next().expect("two"), move |mut rings| async move {
-        fill(&mut rings, ShardId(1));
+        fill(&mut rings, ShardId::alone(1));
         assert!(rings.is_full());
         full.send_async(()).await.expect("the receiver listens");
         turn_until("all parcels have left", || {
@@ -117,7 +117,7 @@ fn rings_that_fill_side_by_side_all_go_on() {
         .map(|end| {
             let full = full.clone();
             shard(end, move |mut rings| async move {
-                fill(&mut rings, ShardId(0));
+                fill(&mut rings, ShardId::alone(0));
                 // The ring is still full after the receiver had time to move parcels, so the receiver's inbox is full
                 // too.
                 for _ in 0..100 {

@@ -368,7 +368,7 @@ fn a_parcel_is_seen_within_few_turns_while_a_pass_is_under_way() {
         (gather, Vec::new())
     });
     let asking: Making = Box::new(move || {
-        let mut rooms = rooms_of(ShardId(0));
+        let mut rooms = rooms_of(ShardId::alone(0));
         let (mut slot, mut turns_since) = (0, None);
         let gather: Gather = Box::new(move |shard, now, _| {
             match turns_since {
@@ -438,7 +438,7 @@ fn a_shard_at_rest_wakes_for_sockets_parcels_and_receipts() {
     let ready = Arc::new(std::sync::OnceLock::<Arc<Seen>>::new());
     let readiness = ready.clone();
     let asking: Making = Box::new(move || {
-        let mut rooms = rooms_of(ShardId(1));
+        let mut rooms = rooms_of(ShardId::alone(1));
         let mut slot = 0;
         let gather: Gather = Box::new(move |shard, now, _| {
             if readiness.get().is_some_and(|seen| seen.ready.swap(false, SeqCst)) {
@@ -531,7 +531,7 @@ fn sockets_are_not_read_while_a_ring_is_full_and_go_on_after() {
         let gather: Gather = Box::new(move |shard, now, reading| {
             if !begun {
                 begun = true;
-                for (slot, room) in (0..).zip(rooms_of(ShardId(1)).take(ROOMS)) {
+                for (slot, room) in (0..).zip(rooms_of(ShardId::alone(1)).take(ROOMS)) {
                     open(shard, slot, now);
                     ask(shard, slot, join(&room), now);
                 }
@@ -629,7 +629,7 @@ fn a_shard_that_does_not_answer_is_not_waited_for() {
     let reports = observer.ask(DEADLINE);
     for (number, report) in reports.iter().enumerate() {
         let report = report.as_ref().expect("it answered a moment ago");
-        assert_eq!(usize::from(report.shard.0), number);
+        assert_eq!(usize::from(report.shard.core), number);
         assert!(report.turn.turns.count() > 0 && report.turn.turning_nanos > 0);
     }
     running.stop().expect("the shards stop");

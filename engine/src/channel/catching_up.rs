@@ -9,7 +9,7 @@ use super::{Channel, Requester, Submitted, Work};
 use crate::channel::presence::PresenceList;
 use crate::command::Event;
 use crate::fanout::frames::Frames;
-use crate::id::{ConnectionId, Epoch, ShardId};
+use crate::id::{ConnectionId, ShardId};
 use crate::limits::RECENT_MAX;
 use crate::outbox::{Outbox, Purpose};
 use crate::parcel::{BatchNumber, CaughtUp, Reached, Recovered};
@@ -38,17 +38,17 @@ impl Channel {
 
     /// Answers the homes that wait, unless the store still reads. `batch` is the last batch number that the owner gave
     /// out. An answer describes the channel behind the turn's batches, so it is made after them.
-    pub fn caught_up(&mut self, epoch: Epoch, batch: BatchNumber) -> Vec<(ShardId, CaughtUp)> {
+    pub fn caught_up(&mut self, batch: BatchNumber) -> Vec<(ShardId, CaughtUp)> {
         assert!(self.announcements.are_sent(), "the turn's batches come before the answers");
         if self.behind.is_empty() || self.recent.is_asked() {
             return Vec::new();
         }
         let behind = std::mem::take(&mut self.behind);
-        behind.into_iter().map(|Behind { home, reached }| (home, self.answer_of(home, reached, epoch, batch))).collect()
+        behind.into_iter().map(|Behind { home, reached }| (home, self.answer_of(home, reached, batch))).collect()
     }
 
-    fn answer_of(&mut self, home: ShardId, from: Option<Reached>, epoch: Epoch, batch: BatchNumber) -> CaughtUp {
-        let reached = self.announcements.reached(home, epoch, batch);
+    fn answer_of(&mut self, home: ShardId, from: Option<Reached>, batch: BatchNumber) -> CaughtUp {
+        let reached = self.announcements.reached(home, self.epoch, batch);
         let members = self.members.addresses().filter(|address| address.home == home);
         let members: Vec<ConnectionId> = members.map(|address| address.connection).collect();
         let recovered = match from {

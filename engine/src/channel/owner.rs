@@ -21,6 +21,7 @@ use crate::query::{
     ChannelOrder, ChannelQuery, ChannelSeen, ChannelsQuery, NewestQuery, PresencePage, PresenceQuery, QueryAnswer,
     Version, Visitor,
 };
+use crate::routing::Routing;
 use crate::table::give_back;
 
 /// Entries of channels that no longer keep newest messages, beyond which the line is made anew.
@@ -28,7 +29,7 @@ const LINE_KEPT: usize = 1024;
 
 /// The channels that a shard owns and that have members or work under way.
 pub struct Owner {
-    epoch: Epoch,
+    routing: Routing,
     room_max: usize,
     channels_max: usize,
     /// Each channel has an allocation of its own, so that a table that grows or shrinks moves no channels.
@@ -59,10 +60,10 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// `seed` is the start of the random bits of message ids.
-    pub fn new(epoch: Epoch, rules: &Rules, seed: u64) -> Self {
+    /// `routing` says under which epoch this shard orders a channel. `seed` is the start of the random bits of message ids.
+    pub fn new(routing: Routing, rules: &Rules, seed: u64) -> Self {
         Self {
-            epoch,
+            routing,
             room_max: rules.room_members_max,
             channels_max: rules.channels_max,
             channels: HashMap::new(),
@@ -120,9 +121,10 @@ impl Owner {
         match query {
             ChannelQuery::Presence(query) => outbox.answer(visitor, QueryAnswer::Presence(self.presence(&id, &query))),
             ChannelQuery::Newest(NewestQuery { limit }) => {
-                let unused = self.unused_version();
                 let mut channel = self.channels.get_mut(&id);
-                let newest = channel.as_mut().and_then(|channel| channel.newest(limit, unused, outbox));
+                let newest = channel.as_mut().and_then(|channel| {
+                    channel.newest(limit, unused_version(&mut self.readings, channel.epoch()), outbox)
+                });
                 outbox.answer(visitor, QueryAnswer::Newest(newest));
                 let first = channel.is_some_and(|channel| channel.touch());
                 self.touched.extend(first.then_some(id));
@@ -164,17 +166,12 @@ impl Owner {
 
     /// A shard has missed a batch of a channel. It is answered at the end of a turn.
     pub fn catch_up(&mut self, home: ShardId, id: ChannelId, reached: Option<Reached>, outbox: &mut Outbox) {
-        let unused = self.unused_version();
+        let epoch = self.channel(&id).epoch();
+        let unused = unused_version(&mut self.readings, epoch);
         let channel = self.channel(&id);
         channel.catch_up(home, reached, unused, outbox);
         let first = channel.touch();
         self.touched.extend(first.then_some(id));
-    }
-
-    /// A version for the next reading of newest messages.
-    fn unused_version(&mut self) -> Version {
-        self.readings += 1;
-        Version { epoch: self.epoch, reading: self.readings, changes: 0 }
     }
 
     /// The store has answered a channel's request.
@@ -228,10 +225,10 @@ impl Owner {
             if channel.is_ending_presences() {
                 self.ending.insert(id.clone());
             }
-            for (home, batch) in channel.batches(self.epoch, now, &mut self.batch) {
+            for (home, batch) in channel.batches(now, &mut self.batch) {
                 outbox.batch(home, batch);
             }
-            for (home, answer) in channel.caught_up(self.epoch, self.batch) {
+            for (home, answer) in channel.caught_up(self.batch) {
                 outbox.caught_up(home, answer);
             }
             outbox.append(&mut channel.afterwards);
@@ -296,14 +293,23 @@ impl Owner {
     }
 
     fn channel(&mut self, id: &ChannelId) -> &mut Channel {
-        self.channels
-            .entry(id.clone())
-            .or_insert_with(|| Box::new(Channel::new(id.clone(), self.room_max, self.requests_to_chat.take(id))))
+        self.channels.entry(id.clone()).or_insert_with(|| {
+            let epoch = self.routing.epoch_of(id);
+            debug_assert!(epoch.is_some(), "{id} is ordered elsewhere");
+            let requests_to_chat = self.requests_to_chat.take(id);
+            Box::new(Channel::new(id.clone(), epoch.unwrap_or_default(), self.room_max, requests_to_chat))
+        })
     }
 
     fn context(&mut self, now: Now) -> StepContext {
         StepContext { now, random: self.random.next_u64() }
     }
+}
+
+/// A version for the next reading of newest messages. No two readings of a shard have the same number.
+fn unused_version(readings: &mut u64, epoch: Epoch) -> Version {
+    *readings += 1;
+    Version { epoch, reading: *readings, changes: 0 }
 }
 
 #[cfg(test)]
@@ -313,11 +319,18 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::chart::Chart;
     use crate::fanout::frames::Format;
     use crate::id::{ConnectionId, MessageId, Sequence, SessionId, Timestamp, UserId};
     use crate::message::{Message, MessageCode, Presence};
     use crate::outbox::{Asker, Output};
     use crate::parcel::ChannelAction;
+    use crate::routing::PlacementKey;
+
+    fn owner() -> Owner {
+        let routing = Routing::new(ShardId::alone(0), Chart::alone(1, Epoch(1)), PlacementKey::default());
+        Owner::new(routing, &Rules::default(), 7)
+    }
 
     fn request(slot: u32, joins: bool) -> ChannelRequest {
         let id = Uuid::from_u128(u128::from(slot));
@@ -334,7 +347,7 @@ mod tests {
     fn sums_are_kept_and_the_table_is_given_back() {
         const CHANNELS: u32 = 20_000;
         let now = Now { wall: Timestamp(1), monotonic: Monotonic(1) };
-        let mut owner = Owner::new(Epoch(1), &Rules::default(), 7);
+        let mut owner = owner();
         let mut outbox = Outbox::default();
         let walked = |owner: &mut Owner| owner.channels.values_mut().map(|channel| channel.count_members().1).sum();
         // Each channel has one to three members.
@@ -343,7 +356,7 @@ mod tests {
         for turn in places.chunks(1_000) {
             for (slot, room) in turn {
                 let channel = ChannelId::room(&format!("room-{room}")).unwrap();
-                owner.request(ShardId(0), channel, request(*slot, true), now, &mut outbox);
+                owner.request(ShardId::alone(0), channel, request(*slot, true), now, &mut outbox);
             }
             owner.announce(now.monotonic, &mut outbox);
             let members: usize = walked(&mut owner);
@@ -360,7 +373,7 @@ mod tests {
         for turn in places.chunks(1_000) {
             for (slot, room) in turn {
                 let channel = ChannelId::room(&format!("room-{room}")).unwrap();
-                owner.request(ShardId(0), channel, request(*slot, false), now, &mut outbox);
+                owner.request(ShardId::alone(0), channel, request(*slot, false), now, &mut outbox);
             }
             owner.announce(now.monotonic, &mut outbox);
             let members: usize = walked(&mut owner);
@@ -373,7 +386,7 @@ mod tests {
     #[test]
     fn channels_forget_their_newest_messages_when_all_keep_too_many_bytes() {
         let now = Now { wall: Timestamp(1), monotonic: Monotonic(1) };
-        let (mut owner, mut outbox) = (Owner::new(Epoch(1), &Rules::default(), 7), Outbox::default());
+        let (mut owner, mut outbox) = (owner(), Outbox::default());
         // One content, which all messages share, so that the test itself holds little.
         let content: Arc<str> = "x".repeat(1 << 20).into();
         let channels: Vec<_> = (0..6).map(|number| ChannelId::room(&format!("room-{number}")).unwrap()).collect();
@@ -391,7 +404,7 @@ mod tests {
                 update_time: Timestamp(1),
                 persistent: true,
             };
-            owner.request(ShardId(0), channel.clone(), request(0, true), now, &mut outbox);
+            owner.request(ShardId::alone(0), channel.clone(), request(0, true), now, &mut outbox);
             let version = Version { epoch: Epoch(1), reading: 1, changes: 0 };
             let channel_state = owner.channels.get_mut(channel).unwrap();
             channel_state.keep_recent(version, (1..=100).rev().map(message).collect());

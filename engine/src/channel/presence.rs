@@ -344,7 +344,7 @@ mod tests {
     fn member(slot: u32) -> Member {
         let id = Uuid::from_u128(slot.into());
         Member {
-            address: Address { home: ShardId(0), connection: ConnectionId { slot, generation: 0 } },
+            address: Address { home: ShardId::alone(0), connection: ConnectionId { slot, generation: 0 } },
             presence: Presence { user: UserId(id), session: SessionId(id), username: "ada".into(), persistence: true },
             hidden: false,
             format: Format::Json,

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use engine::chart::Chart;
 use engine::command::{Command, Join};
 use engine::fanout::frames::Format;
 use engine::fanout::subscribers::{Gone, Outlet};
@@ -80,7 +81,7 @@ pub fn session_of(slot: u32) -> SessionId {
 
 impl Hall {
     pub fn with(rules: Rules) -> Self {
-        let shard = Shard::new(ShardId(0), 1, Epoch(1), rules, 7);
+        let shard = Shard::new(ShardId::alone(0), Chart::alone(1, Epoch(1)), rules, 7);
         let (sockets, closed, finished) = (Sockets::default(), BTreeSet::new(), BTreeSet::new());
         let now = Monotonic(3_600_000_000_000);
         Self { shard, sockets, now, closed, finished, ended_most: 0, written_most: 0, writes_most: 0 }

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use engine::chart::Chart;
 use engine::command::{Command, Join};
 use engine::fanout::frames::Format;
 use engine::fanout::subscribers::{Gone, Outlet};
@@ -70,7 +71,7 @@ impl World {
     }
 
     fn empty(rules: Rules) -> Self {
-        let shard = Shard::new(ShardId(0), 1, Epoch(1), rules, 7);
+        let shard = Shard::new(ShardId::alone(0), Chart::alone(1, Epoch(1)), rules, 7);
         let (heard, monotonic) = (Heard::default(), Monotonic(0));
         Self { shard, heard, answers: Vec::new(), sockets: Vec::new(), monotonic, now: NOW }
     }

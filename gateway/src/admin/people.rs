@@ -125,7 +125,7 @@ impl People {
         let cursor = all.last().filter(|_| is_more).map(|(_, last)| format!("{}:{}", last.rank, last.channel));
         let channels = all.into_iter().map(|(shard, seen)| ListedChannel {
             id: seen.channel.to_string(),
-            shard: shard.0,
+            shard: shard.core,
             members: seen.members,
             messages_per_second: f64::from(seen.messages) / RATE_WINDOW.as_secs_f64(),
         });
@@ -183,8 +183,8 @@ impl People {
         while let Ok(one) = answers.recv_deadline(deadline) {
             told.push(one);
         }
-        told.sort_by_key(|(shard, _)| shard.0);
-        let has_answered = |number: &u16| told.iter().any(|(shard, _)| shard.0 == *number);
+        told.sort_by_key(|(shard, _)| shard.core);
+        let has_answered = |number: &u16| told.iter().any(|(shard, _)| shard.core == *number);
         let unanswered = (0..self.shards.len() as u16).filter(|number| !has_answered(number)).collect();
         (told, unanswered)
     }
@@ -194,7 +194,7 @@ fn listed(shard: ShardId, session: SessionSeen) -> ListedSession {
     let since = UNIX_EPOCH + Duration::from_millis(opened_at(session.session));
     ListedSession {
         id: session.session.to_string(),
-        shard: shard.0,
+        shard: shard.core,
         since: humantime::format_rfc3339_millis(since).to_string(),
         address: session.network.map(|network| ClientNetwork::of_key(network).to_string()),
         memberships: session.memberships,

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use engine::chart::Chart;
 use engine::command::{Command, Join};
 use engine::id::{
     ChannelId, ConnectionId, Epoch, GroupId, MessageId, Monotonic, SessionId, ShardId, Timestamp, UserId,
@@ -119,7 +120,14 @@ impl People {
             registry.create_group(group, users[0], &format!("group-{number}"), now);
         }
         let shards = (0..plan.shards)
-            .map(|id| Shard::new(ShardId(id), plan.shards, Epoch(1), Rules::default(), seed ^ (u64::from(id) << 32)))
+            .map(|id| {
+                Shard::new(
+                    ShardId::alone(id),
+                    Chart::alone(plan.shards, Epoch(1)),
+                    Rules::default(),
+                    seed ^ (u64::from(id) << 32),
+                )
+            })
             .collect();
         let mut people = Self {
             plan,

@@ -37,7 +37,7 @@ impl Rings {
 
     pub fn send(&mut self, from: usize, parcels: impl IntoIterator<Item = (ShardId, Parcel)>) {
         for (to, parcel) in parcels {
-            self.queues.entry((from, to.0.into())).or_default().push_back(parcel);
+            self.queues.entry((from, to.core.into())).or_default().push_back(parcel);
         }
     }
 

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::num::NonZeroU32;
 
+use engine::chart::Chart;
 use engine::command::{Command, Join};
 use engine::fanout::subscribers::{Gone, Outlet};
 use engine::id::{ConnectionId, Epoch, MessageId, Monotonic, SessionId, ShardId, Timestamp, UserId};
@@ -188,7 +189,9 @@ impl World {
             ..Rules::default()
         };
         let shards = (0..plan.shards)
-            .map(|id| Shard::new(ShardId(id), plan.shards, Epoch(1), rules, seed ^ (u64::from(id) << 32)))
+            .map(|id| {
+                Shard::new(ShardId::alone(id), Chart::alone(plan.shards, Epoch(1)), rules, seed ^ (u64::from(id) << 32))
+            })
             .collect();
         let mut world = Self {
             plan,

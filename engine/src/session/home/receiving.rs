@@ -2,12 +2,12 @@
 
 use super::catching_up::{answer_is_lost, depart};
 use super::{Home, Subscription};
-use crate::command::{Event, Reply};
+use crate::command::{Event, Rejection, Reply};
 use crate::fanout::frames;
 use crate::fanout::subscribers::{Followed, Subscribers};
 use crate::id::{ChannelId, ConnectionId};
 use crate::outbox::Outbox;
-use crate::parcel::{Batch, Item, Reached};
+use crate::parcel::{Batch, ChannelAction, ChannelRequest, Item, Reached};
 use crate::session::connection::{Connection, Private, RequestKind};
 
 impl Home {
@@ -46,6 +46,25 @@ impl Home {
                     self.answer(connection, number, &Reply::Done, None, outbox);
                 }
                 Item::Evicted { connection } => self.unsubscribe(connection, &channel),
+            }
+        }
+    }
+
+    /// Answers a request about a channel that has no owner now. To leave it is done here: what the next owner hears of is the
+    /// members that are left.
+    pub fn refuse_without_owner(&mut self, channel: &ChannelId, request: &ChannelRequest, outbox: &mut Outbox) {
+        let ChannelRequest { connection, number, action } = request;
+        match action {
+            ChannelAction::Depart => {}
+            ChannelAction::Leave => {
+                self.unsubscribe(*connection, channel);
+                self.answer(*connection, *number, &Reply::Done, None, outbox);
+            }
+            ChannelAction::Join { .. } | ChannelAction::Message(_) => {
+                let place = self.place(*connection, channel);
+                let reason = "this channel moves to another server: nothing was done, try again";
+                let reply = Reply::Refused(Rejection::unavailable(reason));
+                self.answer(*connection, *number, &reply, place, outbox);
             }
         }
     }
