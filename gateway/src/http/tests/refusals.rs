@@ -11,6 +11,7 @@ use engine::social::notification::Notification;
 use storage::account::{Account, Credential, CredentialOwner, Expiry, Profile, Revocation, RevocationPlace};
 use storage::friend::{Friend, FriendPlace};
 use storage::group::{Group, GroupFilter, GroupPage, GroupPlace, RosterPlace};
+use storage::object::{Object, ObjectCounts, ObjectId, ObjectListing, ObjectPlace};
 use storage::{Failure, PageStart, Part, Store, Write, Written};
 use uuid::Uuid;
 
@@ -296,6 +297,20 @@ impl Store for Broken {
         _: Option<RosterPlace>,
         _: usize,
     ) -> Result<Part<(Group, RosterPlace), RosterPlace>, Failure> {
+        self.fail()
+    }
+    fn objects(&self, _: &[ObjectId]) -> Result<Vec<Object>, Failure> {
+        self.fail()
+    }
+    fn objects_part(
+        &self,
+        _: &ObjectListing,
+        _: Option<&ObjectPlace>,
+        _: usize,
+    ) -> Result<Part<Object, ObjectPlace>, Failure> {
+        self.fail()
+    }
+    fn object_counts(&self, _: UserId) -> Result<ObjectCounts, Failure> {
         self.fail()
     }
     fn sides(&self, _: UserId, _: UserId) -> Result<Sides, Failure> {
