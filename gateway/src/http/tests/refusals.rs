@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::*;
 
-const BEARER_PATHS: [&str; 26] = [
+const BEARER_PATHS: [&str; 30] = [
     "GET /v2/account",
     "PUT /v2/account",
     "DELETE /v2/account",
@@ -26,6 +26,10 @@ const BEARER_PATHS: [&str; 26] = [
     "GET /v2/channel",
     "GET /v2/channel/2...lobby",
     "PUT /v2/storage",
+    "POST /v2/storage",
+    "PUT /v2/storage/delete",
+    "GET /v2/storage/x",
+    "GET /v2/storage/x/y",
     "GET /v2/group",
     "POST /v2/group",
     "PUT /v2/group/x",
@@ -123,7 +127,7 @@ fn paths_and_methods() {
         world.ask(target, As::Nobody, "").expect_refusal(404, 5, target);
     }
     for target in [
-        "PUT /v2/storage",
+        "GET /v2/storage/a/b/c",
         "POST /v2/rpc/anything",
         "POST /v2/account/link/steam",
         "POST /v2/account/unlink",
@@ -397,6 +401,12 @@ fn a_failing_store_is_said_and_blamed_on_nobody_else() {
         ] {
             ask(target, As::User(token), r#"{"name":"x"}"#);
         }
+        let id = r#""collection":"c","key":"k","value":"{}","user_id":"00000000-0000-0000-0000-000000000008""#;
+        ask("PUT /v2/storage", As::User(token), &format!(r#"{{"objects":[{{{id}"}}]}}"#));
+        for target in ["POST /v2/storage", "PUT /v2/storage/delete"] {
+            ask(target, As::User(token), &format!(r#"{{"object_ids":[{{{id}"}}]}}"#));
+        }
+        ask("GET /v2/storage/c", As::User(token), "");
         let link = r#"{"id":"device-1234567","email":"a@example.com","password":"password"}"#;
         for kind in ["device", "custom", "email"] {
             ask(&format!("POST /v2/account/link/{kind}"), As::User(token), link);
