@@ -208,7 +208,7 @@ pub const SIGN_IN_REFUSALS: [&str; 13] = [
 ];
 
 /// What HTTP requests ask for, in the order of `SocketCounters::http_latency`.
-pub const HTTP_ROUTES: [&str; 12] = [
+pub const HTTP_ROUTES: [&str; 13] = [
     "health",
     "authenticate",
     "session",
@@ -220,6 +220,7 @@ pub const HTTP_ROUTES: [&str; 12] = [
     "history",
     "presence",
     "event",
+    "storage",
     "other",
 ];
 

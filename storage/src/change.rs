@@ -7,6 +7,7 @@ mod accounts;
 mod friends;
 mod groups;
 mod inbox;
+mod objects;
 mod revocations;
 
 pub(crate) use friends::may_chat;
@@ -47,6 +48,10 @@ pub fn apply(rows: &mut impl Rows, write: &Write) -> Result<Written, Failure> {
             rows.remove_account_deletion(*user)?;
             Written::Done
         }
+        Write::WriteObjects { owner, objects, time } => {
+            Written::ObjectsWritten(objects::write(rows, *owner, objects, *time)?)
+        }
+        Write::DeleteObjects { owner, objects } => Written::ObjectsDeleted(objects::delete(rows, *owner, objects)?),
         Write::Revoke(revocation) => {
             revocations::revoke(rows, revocation)?;
             Written::Done

@@ -23,6 +23,7 @@ mod hollows;
 mod journal;
 mod kept_options;
 mod manifest;
+mod objects;
 mod opening;
 mod pages;
 mod reading;
@@ -56,6 +57,7 @@ use crate::backup::BackedUp;
 use crate::friend::{Friend, FriendPlace};
 use crate::group::{Group, GroupFilter, GroupPage, GroupPlace, RosterPlace};
 use crate::keys::{self, Table};
+use crate::object::{Object, ObjectCounts, ObjectId, ObjectListing, ObjectPlace};
 use crate::record::{self, StoreMeta};
 use crate::retention::Retention;
 use crate::{DiskRoom, Failure, PageStart, Part, Store, Write, Written, WrittenPlace};
@@ -415,6 +417,24 @@ impl Store for Embedded {
         limit: usize,
     ) -> Result<Part<Notification, NotificationId>, Failure> {
         self.tables()?.view().notifications(user, after, limit)
+    }
+
+    fn objects(&self, ids: &[ObjectId]) -> Result<Vec<Object>, Failure> {
+        self.tables()?.view().objects(ids)
+    }
+
+    fn objects_part(
+        &self,
+        listing: &ObjectListing,
+        after: Option<&ObjectPlace>,
+        limit: usize,
+    ) -> Result<Part<Object, ObjectPlace>, Failure> {
+        self.tables()?.view().objects_part(listing, after, limit)
+    }
+
+    fn object_counts(&self, owner: UserId) -> Result<ObjectCounts, Failure> {
+        let counts = self.tables()?.read(Table::ObjectCounts, &keys::user(owner), record::decode_object_counts)?;
+        Ok(counts.unwrap_or_default())
     }
 
     fn channels_written(

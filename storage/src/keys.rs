@@ -27,6 +27,9 @@
 //! | `expiries` | 0, time 8 and token id 16, or 1, time 8 and user id 16 | |
 //! | `group_counts` | user id 16 | group count |
 //! | `passages` | user id 16, channel id, 0, message id 16 | |
+//! | `objects` | user id 16, collection, 0, who may read it 1, key | object |
+//! | `public_objects` | collection, 0, key, 0, user id 16 | |
+//! | `object_counts` | user id 16 | object counts |
 //! | `meta` | `passages` | message id 16: from here on there are passages |
 //!
 //! The order of bytes is the order of history: a channel's messages are adjacent, by rising id. Because of the length
@@ -43,6 +46,8 @@
 //! Where no record is named, the key says everything. In `friends`, state 4 notes that the *other* user has blocked
 //! this one. The deletion of a user needs this row to find the block; the row is in no list.
 
+mod objects;
+
 use std::ops::Bound;
 
 use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Timestamp, UserId};
@@ -53,6 +58,8 @@ use crate::PageStart;
 use crate::account::{Credential, CredentialKind, Expiry, Revocation};
 use crate::friend::FriendPlace;
 use crate::group::RosterPlace;
+
+pub use objects::{entry_of, object, object_id, object_place, objects, public_object, public_object_id};
 
 macro_rules! tables {
     ($($table:ident $name:literal)*) => {
@@ -100,6 +107,9 @@ tables! {
     Expiries "expiries"
     GroupCounts "group_counts"
     Passages "passages"
+    Objects "objects"
+    PublicObjects "public_objects"
+    ObjectCounts "object_counts"
 }
 
 impl Table {
@@ -111,6 +121,9 @@ impl Table {
 
     /// How many tables a store of format 3 has.
     pub(crate) const COUNT_OF_FORMAT_3: usize = 22;
+
+    /// How many tables a store of format 4 has.
+    pub(crate) const COUNT_OF_FORMAT_4: usize = 24;
 }
 
 const _: () = {
@@ -584,5 +597,6 @@ mod tests {
             (Table::COUNT_OF_FORMAT_1, Table::COUNT_OF_FORMAT_2, Table::COUNT_OF_FORMAT_3),
             (Table::Groups as usize, Table::Expiries as usize, Table::GroupCounts as usize)
         );
+        assert_eq!(Table::COUNT_OF_FORMAT_4, Table::Objects as usize);
     }
 }

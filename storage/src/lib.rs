@@ -1,4 +1,5 @@
-//! The storage of messages, accounts, groups, friends, notifications and logouts: one trait (`Store`), several stores.
+//! The storage of messages, accounts, groups, friends, notifications, objects and logouts: one trait (`Store`), several
+//! stores.
 //!
 //! The laws that every store obeys, whatever it is made of:
 //!
@@ -25,10 +26,12 @@
 //! 10. **Notifications have rising ids**, for each user, so that a new notification never appears before a position
 //!     that was already read. A user has at most `NOTIFICATIONS_MAX` of them; the oldest is removed to make room.
 //! 11. **What is deleted disappears at once; its rows are removed later.** No request finds the members or the name of a
-//!     deleted group any more. No credential opens a deleted account, and its name is free. Rows that can no longer be
-//!     reached (the history and members of such a group; the friends, bans and notifications of such a user) are
+//!     deleted group any more. No credential opens a deleted account, its name is free, and its objects are in no answer. Rows that can no longer be
+//!     reached (the history and members of such a group; the friends, bans, notifications and objects of such a user) are
 //!     removed in bounded batches, with the writes that follow. The caller that reads `account_deletions` purges the
 //!     messages of a deleted account; the list of channels in which the user has written is kept until then.
+//! 12. **Objects are written all or none.** A write that names several objects of a user is carried out for each of
+//!     them, or for none. The counts of a user's objects change in the same write.
 
 pub mod account;
 pub mod backup;
@@ -42,6 +45,7 @@ pub mod inbox;
 mod keys;
 pub mod log_limit;
 pub mod memory;
+pub mod object;
 mod part;
 pub mod record;
 pub mod repeats;
@@ -67,6 +71,7 @@ use account::{
 use backup::BackedUp;
 use friend::{Friend, FriendPlace};
 use group::{Group, GroupEdit, GroupFilter, GroupPage, GroupPlace, RosterPlace};
+use object::{Object, ObjectCounts, ObjectDelete, ObjectId, ObjectListing, ObjectPlace, ObjectWrite};
 
 use part::read_on;
 pub use part::{Part, WrittenPlace};
@@ -260,6 +265,31 @@ pub trait Store: Send + Sync + 'static {
         read_on(after, limit, |after, limit| self.notifications_part(user, after, limit))
     }
 
+    /// Those of these objects that exist and whose owners have accounts, in the order asked for. At most
+    /// `OBJECTS_AT_ONCE_MAX` may be asked for. The caller asks who may read them.
+    fn objects(&self, ids: &[ObjectId]) -> Result<Vec<Object>, Failure>;
+
+    /// Some objects of a list, whose owners have accounts. A part also ends after `OBJECTS_PART_BYTES_MAX` bytes of values.
+    fn objects_part(
+        &self,
+        listing: &ObjectListing,
+        after: Option<&ObjectPlace>,
+        limit: usize,
+    ) -> Result<Part<Object, ObjectPlace>, Failure>;
+
+    /// The whole list of which [`Self::objects_part`] reads parts.
+    fn object_list(
+        &self,
+        listing: &ObjectListing,
+        after: Option<ObjectPlace>,
+        limit: usize,
+    ) -> Result<Vec<Object>, Failure> {
+        read_on(after, limit, |after, limit| self.objects_part(listing, after.as_ref(), limit))
+    }
+
+    /// How many objects a user has, whoever may read them.
+    fn object_counts(&self, owner: UserId) -> Result<ObjectCounts, Failure>;
+
     /// The channels in whose history there is, or was, a message by this user. The order is unspecified but does not
     /// change.
     fn channels_written(
@@ -410,6 +440,17 @@ pub enum Write {
     DeleteNotifications {
         user: UserId,
         ids: Vec<NotificationId>,
+    },
+    /// Writes objects of a user: all of them, or none.
+    WriteObjects {
+        owner: UserId,
+        objects: Vec<ObjectWrite>,
+        time: Timestamp,
+    },
+    /// Deletes objects of a user: all of them, or none.
+    DeleteObjects {
+        owner: UserId,
+        objects: Vec<ObjectDelete>,
     },
     /// A later revocation of the same token or user replaces an earlier one; the time of a revocation never moves back.
     Revoke(Revocation),

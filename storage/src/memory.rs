@@ -19,6 +19,9 @@ use crate::account::{Account, Credential, CredentialOwner, Expiry, Profile, Revo
 use crate::friend::{Edge, Friend, FriendCounts, FriendPlace};
 use crate::group::{Group, GroupFilter, GroupPage, GroupPlace, Membership, RosterPlace, browse, common_beginning};
 use crate::inbox::Inbox;
+use crate::object::{
+    Object, ObjectCounts, ObjectId, ObjectListing, ObjectPlace, ObjectsPart, ReadPermission, is_object_name,
+};
 use crate::repeats::SentRequests;
 use crate::{Failure, PageStart, Part, Store, Write, Written, change, keys, span};
 
@@ -52,6 +55,11 @@ struct State {
     friend_counts: HashMap<UserId, FriendCounts>,
     notifications: BTreeMap<(UserId, NotificationId), Notification>,
     inboxes: HashMap<UserId, Inbox>,
+    /// Under the keys that the embedded store has in `objects`.
+    objects: BTreeMap<Vec<u8>, Object>,
+    /// Under the keys that the embedded store has in `public_objects`.
+    public_objects: BTreeMap<Vec<u8>, ObjectId>,
+    object_counts: HashMap<UserId, ObjectCounts>,
     authored: HashMap<UserId, BTreeSet<ChannelId>>,
     account_deletions: BTreeSet<UserId>,
     sent: SentRequests,
@@ -220,6 +228,36 @@ impl Store for Memory {
         Ok(Part::whole(rows.unwrap_or_default()))
     }
 
+    fn objects(&self, ids: &[ObjectId]) -> Result<Vec<Object>, Failure> {
+        let state = self.open()?;
+        Ok(ids.iter().filter(|id| id.can_exist()).filter_map(|id| state.find_object(id).cloned()).collect())
+    }
+
+    fn objects_part(
+        &self,
+        listing: &ObjectListing,
+        after: Option<&ObjectPlace>,
+        limit: usize,
+    ) -> Result<Part<Object, ObjectPlace>, Failure> {
+        let (state, mut part) = (self.open()?, ObjectsPart::of(limit));
+        if let Some(span) = keys::objects(listing, after).filter(|_| is_object_name(listing.collection())) {
+            match listing.owner() {
+                Some(_) => {
+                    part.add_all(state.objects.range(span).map(|(_, object)| Ok(Some(object.clone()))))?;
+                }
+                None => {
+                    let ids = state.public_objects.range(span).map(|(_, id)| id);
+                    part.add_all(ids.map(|id| Ok(state.find_object(id).cloned())))?;
+                }
+            }
+        }
+        Ok(part.end(None))
+    }
+
+    fn object_counts(&self, owner: UserId) -> Result<ObjectCounts, Failure> {
+        Ok(self.open()?.object_counts.get(&owner).copied().unwrap_or_default())
+    }
+
     fn channels_written(
         &self,
         user: UserId,
@@ -280,6 +318,10 @@ impl State {
 
     fn message(&self, channel: &ChannelId, id: MessageId) -> Option<&Message> {
         self.messages.get(channel)?.get(&id)
+    }
+
+    fn find_object(&self, id: &ObjectId) -> Option<&Object> {
+        ReadPermission::ALL.into_iter().find_map(|read| self.objects.get(&keys::object(id, read)))
     }
 
     fn insert(&mut self, message: &Message) -> StoreReceipt {

@@ -21,14 +21,14 @@ impl<T, P> Part<T, P> {
 }
 
 /// Reads part after part from a place on, until the limit or the end of the list is reached. Fails as `read` does.
-pub fn read_on<T, P: Copy>(
+pub fn read_on<T, P: Clone>(
     after: Option<P>,
     limit: usize,
     read: impl Fn(Option<P>, usize) -> Result<Part<T, P>, Failure>,
 ) -> Result<Vec<T>, Failure> {
     let (mut items, mut after) = (Vec::new(), after);
     loop {
-        let part = read(after, limit - items.len())?;
+        let part = read(after.clone(), limit - items.len())?;
         items.extend(part.items);
         match part.stopped.filter(|_| items.len() < limit) {
             Some(stopped) => after = Some(stopped),

@@ -13,6 +13,7 @@ mod groups;
 mod inbox;
 mod intents;
 mod leftovers;
+mod objects;
 mod transfer;
 
 use std::sync::Arc;
@@ -38,6 +39,7 @@ pub(crate) use groups::{
 pub(crate) use inbox::{decode_inbox, decode_notification, encode_inbox, encode_notification};
 pub use intents::{IntentPart, Value, decode_intent, encode_intent};
 pub(crate) use leftovers::{Leftover, decode_leftover, encode_leftover};
+pub(crate) use objects::{decode_object, decode_object_counts, encode_object, encode_object_counts};
 pub(crate) use transfer::{decode_block, encode_block};
 pub use transfer::{decode_note, encode_note};
 
@@ -68,6 +70,8 @@ pub enum Kind {
     Block = 17,
     Intent = 18,
     GroupCount = 19,
+    Object = 20,
+    ObjectCounts = 21,
 }
 
 /// Why bytes are not the expected record.
@@ -399,6 +403,7 @@ mod tests {
     use crate::friend::{Edge, FriendCounts};
     use crate::group::{Group, Membership};
     use crate::inbox::Inbox;
+    use crate::object::{ObjectId, ReadPermission};
 
     fn uuids() -> impl Strategy<Value = Uuid> {
         any::<[u8; 16]>().prop_map(Uuid::from_bytes)
@@ -455,6 +460,10 @@ mod tests {
         }
     }
 
+    fn no_object() -> ObjectId {
+        ObjectId { owner: UserId(Uuid::nil()), collection: "any".into(), key: "any".into() }
+    }
+
     /// Decodes the bytes as every kind of record. The test is that this returns.
     fn decode_as_everything(bytes: &[u8]) -> usize {
         let channel = ChannelId::room("any").unwrap();
@@ -477,6 +486,8 @@ mod tests {
             decode_note(bytes).is_ok(),
             decode_block(bytes).is_ok(),
             decode_intent(bytes).is_ok(),
+            decode_object((no_object(), ReadPermission::Owner), bytes).is_ok(),
+            decode_object_counts(bytes).is_ok(),
         ]
         .into_iter()
         .filter(|&ok| ok)
@@ -602,7 +613,7 @@ mod tests {
 
         #[test]
         fn arbitrary_bodies_with_a_true_checksum_do_not_panic(
-            kind in 0u8..20,
+            kind in 0u8..22,
             body in prop::collection::vec(any::<u8>(), 0..300),
         ) {
             decode_as_everything(&vouch_for(kind, &body));

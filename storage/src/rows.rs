@@ -12,6 +12,7 @@ use crate::account::{Account, Credential, CredentialOwner, Revocation};
 use crate::friend::{Edge, FriendCounts};
 use crate::group::{Group, Membership};
 use crate::inbox::Inbox;
+use crate::object::{Object, ObjectCounts, ObjectId};
 use crate::repeats::SentRequest;
 
 /// A username that no user has. Only a look at the rows makes one, so no username gets a second owner.
@@ -126,6 +127,17 @@ pub trait Rows {
     /// Removes a notification of a user. [`Self::set_inbox`] is the caller's part.
     fn remove_notification(&mut self, user: UserId, id: NotificationId);
 
+    /// The object with this name, or `None`.
+    fn object(&self, id: &ObjectId) -> Result<Option<Object>, Failure>;
+    /// Also writes its entries in lists. [`Self::set_object_counts`] is the caller's part.
+    fn put_object(&mut self, before: Option<&Object>, object: &Object);
+    /// Removes an object and its entries in lists. [`Self::set_object_counts`] is the caller's part.
+    fn remove_object(&mut self, object: &Object);
+    /// How many objects a user has; zeros if nothing is stored.
+    fn object_counts(&self, owner: UserId) -> Result<ObjectCounts, Failure>;
+    /// Writes how many objects a user has.
+    fn set_object_counts(&mut self, owner: UserId, counts: ObjectCounts);
+
     /// Whether the same request was sent a moment ago, so that its repetition notifies no user.
     fn is_repeated(&mut self, request: SentRequest, time: Timestamp) -> bool;
     /// Keeps that a request was sent, if this change is done.
@@ -134,7 +146,7 @@ pub trait Rows {
     fn forget_sent(&mut self, request: SentRequest);
 
     /// Called after the account was removed. Removes, now or later, both sides of its friendships and blocks, its bans,
-    /// and its notifications.
+    /// its notifications and its objects.
     fn abandon_user(&mut self, user: UserId) -> Result<(), Failure>;
     /// Notes that the user's messages are still to be deleted.
     fn put_account_deletion(&mut self, user: UserId);

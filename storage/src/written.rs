@@ -6,6 +6,7 @@ use crate::Failure;
 use crate::account::{Changed, Linked, Registered, Unlinked};
 use crate::friend::Related;
 use crate::group::{GroupCreated, GroupEdited};
+use crate::object::{ObjectsDeleted, ObjectsWritten};
 
 /// The result of one write.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,6 +22,8 @@ pub enum Written {
     GroupCreated(GroupCreated),
     GroupEdited(GroupEdited),
     Related(Related),
+    ObjectsWritten(ObjectsWritten),
+    ObjectsDeleted(ObjectsDeleted),
     /// The write is done and has no result to report.
     Done,
 }
@@ -51,3 +54,4 @@ macro_rules! answers {
 
 answers!(Receipt(StoreReceipt), Registered(Registered), Changed(Changed), Linked(Linked), Unlinked(Unlinked));
 answers!(AccountDeleted(bool), GroupCreated(GroupCreated), GroupEdited(GroupEdited), Related(Related));
+answers!(ObjectsWritten(ObjectsWritten), ObjectsDeleted(ObjectsDeleted));

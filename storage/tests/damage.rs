@@ -21,6 +21,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use storage::embedded::Embedded;
 use storage::group::{Group, GroupFilter};
+use storage::object::{ObjectWrite, ReadPermission};
 use storage::{Failure, PageStart, Store, Write};
 use tempfile::TempDir;
 
@@ -67,6 +68,8 @@ fn written_store() -> TempDir {
     }
     world.relate(FriendAct::Add, 1, &[2, 3]);
     world.relate(FriendAct::Block, 1, &[4]);
+    let public = ObjectWrite { read: ReadPermission::Public, ..objects::object("c", "k", "{}") };
+    world.write(Write::WriteObjects { owner: user(1), objects: vec![public], time: Timestamp(1) });
     world.write(Write::DeleteAccount { user: user(40), time: Timestamp(1) });
     let Kept(store) = world.tested;
     store.close().unwrap();

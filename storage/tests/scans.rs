@@ -4,14 +4,17 @@
 
 mod common;
 
+use common::objects::*;
 use common::people::*;
 use common::*;
+use engine::id::Timestamp;
 use engine::persist::{StoreQuestion, StoreReceipt};
 use engine::social::friend::FriendAct;
 use engine::social::group::{GroupAct, Role};
 use storage::group::{GROUPS_PER_USER_MAX, GroupFilter};
 use storage::inbox::NOTIFICATIONS_MAX;
-use storage::{PageStart, Part, Store, Write};
+use storage::object::{ObjectWrite, ObjectsWritten, ReadPermission};
+use storage::{PageStart, Part, Store, Write, Written};
 
 /// Most rows that one request may look at, beyond what it finds.
 const ROWS_MAX: u64 = 2_200;
@@ -354,4 +357,69 @@ fn the_messages_of_who_said_a_word_in_a_large_room() {
     let (found, read) = own_messages(world.store(), 2);
     assert_eq!(found, [20_001, 55_000, 60_001]);
     assert!(read <= 3 * (PASSAGE + FEW), "{read} rows");
+}
+
+fn write_objects(store: &dyn Store, owner: u32, objects: Vec<ObjectWrite>) {
+    let write = Write::WriteObjects { owner: user(owner), objects, time: Timestamp(5) };
+    let written = commit_one(store, write).unwrap();
+    assert!(matches!(written, Written::ObjectsWritten(ObjectsWritten::Done(_))), "{written:?}");
+}
+
+#[test]
+fn objects_are_found_without_a_look_at_those_of_others() {
+    const USERS: u32 = 30;
+    let world = World::<OnDisk>::of(USERS);
+    let store = world.store();
+    for owner in 1..=USERS {
+        for collection in ["c", "d"] {
+            let read = |number| if number % 3 == 0 { ReadPermission::Public } else { ReadPermission::Owner };
+            let object = |number| ObjectWrite { read: read(number), ..object(collection, &format!("{number:02}"), "{}") };
+            write_objects(store, owner, (0..90).map(object).collect());
+        }
+    }
+    // A page of eleven: a row of the list, and for public ones of all users the object and its owner.
+    for (listing, most) in [(own(7, "c"), 14), (public_of(7, "c"), 14), (public("c"), 36)] {
+        let (part, read) = rows(store, || store.objects_part(&listing, None, 11).unwrap());
+        assert_eq!(part.items.len(), 11);
+        assert!(read <= most, "{read} rows for {listing:?}");
+    }
+    let (found, read) = rows(store, || store.objects(&[id(7, "c", "00"), id(8, "c", "01"), id(8, "c", "x")]).unwrap());
+    assert_eq!(found.len(), 2);
+    assert!(read <= 9, "{read} rows");
+    let ((), read) = rows(store, || write_objects(store, 7, vec![object("c", "00", "{}"), object("c", "new", "{}")]));
+    assert!(read <= 9, "{read} rows");
+    let (_, read) = rows(store, || commit_one(store, delete_objects(7, &[("c", "00", None)])));
+    assert!(read <= 9, "{read} rows");
+}
+
+#[test]
+fn a_list_of_objects_that_were_deleted() {
+    let world = World::<OnDisk>::of(2);
+    let store = world.store();
+    let public_object = |key: &str| ObjectWrite { read: ReadPermission::Public, ..object("c", key, "{}") };
+    write_objects(store, 1, vec![public_object("zz")]);
+    for round in 0..60 {
+        let keys: Vec<_> = (0..100).map(|number| format!("{round:02}-{number:02}")).collect();
+        write_objects(store, 2, keys.iter().map(|key| public_object(key)).collect());
+        let deletes: Vec<_> = keys.iter().map(|key| ("c", key.as_str(), None)).collect();
+        commit(store, &[delete_objects(2, &deletes)]);
+    }
+    for listing in [public("c"), own(2, "c")] {
+        let (mut found, mut after, mut parts) = (Vec::new(), None, 0);
+        loop {
+            let (part, read) = rows(store, || store.objects_part(&listing, after.as_ref(), 11).unwrap());
+            assert!(read <= ROWS_MAX, "{read} rows");
+            found.extend(part.items.into_iter().map(|object| object.id.key));
+            parts += 1;
+            match part.stopped {
+                Some(stopped) => after = Some(stopped),
+                None => break,
+            }
+        }
+        let expected = if listing.owner().is_none() { vec!["zz"] } else { vec![] };
+        assert_eq!(found, expected);
+        assert!((2..9).contains(&parts), "{parts} parts");
+        let (_, read) = rows(store, || store.objects_part(&listing, None, 11).unwrap());
+        assert!(read <= FEW, "{read} rows, as what is empty is known");
+    }
 }

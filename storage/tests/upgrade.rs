@@ -1,4 +1,4 @@
-//! Directories of formats 1 to 3: they are opened and upgraded, and nothing in them is lost.
+//! Directories of formats 1 to 4: they are opened and upgraded, and nothing in them is lost.
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
@@ -19,7 +19,7 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The format that this program writes.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 /// The tables of format 1. Their keys and records are the same today.
 const TABLES: [&str; 7] = ["messages", "heads", "accounts", "credentials", "usernames", "revocations", "meta"];
@@ -297,6 +297,28 @@ fn messages_from_before_and_after_an_upgrade_of_format_3_are_found() {
     found.sort();
     expected.sort();
     assert_eq!(found, expected);
+}
+
+#[test]
+fn a_store_of_format_4_has_room_for_objects() {
+    let directory = format_3();
+    drop(open(&directory));
+    let old = database(&directory);
+    for name in ["objects", "public_objects", "object_counts"] {
+        old.delete_keyspace(old.keyspace(name, KeyspaceCreateOptions::default).unwrap()).unwrap();
+    }
+    old.keyspace("meta", KeyspaceCreateOptions::default).unwrap().insert("store", meta(4, 1)).unwrap();
+    old.persist(PersistMode::SyncAll).unwrap();
+    drop(old);
+    assert_eq!(format_of(&directory), 4);
+    let store = open(&directory);
+    let objects = vec![objects::object("c", "k", "{}")];
+    commit(&store, &[Write::WriteObjects { owner: user(1), objects, time: Timestamp(5) }]);
+    drop(store);
+    let store = open(&directory);
+    assert_eq!(store.objects(&[objects::id(1, "c", "k")]).unwrap().len(), 1);
+    drop(store);
+    check_group_counts(&directory);
 }
 
 /// A store in an upgraded directory.

@@ -193,6 +193,27 @@ test('notifications', async () => {
   assert.deepEqual((await ok('ListNotifications', {}, bob.as)).notifications ?? [], []);
 });
 
+test('storage objects', async () => {
+  const { alice, bob } = people;
+  const object = { collection: 'c/1', key: 'k', value: '{"a":1}', permission_read: { value: 2 }, permission_write: { value: 0 } };
+  const own = { collection: 'c/1', key: 'own', value: '{}', version: '*' };
+  const { acks } = await ok('WriteStorageObjects', { objects: [object, own] }, bob.as);
+  assert.deepEqual(acks.map((ack) => [ack.key, ack.user_id]), [['k', bob.id], ['own', bob.id]]);
+  const body = { objects: [own] };
+  await same('WriteStorageObjects', body, bob.as, 'PUT /v2/storage', body);
+  const ids = { object_ids: [{ collection: 'c/1', key: 'k', user_id: bob.id }, { collection: 'c/1', key: 'own', user_id: bob.id }] };
+  const { objects } = await same('ReadStorageObjects', ids, alice.as, 'POST /v2/storage', ids);
+  assert.deepEqual(objects.map((one) => [one.key, one.value]), [['k', '{"a":1}']]);
+  const page = await same('ListStorageObjects', { collection: 'c/1', user_id: bob.id, limit: { value: 1 } }, bob.as,
+    `GET /v2/storage/c%2F1/${bob.id}?limit=1`);
+  await same('ListStorageObjects', { collection: 'c/1', user_id: bob.id, limit: { value: 1 }, cursor: page.cursor }, bob.as,
+    `GET /v2/storage/c%2F1?user_id=${bob.id}&limit=1&cursor=${encodeURIComponent(page.cursor)}`);
+  await same('ListStorageObjects', { collection: 'c/1', limit: { value: 9 } }, alice.as, 'GET /v2/storage/c%2F1?limit=9');
+  const deleted = { object_ids: [{ collection: 'c/1', key: 'own', version: acks[1].version }] };
+  await ok('DeleteStorageObjects', deleted, bob.as);
+  await same('DeleteStorageObjects', deleted, bob.as, 'PUT /v2/storage/delete', deleted);
+});
+
 test('events for statistics', async () => {
   const event = { name: 'opened', properties: { screen: 'lobby' }, external: true };
   await same('Event', event, people.bob.as, 'POST /v2/event', event);

@@ -12,6 +12,7 @@ import './official/group_chat.mjs';
 import './official/friends.mjs';
 import './official/notifications.mjs';
 import './official/status.mjs';
+import './official/storage.mjs';
 import './official/deletion.mjs';
 import './official/frames.mjs';
 import './official/restart.mjs';

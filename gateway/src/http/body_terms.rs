@@ -6,11 +6,13 @@
 use engine::limits::USERNAME_BYTES_MAX;
 use hyper::Method;
 use storage::group::GROUP_NAME_BYTES_MAX;
+use storage::object::{OBJECT_NAME_BYTES_MAX, OBJECT_VALUE_BYTES_MAX};
 
 use super::account::{AVATAR_URL_BYTES_MAX, PROFILE_BYTES_MAX};
 use super::groups::DESCRIPTION_BYTES_MAX;
+use super::objects::NAMED_MAX;
 use super::proofs::{EMAIL_BYTES_MAX, ID_BYTES_MAX};
-use super::route::Route;
+use super::route::{DELETION, Route};
 use crate::identity::IDENTITY_TOKEN_BYTES_MAX;
 use crate::token::{TOKEN_BYTES_MAX, VARS_BYTES_MAX};
 
@@ -53,6 +55,16 @@ const _: () = assert!(
         <= GROUP_BYTES_MAX
 );
 
+/// Storage objects to be written: the longest value and its names, or several that are shorter. Nakama takes as much.
+const OBJECTS_BYTES_MAX: usize = 256 * 1024;
+const _: () = assert!(
+    ESCAPED_TO_ASCII * (OBJECT_VALUE_BYTES_MAX + 2 * OBJECT_NAME_BYTES_MAX) + PUNCTUATION_BYTES <= OBJECTS_BYTES_MAX
+);
+
+/// Names of storage objects, to be read or deleted: as many as a request may name, each of 600 bytes with its punctuation.
+const OBJECT_IDS_BYTES_MAX: usize = 64 * 1024;
+const _: () = assert!(NAMED_MAX * 600 <= OBJECT_IDS_BYTES_MAX);
+
 /// The terms on which a resource reads a body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BodyTerms {
@@ -80,6 +92,9 @@ impl BodyTerms {
             (Route::Link(_) | Route::Unlink(_), &Method::POST) => (Sender::User, CREDENTIALS_BYTES_MAX),
             (Route::Account, &Method::PUT) => (Sender::User, ACCOUNT_BYTES_MAX),
             (Route::Groups, &Method::POST) | (Route::Group(_), &Method::PUT) => (Sender::User, GROUP_BYTES_MAX),
+            (Route::Objects, &Method::PUT) => (Sender::User, OBJECTS_BYTES_MAX),
+            (Route::Objects, &Method::POST) => (Sender::User, OBJECT_IDS_BYTES_MAX),
+            (Route::Collection(Some(name)), &Method::PUT) if name == DELETION => (Sender::User, OBJECT_IDS_BYTES_MAX),
             _ => return None,
         };
         Some(Self { sender, bytes_max })

@@ -34,6 +34,7 @@ mod marking;
 mod members;
 mod new_names;
 mod notifications;
+mod objects;
 mod open_calls;
 mod pages;
 mod paging;

@@ -171,6 +171,8 @@ fn price_of(route: &Route, method: &Method) -> Option<(Purse, Work)> {
         // The body names the user of a refresh, who pays for the rest.
         Route::Refresh => Some((Purse::Tokens, REQUEST)),
         Route::Logout => Some((Purse::Tokens, CHANGE)),
+        // It is a read, whose body has the names.
+        Route::Objects if *method == Method::POST => Some((Purse::Requests, REQUEST)),
         _ if *method == Method::GET || *method == Method::HEAD => Some((Purse::Requests, REQUEST)),
         _ => Some((Purse::Requests, CHANGE)),
     }

@@ -26,6 +26,9 @@ const FEATURES: [&str; 15] = [
     "user",
 ];
 
+/// What a client that deletes storage objects names in place of a collection.
+pub const DELETION: &str = "delete";
+
 /// One more than the segments of the longest path that names something. What follows is not taken apart, so that a path
 /// of slashes costs no more than another.
 const SEGMENTS_MAX: usize = 5;
@@ -59,6 +62,13 @@ pub enum Route {
     Friends,
     Block,
     Notifications,
+    /// Storage objects, to be read or written.
+    Objects,
+    /// A collection of storage objects, by its decoded name, or `None` if it cannot be decoded. A client that deletes
+    /// objects names it `delete`.
+    Collection(Option<String>),
+    /// The same, and the decoded id of a user whose objects are meant.
+    CollectionOf(Option<String>, Option<String>),
     /// With the channel's id, if the path has it: decoded, or an inner `None` if it cannot be decoded.
     History(Option<Option<String>>),
     /// With the channel's decoded id, or `None` if it cannot be decoded.
@@ -102,8 +112,9 @@ impl Route {
             Self::History(_) => 8,
             Self::Presence(_) => 9,
             Self::Event => 10,
+            Self::Objects | Self::Collection(_) | Self::CollectionOf(..) => 11,
             Self::Welcome | Self::Socket | Self::LackingSignIn | Self::Functions | Self::Lacking(_) | Self::Unknown => {
-                11
+                12
             }
         }
     }
@@ -128,6 +139,9 @@ impl Route {
             ["v2", "rpc", ..] => Some(Self::Functions),
             ["v2", "event"] => Some(Self::Event),
             ["v2", "notification"] => Some(Self::Notifications),
+            ["v2", "storage"] => Some(Self::Objects),
+            ["v2", "storage", _] => Some(Self::Collection(id(2))),
+            ["v2", "storage", _, _] => Some(Self::CollectionOf(id(2), id(3))),
             ["v2", "channel"] => Some(Self::History(None)),
             ["v2", "channel", _] => Some(Self::History(Some(id(2)))),
             ["v2", "channel", _, "presence"] => Some(Self::Presence(id(2))),
@@ -151,7 +165,7 @@ impl Route {
     }
 }
 
-const _: () = assert!(HTTP_ROUTES.len() == 12);
+const _: () = assert!(HTTP_ROUTES.len() == 13);
 
 /// Stands for a segment that cannot be decoded. No name contains a slash.
 const NO_NAME: &str = "/";
@@ -190,6 +204,11 @@ mod tests {
             ("/v2/rpc/say", Route::Functions),
             ("/v2/event", Route::Event),
             ("/v2/event/x", Route::Lacking("event")),
+            ("/v2/storage", Route::Objects),
+            ("/v2/storage/", Route::Collection(Some(String::new()))),
+            ("/v2/storage/a%2Fb%20c", Route::Collection(Some("a/b c".into()))),
+            ("/v2/storage/%ff/x", Route::CollectionOf(None, Some("x".into()))),
+            ("/v2/storage/a/b/c", Route::Lacking("storage")),
             ("*", Route::Unknown),
             ("", Route::Welcome),
         ] {
@@ -210,6 +229,9 @@ mod tests {
             ("/v2/notification", "notification"),
             ("/v2/channel/2...a", "history"),
             ("/v2/channel/2...a/presence", "presence"),
+            ("/v2/storage", "storage"),
+            ("/v2/storage/delete", "storage"),
+            ("/v2/storage/saves/x", "storage"),
             ("/v2/account/authenticate/steam", "other"),
             ("/x", "other"),
         ] {

@@ -11,10 +11,11 @@ use super::answer::{self, Answer};
 use super::error::{Code, Refusal};
 use super::query::Query;
 use super::resource_request::ResourceRequest;
-use super::route::Route;
+use super::route::{DELETION, Route};
 use super::services::Services;
 use super::{
-    account, authenticate, friends, groups, history, links, members, notifications, presence, session, told, users,
+    account, authenticate, friends, groups, history, links, members, notifications, objects, presence, session, told,
+    users,
 };
 use crate::client_network::ClientNetwork;
 use crate::health::{ALIVE, READY};
@@ -96,6 +97,16 @@ async fn dispatch(services: &Services, request: &ResourceRequest) -> Result<Answ
         (Route::Block, &Method::POST) => friends::block(services, request).await,
         (Route::Notifications, &Method::GET) => notifications::list(services, request).await,
         (Route::Notifications, &Method::DELETE) => notifications::delete(services, request).await,
+        (Route::Objects, &Method::PUT) => objects::write(services, request).await,
+        (Route::Objects, &Method::POST) => objects::read(services, request).await,
+        (Route::Collection(Some(name)), &Method::PUT) if name == DELETION => objects::delete(services, request).await,
+        // No collection has a name that is not text.
+        (Route::Collection(name), &Method::GET) => {
+            objects::list(services, request, &name.unwrap_or_default(), None).await
+        }
+        (Route::CollectionOf(name, user), &Method::GET) => {
+            objects::list(services, request, &name.unwrap_or_default(), Some(&user.unwrap_or_default())).await
+        }
         (Route::History(id), &Method::GET) => history::list(services, request, id.map(Option::unwrap_or_default)).await,
         (Route::Presence(id), &Method::GET) => presence::list(services, request, &id.unwrap_or_default()).await,
         // A client has no session token before it signs in.

@@ -65,6 +65,7 @@ pub fn footprint(write: &Write) -> Footprint {
         Write::FinishAccountDeletion { user } | Write::DeleteNotifications { user, .. } => {
             These(vec![Subject::User(*user)])
         }
+        Write::WriteObjects { owner, .. } | Write::DeleteObjects { owner, .. } => These(vec![Subject::User(*owner)]),
         Write::Relate { user, others, .. } => {
             These(others.iter().chain([user]).map(|&user| Subject::User(user)).collect())
         }

@@ -22,6 +22,7 @@ use storage::account::{Account, Revocation};
 use storage::friend::{Edge, FriendCounts};
 use storage::group::{Group, Membership};
 use storage::inbox::Inbox;
+use storage::object::ObjectCounts;
 use storage::repeats::SentRequest;
 use storage::rows::Rows;
 use storage::{Failure, NAME_BYTES_MAX};
@@ -108,6 +109,7 @@ pub struct Draft<'k> {
     friend_counts: Seen<UserId, FriendCounts>,
     group_counts: RefCell<HashMap<UserId, GroupCount>>,
     inboxes: Seen<UserId, Inbox>,
+    object_counts: Seen<UserId, ObjectCounts>,
     notifications_removed: HashSet<NotificationId>,
     /// Names and credentials whose owner was never created.
     orphans: RefCell<HashMap<Subject, Uuid>>,
@@ -148,6 +150,7 @@ impl<'k> Draft<'k> {
             friend_counts: Seen::default(),
             group_counts: RefCell::default(),
             inboxes: Seen::default(),
+            object_counts: Seen::default(),
             notifications_removed: HashSet::new(),
             orphans: RefCell::default(),
             known: None,

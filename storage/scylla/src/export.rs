@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::Scylla;
 use crate::cluster_store::ClusterStore;
 use crate::pages::successor;
+use crate::tables::objects::{self, Name};
 use crate::tables::{
     account_deletions, author_buckets, authored, channels, credentials, edges, group_members, groups, revocations,
     shards_of, users,
@@ -26,6 +27,8 @@ use crate::tables::{
 const OWNERS_AT_ONCE: usize = 32;
 /// Rows of one owner that are read at a time.
 const ROWS_AT_ONCE: usize = 256;
+/// Objects of one owner that are read at a time: they may be large.
+const OBJECTS_AT_ONCE: usize = 16;
 
 macro_rules! passes {
     ($($pass:ident)*) => {
@@ -52,6 +55,8 @@ passes! {
     AccountDeletions
     Messages
     Heads
+    Objects
+    ObjectCounts
 }
 
 /// Where a pass continues: after which owner, and after which row of the next one. As bytes: the pass, the token, the
@@ -90,6 +95,8 @@ enum RowsOf {
     Notifications(UserId),
     Inbox(UserId),
     Authored(UserId),
+    Objects(UserId),
+    ObjectCounts(UserId),
     Group(GroupId),
     Members(GroupId),
     Messages(ChannelId),
@@ -176,6 +183,8 @@ impl ClusterStore {
             Pass::FriendCounts => self.users_after(after, RowsOf::FriendCounts).await?,
             Pass::Notifications => self.users_after(after, RowsOf::Notifications).await?,
             Pass::Inboxes => self.users_after(after, RowsOf::Inbox).await?,
+            Pass::Objects => self.users_after(after, RowsOf::Objects).await?,
+            Pass::ObjectCounts => self.users_after(after, RowsOf::ObjectCounts).await?,
             Pass::Groups => self.groups_after(after, RowsOf::Group).await?,
             Pass::Members => self.groups_after(after, RowsOf::Members).await?,
             Pass::Messages => self.channels_after(after, RowsOf::Messages).await?,
@@ -243,6 +252,10 @@ impl ClusterStore {
                 one(self.friend_counts(user).await?.map(|friend_counts| Item::FriendCounts(user, friend_counts)))
             }
             RowsOf::Inbox(user) => one(self.inbox(user).await?.map(|inbox| Item::Inbox(user, inbox))),
+            RowsOf::Objects(user) => self.objects_after(user, &after).await,
+            RowsOf::ObjectCounts(user) => {
+                one(self.object_counts(user).await?.map(|counts| Item::ObjectCounts(user, counts)))
+            }
             RowsOf::Members(group) => self.members(group, after).await,
             RowsOf::Edges(user) => {
                 let rows = self.database.all(edges::page(user, after_id.unwrap_or_default(), ROWS_AT_ONCE)).await?;
@@ -283,6 +296,15 @@ impl ClusterStore {
         }
     }
 
+    /// Objects of a user after a place, which has the collection's length, the collection, the permission and the key.
+    async fn objects_after(&self, owner: UserId, after: &[u8]) -> Result<Rows, Failure> {
+        let after = object_name(after).unwrap_or(Name::FIRST);
+        let rows = self.database.all(objects::page(owner, &after, OBJECTS_AT_ONCE)).await?;
+        let found = rows.into_iter().map(|row| row.object(owner)).collect::<Result<Vec<_>, _>>()?;
+        let last = found.last().filter(|_| found.len() >= OBJECTS_AT_ONCE).map(|last| object_key(&Name::of(last)));
+        Ok((found.into_iter().map(Item::Object).collect(), last))
+    }
+
     async fn members(self: &Arc<Self>, group: GroupId, after: Vec<u8>) -> Result<Rows, Failure> {
         let Some(kept) = self.group_row(group).await? else { return Ok((Vec::new(), None)) };
         let [mut first, _] = RosterPlace::span(None);
@@ -306,6 +328,20 @@ impl ClusterStore {
     }
 }
 
+/// The place of an object as the key of a row.
+fn object_key(name: &Name) -> Vec<u8> {
+    let Name { collection, read, key } = name;
+    [&(collection.len() as u32).to_be_bytes(), collection.as_bytes(), &read.to_be_bytes(), key.as_bytes()].concat()
+}
+
+fn object_name(key: &[u8]) -> Option<Name> {
+    let (length, rest) = key.split_first_chunk()?;
+    let (collection, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+    let (read, key) = rest.split_first_chunk()?;
+    let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
+    Some(Name { collection: text(collection)?, read: i32::from_be_bytes(*read), key: text(key)? })
+}
+
 /// A full page may have more rows after it.
 fn some_of(items: Vec<Item>, last: Option<Vec<u8>>) -> Rows {
     let last = last.filter(|_| items.len() >= ROWS_AT_ONCE);
@@ -327,5 +363,15 @@ mod tests {
         }
         assert_eq!(Reached::of(&[]), Some(Reached::BEGINNING));
         assert_eq!(Reached::of(&[1, 2, 3]), None);
+    }
+
+    #[test]
+    fn names_of_objects_come_back() {
+        let name = Name { collection: "a collection".into(), read: 2, key: "kéy".into() };
+        let found = object_name(&object_key(&name)).unwrap();
+        assert_eq!((found.collection, found.read, found.key), (name.collection, name.read, name.key));
+        for key in [&b""[..], b"\0\0\0\x09c", b"\0\0\0\x01c\0\0"] {
+            assert!(object_name(key).is_none());
+        }
     }
 }

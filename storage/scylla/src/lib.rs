@@ -27,6 +27,7 @@ mod lane;
 mod lease;
 mod linked_rows;
 mod lists;
+mod objects;
 
 pub mod options;
 mod outcome;
@@ -55,6 +56,7 @@ use engine::social::notification::Notification;
 use storage::account::{Account, Credential, CredentialOwner, Expiry, Profile, Revocation, RevocationPlace};
 use storage::friend::{Friend, FriendPlace};
 use storage::group::{Group, GroupFilter, GroupPage, GroupPlace, RosterPlace};
+use storage::object::{Object, ObjectCounts, ObjectId, ObjectListing, ObjectPlace, is_object_name};
 use storage::{Answer, Failure, Lanes, PageStart, Part, Store, Submission, Write, Written, WrittenPlace, span};
 use tokio::runtime::Runtime;
 
@@ -388,6 +390,29 @@ impl Store for Scylla {
         // Start behind the newest notification that was removed to make room: before it there are only tombstones.
         let floor = self.ask(self.store.inbox(user))?.and_then(|inbox| inbox.floor);
         self.ask(self.store.notifications_after(user, after.max(floor), limit)).map(Part::whole)
+    }
+
+    fn objects(&self, ids: &[ObjectId]) -> Result<Vec<Object>, Failure> {
+        self.ask(self.store.objects_named(ids))
+    }
+
+    fn objects_part(
+        &self,
+        listing: &ObjectListing,
+        after: Option<&ObjectPlace>,
+        limit: usize,
+    ) -> Result<Part<Object, ObjectPlace>, Failure> {
+        if limit == 0 || !is_object_name(listing.collection()) {
+            return Ok(Part::whole(Vec::new()));
+        }
+        match listing.owner() {
+            Some(owner) => self.ask(self.store.objects_of(owner, listing, after, limit)),
+            None => self.ask(self.store.public_objects(listing.collection(), after, limit)),
+        }
+    }
+
+    fn object_counts(&self, owner: UserId) -> Result<ObjectCounts, Failure> {
+        Ok(self.ask(self.store.object_counts(owner))?.unwrap_or_default())
     }
 
     fn channels_written(

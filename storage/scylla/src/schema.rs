@@ -14,14 +14,15 @@ use crate::options::{Keyspace, ScyllaOptions};
 use crate::tables::{
     account_deletions, author_buckets, authored, blocked_by, channels, credentials, edges, friend_counts, friends,
     group_counts, group_list, group_members, group_names, group_rosters, group_seats, groups, inboxes, intents,
-    leftovers, messages, notifications, revocations, servers, transfers, user_groups, usernames, users,
+    leftovers, messages, notifications, object_counts, objects, public_objects, revocations, servers, transfers,
+    user_groups, usernames, users,
 };
 
 /// The schema's version. Rises with every migration; a program refuses versions that are newer than its own.
-pub const VERSION: i32 = 4;
+pub const VERSION: i32 = 5;
 
 /// The statements that lead to each version from the one before; the first creates everything.
-const MIGRATIONS: [&[&str]; VERSION as usize] = [VERSION_1, VERSION_2, VERSION_3, VERSION_4];
+const MIGRATIONS: [&[&str]; VERSION as usize] = [VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
 
 const VERSION_1: &[&str] = &[
     messages::TABLE,
@@ -59,6 +60,9 @@ const VERSION_3: &[&str] = &[group_counts::TABLE];
 
 /// What was noted before stays in `authored`.
 const VERSION_4: &[&str] = &[author_buckets::TABLE];
+
+/// No user has objects yet.
+const VERSION_5: &[&str] = &[objects::TABLE, public_objects::TABLE, object_counts::TABLE];
 
 const VERSION_TABLE: &str =
     "CREATE TABLE IF NOT EXISTS schema_version (id int PRIMARY KEY, version int, applied_us bigint)";

@@ -11,6 +11,7 @@ use engine::id::{ChannelId, GroupId, UserId};
 use scylla::statement::batch::BatchType;
 use storage::Failure;
 use storage::group::{Membership, RosterPlace};
+use storage::object::{ObjectId, ReadPermission};
 use storage::rows::Rows;
 use uuid::Uuid;
 
@@ -23,7 +24,7 @@ use crate::pages::successor;
 use crate::tables::leftovers::{self, Leftover};
 use crate::tables::{
     Mutation, Query, blocked_by, channels, edges, friend_counts, friends, group_counts, group_members, group_rosters,
-    inboxes, messages, notifications, shards_of, user_groups,
+    inboxes, messages, notifications, object_counts, objects, public_objects, shards_of, user_groups,
 };
 
 /// Rows of a list that are removed at a time.
@@ -202,7 +203,7 @@ impl Sweep {
         Ok(())
     }
 
-    /// Removes a user's bans, friends and blocks (both sides), and notifications.
+    /// Removes a user's bans, friends and blocks (both sides), notifications and objects.
     async fn sweep_user(&self, user: UserId) -> Result<(), Failure> {
         let [first, _] = RosterPlace::span(None);
         let [_, last] = RosterPlace::span(Some(engine::social::group::Role::Banned));
@@ -229,7 +230,10 @@ impl Sweep {
             async { Ok(page.await?.into_iter().map(|(other,)| other).collect()) }
         })
         .await?;
+        self.sweep_public_objects(user).await?;
         let rows = [
+            objects::delete_all(user),
+            object_counts::delete(user),
             user_groups::delete_all(user),
             group_counts::delete(user),
             edges::delete_all(user),
@@ -239,6 +243,26 @@ impl Sweep {
             notifications::delete_all(user),
         ];
         self.sweep_rows(&rows).await
+    }
+
+    /// Removes the entries of a deleted user's public objects.
+    async fn sweep_public_objects(&self, owner: UserId) -> Result<(), Failure> {
+        let mut after = objects::Name::FIRST;
+        loop {
+            let rows = by(self.until, self.store.database.all(objects::names(owner, &after, ROWS_AT_ONCE))).await?;
+            let is_last = rows.len() < ROWS_AT_ONCE;
+            for row in rows {
+                let read = row.read()?;
+                after = row.name();
+                if read == ReadPermission::Public {
+                    let (collection, key) = (after.collection.clone(), after.key.clone());
+                    self.sweep_rows(&[public_objects::delete(&ObjectId { owner, collection, key })]).await?;
+                }
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
     }
 
     /// Removes the pairs of a deleted user with the others in a list, which `page` reads after an id.

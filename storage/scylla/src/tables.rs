@@ -22,6 +22,8 @@
 //! | `friends` | user; state, time, other user | a user's friends in order |
 //! | `circles` | user | how many friends a user has (`friend_counts.rs`) |
 //! | `inboxes`, `notifications` | user; id | notifications, and facts about them as a whole |
+//! | `objects`, `object_counts` | user; collection, permission, key | objects, and how many they are |
+//! | `public_objects` | collection, shard; key and user | which objects all may read, in order |
 //! | `departures` | user | deleted accounts whose messages are still there (`account_deletions.rs`) |
 //! | `leftovers` | kind; id | deleted things whose rows are still there |
 //! | `intents` | slot; part | how to undo changes in flight |
@@ -49,6 +51,9 @@ pub mod leftovers;
 pub mod messages;
 mod mutation;
 pub mod notifications;
+pub mod object_counts;
+pub mod objects;
+pub mod public_objects;
 mod query;
 pub mod revocations;
 pub mod servers;
@@ -186,6 +191,20 @@ statements! {
     PutNotification = notifications::PUT,
     DeleteNotification = notifications::DELETE,
     DeleteNotifications = notifications::DELETE_ALL,
+    // Objects.
+    Object = objects::ONE,
+    ObjectsBetween = objects::BETWEEN,
+    Objects = objects::PAGE,
+    ObjectNames = objects::NAMES,
+    PutObject = objects::PUT,
+    DeleteObject = objects::DELETE,
+    DeleteObjects = objects::DELETE_ALL,
+    PublicObjects = public_objects::PAGE,
+    PutPublicObject = public_objects::PUT,
+    DeletePublicObject = public_objects::DELETE,
+    ObjectCounts = object_counts::ONE,
+    PutObjectCounts = object_counts::PUT,
+    DeleteObjectCounts = object_counts::DELETE,
     // Work that is still to be done.
     AccountDeletions = account_deletions::FIRST,
     PutDeparture = account_deletions::PUT,
@@ -223,6 +242,8 @@ statements! {
     CountInboxes = inboxes::COUNT,
     CountAuthorsMoved = author_buckets::COUNT_MOVED,
     CountAccountDeletions = account_deletions::COUNT,
+    CountObjects = objects::COUNT,
+    CountObjectCounts = object_counts::COUNT,
     // Whole tables, in the order in which the database stores them.
     UserIdsFrom = users::IDS_FROM,
     CredentialsFrom = credentials::FROM,

@@ -22,7 +22,8 @@ use crate::tables::author_buckets::NO_BUCKET;
 use crate::tables::group_seats::{self, Seats};
 use crate::tables::{
     Mutation, Statement, account_deletions, author_buckets, credentials, friend_counts, group_list, group_names,
-    groups, inboxes, notifications, revocations, servers, shards_of, transfers, usernames, users,
+    groups, inboxes, notifications, object_counts, objects, public_objects, revocations, servers, shards_of, transfers,
+    usernames, users,
 };
 
 /// Writes in flight.
@@ -74,6 +75,8 @@ impl Target for &Scylla {
             (Table::Authored, Statement::CountAuthorsMoved),
             (Table::AccountDeletions, Statement::CountAccountDeletions),
             (Table::Messages, Statement::CountMessages),
+            (Table::Objects, Statement::CountObjects),
+            (Table::ObjectCounts, Statement::CountObjectCounts),
         ] {
             note.counts.check(table, self.wait(self.store.database.count_rows(statement))?)?;
         }
@@ -287,6 +290,11 @@ fn rows_of(item: Item) -> (Vec<Mutation>, Vec<Mutation>) {
         Item::Inbox(user, inbox) => (vec![inboxes::put(user, inbox)], none()),
         Item::Authored(user, channel) => (vec![author_buckets::put(user, &channel, NO_BUCKET, 0, 0)], none()),
         Item::AccountDeletion(user) => (vec![account_deletions::put(user)], none()),
+        Item::Object(object) => {
+            let entry = public_objects::entry_of(&object).map(public_objects::put);
+            ([objects::put(&object)].into_iter().chain(entry).collect(), none())
+        }
+        Item::ObjectCounts(user, counts) => (vec![object_counts::put(user, counts)], none()),
         Item::Message(_) | Item::Head(..) | Item::Member(..) => (none(), none()),
     }
 }

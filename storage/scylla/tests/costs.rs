@@ -8,6 +8,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::cql::{OnCql, with_node};
+use common::objects::*;
 use common::people::*;
 use common::*;
 use engine::id::{ChannelId, MessageId, Timestamp};
@@ -15,6 +16,7 @@ use engine::social::friend::FriendAct;
 use engine::social::group::{GroupAct, Role};
 use storage::account::CredentialKind;
 use storage::group::{GROUPS_EXAMINED_MAX, Group, GroupFilter};
+use storage::object::{ObjectWrite, ObjectsWritten, ReadPermission};
 use storage::{PageStart, Write, Written};
 use storage_scylla::options::BucketBounds;
 use storage_scylla::{apply_schema, schema};
@@ -368,5 +370,38 @@ fn a_list_that_loses_entries_all_the_time_is_written_anew_and_has_no_marks_of_th
         }
         assert_eq!(entries(&world), before);
         check_sound(world.store(), 2, 3);
+    });
+}
+
+#[test]
+fn objects_cost_what_is_asked_for_and_not_what_others_have() {
+    with_node(|| {
+        const USERS: u32 = 12;
+        let mut world = World::<OnCql>::of(USERS);
+        for owner in 1..=USERS {
+            let public = |number| ObjectWrite {
+                read: ReadPermission::Public,
+                ..object("c", &format!("{number:02}"), "{}")
+            };
+            let objects = (0..60).map(public).collect();
+            let write = Write::WriteObjects { owner: user(owner), objects, time: world.now() };
+            assert!(matches!(world.write(write), Written::ObjectsWritten(ObjectsWritten::Done(_))));
+        }
+        for (listing, most) in [
+            // Whether the owner has an account, and two reads of up to eight objects.
+            (own(3, "c"), Cost { requests: 3, rows: 12 }),
+            // Sixteen shards, each with its share and eight more; eleven objects, and their owners.
+            (public("c"), Cost { requests: 16 + 2 * 11, rows: 16 * 9 + 2 * 11 }),
+        ] {
+            let (part, cost) = cost(&mut world, |world| world.store().objects_part(&listing, None, 11).unwrap());
+            assert_eq!(part.items.len(), 11);
+            assert!(cost.requests <= most.requests && cost.rows <= most.rows, "{cost:?} for {listing:?}");
+        }
+        let one = |world: &mut World<OnCql>| {
+            let objects = vec![object("c", "more", "{}")];
+            world.write(Write::WriteObjects { owner: user(1), objects, time: Timestamp(1) })
+        };
+        let (_, cost) = cost(&mut world, one);
+        assert!(cost.requests <= 5 && cost.rows <= 3, "{cost:?}");
     });
 }

@@ -21,6 +21,9 @@ use crate::account::{
 use crate::backup::BackedUp;
 use crate::friend::{Friend, FriendPlace, Related};
 use crate::group::{Group, GroupCreated, GroupEdit, GroupEdited, GroupFilter, GroupPage, GroupPlace, RosterPlace};
+use crate::object::{
+    Object, ObjectDelete, ObjectId, ObjectListing, ObjectPlace, ObjectWrite, ObjectsDeleted, ObjectsWritten,
+};
 use crate::{DiskRoom, Failure, PageStart, Part, Store, Write, Written, WrittenPlace};
 
 const THREADS_ENDED: &str = "the storage threads have ended";
@@ -267,6 +270,36 @@ impl Client {
     /// Ids that are unknown or belong to other users are skipped.
     pub async fn delete_notifications(&self, user: UserId, ids: Vec<NotificationId>) -> Result<(), Failure> {
         self.write(Write::DeleteNotifications { user, ids }).await.map(|_| ())
+    }
+
+    /// Writes objects of a user, all of them or none. That they may not be written is an answer, not a failure.
+    pub async fn write_objects(
+        &self,
+        owner: UserId,
+        objects: Vec<ObjectWrite>,
+        time: Timestamp,
+    ) -> Result<ObjectsWritten, Failure> {
+        self.ask(Write::WriteObjects { owner, objects, time }).await
+    }
+
+    /// Deletes objects of a user, all of them or none. That they may not be deleted is an answer, not a failure.
+    pub async fn delete_objects(&self, owner: UserId, objects: Vec<ObjectDelete>) -> Result<ObjectsDeleted, Failure> {
+        self.ask(Write::DeleteObjects { owner, objects }).await
+    }
+
+    /// Those of these objects that exist, as [`Store::objects`] finds them.
+    pub async fn objects(&self, ids: Vec<ObjectId>) -> Result<Vec<Object>, Failure> {
+        self.read(move |store| store.objects(&ids)).await
+    }
+
+    /// A page of a list of objects, as [`Store::objects_part`] finds it.
+    pub async fn list_objects(
+        &self,
+        listing: ObjectListing,
+        after: Option<ObjectPlace>,
+        limit: usize,
+    ) -> Result<Part<Object, ObjectPlace>, Failure> {
+        self.read(move |store| store.objects_part(&listing, after.as_ref(), limit)).await
     }
 
     /// Stores a logout. Shards hear of it from the caller, not from the store.

@@ -20,6 +20,7 @@ use super::waiting::QuerySender;
 use super::writes::{ClientWrite, WriteTaker};
 use super::{GROUP_BYTES_MAX, GROUP_WRITES_MAX, Line, Watch};
 use crate::change::may_chat;
+use crate::object::ObjectWrite;
 use crate::{Failure, Lanes, PageStart, Store, Submission, Write, Written};
 
 /// Parts of a channel's history that are read for its newest messages, at most.
@@ -297,5 +298,10 @@ fn bytes_of(write: &Write) -> usize {
         Write::CreateGroup(_) | Write::UpdateGroup { .. } => 1024,
         Write::Relate { others, .. } => others.len() * ROW,
         Write::DeleteNotifications { ids, .. } => ids.len() * ID,
+        Write::WriteObjects { objects, .. } => {
+            let bytes = |object: &ObjectWrite| object.value.len() + 2 * (object.collection.len() + object.key.len());
+            objects.iter().map(|object| ROW + bytes(object)).sum()
+        }
+        Write::DeleteObjects { objects, .. } => objects.len() * ROW,
     }
 }

@@ -19,10 +19,11 @@ pub fn leaves_marks(table: Table) -> bool {
     match table {
         Table::Messages | Table::Browsing | Table::Rosters | Table::UserGroups | Table::Friends => true,
         Table::Notifications | Table::AccountDeletions | Table::Leftovers | Table::Expiries => true,
+        Table::Objects | Table::PublicObjects => true,
         // Only single rows of these are read; and of the notes of where a user has written, all at once.
         Table::Heads | Table::Accounts | Table::Credentials | Table::Usernames | Table::Revocations => false,
         Table::Meta | Table::Groups | Table::GroupNames | Table::Members | Table::Edges | Table::FriendCounts => false,
-        Table::Inboxes | Table::Authored | Table::Passages | Table::GroupCounts => false,
+        Table::Inboxes | Table::Authored | Table::Passages | Table::GroupCounts | Table::ObjectCounts => false,
     }
 }
 

@@ -29,8 +29,8 @@ use crate::{Failure, PageStart};
 /// Format 1 had messages, accounts and logouts. Format 2 added groups, friends and notifications, and the notes of
 /// which user has written where. Format 3 has the logouts also in the order of time, and stores a channel's head only
 /// when a message is removed. Format 4 counts each user's groups, and has marks in place of removed rows (`dead.rs`),
-/// and notes in which passages of channels users have written.
-pub const FORMAT: u32 = 4;
+/// and notes in which passages of channels users have written. Format 5 added objects.
+pub const FORMAT: u32 = 5;
 
 /// fjall's background threads. One is enough, as it flushes and does not merge. With two, the first puts every request
 /// to merge back into the queue, and uses a whole core for that while the second merges.
@@ -93,6 +93,7 @@ impl Tables {
             1 => Table::COUNT_OF_FORMAT_1,
             2 => Table::COUNT_OF_FORMAT_2,
             3 => Table::COUNT_OF_FORMAT_3,
+            4 => Table::COUNT_OF_FORMAT_4,
             _ => Table::COUNT,
         };
         for table in &Table::ALL[..tables] {

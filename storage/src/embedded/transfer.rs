@@ -16,7 +16,7 @@ use crate::transfer::{Item, Movable, Note, Origin, Page, Source, Target};
 use crate::{Failure, Store};
 
 /// The tables of a move, in the order of the move.
-const MOVED: [Table; 13] = [
+const MOVED: [Table; 15] = [
     Table::Accounts,
     Table::Credentials,
     Table::Revocations,
@@ -30,6 +30,8 @@ const MOVED: [Table; 13] = [
     Table::AccountDeletions,
     Table::Messages,
     Table::Heads,
+    Table::Objects,
+    Table::ObjectCounts,
 ];
 
 const _: () = assert!(MOVED.len() <= 1 << u8::BITS, "a place has the table's number in one byte");
@@ -166,6 +168,8 @@ fn is_left_over(view: &View<'_>, channels: &mut Channels<'_>, item: &Item) -> Re
         Item::Member(group, ..) => !view.contains(Table::Groups, &keys::group(*group))?,
         Item::Edge(user, other, _) => !is_there(*user)? || !is_there(*other)?,
         Item::Notification(user, _) | Item::Inbox(user, _) | Item::FriendCounts(user, _) => !is_there(*user)?,
+        Item::Object(object) => !is_there(object.id.owner)?,
+        Item::ObjectCounts(user, _) => !is_there(*user)?,
         Item::Message(message) => channels.is_gone(&message.channel)?,
         Item::Head(channel, _) => channels.is_gone(channel)?,
         _ => false,
@@ -270,6 +274,10 @@ fn put(draft: &mut Draft<'_>, item: &Item) -> Result<(), Failure> {
         Item::Message(message) => drop(draft.note_passage(message)),
         Item::Edge(user, other, edge) => {
             draft.set_edge(*user, *other, None, Some(*edge));
+            return Ok(());
+        }
+        Item::Object(object) => {
+            draft.put_object(None, object);
             return Ok(());
         }
         _ => {}

@@ -1,7 +1,7 @@
 //! Upgrades a store of an earlier format. Its tables stay as they are. The tables that it lacked have just been
 //! created, empty. Three of them must be filled from the old ones: the notes of which user has written where, so that
 //! an account can be deleted with all its messages; the revocations in the order of time, so that they can be
-//! forgotten; and the counts of each user's groups. Heads need nothing: each channel's head is stored already.
+//! forgotten; and the counts of each user's groups. Heads need nothing: each channel's head is stored already. There were no objects before format 5.
 //!
 //! The new format is recorded only when everything is synced. So an upgrade that was interrupted starts again at the
 //! next start.
@@ -41,8 +41,10 @@ pub fn upgrade(tables: &Tables, path: &Path) -> Result<(), Failure> {
     if meta.format < 3 {
         order_revocations(tables, path)?;
     }
-    count_groups(tables, path)?;
-    begin_passages(tables, path)?;
+    if meta.format < 4 {
+        count_groups(tables, path)?;
+        begin_passages(tables, path)?;
+    }
     put_meta(tables, path, meta.epoch)
 }
 

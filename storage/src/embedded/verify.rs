@@ -70,6 +70,7 @@ fn check(table: Table, key: &Slice, value: &Slice) -> Result<(), Failure> {
         Table::Browsing => known(keys::browsed_group(key).is_some()),
         Table::Rosters | Table::UserGroups | Table::Friends => known(Listed::of(key).is_some()),
         Table::Expiries => known(keys::expiring(key).is_some()),
+        Table::PublicObjects => known(keys::public_object_id(key).is_some()),
         Table::Passages => known(keys::message_id(key).is_some()),
         Table::Meta => match &**key {
             keys::META => super::decoded(table, record::decode_meta(value)).map(drop),

@@ -13,6 +13,7 @@ use crate::account::{Account, Credential, CredentialOwner, Revocation};
 use crate::friend::{Edge, FriendCounts};
 use crate::group::{Group, GroupPlace, Membership, RosterPlace};
 use crate::inbox::Inbox;
+use crate::object::{Object, ObjectCounts, ObjectId};
 use crate::repeats::SentRequest;
 use crate::rows::{FreeUsername, Rows};
 use crate::{Failure, keys};
@@ -231,6 +232,37 @@ impl Rows for State {
         self.notifications.remove(&(user, id));
     }
 
+    fn object(&self, id: &ObjectId) -> Result<Option<Object>, Failure> {
+        Ok(self.find_object(id).cloned())
+    }
+
+    fn put_object(&mut self, before: Option<&Object>, object: &Object) {
+        if let Some(before) = before {
+            self.remove_object(before);
+        }
+        let former = self.objects.insert(keys::object(&object.id, object.read), object.clone());
+        assert_eq!(former, None, "the row that is replaced");
+        if let Some(entry) = keys::entry_of(object) {
+            self.public_objects.insert(entry, object.id.clone());
+        }
+    }
+
+    fn remove_object(&mut self, object: &Object) {
+        let former = self.objects.remove(&keys::object(&object.id, object.read));
+        assert_eq!(former.as_ref(), Some(object), "the row that is removed");
+        if let Some(entry) = keys::entry_of(object) {
+            self.public_objects.remove(&entry);
+        }
+    }
+
+    fn object_counts(&self, owner: UserId) -> Result<ObjectCounts, Failure> {
+        Ok(self.object_counts.get(&owner).copied().unwrap_or_default())
+    }
+
+    fn set_object_counts(&mut self, owner: UserId, counts: ObjectCounts) {
+        self.object_counts.insert(owner, counts);
+    }
+
     fn is_repeated(&mut self, request: SentRequest, time: Timestamp) -> bool {
         self.sent.is_repeated(request, time)
     }
@@ -269,6 +301,9 @@ impl Rows for State {
         self.notifications.retain(|(of, _), _| *of != user);
         self.inboxes.remove(&user);
         self.friend_counts.remove(&user);
+        let objects: Vec<_> = self.objects.values().filter(|object| object.id.owner == user).cloned().collect();
+        objects.iter().for_each(|object| self.remove_object(object));
+        self.object_counts.remove(&user);
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use crate::friend::{Edge, FriendCounts};
 use crate::group::{Group, Membership};
 use crate::inbox::Inbox;
 use crate::keys::{self, Table};
+use crate::object::{Object, ObjectCounts};
 use crate::record::{self, Damage};
 
 /// One row of a store. Rows that can be derived from others, such as the orders of lists, are not items.
@@ -31,6 +32,8 @@ pub enum Item {
     AccountDeletion(UserId),
     Message(Message),
     Head(ChannelId, ChannelHead),
+    Object(Object),
+    ObjectCounts(UserId, ObjectCounts),
 }
 
 impl Item {
@@ -49,6 +52,8 @@ impl Item {
             Self::AccountDeletion(_) => Table::AccountDeletions,
             Self::Message(_) => Table::Messages,
             Self::Head(..) => Table::Heads,
+            Self::Object(_) => Table::Objects,
+            Self::ObjectCounts(..) => Table::ObjectCounts,
         }
     }
 
@@ -73,6 +78,8 @@ impl Item {
             Self::AccountDeletion(user) => (keys::user(*user), Vec::new()),
             Self::Message(message) => (keys::message(&message.channel, message.id), record::encode_message(message)),
             Self::Head(channel, head) => (keys::head(channel), record::encode_head(head)),
+            Self::Object(object) => (keys::object(&object.id, object.read), record::encode_object(object)),
+            Self::ObjectCounts(user, counts) => (keys::user(*user), record::encode_object_counts(*counts)),
         };
         (self.table(), key, record)
     }
@@ -124,6 +131,13 @@ impl Item {
             Table::Heads => {
                 let channel = std::str::from_utf8(key).ok().and_then(|text| ChannelId::parse(text).ok());
                 Self::Head(parsed(table, channel)?, decoded(table, record::decode_head(value))?)
+            }
+            Table::Objects => {
+                let named = parsed(table, keys::object_id(key))?;
+                Self::Object(decoded(table, record::decode_object(named, value))?)
+            }
+            Table::ObjectCounts => {
+                Self::ObjectCounts(parsed(table, one())?, decoded(table, record::decode_object_counts(value))?)
             }
             other => return parsed(other, None),
         })

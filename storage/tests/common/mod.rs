@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod moves;
+pub mod objects;
 pub mod people;
 pub mod staged;
 

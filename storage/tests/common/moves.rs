@@ -10,10 +10,12 @@ use engine::social::group::{GroupAct, GroupChange, Role};
 use storage::account::{AccountChange, Credential, CredentialKind, Registered, Revocation};
 use storage::friend::Related;
 use storage::group::{Group, GroupCreated, GroupFilter};
+use storage::object::{ObjectWrite, ObjectsDeleted, ObjectsWritten, ReadPermission};
 use storage::transfer::{self, End, Moved};
 use storage::{PageStart, Store, Write, Written};
 use uuid::Uuid;
 
+use super::objects;
 use super::people;
 use super::*;
 
@@ -75,6 +77,12 @@ pub fn fill(store: &dyn Store) {
         writes.push(relate(act, one, other));
     }
     writes.push(relate(FriendAct::Block, 3, 5));
+    for owner in [1, 2, 4] {
+        let public = |key| ObjectWrite { read: ReadPermission::Public, ..objects::object("c", key, "{}") };
+        let own = objects::object("cc", "settings", r#"{"dark":true}"#);
+        let objects = vec![own, public("picture"), public("state")];
+        writes.push(Write::WriteObjects { owner: user(owner), objects, time: Timestamp(8) });
+    }
     commit(store, &writes);
     for ((act, actor), number) in
         [(GroupAct::Join, 2), (GroupAct::Join, 3), (GroupAct::Add(vec![user(5)]), 1), (GroupAct::Ban(vec![user(3)]), 1)]
@@ -143,6 +151,7 @@ pub fn check_same(one: &dyn Store, other: &dyn Store) {
             assert_eq!(one.group_members(group, role, None, 9), other.group_members(group, role, None, 9));
         }
     }
+    objects::compare_objects(one, other, 9);
     let all = GroupFilter::default();
     assert_eq!(one.groups(&all, None, 9), other.groups(&all, None, 9));
     assert_eq!(one.account_deletions(9), other.account_deletions(9));
@@ -160,6 +169,12 @@ pub fn go_on(store: &dyn Store) {
         register(11, "name-11", device("device-1")),
         Write::CreateGroup(Group { name: "group-1".into(), ..people::group(3, 1) }),
         Write::FinishAccountDeletion { user: user(4) },
+        Write::WriteObjects {
+            owner: user(1),
+            objects: vec![objects::object("c", "picture", "{}")],
+            time: Timestamp(60),
+        },
+        objects::delete_objects(2, &[("c", "state", None)]),
     ];
     let written = commit(store, &writes);
     assert_eq!(written[0], Written::Receipt(StoreReceipt::Inserted));
@@ -168,5 +183,8 @@ pub fn go_on(store: &dyn Store) {
     assert_eq!(written[3], Written::Registered(Registered::UsernameTaken));
     assert!(matches!(&written[4], Written::Registered(Registered::Existing(_))));
     assert_eq!(written[5], Written::GroupCreated(GroupCreated::NameTaken));
+    assert!(matches!(&written[7], Written::ObjectsWritten(ObjectsWritten::Done(_))));
+    assert_eq!(written[8], Written::ObjectsDeleted(ObjectsDeleted::Done));
+    assert_eq!(store.object_counts(user(1)).unwrap().objects, 3);
     change(store, 1, GroupAct::Kick(vec![user(2)]), 1, 30);
 }

@@ -300,6 +300,7 @@ pub fn compare(model: &dyn Store, other: &dyn Store, groups: u32, users: u32) {
             assert_eq!(model.credential(&credential(kind, number)), other.credential(&credential(kind, number)));
         }
     }
+    super::objects::compare_objects(model, other, users);
     assert_eq!(model.account_deletions(99), other.account_deletions(99));
     assert_eq!(model.revocations(), other.revocations());
 }

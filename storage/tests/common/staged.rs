@@ -14,6 +14,7 @@ use storage::bridge::StoreQueue;
 use storage::friend::{Friend, FriendPlace};
 use storage::group::{Group, GroupFilter, GroupPage, GroupPlace, RosterPlace};
 use storage::memory::Memory;
+use storage::object::{Object, ObjectCounts, ObjectId, ObjectListing, ObjectPlace};
 use storage::{Answer, Failure, Lanes, PageStart, Part, QuestionAnswer, Store, Submission, Write, Written};
 
 use super::insert;
@@ -204,6 +205,23 @@ impl Store for Staged {
         limit: usize,
     ) -> Result<Part<Notification, NotificationId>, Failure> {
         self.memory.notifications_part(user, after, limit)
+    }
+
+    fn objects(&self, ids: &[ObjectId]) -> Result<Vec<Object>, Failure> {
+        self.memory.objects(ids)
+    }
+
+    fn objects_part(
+        &self,
+        listing: &ObjectListing,
+        after: Option<&ObjectPlace>,
+        limit: usize,
+    ) -> Result<Part<Object, ObjectPlace>, Failure> {
+        self.memory.objects_part(listing, after, limit)
+    }
+
+    fn object_counts(&self, owner: UserId) -> Result<ObjectCounts, Failure> {
+        self.memory.object_counts(owner)
     }
 
     fn channels_written(

@@ -4,8 +4,10 @@
 use engine::persist::StoreWrite;
 use engine::social::friend::{FriendAct, Sides};
 use engine::social::group::{GroupAct, Role};
+use storage::object::{ObjectWrite, ReadPermission, WritePermission};
 use storage::{PageStart, Store, Write, Written};
 
+use crate::common::objects::*;
 use crate::common::people::*;
 use crate::common::*;
 
@@ -37,6 +39,17 @@ fn with_traces<S: StoreUnderTest>() -> World<S> {
     world.cast(2, &[(2, Role::Superadmin)]);
     world.make(3, 2);
     assert!(world.outcome(3, 2, GroupAct::Add(users(&[ERASED]))).is_ok());
+    // An object of the user's own, one that all may read, and one that no client may read or change.
+    let read = [ReadPermission::Owner, ReadPermission::Public, ReadPermission::NoClient];
+    let objects = read.map(|read| ObjectWrite {
+        read,
+        write: if read == ReadPermission::NoClient { WritePermission::NoClient } else { WritePermission::Owner },
+        ..object("c", &format!("{read:?}"), "{}")
+    });
+    for owner in [ERASED, 2] {
+        let (objects, time) = (objects.to_vec(), world.now());
+        world.write(Write::WriteObjects { owner: user(owner), objects, time });
+    }
     let direct = engine::id::ChannelId::direct(user(ERASED), user(2));
     for channel in [room("lobby"), direct, channel_of(1), channel_of(2)] {
         // Ids of a channel rise, those of its events too.
@@ -106,6 +119,11 @@ fn check_no_trace(store: &dyn Store, channels: &[engine::id::ChannelId]) {
         assert_eq!(store.edge_count(user(other)).unwrap(), 0);
     }
     assert_eq!(store.notifications(erased, None, 99).unwrap(), []);
+    for listing in [own(ERASED, "c"), public_of(ERASED, "c")] {
+        assert_eq!(store.object_list(&listing, None, 99).unwrap(), []);
+    }
+    assert_eq!(store.object_list(&public("c"), None, 99).unwrap().len(), 1, "what others have stays");
+    assert_eq!(store.objects(&ReadPermission::ALL.map(|read| id(ERASED, "c", &format!("{read:?}")))).unwrap(), []);
     assert_eq!(store.channels_written(erased, None, 99).unwrap(), []);
     assert_eq!(store.written_part(erased, None, None, 99).unwrap().items, []);
     assert_eq!(store.account_deletions(9).unwrap(), []);

@@ -23,6 +23,7 @@ mod erasures;
 mod friends;
 mod groups;
 mod notifications;
+mod objects;
 mod random;
 mod random_people;
 mod records;

@@ -9,9 +9,11 @@ use engine::social::friend::FriendAct;
 use engine::social::group::{GroupAct, GroupChange};
 use proptest::prelude::*;
 use storage::group::{Group, GroupEdit};
+use storage::object::{ObjectCondition, ObjectWrite, ReadPermission, WritePermission};
 use storage::repeats::REPEAT_INTERVAL_NS;
 use storage::{Store, Write};
 
+use crate::common::objects::*;
 use crate::common::people::*;
 use crate::common::*;
 
@@ -20,6 +22,9 @@ const USERS: u32 = 8;
 const USERS_AT_FIRST: u32 = 6;
 const GROUPS: u32 = 5;
 const NAMES: [&str; 4] = ["one", "One", "two", "üne"];
+/// The keys and values of objects. The collection follows from the key.
+const KEYS: [&str; 4] = ["a", "ab", "b", "é"];
+const VALUES: [&str; 3] = ["{}", "{\"a\":1}", "{\"b\":[]}"];
 
 #[derive(Clone, Debug)]
 pub enum Step {
@@ -30,20 +35,78 @@ pub enum Step {
 /// One write, by numbers.
 #[derive(Clone, Debug)]
 pub enum Act {
-    Make { creator: u32, name: usize, open: bool, seats: u32 },
-    Edit { group: u32, actor: u32, name: Option<usize>, open: Option<bool> },
-    Group { group: u32, actor: u32, kind: u8, named: Vec<u32> },
-    Relate { act: FriendAct, user: u32, others: Vec<u32> },
-    Block { user: u32, other: u32 },
-    Knock { user: u32, other: u32 },
-    DeleteNotifications { user: u32, whose: u32, places: Vec<usize> },
-    Send { group: Option<u32>, user: u32 },
-    Register { user: u32 },
-    Link { user: u32, kind: usize, ident: u32 },
-    Unlink { user: u32, kind: usize, ident: u32 },
-    Rename { user: u32, name: u32 },
-    Delete { user: u32 },
-    Finish { user: u32 },
+    Make {
+        creator: u32,
+        name: usize,
+        open: bool,
+        seats: u32,
+    },
+    Edit {
+        group: u32,
+        actor: u32,
+        name: Option<usize>,
+        open: Option<bool>,
+    },
+    Group {
+        group: u32,
+        actor: u32,
+        kind: u8,
+        named: Vec<u32>,
+    },
+    Relate {
+        act: FriendAct,
+        user: u32,
+        others: Vec<u32>,
+    },
+    Block {
+        user: u32,
+        other: u32,
+    },
+    Knock {
+        user: u32,
+        other: u32,
+    },
+    DeleteNotifications {
+        user: u32,
+        whose: u32,
+        places: Vec<usize>,
+    },
+    Send {
+        group: Option<u32>,
+        user: u32,
+    },
+    /// By key, value, and what is asked of the stored object; the number has the rest.
+    WriteObjects {
+        user: u32,
+        objects: Vec<(usize, usize, u8)>,
+    },
+    DeleteObjects {
+        user: u32,
+        keys: Vec<(usize, Option<usize>)>,
+    },
+    Register {
+        user: u32,
+    },
+    Link {
+        user: u32,
+        kind: usize,
+        ident: u32,
+    },
+    Unlink {
+        user: u32,
+        kind: usize,
+        ident: u32,
+    },
+    Rename {
+        user: u32,
+        name: u32,
+    },
+    Delete {
+        user: u32,
+    },
+    Finish {
+        user: u32,
+    },
 }
 
 fn acts() -> impl Strategy<Value = Act> {
@@ -64,6 +127,10 @@ fn acts() -> impl Strategy<Value = Act> {
         2 => (user(), user(), prop::collection::vec(0usize..6, 0..4))
             .prop_map(|(user, whose, places)| Act::DeleteNotifications { user, whose, places }),
         3 => (prop::option::of(group()), user()).prop_map(|(group, user)| Act::Send { group, user }),
+        6 => (user(), prop::collection::vec((0..KEYS.len(), 0..VALUES.len(), 0u8..24), 0..4))
+            .prop_map(|(user, objects)| Act::WriteObjects { user, objects }),
+        2 => (user(), prop::collection::vec((0..KEYS.len(), prop::option::of(0..VALUES.len())), 0..3))
+            .prop_map(|(user, keys)| Act::DeleteObjects { user, keys }),
         1 => user().prop_map(|user| Act::Register { user }),
         2 => (user(), 0usize..3, 0u32..4).prop_map(|(user, kind, ident)| Act::Link { user, kind, ident }),
         2 => (user(), 0usize..3, 0u32..4).prop_map(|(user, kind, ident)| Act::Unlink { user, kind, ident }),
@@ -147,6 +214,18 @@ impl Scribe {
                 self.senders.insert(*one);
                 insert(&channel, self.places, *one)
             }
+            Act::WriteObjects { user: one, objects } => Write::WriteObjects {
+                owner: user(*one),
+                objects: objects.iter().map(|&(key, value, rest)| object_write(key, value, rest)).collect(),
+                time,
+            },
+            Act::DeleteObjects { user: one, keys } => {
+                let versions: Vec<_> =
+                    keys.iter().map(|(_, value)| value.map(|value| version(VALUES[value]).to_string())).collect();
+                let deletes = keys.iter().zip(&versions);
+                let deletes = deletes.map(|((key, _), version)| (collection(*key), KEYS[*key], version.as_deref()));
+                delete_objects(*one, &deletes.collect::<Vec<_>>())
+            }
             Act::Register { user: one } => {
                 if self.gone.contains(one) || model.account(user(*one)).unwrap().is_some() {
                     return None;
@@ -187,6 +266,24 @@ impl Scribe {
     fn place(&mut self) -> engine::persist::ChannelHead {
         self.places += 1;
         place(self.places)
+    }
+}
+
+fn collection(key: usize) -> &'static str {
+    COLLECTIONS[key % COLLECTIONS.len()]
+}
+
+fn object_write(key: usize, value: usize, rest: u8) -> ObjectWrite {
+    let condition = match rest % 4 {
+        0 => ObjectCondition::Absent,
+        1 => ObjectCondition::Version(version(VALUES[usize::from(rest) % VALUES.len()]).to_string()),
+        _ => ObjectCondition::Anything,
+    };
+    ObjectWrite {
+        condition,
+        read: ReadPermission::ALL[usize::from(rest / 4) % ReadPermission::ALL.len()],
+        write: if rest == 23 { WritePermission::NoClient } else { WritePermission::Owner },
+        ..object(collection(key), KEYS[key], VALUES[value])
     }
 }
 

@@ -233,7 +233,7 @@ pub fn channel_id(bytes: &[u8]) {
     };
     assert_eq!(same, id);
     assert_eq!(ChannelId::parse(id.as_str()).as_ref(), Ok(&id));
-    assert!(engine::routing::PlacementKey::default().owner(&id, 7).0 < 7);
+    assert!(engine::routing::PlacementKey::default().owner(&id, 7).core < 7);
 }
 
 /// A cursor is read only if this server gave it for this listing. A given cursor is read again: the first byte of the

@@ -12,6 +12,7 @@ mod introductions;
 mod limits;
 mod links;
 mod notifications;
+mod objects;
 mod protobuf;
 mod refusals;
 mod requests;

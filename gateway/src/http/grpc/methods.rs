@@ -107,6 +107,10 @@ pub const METHODS: &[Method] = &[
     get("ListChannelMessages", "/v2/channel/{channel_id}"),
     get("ListNotifications", "/v2/notification"),
     delete("DeleteNotifications", "/v2/notification"),
+    post("ReadStorageObjects", "/v2/storage", Whole),
+    put("WriteStorageObjects", "/v2/storage"),
+    put("DeleteStorageObjects", "/v2/storage/delete"),
+    get("ListStorageObjects", "/v2/storage/{collection}"),
     post("Event", "/v2/event", Whole),
 ];
 
@@ -153,10 +157,6 @@ pub const LACKING: &[LackingMethod] = &[
     no_post(CALL_FUNCTION, "/v2/rpc/x"),
     no_get("ListMatches", "/v2/match"),
     no_get("ListParties", "/v2/party"),
-    no_post("ReadStorageObjects", "/v2/storage"),
-    no_put("WriteStorageObjects", "/v2/storage"),
-    no_put("DeleteStorageObjects", "/v2/storage/delete"),
-    no_get("ListStorageObjects", "/v2/storage/x"),
     no_get("ListLeaderboardRecords", "/v2/leaderboard/x"),
     no_get("ListLeaderboardRecordsAroundOwner", "/v2/leaderboard/x/owner/x"),
     no_post("WriteLeaderboardRecord", "/v2/leaderboard/x"),

@@ -128,6 +128,18 @@ fn calls_and_requests_have_the_same_answers() {
         ok("UpdateAccount", alice, json!({"display_name": "Älice", "lang_tag": "de"}));
         ok("LinkEmail", alice, json!({"email": "alice@example.org", "password": "a secret"}));
         ok("AddFriends", alice, json!({"ids": [bob_id]}));
+        let object =
+            json!({"collection": "c/1", "key": "k", "value": "{\"a\":1}", "permission_read": 2, "permission_write": 0});
+        let acks = ok(
+            "WriteStorageObjects",
+            bob,
+            json!({"objects": [object, {"collection": "c/1", "key": "own", "value": "{}"}]}),
+        );
+        assert_eq!((&acks["acks"][0]["key"], &acks["acks"][1]["user_id"]), (&json!("k"), &json!(bob_id)));
+        let object_ids = json!({"object_ids": [{"collection": "c/1", "key": "k", "user_id": bob_id}]});
+        let read = ok("ReadStorageObjects", alice, object_ids.clone());
+        assert_eq!(Ok(read.clone()), rest(world, "POST /v2/storage", alice, &object_ids));
+        assert_eq!(read["objects"][0]["version"], "bb6cb5c68df4652941caf652a366f2d8");
         let group = ok("CreateGroup", alice, json!({"name": "readers", "open": true, "max_count": 7}));
         let group = group["id"].as_str().unwrap().to_owned();
         ok("UpdateGroup", alice, json!({"group_id": group, "description": "of books"}));
@@ -140,6 +152,13 @@ fn calls_and_requests_have_the_same_answers() {
             ("ListGroupUsers", bob, json!({"group_id": group}), format!("/v2/group/{group}/user")),
             ("ListUserGroups", bob, json!({"user_id": bob_id}), format!("/v2/user/{bob_id}/group")),
             ("ListNotifications", bob, json!({"limit": 100}), "/v2/notification?limit=100".into()),
+            ("ListStorageObjects", alice, json!({"collection": "c/1", "limit": 9}), "/v2/storage/c%2F1?limit=9".into()),
+            (
+                "ListStorageObjects",
+                bob,
+                json!({"collection": "c/1", "user_id": bob_id, "limit": 9}),
+                format!("/v2/storage/c%2F1/{bob_id}?limit=9"),
+            ),
             (
                 "ListChannelMessages",
                 bob,
@@ -152,6 +171,8 @@ fn calls_and_requests_have_the_same_answers() {
         }
         ok("KickGroupUsers", alice, json!({"group_id": group, "user_ids": [bob_id]}));
         ok("DeleteFriends", alice, json!({"ids": [bob_id]}));
+        ok("DeleteStorageObjects", bob, json!({"object_ids": [{"collection": "c/1", "key": "own"}]}));
+        assert_eq!(ok("ListStorageObjects", bob, json!({"collection": ""})), json!({}));
         ok("DeleteGroup", alice, json!({"group_id": group}));
         assert_eq!(ok("ListGroups", bob, json!({"limit": 10})), json!({}));
     });
@@ -201,6 +222,27 @@ fn refusals_are_those_of_rest() {
                 alice,
                 json!({"channel_id": "2...a", "limit": 101}),
                 "GET /v2/channel/2...a?limit=101",
+                json!(null),
+            ),
+            (
+                "WriteStorageObjects",
+                alice,
+                json!({"objects": [{"collection": "c", "key": "k", "value": "[]"}]}),
+                "PUT /v2/storage",
+                json!({"objects": [{"collection": "c", "key": "k", "value": "[]"}]}),
+            ),
+            (
+                "DeleteStorageObjects",
+                alice,
+                json!({"object_ids": [{"collection": "c", "key": "k"}]}),
+                "PUT /v2/storage/delete",
+                json!({"object_ids": [{"collection": "c", "key": "k"}]}),
+            ),
+            (
+                "ListStorageObjects",
+                alice,
+                json!({"collection": "c", "limit": 0}),
+                "GET /v2/storage/c?limit=0",
                 json!(null),
             ),
             (

@@ -10,6 +10,7 @@ mod history;
 mod links;
 mod members;
 mod notifications;
+mod objects;
 mod owner;
 mod presence;
 mod refusals;

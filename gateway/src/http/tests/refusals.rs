@@ -11,12 +11,13 @@ use engine::social::notification::Notification;
 use storage::account::{Account, Credential, CredentialOwner, Expiry, Profile, Revocation, RevocationPlace};
 use storage::friend::{Friend, FriendPlace};
 use storage::group::{Group, GroupFilter, GroupPage, GroupPlace, RosterPlace};
+use storage::object::{Object, ObjectCounts, ObjectId, ObjectListing, ObjectPlace};
 use storage::{Failure, PageStart, Part, Store, Write, Written};
 use uuid::Uuid;
 
 use super::*;
 
-const BEARER_PATHS: [&str; 26] = [
+const BEARER_PATHS: [&str; 30] = [
     "GET /v2/account",
     "PUT /v2/account",
     "DELETE /v2/account",
@@ -25,6 +26,10 @@ const BEARER_PATHS: [&str; 26] = [
     "GET /v2/channel",
     "GET /v2/channel/2...lobby",
     "PUT /v2/storage",
+    "POST /v2/storage",
+    "PUT /v2/storage/delete",
+    "GET /v2/storage/x",
+    "GET /v2/storage/x/y",
     "GET /v2/group",
     "POST /v2/group",
     "PUT /v2/group/x",
@@ -122,7 +127,7 @@ fn paths_and_methods() {
         world.ask(target, As::Nobody, "").expect_refusal(404, 5, target);
     }
     for target in [
-        "PUT /v2/storage",
+        "GET /v2/storage/a/b/c",
         "POST /v2/rpc/anything",
         "POST /v2/account/link/steam",
         "POST /v2/account/unlink",
@@ -298,6 +303,20 @@ impl Store for Broken {
     ) -> Result<Part<(Group, RosterPlace), RosterPlace>, Failure> {
         self.fail()
     }
+    fn objects(&self, _: &[ObjectId]) -> Result<Vec<Object>, Failure> {
+        self.fail()
+    }
+    fn objects_part(
+        &self,
+        _: &ObjectListing,
+        _: Option<&ObjectPlace>,
+        _: usize,
+    ) -> Result<Part<Object, ObjectPlace>, Failure> {
+        self.fail()
+    }
+    fn object_counts(&self, _: UserId) -> Result<ObjectCounts, Failure> {
+        self.fail()
+    }
     fn sides(&self, _: UserId, _: UserId) -> Result<Sides, Failure> {
         self.fail()
     }
@@ -382,6 +401,12 @@ fn a_failing_store_is_said_and_blamed_on_nobody_else() {
         ] {
             ask(target, As::User(token), r#"{"name":"x"}"#);
         }
+        let id = r#""collection":"c","key":"k","value":"{}","user_id":"00000000-0000-0000-0000-000000000008""#;
+        ask("PUT /v2/storage", As::User(token), &format!(r#"{{"objects":[{{{id}"}}]}}"#));
+        for target in ["POST /v2/storage", "PUT /v2/storage/delete"] {
+            ask(target, As::User(token), &format!(r#"{{"object_ids":[{{{id}"}}]}}"#));
+        }
+        ask("GET /v2/storage/c", As::User(token), "");
         let link = r#"{"id":"device-1234567","email":"a@example.com","password":"password"}"#;
         for kind in ["device", "custom", "email"] {
             ask(&format!("POST /v2/account/link/{kind}"), As::User(token), link);

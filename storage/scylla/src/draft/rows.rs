@@ -10,6 +10,7 @@ use storage::account::{Account, Credential, CredentialOwner, Revocation};
 use storage::friend::{Edge, FriendCounts};
 use storage::group::{Group, GroupPlace, Membership, RosterPlace};
 use storage::inbox::Inbox;
+use storage::object::{Object, ObjectCounts, ObjectId};
 use storage::repeats::SentRequest;
 use storage::rows::{FreeUsername, Rows};
 
@@ -22,8 +23,8 @@ use crate::tables::group_seats::{self, Seats};
 use crate::tables::leftovers::Leftover;
 use crate::tables::{
     account_deletions, author_buckets, authored, big, credentials, edges, friend_counts, group_list, group_members,
-    group_names, groups, id, inboxes, messages, notifications, revocations, shard_of, shards_of, text, usernames,
-    users,
+    group_names, groups, id, inboxes, messages, notifications, object_counts, objects, public_objects, revocations,
+    shard_of, shards_of, text, usernames, users,
 };
 use crate::written::author_row;
 
@@ -379,6 +380,44 @@ impl Rows for Draft<'_> {
         let undo = before.map_or_else(|| delete.clone(), |before| notifications::put(user, &before));
         self.notifications_removed.insert(notification);
         self.write(delete, undo);
+    }
+
+    fn object(&self, id: &ObjectId) -> Result<Option<Object>, Failure> {
+        self.block(self.store.object_row(id))
+    }
+
+    fn put_object(&mut self, before: Option<&Object>, object: &Object) {
+        // The permission is a part of the row's key.
+        let replaced = before.filter(|before| before.read == object.read);
+        if let Some(before) = before.filter(|_| replaced.is_none()) {
+            self.write(objects::delete(before), objects::put(before));
+        }
+        let undo = replaced.map_or_else(|| objects::delete(object), objects::put);
+        self.write(objects::put(object), undo);
+        let entry = public_objects::entry_of;
+        match (before.and_then(entry), entry(object)) {
+            (None, Some(id)) => self.write(public_objects::put(id), public_objects::delete(id)),
+            (Some(id), None) => self.write(public_objects::delete(id), public_objects::put(id)),
+            _ => {}
+        }
+    }
+
+    fn remove_object(&mut self, object: &Object) {
+        self.write(objects::delete(object), objects::put(object));
+        if let Some(id) = public_objects::entry_of(object) {
+            self.write(public_objects::delete(id), public_objects::put(id));
+        }
+    }
+
+    fn object_counts(&self, owner: UserId) -> Result<ObjectCounts, Failure> {
+        let found = Self::seen(&self.object_counts, owner, || self.block(self.store.object_counts(owner)))?;
+        Ok(found.unwrap_or_default())
+    }
+
+    fn set_object_counts(&mut self, owner: UserId, counts: ObjectCounts) {
+        let before = self.object_counts.get_mut().insert(owner, Some(counts)).flatten();
+        let undo = before.map_or_else(|| object_counts::delete(owner), |before| object_counts::put(owner, before));
+        self.write(object_counts::put(owner, counts), undo);
     }
 
     fn is_repeated(&mut self, request: SentRequest, time: Timestamp) -> bool {

@@ -148,6 +148,7 @@ fn what_records_name_is_found() {
                  PutMember 5 DeleteMember 3 PutRoster 5 DeleteRoster 5 PutUserGroup 4 DeleteUserGroup 4 PutEdge 4 \
                  DeleteEdge 2 PutFriend 4 DeleteFriend 4 PutBlockedBy 2 DeleteBlockedBy 2 PutCircle 3 DeleteCircle 1 \
                  PutInbox 4 DeleteInbox 1 PutNotification 7 DeleteNotification 2 PutDeparture 1 DeleteDeparture 1 \
+                 PutObject 9 DeleteObject 4 PutPublicObject 3 DeletePublicObject 3 PutObjectCounts 3 DeleteObjectCounts 1 \
                  PutGroupCount 2 DeleteGroupCount 1 PutLeftover 3 DeleteLeftover 2 SetIntent 2 PutIntentPart 3 ClearIntent 1";
     let words: Vec<_> = named.split(' ').collect();
     for pair in words.chunks(2) {

@@ -25,6 +25,8 @@ mod friends;
 mod groups;
 #[path = "../../../tests/conformance/notifications.rs"]
 mod notifications;
+#[path = "../../../tests/conformance/objects.rs"]
+mod objects;
 #[path = "../../../tests/conformance/random.rs"]
 mod random;
 #[path = "../../../tests/conformance/random_people.rs"]

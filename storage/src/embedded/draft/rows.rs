@@ -19,6 +19,7 @@ use crate::friend::{Edge, FriendCounts};
 use crate::group::{GROUPS_PER_USER_MAX, Group, GroupPlace, Membership, RosterPlace};
 use crate::inbox::Inbox;
 use crate::keys::{self, Listed, Table};
+use crate::object::{Object, ObjectCounts, ObjectId, ReadPermission};
 use crate::record;
 use crate::repeats::SentRequest;
 use crate::rows::{FreeUsername, Rows};
@@ -244,6 +245,41 @@ impl Rows for Draft<'_> {
 
     fn remove_notification(&mut self, user: UserId, id: NotificationId) {
         self.delete(Table::Notifications, keys::notification(user, id));
+    }
+
+    fn object(&self, id: &ObjectId) -> Result<Option<Object>, Failure> {
+        for read in ReadPermission::ALL {
+            let decode = |bytes: &[u8]| record::decode_object((id.clone(), read), bytes);
+            if let Some(object) = self.read(Table::Objects, &keys::object(id, read), decode)? {
+                return Ok(Some(object));
+            }
+        }
+        Ok(None)
+    }
+
+    fn put_object(&mut self, before: Option<&Object>, object: &Object) {
+        if let Some(before) = before.filter(|before| before.read != object.read) {
+            self.remove_object(before);
+        }
+        if let Some(entry) = keys::entry_of(object).filter(|_| before.and_then(keys::entry_of).is_none()) {
+            self.put(Table::PublicObjects, entry, NOTHING);
+        }
+        self.put(Table::Objects, keys::object(&object.id, object.read), record::encode_object(object));
+    }
+
+    fn remove_object(&mut self, object: &Object) {
+        self.delete(Table::Objects, keys::object(&object.id, object.read));
+        if let Some(entry) = keys::entry_of(object) {
+            self.delete(Table::PublicObjects, entry);
+        }
+    }
+
+    fn object_counts(&self, owner: UserId) -> Result<ObjectCounts, Failure> {
+        Ok(self.read(Table::ObjectCounts, &keys::user(owner), record::decode_object_counts)?.unwrap_or_default())
+    }
+
+    fn set_object_counts(&mut self, owner: UserId, counts: ObjectCounts) {
+        self.put(Table::ObjectCounts, keys::user(owner), record::encode_object_counts(counts));
     }
 
     fn is_repeated(&mut self, request: SentRequest, time: Timestamp) -> bool {

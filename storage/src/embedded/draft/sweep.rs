@@ -8,6 +8,7 @@ use super::Draft;
 use crate::Failure;
 use crate::embedded::failures::parsed;
 use crate::keys::{self, Listed, Span, Table};
+use crate::object::ReadPermission;
 use crate::record::{self, Leftover};
 use crate::rows::Rows;
 
@@ -20,7 +21,7 @@ pub enum Remains {
     /// The group's memberships and its channel's history. The notes that its members have written there stay until the
     /// members are deleted.
     Group(GroupId),
-    /// Bans, friends and blocks (both sides), notifications.
+    /// Bans, friends and blocks (both sides), notifications, objects.
     User(UserId),
     /// The notes of where a user has written, and in which passages.
     Author(UserId),
@@ -57,7 +58,8 @@ impl Remains {
                 (Table::Messages, keys::channel_prefix(&ChannelId::group(group))),
             ],
             Self::User(user) => {
-                let tables = [Table::UserGroups, Table::Friends, Table::Notifications];
+                // Kept leftovers have a place in this list: a new table comes at its end.
+                let tables = [Table::UserGroups, Table::Friends, Table::Notifications, Table::Objects];
                 tables.map(|table| (table, keys::user(user))).into()
             }
             Self::Author(user) => vec![(Table::Authored, keys::user(user)), (Table::Passages, keys::user(user))],
@@ -68,7 +70,9 @@ impl Remains {
     fn last_rows(self) -> Vec<(Table, Vec<u8>)> {
         match self {
             Self::Group(group) => vec![(Table::Heads, keys::head(&ChannelId::group(group)))],
-            Self::User(user) => vec![(Table::FriendCounts, keys::user(user)), (Table::Inboxes, keys::user(user))],
+            Self::User(user) => {
+                [Table::FriendCounts, Table::Inboxes, Table::ObjectCounts].map(|table| (table, keys::user(user))).into()
+            }
             Self::Author(_) => vec![],
         }
     }
@@ -183,6 +187,12 @@ impl Draft<'_> {
             Table::Friends => {
                 let listed = listed()?;
                 self.sweep_pair(UserId(listed.owner), UserId(listed.id))?;
+            }
+            Table::Objects => {
+                let (id, read) = parsed(table, keys::object_id(key))?;
+                if read == ReadPermission::Public {
+                    self.delete(Table::PublicObjects, keys::public_object(&id));
+                }
             }
             _ => {}
         }
