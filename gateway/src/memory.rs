@@ -26,6 +26,7 @@ pub struct ReturnSignal(flume::Sender<()>);
 
 /// Starts the thread. It ends when the last `ReturnSignal` is dropped.
 pub fn start() -> io::Result<ReturnSignal> {
+    allocator::map_large_blocks();
     let (signal, rung) = flume::bounded(1);
     let giving_back = move || {
         while rung.recv().is_ok() {
@@ -84,12 +85,23 @@ mod allocator {
         // locks.
         unsafe { libc::malloc_trim(0) };
     }
+
+    /// Has each large block mapped by itself, so that its memory goes back to the system with it. Without this the allocator
+    /// takes the blocks of later hashes of passwords from its heaps, and keeps hundreds of MiB after a storm of sign-ins.
+    pub fn map_large_blocks() {
+        // SAFETY: `mallopt` only sets a threshold, under the allocator's own locks.
+        unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES) };
+    }
+
+    /// A block of so many bytes is large: a hash of a password takes 19 MiB (`password.rs`).
+    const LARGE_BYTES: libc::c_int = 8 << 20;
 }
 
 #[cfg(not(target_env = "gnu"))]
 mod allocator {
-    /// Other allocators manage this themselves, so nothing is done.
+    // Other allocators manage this themselves, so nothing is done.
     pub fn give_back() {}
+    pub fn map_large_blocks() {}
 }
 
 #[cfg(test)]
