@@ -111,8 +111,10 @@ fn a_message_waits_for_one_change_however_many_wait() {
     for number in 0..9 {
         assert!(send(&mut world, &number.to_string()).is_empty(), "it waits for the change under way");
         let asked = world.answer(change, StoreReceipt::GroupChanged(Err(GroupRefusal::NotFound)));
-        let [(insert, StoreRequest::Write(StoreWrite::Insert(_))), (next, StoreRequest::Write(StoreWrite::ChangeGroup { .. }))] =
-            <[_; 2]>::try_from(asked).expect("the message, and then the next change")
+        let [
+            (insert, StoreRequest::Write(StoreWrite::Insert(_))),
+            (next, StoreRequest::Write(StoreWrite::ChangeGroup { .. })),
+        ] = <[_; 2]>::try_from(asked).expect("the message, and then the next change")
         else {
             panic!("the message goes first");
         };

@@ -51,7 +51,9 @@ impl<'de> Visitor<'de> for Pairs {
             if bytes > VARS_BYTES_MAX {
                 return Err(A::Error::custom(format_args!("vars take more than {VARS_BYTES_MAX} bytes")));
             }
-            vars.insert(key, value);
+            if vars.insert(key, value).is_some() {
+                return Err(A::Error::custom("vars have a key twice"));
+            }
         }
         Ok(GivenVars(vars))
     }
@@ -93,8 +95,17 @@ mod tests {
         assert_eq!(read(&pairs(VARS_MAX)), Ok(VARS_MAX));
         let long = |bytes: usize| format!("{{\"k\":\"{}\"}}", "v".repeat(bytes));
         assert_eq!(read(&long(VARS_BYTES_MAX - r#"{"k":""}"#.len())), Ok(1));
-        for wrong in ["[]", "\"a\"", "1", r#"{"a":1}"#, r#"{"a":null}"#, r#"{"a":{}}"#, "{", &long(VARS_BYTES_MAX - 7)]
-        {
+        for wrong in [
+            "[]",
+            "\"a\"",
+            "1",
+            r#"{"a":1}"#,
+            r#"{"a":null}"#,
+            r#"{"a":{}}"#,
+            r#"{"a":"","a":""}"#,
+            "{",
+            &long(VARS_BYTES_MAX - 7),
+        ] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }

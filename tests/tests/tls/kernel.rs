@@ -176,7 +176,8 @@ fn what_is_not_tls_13_or_not_asked_for_stays_with_rustls() {
     let mut bytes = Vec::new();
     half.client.write_tls(&mut bytes).expect("a buffer takes all");
     let mut beginning = &bytes[..bytes.len() - 1];
-    let Ok(received) = half.server.receive(&mut Vec::new(), |buffer| Ok::<_, Infallible>(beginning.read(buffer).unwrap()));
+    let Ok(received) =
+        half.server.receive(&mut Vec::new(), |buffer| Ok::<_, Infallible>(beginning.read(buffer).unwrap()));
     assert!(matches!(received, Ok(Received::Bytes(0))), "{received:?}");
     assert!(matches!(half.server.hand_over(&listener), Ok(HandedOver::Kept(_))), "a record has begun");
 
