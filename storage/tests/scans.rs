@@ -373,7 +373,8 @@ fn objects_are_found_without_a_look_at_those_of_others() {
     for owner in 1..=USERS {
         for collection in ["c", "d"] {
             let read = |number| if number % 3 == 0 { ReadPermission::Public } else { ReadPermission::Owner };
-            let object = |number| ObjectWrite { read: read(number), ..object(collection, &format!("{number:02}"), "{}") };
+            let object =
+                |number| ObjectWrite { read: read(number), ..object(collection, &format!("{number:02}"), "{}") };
             write_objects(store, owner, (0..90).map(object).collect());
         }
     }

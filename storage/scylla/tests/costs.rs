@@ -379,10 +379,8 @@ fn objects_cost_what_is_asked_for_and_not_what_others_have() {
         const USERS: u32 = 12;
         let mut world = World::<OnCql>::of(USERS);
         for owner in 1..=USERS {
-            let public = |number| ObjectWrite {
-                read: ReadPermission::Public,
-                ..object("c", &format!("{number:02}"), "{}")
-            };
+            let public =
+                |number| ObjectWrite { read: ReadPermission::Public, ..object("c", &format!("{number:02}"), "{}") };
             let objects = (0..60).map(public).collect();
             let write = Write::WriteObjects { owner: user(owner), objects, time: world.now() };
             assert!(matches!(world.write(write), Written::ObjectsWritten(ObjectsWritten::Done(_))));

@@ -54,7 +54,8 @@ fn writing_reading_listing_and_deleting() {
     for body in odd {
         cases.push(Case::new("a write", ada, "PUT", "/v2/storage", 400, 3).with(body));
     }
-    for ids in [json!({}), json!([1]), json!([{}]), json!([{"collection": "c"}]), json!([{"key": "k"}]), json!([null])] {
+    for ids in [json!({}), json!([1]), json!([{}]), json!([{"collection": "c"}]), json!([{"key": "k"}]), json!([null])]
+    {
         for (method, path) in [("POST", "/v2/storage"), ("PUT", "/v2/storage/delete")] {
             cases.push(Case::new("ids", ada, method, path, 400, 3).with(json!({ "object_ids": ids })));
         }
@@ -68,7 +69,11 @@ fn writing_reading_listing_and_deleting() {
     check_table(&server, &people.each_ref(), &[], cases);
 
     assert_eq!(page(bob, "?limit=100")["objects"].as_array().map(Vec::len), Some(3), "no write was done in part");
-    assert_eq!(page(ada, &format!("{own}?limit=2&cursor={cursor}"))["objects"][0]["key"], "3", "the good one still works");
+    assert_eq!(
+        page(ada, &format!("{own}?limit=2&cursor={cursor}"))["objects"][0]["key"],
+        "3",
+        "the good one still works"
+    );
 
     // Whatever a name and a value may have, it comes back.
     let deep = format!("{{\"a\":{}{}}}", "[".repeat(30_000), "]".repeat(30_000));
