@@ -32,6 +32,7 @@ use hyper::HeaderMap;
 use hyper::header::{FORWARDED, HeaderName, HeaderValue};
 use storage::account::{Account, Credential, CredentialKind, Registration, Revocation};
 use storage::embedded::{Embedded, EmbeddedOptions};
+use storage::object::{ObjectCondition, ObjectVersion, ObjectWrite, ReadPermission, WritePermission};
 use storage::transfer::{self, End};
 use storage::{Store, Write};
 use uuid::Uuid;
@@ -660,8 +661,18 @@ fn export_seeds() -> Vec<Vec<u8>> {
         update_time: time,
         persistent: true,
     };
+    let object = ObjectWrite {
+        collection: "profile".into(),
+        key: "picture".into(),
+        value: "{}".into(),
+        version: ObjectVersion([7; 16]),
+        condition: ObjectCondition::Anything,
+        read: ReadPermission::Public,
+        write: WritePermission::Owner,
+    };
     let writes = [
         Write::Register(Registration { account, credential, secret: "a hash".into() }),
+        Write::WriteObjects { owner: USER, objects: vec![object], time },
         Write::Request(StoreWrite::Insert(message)),
         Write::Revoke(Revocation::User { id: USER, issued_before: time }),
     ];

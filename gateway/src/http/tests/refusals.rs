@@ -402,9 +402,9 @@ fn a_failing_store_is_said_and_blamed_on_nobody_else() {
             ask(target, As::User(token), r#"{"name":"x"}"#);
         }
         let id = r#""collection":"c","key":"k","value":"{}","user_id":"00000000-0000-0000-0000-000000000008""#;
-        ask("PUT /v2/storage", As::User(token), &format!(r#"{{"objects":[{{{id}"}}]}}"#));
+        ask("PUT /v2/storage", As::User(token), &format!(r#"{{"objects":[{{{id}}}]}}"#));
         for target in ["POST /v2/storage", "PUT /v2/storage/delete"] {
-            ask(target, As::User(token), &format!(r#"{{"object_ids":[{{{id}"}}]}}"#));
+            ask(target, As::User(token), &format!(r#"{{"object_ids":[{{{id}}}]}}"#));
         }
         ask("GET /v2/storage/c", As::User(token), "");
         let link = r#"{"id":"device-1234567","email":"a@example.com","password":"password"}"#;
