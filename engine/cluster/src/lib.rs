@@ -1,0 +1,6 @@
+//! Carries parcels between the nodes of a cluster, as `engine/runtime/src/rings.rs` carries them between the shards of
+//! one process: in order, bounded, without waiting. The bus below may lose what it is given; a link does not.
+//!
+//! `life.rs` says who the nodes are.
+
+pub mod life;
