@@ -1,6 +1,10 @@
 //! Carries parcels between the nodes of a cluster, as `engine/runtime/src/rings.rs` carries them between the shards of
 //! one process: in order, bounded, without waiting. The bus below may lose what it is given; a link does not.
 //!
-//! `life.rs` says who the nodes are.
+//! `life.rs` says who the nodes are. `packet.rs` has the bytes that cross the bus, and `pieces.rs` how parcels lie in them.
+//! `limits.rs` has every bound.
 
 pub mod life;
+pub mod limits;
+pub mod packet;
+pub mod pieces;
