@@ -207,6 +207,25 @@ fn a_peer_that_has_stopped_is_sent_a_window_and_then_probes() {
 }
 
 #[test]
+fn a_late_answer_does_not_end_a_later_doubt() {
+    let mut pair = pair();
+    let doubt = |pair: &mut Pair| {
+        pair.send(b"one");
+        pair.leaving();
+        pair.pass(PATIENCE);
+        pair.leaving().into_iter().for_each(|probe| pair.there.receive(probe, pair.now));
+        let answers: Vec<_> = std::iter::from_fn(|| pair.there.transmit(pair.now)).collect();
+        answers.into_iter().find(|packet| matches!(packet.content, Content::Answer { .. })).unwrap()
+    };
+    let answer = doubt(&mut pair);
+    pair.here.receive(answer.clone(), pair.now);
+    assert_eq!(kinds(&pair.leaving()), ["frame"]);
+    doubt(&mut pair);
+    pair.here.receive(answer, pair.now);
+    assert!(pair.leaving().is_empty());
+}
+
+#[test]
 fn a_full_store_resets_the_link_that_holds_most() {
     let mut pair = pair();
     let third = Packet { from: THIRD, to: HERE, link: LinkNumber(90), ..acknowledging(0, 0) };

@@ -188,6 +188,13 @@ impl World {
         self.now = self.now.plus(Duration::from_millis(ms));
         while let Some(entry) = self.flying.first_entry().filter(|entry| entry.key().0 <= self.now) {
             let packet = entry.remove();
+            // Now and then one comes to the wrong node as well.
+            if !self.quiet && self.one_in(50) {
+                let (at, now) = (self.below(NODES), self.now);
+                if self.nodes[at].life != packet.to && !self.nodes[at].frozen {
+                    self.nodes[at].links.receive(packet.clone(), now);
+                }
+            }
             let Some(node) = self.nodes.iter_mut().find(|node| node.life == packet.to && node.connected) else {
                 continue;
             };
