@@ -3,8 +3,10 @@
 //!
 //! `life.rs` says who the nodes are. `packet.rs` has the bytes that cross the bus, and `pieces.rs` how parcels lie in them.
 //! `link.rs` decides about the link to one other life,
-//! and `links.rs` about all links of a node. `limits.rs` has every bound.
+//! and `links.rs` about all links of a node.
+//! `codec.rs` has the bytes of parcels. `limits.rs` has every bound.
 
+pub mod codec;
 pub mod life;
 pub mod limits;
 pub mod link;
