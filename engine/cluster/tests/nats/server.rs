@@ -1,0 +1,78 @@
+//! Real servers of the bus, on loopback, which end with the test.
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// Debian's server, and the newer one that `check` installs.
+pub fn programs() -> Vec<PathBuf> {
+    let newer = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/nats/target/bin/nats-server");
+    let found: Vec<_> =
+        ["/usr/sbin/nats-server", newer].map(PathBuf::from).into_iter().filter(|path| path.exists()).collect();
+    if found.is_empty() {
+        println!("skipped: there is no server of the bus, which `check` installs");
+    }
+    found
+}
+
+/// A server on a port of its own, which it has again when it is started again.
+pub struct Server {
+    program: PathBuf,
+    pub port: u16,
+    configuration: PathBuf,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// A server that runs, with these lines in its configuration.
+    pub fn start(program: &Path, lines: &str) -> Self {
+        let mut server = Self::prepare(program, lines);
+        server.run();
+        server
+    }
+
+    /// A server that does not run yet.
+    pub fn prepare(program: &Path, lines: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .and_then(|listener| listener.local_addr())
+            .expect("a free port")
+            .port();
+        let name = format!("stentor-nats-{}-{}.conf", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let configuration = std::env::temp_dir().join(name);
+        std::fs::write(&configuration, format!("listen: \"127.0.0.1:{port}\"\n{lines}\n")).expect("a file");
+        Self { program: program.to_path_buf(), port, configuration, child: None }
+    }
+
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Starts the server, and waits until it listens.
+    pub fn run(&mut self) {
+        let mut command = Command::new(&self.program);
+        command.arg("-c").arg(&self.configuration).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.child = Some(command.spawn().expect("the server starts"));
+        let begun = Instant::now();
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "the server listens");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("the server runs");
+            child.wait().expect("the server ends");
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = std::fs::remove_file(&self.configuration);
+    }
+}
