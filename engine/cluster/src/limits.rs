@@ -49,6 +49,10 @@ pub const PATIENCE: Duration = Duration::from_secs(1);
 /// How often a peer is asked that does not answer.
 pub const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The time from one opening of a link to the next that this side asks for. It bounds what a pair of nodes spends on a
+/// parcel that one of them cannot read, and that is sent again after each reset.
+pub const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
+
 /// For how long a peer without progress holds senders back. Four times `ACKNOWLEDGE_AFTER`: a peer that is alive makes
 /// progress in it. A frozen one holds nobody back for longer; what waits for it fills the store instead.
 pub const HOLD_PATIENCE: Duration = Duration::from_millis(200);

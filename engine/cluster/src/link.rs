@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use engine::id::Monotonic;
 
-use crate::limits::Limits;
+use crate::limits::{Limits, REOPEN_INTERVAL};
 use crate::packet::{Content, FrameNumber, LinkNumber, Packet};
 use receiving::Receiving;
 use sending::Sending;
@@ -77,6 +77,8 @@ pub struct Link {
     number: LinkNumber,
     /// Whether the peer was heard under this number.
     open: bool,
+    /// When the link was opened last.
+    opened: Option<Monotonic>,
     sending: Sending,
     receiving: Receiving,
     /// The number under which the shards were told that the link is open.
@@ -92,6 +94,7 @@ impl Link {
         Self {
             number,
             open: false,
+            opened: None,
             sending: Sending::new(0, now),
             receiving: Receiving::default(),
             told_open: None,
@@ -100,12 +103,14 @@ impl Link {
         }
     }
 
-    /// Begins anew under a higher number. What was held is gone.
+    /// Begins anew under a higher number. What was held is gone. A link that was opened a moment ago waits until its peer is
+    /// asked: whatever makes both sides reset it again and again, they do so once in `REOPEN_INTERVAL`.
     pub fn reset(&mut self, number: LinkNumber, reason: Reason, now: Monotonic) {
         debug_assert!(number > self.number, "link numbers rise");
         self.end(reason);
         self.number = number;
-        self.sending = Sending::new(self.sending.probes(), now);
+        let due = self.opened.map_or(now, |opened| now.max(opened.plus(REOPEN_INTERVAL)));
+        self.sending = Sending::new(self.sending.probes(), due);
         self.receiving = Receiving::default();
     }
 
@@ -132,8 +137,9 @@ impl Link {
         self.open = false;
     }
 
-    fn opened(&mut self) {
+    fn open_at(&mut self, now: Monotonic) {
         self.open = true;
+        self.opened = Some(now);
         self.sending.begin();
         self.news.push_back(Event::Opened(self.number));
     }
@@ -168,7 +174,7 @@ impl Link {
             self.reset(packet.link, Reason::Peer, now);
         }
         if !self.open {
-            self.opened();
+            self.open_at(now);
         }
         if !self.sending.acknowledged(packet.acknowledged, packet.received, now) {
             return Taken::Impossible;

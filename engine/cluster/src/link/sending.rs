@@ -49,8 +49,8 @@ enum Flow {
 }
 
 impl Sending {
-    /// Nothing is held, and the peer is asked first. `probes` were sent before.
-    pub fn new(probes: u64, now: Monotonic) -> Self {
+    /// Nothing is held, and the peer is asked first, at `due`. `probes` were sent before.
+    pub fn new(probes: u64, due: Monotonic) -> Self {
         Self {
             first: FrameNumber(1),
             frames: VecDeque::new(),
@@ -62,7 +62,7 @@ impl Sending {
             arrived: FrameNumber(0),
             owed_since: None,
             repeated_behind: None,
-            flow: Flow::Probing { from: probes + 1, due: now },
+            flow: Flow::Probing { from: probes + 1, due },
             probes,
         }
     }

@@ -8,8 +8,8 @@ use engine::id::Monotonic;
 use super::super::{Links, NotOpen};
 use crate::life::Life;
 use crate::limits::{
-    ACKNOWLEDGE_AFTER, FRAME_BYTES_MAX, HOLD_PATIENCE, Limits, PARCEL_BYTES_MAX, PATIENCE, STORE_BYTES_MAX,
-    WAITING_BYTES_HIGH, WINDOW_BYTES,
+    ACKNOWLEDGE_AFTER, FRAME_BYTES_MAX, HOLD_PATIENCE, Limits, PARCEL_BYTES_MAX, PATIENCE, REOPEN_INTERVAL,
+    STORE_BYTES_MAX, WAITING_BYTES_HIGH, WINDOW_BYTES,
 };
 use crate::link::{Event, Reason};
 use crate::packet::{Content, FrameNumber, LinkNumber, Packet};
@@ -247,6 +247,7 @@ fn both_sides_hear_of_a_reset_once() {
     pair.send(b"one");
     let late = pair.leaving();
     let before = pair.number();
+    pair.pass(REOPEN_INTERVAL);
     pair.here.reset(THERE, Reason::Unreadable, pair.now);
     assert_eq!(pair.here.send(THERE, before, b"two", pair.now), Err(NotOpen));
     pair.exchange();
@@ -260,8 +261,28 @@ fn both_sides_hear_of_a_reset_once() {
 }
 
 #[test]
+fn a_link_is_not_opened_again_and_again() {
+    let mut pair = pair();
+    pair.pass(REOPEN_INTERVAL);
+    for _ in 0..3 {
+        pair.here.reset(THERE, Reason::Unreadable, pair.now);
+        pair.exchange();
+        assert_eq!(pair.events(), ["Unreadable", "Opened", "Peer", "Opened"]);
+        pair.here.reset(THERE, Reason::Unreadable, pair.now);
+        pair.pass(REOPEN_INTERVAL - MS);
+        pair.exchange();
+        assert_eq!(pair.events(), ["Unreadable"]);
+        pair.pass(MS);
+        pair.exchange();
+        assert_eq!(pair.events(), ["Opened", "Peer", "Opened"]);
+        pair.pass(REOPEN_INTERVAL);
+    }
+}
+
+#[test]
 fn both_may_reset_at_once() {
     let mut pair = pair();
+    pair.pass(REOPEN_INTERVAL);
     pair.here.reset(THERE, Reason::Unreadable, pair.now);
     pair.there.reset(HERE, Reason::Unreadable, pair.now);
     pair.exchange();
