@@ -12,7 +12,7 @@ use cluster::bus::{Bus, StartFailure};
 use cluster::life::Life;
 use cluster::link::Reason;
 use node::{Node, options, until, until_open};
-use server::{Server, programs};
+use server::{Certificate, Server, programs};
 
 /// Runs a test with each server.
 fn with_each_server(test: impl Fn(&Path)) {
@@ -237,6 +237,28 @@ fn a_server_must_let_the_node_in_and_take_its_packets() {
             figures[0].connected && figures[1].troubles > 1 && figures[2].troubles > 1
         });
         assert!(nodes[1..].iter().all(|node| node.bus.figures().connections == 0));
+    });
+}
+
+#[test]
+fn packets_cross_under_tls_that_the_operator_vouches_for() {
+    with_each_server(|program| {
+        let (right, other) = (Certificate::make("right"), Certificate::make("other"));
+        let (server, plain) = (Server::start(program, &right.lines()), Server::start(program, ""));
+        let node = |server: &Server, certificate: &Certificate, life| {
+            let mut options = options(vec![server.url()]);
+            options.ca = Some(certificate.certificate.clone());
+            Node::start(&options, life, &[1, 2])
+        };
+        let (mut one, mut two) = (node(&server, &right, 1), node(&server, &right, 2));
+        let (mut misled, mut exposed) = (node(&server, &other, 1), node(&plain, &right, 1));
+        until_open(&mut [&mut one, &mut two]);
+        assert!(one.send(2, 10));
+        until(&mut [&mut one, &mut two], "all arrive", |nodes| nodes[0].has_reached(nodes[1]));
+        until(&mut [&mut misled, &mut exposed], "both are refused", |nodes| {
+            nodes.iter().all(|node| node.bus.figures().troubles > 1)
+        });
+        assert!([misled, exposed].iter().all(|node| node.bus.figures().connections == 0));
     });
 }
 

@@ -70,6 +70,38 @@ impl Server {
     }
 }
 
+/// A certificate for 127.0.0.1 that vouches for itself, and its key, in files that end with this.
+pub struct Certificate {
+    pub certificate: PathBuf,
+    key: PathBuf,
+}
+
+impl Certificate {
+    pub fn make(name: &str) -> Self {
+        let path = |ending| std::env::temp_dir().join(format!("stentor-nats-{}-{name}.{ending}", std::process::id()));
+        let made = Self { certificate: path("pem"), key: path("key") };
+        let mut command = Command::new("openssl");
+        command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
+        command.args(["-days", "2", "-subj", "/CN=bus", "-addext", "subjectAltName=IP:127.0.0.1"]);
+        command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+        command.arg("-keyout").arg(&made.key).arg("-out").arg(&made.certificate);
+        let output = command.stdin(Stdio::null()).output().expect("openssl runs: `./check` installs it");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        made
+    }
+
+    /// The lines that give it to a server.
+    pub fn lines(&self) -> String {
+        format!("tls {{ cert_file: {:?}, key_file: {:?} }}", self.certificate, self.key)
+    }
+}
+
+impl Drop for Certificate {
+    fn drop(&mut self) {
+        let _ = (std::fs::remove_file(&self.certificate), std::fs::remove_file(&self.key));
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
