@@ -99,6 +99,29 @@ fn nothing_is_lost_when_the_server_is_killed_under_load() {
     });
 }
 
+#[test]
+fn a_server_that_has_stopped_is_given_up_and_found_again() {
+    with_each_server(|program| {
+        let server = Server::start(program, "");
+        let options = options(vec![server.url()]);
+        let (mut one, mut two) = (Node::start(&options, 1, &[1, 2]), Node::start(&options, 2, &[1, 2]));
+        until_open(&mut [&mut one, &mut two]);
+        server.signal("STOP");
+        // So much does not fit into what the system and the client keep for a connection.
+        for _ in 0..100 {
+            while !one.send(2, 100_000) {
+                one.poll();
+            }
+        }
+        until(&mut [&mut one, &mut two], "it is given up", |nodes| {
+            nodes.iter().all(|node| !node.bus.figures().connected)
+        });
+        server.signal("CONT");
+        until(&mut [&mut one, &mut two], "all arrive", |nodes| nodes[0].has_reached(nodes[1]));
+        assert!([&one, &two].iter().all(|node| node.resets.is_empty() && node.bus.figures().links.resets == 0));
+    });
+}
+
 /// The environment variable that makes this program a node: the server's address.
 const NODE: &str = "STENTOR_TEST_NODE";
 

@@ -136,6 +136,20 @@ fn an_acknowledgement_waits_a_little_for_a_frame() {
 }
 
 #[test]
+fn a_link_at_rest_sends_nothing() {
+    let mut pair = pair();
+    pair.here.set_peers(&BTreeSet::from([THERE]), pair.now).unwrap();
+    pair.send(b"one");
+    pair.exchange();
+    pair.events();
+    pair.pass(ACKNOWLEDGE_AFTER);
+    pair.exchange();
+    assert_eq!(pair.here.timeout(), None);
+    pair.pass(Duration::from_secs(3_600));
+    assert_eq!(pair.here.transmit(pair.now), None);
+}
+
+#[test]
 fn a_missing_frame_is_sent_again_at_once() {
     let mut pair = pair();
     for parcel in [b"one", b"two", b"six"] {
