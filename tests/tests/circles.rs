@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const CRATES: [&str; 8] =
-    ["engine", "engine/runtime", "storage", "storage/scylla", "gateway", "loadgen", "bench", "tests"];
+const CRATES: [&str; 9] =
+    ["engine", "engine/runtime", "engine/cluster", "storage", "storage/scylla", "gateway", "loadgen", "bench", "tests"];
 
 /// The name of a module, from the crate's root: `["channel", "owner"]`.
 type Module = Vec<String>;

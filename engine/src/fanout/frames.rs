@@ -114,10 +114,15 @@ fn write(format: Format, out: &mut Vec<u8>, json: impl FnOnce(&mut Vec<u8>), pro
     }
 }
 
+/// About what a presence takes in a frame.
+const PRESENCE_BYTES: usize = 150;
+
 /// Whole frames end to end: the same events in each format that was asked for.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Frames {
     runs: [Run; Format::COUNT],
+    /// The events themselves, if they are kept. They cross to other nodes, which encode them in the formats that they need.
+    events: Vec<Event>,
     /// How many of the events are messages.
     messages: u64,
     accepted: Option<Timestamp>,
@@ -145,14 +150,55 @@ impl Frames {
         }
     }
 
+    /// Like `push`, and keeps the event for other nodes. Either all events of the frames are kept, or none.
+    pub fn push_kept(&mut self, event: Event, formats: impl Iterator<Item = Format>) {
+        debug_assert!(!self.events.is_empty() || self.messages == 0, "all events are kept, or none");
+        self.push(&event, formats);
+        self.events.push(event);
+    }
+
+    /// Frames of events that were encoded in no format yet.
+    pub fn of_events(events: Vec<Event>) -> Self {
+        let mut frames = Self::default();
+        for event in events {
+            frames.push_kept(event, std::iter::empty());
+        }
+        frames
+    }
+
+    /// The events, if they were kept.
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// The kept events, encoded in these formats. They are not kept any further.
+    pub fn encoded(&self, formats: impl Iterator<Item = Format> + Clone) -> Self {
+        let mut frames = Self::default();
+        for event in &self.events {
+            frames.push(event, formats.clone());
+        }
+        frames
+    }
+
+    /// Whether the frames hold events that are encoded in no format.
+    pub fn awaits_encoding(&self) -> bool {
+        !self.events.is_empty() && self.runs.iter().all(|run| run.bytes.is_empty())
+    }
+
     /// The frames in one format. Empty if the frames were not encoded for it.
     pub fn of(&self, format: Format) -> &Run {
         &self.runs[format as usize]
     }
 
-    /// The size of all runs.
+    /// The size of all runs; of events that are not encoded yet, about what one format of them will take.
     pub fn bytes(&self) -> usize {
-        self.runs.iter().map(|run| run.bytes.len()).sum()
+        let runs: usize = self.runs.iter().map(|run| run.bytes.len()).sum();
+        let texts = |event: &Event| match event {
+            Event::Message(message) => message.content.len() + message.username.len(),
+            Event::Presence { joins, leaves, .. } => (joins.len() + leaves.len()) * PRESENCE_BYTES,
+        };
+        let events = self.events.iter().filter(|_| runs == 0).map(|event| size_of::<Event>() + texts(event));
+        runs + events.sum::<usize>()
     }
 
     /// How many channel messages the frames hold. Other events are not counted.
@@ -165,9 +211,9 @@ impl Frames {
         self.accepted
     }
 
-    /// Whether there is no byte in any format.
+    /// Whether there is no byte in any format, and no kept event.
     pub fn is_empty(&self) -> bool {
-        self.runs.iter().all(|run| run.bytes.is_empty())
+        self.runs.iter().all(|run| run.bytes.is_empty()) && self.events.is_empty()
     }
 }
 
@@ -206,6 +252,19 @@ mod tests {
         let Event::Presence { channel, joins, leaves, .. } = event() else { panic!("another event") };
         let uncounted = super::event(Format::Json, &Event::Presence { channel, joins, leaves, count: None });
         assert_eq!(uncounted, frames.of(Format::JsonWithoutCounts).bytes);
+    }
+
+    #[test]
+    fn kept_events_are_encoded_later_as_they_would_have_been_at_once() {
+        let formats = [Format::Protobuf, Format::JsonWithoutCounts];
+        let (mut at_once, mut kept) = (Frames::default(), Frames::default());
+        at_once.push(&event(), formats.into_iter());
+        kept.push_kept(event(), formats.into_iter());
+        let later = Frames::of_events(vec![event()]);
+        assert_eq!(later.encoded(formats.into_iter()), at_once);
+        assert_eq!((kept.of(Format::Protobuf), kept.events()), (at_once.of(Format::Protobuf), later.events()));
+        assert_eq!([at_once.awaits_encoding(), kept.awaits_encoding(), later.awaits_encoding()], [false, false, true]);
+        assert!(!later.is_empty() && later.bytes() > 0 && Frames::default().is_empty());
     }
 
     #[test]

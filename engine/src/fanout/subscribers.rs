@@ -229,6 +229,10 @@ impl Subscribers {
     pub fn append(&mut self, channel: &ChannelId, frames: &Frames) {
         let Some(listening) = self.channels.get(channel) else { return };
         let audiences = listening.audiences;
+        // Frames of another node are encoded here, once for each format in which anything listens.
+        let listened = Format::ALL.into_iter().filter(|&format| audiences[format as usize].is_some());
+        let encoded = frames.awaits_encoding().then(|| frames.encoded(listened));
+        let frames = encoded.as_ref().unwrap_or(frames);
         for format in Format::ALL {
             let Some(key) = audiences[format as usize] else { continue };
             let audience = &mut self.audiences[key.0 as usize];

@@ -616,6 +616,21 @@ fn parked_members_of_quiet_channels_are_judged_when_logs_fill_the_memory() {
 }
 
 #[test]
+fn frames_of_another_node_are_encoded_for_those_who_listen() {
+    let channel = ChannelId::room("lobby").unwrap();
+    let event = Event::Message(message(&channel, 1));
+    let mut encoded = Frames::default();
+    encoded.push(&event, Format::ALL.into_iter());
+    for format in Format::ALL {
+        let mut subscribers = Subscribers::default();
+        let (key, _) = subscribers.subscribe(&channel, format, 0, Reached::default());
+        subscribers.append(&channel, &Frames::of_events(vec![event.clone()]));
+        assert_eq!(subscribers.end(key).0, encoded.of(format).bytes.len() as u64, "{format:?}");
+        subscribers.invariants();
+    }
+}
+
+#[test]
 fn a_high_backlog_ends_with_the_last_member() {
     let channel = ChannelId::room("lobby").unwrap();
     let (mut subscribers, mut report) = (Subscribers::default(), PassReport::default());
