@@ -33,7 +33,7 @@ pub enum Act {
     Make { creator: u32, name: usize, open: bool, seats: u32 },
     Edit { group: u32, actor: u32, name: Option<usize>, open: Option<bool> },
     Group { group: u32, actor: u32, kind: u8, named: Vec<u32> },
-    Relate { act: FriendAct, user: u32, others: Vec<u32> },
+    Relate { act: FriendAct, user: u32, others: Vec<u32>, note: usize },
     Block { user: u32, other: u32 },
     Knock { user: u32, other: u32 },
     DeleteNotifications { user: u32, whose: u32, places: Vec<usize> },
@@ -58,7 +58,8 @@ fn acts() -> impl Strategy<Value = Act> {
             .prop_map(|(group, actor, name, open)| Act::Edit { group, actor, name, open }),
         20 => (group(), user(), 0u8..14, named())
             .prop_map(|(group, actor, kind, named)| Act::Group { group, actor, kind, named }),
-        8 => (friend_act, user(), named()).prop_map(|(act, user, others)| Act::Relate { act, user, others }),
+        8 => (friend_act, user(), named(), 0..NOTES.len())
+            .prop_map(|(act, user, others, note)| Act::Relate { act, user, others, note }),
         1 => (user(), user()).prop_map(|(user, other)| Act::Block { user, other }),
         3 => (user(), user()).prop_map(|(user, other)| Act::Knock { user, other }),
         2 => (user(), user(), prop::collection::vec(0usize..6, 0..4))
@@ -120,8 +121,9 @@ impl Scribe {
                 let change = GroupChange { group: group_id(*group), actor: user(*actor), act };
                 Write::Request(StoreWrite::ChangeGroup { change, time, places })
             }
-            Act::Relate { act, user: one, others } => {
-                Write::Relate { act: *act, user: user(*one), others: users(others), time }
+            Act::Relate { act, user: one, others, note } => {
+                let metadata = NOTES[*note].into();
+                Write::Relate { act: *act, user: user(*one), others: users(others), metadata, time }
             }
             Act::Block { user: one, other } => {
                 Write::Request(StoreWrite::Block { user: user(*one), other: user(*other), time })
