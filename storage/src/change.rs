@@ -26,8 +26,8 @@ pub fn apply(rows: &mut impl Rows, write: &Write) -> Result<Written, Failure> {
         Write::UpdateGroup { id, actor, edit, time } => {
             Written::GroupEdited(groups::update(rows, *id, *actor, edit, *time)?)
         }
-        Write::Relate { act, user, others, time } => {
-            Written::Related(friends::relate(rows, *act, *user, others, *time)?)
+        Write::Relate { act, user, others, metadata, time } => {
+            Written::Related(friends::relate(rows, *act, *user, others, metadata, *time)?)
         }
         Write::DeleteNotifications { user, ids } => {
             inbox::delete(rows, *user, ids)?;
@@ -72,7 +72,7 @@ fn carry_out(rows: &mut impl Rows, write: &StoreWrite) -> Result<StoreReceipt, F
             friends::admit(rows, *user, username, *other, *time)?
         }
         StoreWrite::Block { user, other, time } => {
-            friends::relate(rows, engine::social::friend::FriendAct::Block, *user, &[*other], *time)?;
+            friends::relate(rows, engine::social::friend::FriendAct::Block, *user, &[*other], "", *time)?;
             StoreReceipt::Blocked
         }
         StoreWrite::Purge { channel, sender, ids } => {

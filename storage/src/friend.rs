@@ -14,14 +14,24 @@ pub const FRIENDS_MAX: u32 = 10_000;
 /// so no other user can use up the user's places.
 pub const INVITABLE_MAX: u32 = FRIENDS_MAX / 2;
 
+/// Bytes of the metadata of one friend: some names and marks. A page of a thousand friends that is read has 1 MB of it
+/// at most.
+pub const FRIEND_METADATA_BYTES_MAX: usize = 1024;
+
+/// Bytes of metadata that one act may write, once for each of the named users. A database writes each four times, with
+/// what undoes the change, so that is an eighth of what one change may have there. More users are named in several acts.
+pub const ACT_METADATA_BYTES_MAX: usize = 256 << 10;
+
 /// One entry of a user's list.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Friend {
     /// The other user.
     pub user: UserId,
     pub state: FriendState,
     /// When the state began.
     pub update_time: Timestamp,
+    /// What the user has noted of the other; see [`Edge::metadata`].
+    pub metadata: Box<str>,
 }
 
 /// The place from which a list of friends continues.
@@ -42,9 +52,9 @@ impl FriendPlace {
         ]
     }
 
-    /// The entry of the list at this place.
-    pub fn friend(self) -> Friend {
-        Friend { user: self.user, state: self.state, update_time: self.since }
+    /// The entry of the list at this place, with its metadata.
+    pub fn friend(self, metadata: Box<str>) -> Friend {
+        Friend { user: self.user, state: self.state, update_time: self.since, metadata }
     }
 }
 
@@ -57,15 +67,18 @@ pub struct Related {
 }
 
 /// One side of a pair.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Edge {
     pub state: FriendState,
     pub since: Timestamp,
+    /// A JSON object as text, which the user has given with the request or its acceptance. Empty if the user has given
+    /// none. At most [`FRIEND_METADATA_BYTES_MAX`] bytes. Only this user reads it.
+    pub metadata: Box<str>,
 }
 
 impl Edge {
     /// The place of this side in the list of friends; `user` is the other user.
-    pub fn place(self, user: UserId) -> FriendPlace {
+    pub fn place(&self, user: UserId) -> FriendPlace {
         FriendPlace { state: self.state, since: self.since, user }
     }
 }

@@ -429,11 +429,14 @@ pub enum Write {
         edit: GroupEdit,
         time: Timestamp,
     },
-    /// A user does this to each of the others. Others that do not exist are skipped.
+    /// A user does this to each of the others. Others that do not exist are skipped. Where a request or a friendship
+    /// begins, the user's own side gets the metadata: a JSON object, or nothing. Metadata that is longer than
+    /// `FRIEND_METADATA_BYTES_MAX`, or than `ACT_METADATA_BYTES_MAX` for all others together, is unfit.
     Relate {
         act: FriendAct,
         user: UserId,
         others: Vec<UserId>,
+        metadata: Box<str>,
         time: Timestamp,
     },
     /// Deletes those of these notifications that belong to the user.

@@ -203,9 +203,10 @@ impl Store for Memory {
         limit: usize,
     ) -> Result<Part<(Friend, FriendPlace), FriendPlace>, Failure> {
         let rows = self.open()?;
+        let metadata = |other| rows.edges.get(&(user, other)).map_or("".into(), |edge| edge.metadata.clone());
         let rows = span(FriendPlace::span(state), after).map(|(from, to)| {
             let rows = rows.friends.range((from.map(|place| (user, place)), to.map(|place| (user, place))));
-            rows.take(limit).map(|(_, place)| (place.friend(), *place)).collect()
+            rows.take(limit).map(|(_, place)| (place.friend(metadata(place.user)), *place)).collect()
         });
         Ok(Part::whole(rows.unwrap_or_default()))
     }

@@ -31,6 +31,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::account::{Account, CredentialOwner, Profile, Revocation};
 
+use friends::EDGE_VERSION;
 pub(crate) use friends::{decode_edge, decode_friend_counts, encode_edge, encode_friend_counts};
 pub(crate) use groups::{
     decode_group, decode_group_count, decode_group_name, decode_membership, encode_group, encode_group_count,
@@ -44,6 +45,7 @@ pub(crate) use transfer::{decode_block, encode_block};
 pub use transfer::{decode_note, encode_note};
 
 const MAGIC: [u8; 2] = *b"St";
+/// The version of the first layout of each kind.
 const VERSION: u8 = 1;
 pub(crate) const HEADER_BYTES: usize = 16;
 
@@ -334,6 +336,14 @@ fn encode<T>(kind: Kind, record: &T) -> Vec<u8>
 where
     T: for<'a> Serialize<HighSerializer<Vec<u8>, ArenaHandle<'a>, rancor::Error>>,
 {
+    encode_version(kind, VERSION, record)
+}
+
+/// The same for a layout of a later version.
+fn encode_version<T>(kind: Kind, version: u8, record: &T) -> Vec<u8>
+where
+    T: for<'a> Serialize<HighSerializer<Vec<u8>, ArenaHandle<'a>, rancor::Error>>,
+{
     let room = vec![0; HEADER_BYTES];
     #[allow(clippy::expect_used)]
     let mut bytes = rkyv::api::high::to_bytes_in(record, room).expect("writing to memory does not fail");
@@ -341,11 +351,11 @@ where
     #[allow(clippy::expect_used)]
     let length = u32::try_from(body.len()).expect("a record is far smaller than 4 GiB");
     header[..2].copy_from_slice(&MAGIC);
-    header[2] = VERSION;
+    header[2] = version;
     header[3] = kind as u8;
     header[4..8].copy_from_slice(&length.to_le_bytes());
     header[8..].copy_from_slice(&xxh3_64(body).to_le_bytes());
-    debug_assert!(self::body(kind, &bytes).is_ok(), "a record that is written can be read");
+    debug_assert!(self::body(kind, version, &bytes).is_ok(), "a record that is written can be read");
     bytes
 }
 
@@ -353,17 +363,38 @@ fn access<T>(kind: Kind, bytes: &[u8]) -> Result<&T, Damage>
 where
     T: Portable + for<'a> CheckBytes<HighValidator<'a, rancor::Error>>,
 {
-    rkyv::access::<T, rancor::Error>(body(kind, bytes)?).map_err(malformed)
+    access_version(kind, VERSION, bytes)
 }
 
-/// The body of a record of this kind, after header, length and checksum have been verified.
-fn body(expected: Kind, bytes: &[u8]) -> Result<&[u8], Damage> {
+/// The same for a layout of another version.
+fn access_version<T>(kind: Kind, version: u8, bytes: &[u8]) -> Result<&T, Damage>
+where
+    T: Portable + for<'a> CheckBytes<HighValidator<'a, rancor::Error>>,
+{
+    rkyv::access::<T, rancor::Error>(body(kind, version, bytes)?).map_err(malformed)
+}
+
+/// The version that a record's header names.
+fn version_of(bytes: &[u8]) -> Option<u8> {
+    bytes.get(2).copied()
+}
+
+/// The newest version of the layouts of a kind, by its number.
+fn newest_version(kind: u8) -> u8 {
+    if kind == Kind::Edge as u8 { EDGE_VERSION } else { VERSION }
+}
+
+/// The body of a record of this kind and version, after header, length and checksum have been verified.
+fn body(expected: Kind, expected_version: u8, bytes: &[u8]) -> Result<&[u8], Damage> {
     let Some((header, body)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
         return Err(Damage::TooShort(bytes.len()));
     };
     let (kind, length) = read_header(header)?;
     if kind != expected as u8 {
         return Err(Damage::Kind { expected, found: kind });
+    }
+    if header[2] != expected_version {
+        return Err(Damage::Version(header[2]));
     }
     if length != body.len() {
         return Err(Damage::Length { expected: length, found: body.len() });
@@ -381,7 +412,7 @@ pub(crate) fn read_header(header: &[u8; HEADER_BYTES]) -> Result<(u8, usize), Da
     if [m0, m1] != MAGIC {
         return Err(Damage::Foreign);
     }
-    if version != VERSION {
+    if !(VERSION..=newest_version(kind)).contains(&version) {
         return Err(Damage::Version(version));
     }
     Ok((kind, u32::from_le_bytes([l0, l1, l2, l3]) as usize))
@@ -570,8 +601,12 @@ mod tests {
             code in (-9..0).prop_filter_map("a code", NotificationCode::from_number),
             ids in any::<[bool; 2]>(),
         ) {
-            let edge = Edge { state, since: Timestamp(numbers.2) };
-            prop_assert_eq!(decode_edge(&encode_edge(edge)), Ok(edge));
+            for metadata in ["", &texts.0] {
+                let edge = Edge { state, since: Timestamp(numbers.2), metadata: metadata.into() };
+                let bytes = encode_edge(&edge);
+                prop_assert_eq!(decode_edge(&bytes), Ok(edge));
+                prop_assert_eq!(decode_as_everything(&bytes), 1);
+            }
             let friend_counts = FriendCounts { friends: numbers.0, edges: numbers.1 };
             prop_assert_eq!(decode_friend_counts(&encode_friend_counts(friend_counts)), Ok(friend_counts));
             let notification = Notification {
@@ -676,6 +711,8 @@ mod tests {
         assert_eq!(encode_meta(&meta), vouch_for(7, &body));
         let membership = Membership { role: Role::Member, since: Timestamp(7) };
         assert_eq!(encode_membership(membership), vouch_for(10, &[7, 0, 0, 0, 0, 0, 0, 0, 2]));
+        let edge = Edge { state: FriendState::Blocked, since: Timestamp(7), metadata: "".into() };
+        assert_eq!(encode_edge(&edge), vouch_for(11, &[7, 0, 0, 0, 0, 0, 0, 0, 3]));
     }
 
     #[test]

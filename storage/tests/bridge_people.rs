@@ -50,9 +50,12 @@ fn handlers_use_every_call() {
         assert_eq!(client.group_members(group_id(1), None, None, 9).await.unwrap().items.len(), 1);
         assert_eq!(client.user_groups(user(1), None, None, 9).await.unwrap().items.len(), 1);
 
-        let related = client.relate(FriendAct::Add, user(1), users(&[2, 99]), NOW).await.unwrap();
+        let related = client.relate(FriendAct::Add, user(1), users(&[2, 99]), "".into(), NOW).await.unwrap();
         assert_eq!((related.notices.len(), related.full), (1, false));
-        assert_eq!(client.relate(FriendAct::Delete, user(3), users(&[2]), NOW).await, Ok(Related::default()));
+        assert_eq!(
+            client.relate(FriendAct::Delete, user(3), users(&[2]), "".into(), NOW).await,
+            Ok(Related::default())
+        );
         assert_eq!(client.friends(user(2), Some(FriendState::InviteReceived), None, 9).await.unwrap().items.len(), 1);
         assert_eq!(client.edge_count(user(2)).await, Ok(0));
         let told = client.notifications(user(2), None, 9).await.unwrap().items;

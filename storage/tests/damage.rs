@@ -346,7 +346,13 @@ fn use_lists(store: &dyn Store) -> Result<usize, Failure> {
         let change = GroupChange { group: group_id(1), actor: user(5 - number), act };
         Write::Request(StoreWrite::ChangeGroup { change, time: Timestamp(77), places })
     });
-    let relate = Write::Relate { act: FriendAct::Block, user: user(2), others: users(&[1, 3]), time: Timestamp(77) };
+    let relate = Write::Relate {
+        act: FriendAct::Block,
+        user: user(2),
+        others: users(&[1, 3]),
+        metadata: "".into(),
+        time: Timestamp(77),
+    };
     let delete = Write::DeleteAccount { user: user(1), time: Timestamp(77) };
     let pages = || {
         Ok(store.group_members(group_id(1), None, None, 99)?.len()
@@ -372,7 +378,8 @@ fn a_change_that_meets_damage_changes_nothing() {
     world.make_as(Group { max_count: 50, ..group(3, 30) });
     let damaged = (1..=39).find(|&one| {
         let others = users(&[one]);
-        let add = Write::Relate { act: FriendAct::Add, user: user(39), others, time: Timestamp(99) };
+        let add =
+            Write::Relate { act: FriendAct::Add, user: user(39), others, metadata: "".into(), time: Timestamp(99) };
         matches!(commit_one(world.store(), add), Err(Failure::Corrupt(_)))
     });
     let damaged = damaged.expect("somebody's inbox");

@@ -99,8 +99,13 @@ fn writes_of(step: u32) -> Vec<Write> {
 fn other_write(kind: u32, one: u32, random: &mut Random, time: Timestamp) -> Write {
     let other = user(random.user());
     match kind {
-        29..=32 => Write::Relate { act: FriendAct::Add, user: user(one), others: random.named(), time },
-        33 => Write::Relate { act: FriendAct::Delete, user: user(one), others: random.named(), time },
+        29..=32 => {
+            let metadata = NOTES[random.below(NOTES.len() as u32) as usize].into();
+            Write::Relate { act: FriendAct::Add, user: user(one), others: random.named(), metadata, time }
+        }
+        33 => {
+            Write::Relate { act: FriendAct::Delete, user: user(one), others: random.named(), metadata: "".into(), time }
+        }
         34 => Write::Request(StoreWrite::Block { user: user(one), other, time }),
         35 => Write::Link { user: user(one), credential: credential(1, random.below(4)), secret: String::new(), time },
         // Accounts of the lower half are never deleted, so that activity continues.

@@ -283,7 +283,13 @@ fn friends_who_come_and_go() {
     world.relate(FriendAct::Add, 3, &[1]);
     for round in 0..5_000 {
         world.relate(FriendAct::Add, 2, &[1]);
-        let delete = Write::Relate { act: FriendAct::Delete, user: user(2), others: users(&[1]), time: world.now() };
+        let delete = Write::Relate {
+            act: FriendAct::Delete,
+            user: user(2),
+            others: users(&[1]),
+            metadata: "".into(),
+            time: world.now(),
+        };
         let (_, read) = rows(world.store(), || world.write(delete));
         assert!(read <= FEW, "{read} rows in round {round}");
     }
@@ -303,7 +309,7 @@ fn notifications_behind_those_that_were_removed_to_make_room() {
     let adds: Vec<_> = (0..NOTIFICATIONS_MAX + 5_000)
         .flat_map(|_| {
             let time = world.now();
-            let relate = |act| Write::Relate { act, user: user(2), others: users(&[1]), time };
+            let relate = |act| Write::Relate { act, user: user(2), others: users(&[1]), metadata: "".into(), time };
             [relate(FriendAct::Add), relate(FriendAct::Delete)]
         })
         .collect();

@@ -321,6 +321,48 @@ fn a_store_of_format_4_has_room_for_objects() {
     check_group_counts(&directory);
 }
 
+/// A record of a side of a pair as programs wrote it before there was metadata: magic, version, kind, length, checksum,
+/// time, state.
+fn edge_of_old(since: i64, state: u8) -> Vec<u8> {
+    let body = [since.to_le_bytes().as_slice(), &[state]].concat();
+    [b"St\x01\x0b\x09\0\0\0".as_slice(), &xxh3_64(&body).to_le_bytes(), &body].concat()
+}
+
+#[test]
+fn friends_from_before_there_was_metadata_are_read_and_can_get_some() {
+    let directory = scratch();
+    let store = open(&directory);
+    commit(&store, &[1, 2, 3].map(|number| register(number, &format!("name-{number}"), device(&number.to_string()))));
+    let mut world = World::<Upgraded>::on(Upgraded(store));
+    world.relate(FriendAct::Add, 1, &[2, 3]);
+    let since = world.store().friends(user(1), None, None, 1).unwrap()[0].0.update_time.0;
+    drop(world);
+    let row = |one: u32, other: u32| [user(one).0.as_bytes().as_slice(), user(other).0.as_bytes()].concat();
+    let edges = |database: &Database| database.keyspace("edges", KeyspaceCreateOptions::default).unwrap();
+    // What this program writes without metadata is what earlier programs read.
+    let old = database(&directory);
+    for (one, other, state) in [(1, 2, 1), (2, 1, 2), (1, 3, 1), (3, 1, 2)] {
+        assert_eq!(&*edges(&old).get(row(one, other)).unwrap().unwrap(), edge_of_old(since, state));
+    }
+    let friends = old.keyspace("friends", KeyspaceCreateOptions::default).unwrap();
+    let listed: Vec<_> = friends.iter().map(|row| row.into_inner().unwrap().1.len()).collect();
+    assert_eq!(listed, [0; 4], "an entry of a list says all in its key");
+    drop((friends, old));
+    let mut world = World::<Upgraded>::on(Upgraded(open(&directory)));
+    for _ in 0..2 {
+        world.now();
+    }
+    assert_eq!([world.notes(1), world.notes(2), world.notes(3)], ["2: 3:", "1:", "1:"]);
+    world.relate_and_note(FriendAct::Add, 2, &[1], NOTES[1]);
+    world.relate(FriendAct::Add, 3, &[1]);
+    assert_eq!([world.notes(1), world.notes(2), world.notes(3)], ["2: 3:", &format!("1:{}", NOTES[1]), "1:"]);
+    check_sound(world.store(), 0, 3);
+    drop(world);
+    let database = database(&directory);
+    let version = |one, other| edges(&database).get(row(one, other)).unwrap().unwrap()[2];
+    assert_eq!([version(1, 2), version(2, 1), version(1, 3), version(3, 1)], [1, 2, 1, 1]);
+}
+
 /// A store in an upgraded directory.
 struct Upgraded(Embedded);
 

@@ -143,8 +143,10 @@ test('accounts and users', async () => {
 
 test('friends', async () => {
   const { alice, bob, carol } = people;
-  await ok('AddFriends', { ids: [bob.id], usernames: ['carol'] }, alice.as);
+  await ok('AddFriends', { ids: [bob.id], usernames: ['carol'], metadata: '{"met":"at Ü"}' }, alice.as);
   await ok('AddFriends', { usernames: ['alice'] }, bob.as);
+  const [noted] = (await ok('ListFriends', { state: { value: 0 } }, alice.as)).friends;
+  assert.deepEqual([noted.user.id, noted.metadata], [bob.id, '{"met":"at Ü"}']);
   await ok('BlockFriends', { ids: [alice.id] }, carol.as);
   for (const state of [undefined, 0, 1, 3]) {
     const query = state === undefined ? '' : `&state=${state}`;
@@ -244,6 +246,7 @@ test('refusals have the code and the text of REST', async () => {
     ['UnlinkEmail', { email: 'x@y.z' }, alice.as, 'POST /v2/account/unlink/email', { email: 'x@y.z' }],
     ['GetUsers', { ids: ['x'] }, alice.as, 'GET /v2/user?ids=x'],
     ['AddFriends', { ids: [alice.id] }, alice.as, `POST /v2/friend?ids=${alice.id}`],
+    ['AddFriends', { ids: [NOBODY], metadata: '[]' }, alice.as, `POST /v2/friend?ids=${NOBODY}&metadata=%5B%5D`],
     ['AddFriends', { usernames: ['nobody at all'] }, alice.as, 'POST /v2/friend?usernames=nobody%20at%20all'],
     ['BlockFriends', { ids: ['x'] }, alice.as, 'POST /v2/friend/block?ids=x'],
     ['ListFriends', { limit: { value: 0 } }, alice.as, 'GET /v2/friend?limit=0'],

@@ -8,10 +8,12 @@ use engine::limits::USERNAME_BYTES_MAX;
 use engine::parcel::Broadcast;
 use engine::query::Block;
 use engine::social::friend::{FriendAct, FriendState};
-use engine::wire::json::TimestampText;
+use engine::wire::json::{TimestampText, is_json_object};
 use serde::Serialize;
 use storage::Part;
+use storage::friend::{ACT_METADATA_BYTES_MAX, FRIEND_METADATA_BYTES_MAX};
 
+use super::account::check_texts;
 use super::answer::{self, Answer};
 use super::costs::{ENTRY, NAMED, of_limit, of_part};
 use super::error::Refusal;
@@ -22,6 +24,9 @@ use super::services::Services;
 use super::users::{TEXT_BYTES_MAX, UserBody, whole_seconds, with_people};
 
 const LIMIT_MAX: i32 = 1000;
+
+/// What a user has noted of another if nothing was given.
+const NO_METADATA: &str = "{}";
 
 /// The caller's friends, invitations and blocks, ordered by state and then by time. Refused if the query has a wrong
 /// state, limit or cursor.
@@ -38,7 +43,7 @@ pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answ
         user: UserBody<'a>,
         state: u8,
         update_time: TimestampText,
-        metadata: &'static str,
+        metadata: &'a str,
     }
     let caller = request.user(services)?;
     let query = Query::parse(request.uri().query())?;
@@ -52,7 +57,7 @@ pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answ
     let (friends, mut cursor) = asked.page(services, Part { items, stopped: read.stopped });
     let friends = friends.into_iter().map(|listed| (listed.0.user, listed)).collect();
     let mut friends = with_people(services, caller, friends).await?;
-    let fitting = fitting(friends.iter().map(|(person, _)| person.text_bytes()));
+    let fitting = fitting(friends.iter().map(|(person, (friend, _))| person.text_bytes() + friend.metadata.len()));
     if fitting < friends.len() {
         friends.truncate(fitting);
         cursor = friends.last().map(|(_, (_, place))| asked.cursor(services, place));
@@ -61,7 +66,7 @@ pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answ
         user: UserBody::from(person),
         state: friend.state as u8,
         update_time: whole_seconds(friend.update_time),
-        metadata: "{}",
+        metadata: if friend.metadata.is_empty() { NO_METADATA } else { &friend.metadata },
     });
     Ok(answer::json(&Friends { friends: friends.collect(), cursor }))
 }
@@ -77,18 +82,36 @@ fn fitting(lengths: impl Iterator<Item = usize>) -> usize {
     lengths.take_while(fits).count().max(1)
 }
 
-/// Invites these users to be friends, or accepts their invitations.
+/// Invites these users to be friends, or accepts their invitations. The caller may note something of them.
 pub async fn add(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     let caller = request.user(services)?;
+    let metadata = metadata(&Query::parse(request.uri().query())?)?;
     let others = named(services, request, caller).await?.or_refused()?;
-    relate(services, FriendAct::Add, caller, others).await
+    if metadata.len() * others.len() > ACT_METADATA_BYTES_MAX {
+        let reason = format!("metadata of more than {ACT_METADATA_BYTES_MAX} bytes together: name fewer users at once");
+        return Err(Refusal::invalid(reason));
+    }
+    relate(services, FriendAct::Add, caller, others, metadata).await
+}
+
+/// What the caller notes of the users, empty if it is nothing. Refused if it is no JSON object, or too long.
+fn metadata(query: &Query) -> Result<Box<str>, Refusal> {
+    let metadata = query.text("metadata")?.unwrap_or_default();
+    if matches!(metadata.trim_matches([' ', '\t', '\n', '\r']), "" | NO_METADATA) {
+        return Ok("".into());
+    }
+    check_texts([("metadata", &Some(metadata.to_owned()), FRIEND_METADATA_BYTES_MAX)])?;
+    if !is_json_object(metadata) {
+        return Err(Refusal::invalid("metadata must be a JSON object"));
+    }
+    Ok(metadata.into())
 }
 
 /// Ends every relation of the caller to these users, including the caller's own blocks.
 pub async fn delete(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     let caller = request.user(services)?;
     let named = named(services, request, caller).await?;
-    relate(services, FriendAct::Delete, caller, named.users).await
+    relate(services, FriendAct::Delete, caller, named.users, "".into()).await
 }
 
 /// Answers `POST /v2/friend/block`. The users are blocked one after the other. If one fails, those before it stay
@@ -104,11 +127,17 @@ pub async fn block(services: &Services, request: &ResourceRequest) -> Result<Ans
     Ok(answer::done())
 }
 
-async fn relate(services: &Services, act: FriendAct, user: UserId, others: Vec<UserId>) -> Result<Answer, Refusal> {
+async fn relate(
+    services: &Services,
+    act: FriendAct,
+    user: UserId,
+    others: Vec<UserId>,
+    metadata: Box<str>,
+) -> Result<Answer, Refusal> {
     if others.is_empty() {
         return Ok(answer::done());
     }
-    let related = services.store.relate(act, user, others, services.now()).await?;
+    let related = services.store.relate(act, user, others, metadata, services.now()).await?;
     if !related.notices.is_empty() {
         services.channel_queries().tell(Broadcast::Notices(related.notices));
     }

@@ -400,7 +400,8 @@ fn size_of_change((mutation, undo): &(Mutation, Mutation)) -> usize {
     size_of_mutation(mutation).max(size_of_mutation(undo))
 }
 
-fn size_of_mutation(mutation: &Mutation) -> usize {
+/// Roughly the bytes of a row that is written.
+pub fn size_of_mutation(mutation: &Mutation) -> usize {
     const ROW: usize = 64;
     let sizes = mutation.values.iter().map(|value| match value {
         CqlValue::Text(text) => text.len(),

@@ -370,7 +370,7 @@ impl Store for Scylla {
             return Ok(Part::whole(Vec::new()));
         };
         let rows = self.ask(self.store.database.all(friends::between(user, [first, last], limit)))?;
-        let friends = rows.into_iter().map(|row| row.place().map(|place| (place.friend(), place)));
+        let friends = rows.into_iter().map(friends::Row::friend);
         Ok(Part::whole(friends.collect::<Result<_, Failure>>()?))
     }
 

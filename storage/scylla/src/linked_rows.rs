@@ -30,21 +30,21 @@ pub fn delete_places(group: GroupId, shards: i32, user: UserId, membership: Memb
 
 /// Writes one side of a pair, and its entry in the user's list. For a block, also notes at the other user who has
 /// blocked that user.
-pub fn put_edge(user: UserId, other: UserId, edge: Edge) -> Vec<Mutation> {
+pub fn put_edge(user: UserId, other: UserId, edge: &Edge) -> Vec<Mutation> {
     let mut rows = vec![edges::put(user, other, edge), friends::put(user, other, edge)];
     rows.extend((edge.state == FriendState::Blocked).then(|| blocked_by::put(other, user)));
     rows
 }
 
 /// Deletes what [`put_edge`] wrote for the same edge, in the same order.
-pub fn delete_edge(user: UserId, other: UserId, edge: Edge) -> Vec<Mutation> {
+pub fn delete_edge(user: UserId, other: UserId, edge: &Edge) -> Vec<Mutation> {
     let mut rows = vec![edges::delete(user, other)];
     rows.extend(delete_edge_places(user, other, edge));
     rows
 }
 
 /// Deletes what [`put_edge`] wrote for the same edge, in the same order, except the row of the pair.
-pub fn delete_edge_places(user: UserId, other: UserId, edge: Edge) -> Vec<Mutation> {
+pub fn delete_edge_places(user: UserId, other: UserId, edge: &Edge) -> Vec<Mutation> {
     let mut rows = vec![friends::delete(user, other, edge)];
     rows.extend((edge.state == FriendState::Blocked).then(|| blocked_by::delete(other, user)));
     rows

@@ -16,6 +16,10 @@ use crate::tables::{Mutation, friends, group_rosters, user_groups};
 /// A list of more entries is never written anew: the mutation would become too large. Only blocks and bans are that many.
 pub const ENTRIES_MAX: usize = 20_000;
 
+/// Bytes of the entries of a list that is written anew: half of what the database takes as one mutation by default. Only the
+/// metadata of friends is that much, and only the user who has given it makes it so much.
+pub const ENTRIES_BYTES_MAX: usize = 8 << 20;
+
 /// One list.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum List {

@@ -16,7 +16,8 @@ use storage::Failure;
 use crate::change_scheduler::Footprint;
 use crate::cluster_store::ClusterStore;
 use crate::database::{WRITE_PATIENCE, by};
-use crate::lists::{ENTRIES_MAX, List};
+use crate::intents::size_of_mutation;
+use crate::lists::{ENTRIES_BYTES_MAX, ENTRIES_MAX, List};
 
 /// Lists that wait to be written anew. Beyond it a list waits for its next draw.
 const WAITING_MAX: usize = 1_024;
@@ -63,7 +64,8 @@ impl ClusterStore {
         self.check()?;
         let deadline = Instant::now() + WRITE_PATIENCE;
         let entries = by(deadline, list.entries(&self.database)).await?;
-        if entries.len() > ENTRIES_MAX {
+        let bytes: usize = entries.iter().map(size_of_mutation).sum();
+        if entries.len() > ENTRIES_MAX || bytes > ENTRIES_BYTES_MAX {
             return Ok(());
         }
         // Timestamps rise, so the deletion covers what was there before, and no entry that is written behind it. If this

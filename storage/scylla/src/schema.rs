@@ -19,10 +19,10 @@ use crate::tables::{
 };
 
 /// The schema's version. Rises with every migration; a program refuses versions that are newer than its own.
-pub const VERSION: i32 = 5;
+pub const VERSION: i32 = 6;
 
 /// The statements that lead to each version from the one before; the first creates everything.
-const MIGRATIONS: [&[&str]; VERSION as usize] = [VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
+const MIGRATIONS: [&[&str]; VERSION as usize] = [VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6];
 
 const VERSION_1: &[&str] = &[
     messages::TABLE,
@@ -63,6 +63,9 @@ const VERSION_4: &[&str] = &[author_buckets::TABLE];
 
 /// No user has objects yet.
 const VERSION_5: &[&str] = &[objects::TABLE, public_objects::TABLE, object_counts::TABLE];
+
+/// What a user has noted of another. Rows that were written before have no such value.
+const VERSION_6: &[&str] = &[edges::METADATA, friends::METADATA];
 
 const VERSION_TABLE: &str =
     "CREATE TABLE IF NOT EXISTS schema_version (id int PRIMARY KEY, version int, applied_us bigint)";
@@ -126,7 +129,9 @@ pub async fn apply(session: &Session, options: &ScyllaOptions, now: Timestamp) -
     }
     for (number, statements) in MIGRATIONS.iter().enumerate().skip(before as usize) {
         for statement in *statements {
-            run(session, statement).await?;
+            if !is_done(session, keyspace, statement).await? {
+                run(session, statement).await?;
+            }
         }
         let noted = format!(
             "INSERT INTO schema_version (id, version, applied_us) VALUES (0, {}, {})",
@@ -183,6 +188,24 @@ async fn use_keyspace(session: &Session, keyspace: &Keyspace) -> Result<(), Fail
     session.use_keyspace(keyspace.as_str(), true).await.map_err(said)
 }
 
+/// Whether a statement adds a column that is there, because a migration was cut short. CQL has no form of such a statement
+/// that both databases accept and that may be repeated.
+async fn is_done(session: &Session, keyspace: &Keyspace, statement: &str) -> Result<bool, Failure> {
+    let Some((table, column)) = added_column(statement) else { return Ok(false) };
+    let cql = format!(
+        "SELECT column_name FROM system_schema.columns WHERE keyspace_name='{keyspace}' AND table_name='{table}' AND \
+         column_name='{column}'"
+    );
+    let found = session.query_unpaged(cql, ()).await.map_err(said)?.into_rows_result().map_err(said)?;
+    Ok(found.rows_num() > 0)
+}
+
+/// The table and the name of the column that a statement adds, if it adds one.
+fn added_column(statement: &str) -> Option<(&str, &str)> {
+    let (table, column) = statement.strip_prefix("ALTER TABLE ")?.split_once(" ADD ")?;
+    Some((table, column.split(' ').next()?))
+}
+
 async fn version(session: &Session, keyspace: &Keyspace) -> Result<Option<i32>, Failure> {
     let cql = format!("SELECT version FROM {keyspace}.schema_version WHERE id = 0");
     let found = session.query_unpaged(cql, ()).await.map_err(said)?.into_rows_result().map_err(said)?;
@@ -221,7 +244,10 @@ mod tests {
         let keyspace: Keyspace = "chat".parse().unwrap();
         let text = text(&keyspace, 3);
         let names: Vec<_> = tables().collect();
-        assert_eq!(names.len(), MIGRATIONS.iter().map(|statements| statements.len()).sum::<usize>());
+        let columns: Vec<_> = MIGRATIONS.iter().copied().flatten().filter_map(|cql| added_column(cql)).collect();
+        assert_eq!(columns, [("edges", "metadata"), ("friends", "metadata")]);
+        let statements = MIGRATIONS.iter().map(|statements| statements.len()).sum::<usize>();
+        assert_eq!(names.len() + columns.len(), statements, "each makes a table or adds a column");
         for name in names {
             assert_eq!(text.matches(&format!("IF NOT EXISTS {name} (")).count(), 1, "{name}");
         }

@@ -296,8 +296,9 @@ impl Sweep {
             draft.set_edge(gone, other, own, None);
             if let Some(others) = draft.edge(other, gone)? {
                 let friend_counts = draft.friend_counts(other)?;
+                let state = others.state;
                 draft.set_edge(other, gone, Some(others), None);
-                draft.set_friend_counts(other, friend_counts.moved(Some(others.state), None));
+                draft.set_friend_counts(other, friend_counts.moved(Some(state), None));
             }
             Ok(())
         };

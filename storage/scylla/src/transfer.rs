@@ -284,7 +284,7 @@ fn rows_of(item: Item) -> (Vec<Mutation>, Vec<Mutation>) {
             let claims = vec![group_names::claim(&group.name, group.id), group_seats::claim(group.id, seats)];
             (vec![groups::put(&group), group_list::put(&group)], claims)
         }
-        Item::Edge(user, other, edge) => (rows::put_edge(user, other, edge), none()),
+        Item::Edge(user, other, edge) => (rows::put_edge(user, other, &edge), none()),
         Item::FriendCounts(user, friend_counts) => (vec![friend_counts::put(user, friend_counts)], none()),
         Item::Notification(user, notification) => (vec![notifications::put(user, &notification)], none()),
         Item::Inbox(user, inbox) => (vec![inboxes::put(user, inbox)], none()),

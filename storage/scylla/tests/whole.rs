@@ -58,7 +58,7 @@ impl Stage {
     /// Befriends many at once.
     fn befriend(&mut self) -> Write {
         let others = (2..=PEOPLE).map(user).collect();
-        Write::Relate { act: FriendAct::Add, user: user(1), others, time: self.world.now() }
+        Write::Relate { act: FriendAct::Add, user: user(1), others, metadata: NOTES[1].into(), time: self.world.now() }
     }
 
     /// Lets many into a group at once.
@@ -264,8 +264,14 @@ fn what_came_later_is_not_taken_back() {
         assert_eq!(parts, [CHANGE_BATCHES as i64; CHANGE_BATCHES]);
         // Changes so small that they need no intent.
         let time = stage.world.now();
-        let few = Write::Relate { act: FriendAct::Add, user: user(1), others: vec![user(2), user(9)], time };
-        let answer = Write::Relate { act: FriendAct::Add, user: user(9), others: vec![user(1)], time };
+        let add = |one, others: &[u32], note: &str| Write::Relate {
+            act: FriendAct::Add,
+            user: user(one),
+            others: users(others),
+            metadata: note.into(),
+            time,
+        };
+        let (few, answer) = (add(1, &[2, 9], NOTES[1]), add(9, &[1], NOTES[2]));
         for write in [few, answer] {
             let write = std::slice::from_ref(&write);
             assert_eq!(commit(stage.world.store(), write), commit(&stage.model, write));
@@ -331,5 +337,29 @@ fn tables_of_the_first_version_are_brought_to_this_one() {
         stage.take_over().unwrap();
         let write = stage.befriend();
         stage.check_nothing_then_all(&before, &write);
+    });
+}
+
+/// A schema of version 4 has no metadata of friends. A migration to version 5 may have been cut short between its
+/// statements.
+#[test]
+fn friends_of_version_4_are_read_and_can_get_metadata() {
+    with_node(|| {
+        for tables in [&["edges", "friends"][..], &["friends"]] {
+            let mut world = World::<OnCql>::of(3);
+            world.relate(FriendAct::Add, 1, &[2, 3]);
+            let earlier = "INSERT INTO schema_version (id, version, applied_us) VALUES (0, 4, 1)".to_owned();
+            let drops = tables.iter().map(|table| format!("ALTER TABLE {table} DROP metadata"));
+            drops.chain([earlier]).for_each(|cql| world.tested.say(&cql));
+            let options = world.tested.options.clone();
+            assert_eq!(apply_schema(&options, wall()), Ok(4));
+            assert_eq!(apply_schema(&options, wall()), Ok(schema::VERSION));
+            world.tested.reopen();
+            assert_eq!([world.notes(1), world.notes(2)], ["2: 3:", "1:"]);
+            world.relate_and_note(FriendAct::Add, 2, &[1], NOTES[1]);
+            world.relate(FriendAct::Add, 3, &[1]);
+            assert_eq!([world.notes(1), world.notes(2), world.notes(3)], ["2: 3:", &format!("1:{}", NOTES[1]), "1:"]);
+            check_sound(world.store(), 0, 3);
+        }
     });
 }

@@ -231,14 +231,16 @@ impl Client {
     }
 
     /// Adds or deletes friends. Blocks do not come here: they go through the owner of the pair's direct channel.
+    /// [`Write::Relate`] says what `metadata` is.
     pub async fn relate(
         &self,
         act: FriendAct,
         user: UserId,
         others: Vec<UserId>,
+        metadata: Box<str>,
         time: Timestamp,
     ) -> Result<Related, Failure> {
-        self.ask(Write::Relate { act, user, others, time }).await
+        self.ask(Write::Relate { act, user, others, metadata, time }).await
     }
 
     /// A page of the users to whom this user stands in a state, ordered as [`Store::friends`] says.

@@ -296,7 +296,7 @@ fn bytes_of(write: &Write) -> usize {
         Write::Register(registration) => registration.account.metadata.len() + 1024,
         Write::ChangeAccount { .. } | Write::Link { .. } | Write::Unlink { .. } | Write::DeleteAccount { .. } => 1024,
         Write::CreateGroup(_) | Write::UpdateGroup { .. } => 1024,
-        Write::Relate { others, .. } => others.len() * ROW,
+        Write::Relate { others, metadata, .. } => others.len() * (ROW + 2 * metadata.len()),
         Write::DeleteNotifications { ids, .. } => ids.len() * ID,
         Write::WriteObjects { objects, .. } => {
             let bytes = |object: &ObjectWrite| object.value.len() + 2 * (object.collection.len() + object.key.len());

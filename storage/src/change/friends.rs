@@ -7,19 +7,22 @@ use engine::social::notification::Wording;
 
 use super::inbox;
 use crate::Failure;
-use crate::friend::{Edge, Related};
+use crate::friend::{ACT_METADATA_BYTES_MAX, Edge, FRIEND_METADATA_BYTES_MAX, Related};
 use crate::repeats::SentRequest;
 use crate::rows::Rows;
 
 /// Does the same to each of the other users, in order. Skips unknown users and the user itself. What is repeated
-/// within a minute notifies no user. Fails only if the store does.
+/// within a minute notifies no user. `metadata` is kept on the user's own side of a request or a friendship that begins;
+/// it may be empty. Fails if the metadata is too long, or if the store does.
 pub fn relate(
     rows: &mut impl Rows,
     act: FriendAct,
     user: UserId,
     others: &[UserId],
+    metadata: &str,
     time: Timestamp,
 ) -> Result<Related, Failure> {
+    check_metadata(metadata, others.len())?;
     let mut related = Related::default();
     let Some(username) = rows.username(user)? else {
         return Ok(related);
@@ -29,7 +32,7 @@ pub fn relate(
             continue;
         }
         let before = [rows.edge(user, other)?, rows.edge(other, user)?];
-        let [own, others] = before.map(|edge| edge.map(|edge| edge.state));
+        let [own, others] = before.each_ref().map(|edge| edge.as_ref().map(|edge| edge.state));
         let (after, told) = Sides { own, others }.after(act);
         if act == FriendAct::Add
             && own.is_none()
@@ -39,8 +42,9 @@ pub fn relate(
             related.full = true;
             continue;
         }
-        set_side(rows, user, other, before[0], after.own, time)?;
-        set_side(rows, other, user, before[1], after.others, time)?;
+        let [own_before, others_before] = before;
+        set_side(rows, user, other, own_before, after.own, metadata, time)?;
+        set_side(rows, other, user, others_before, after.others, "", time)?;
         if let Some(news) = told.filter(|news| is_new(rows, *news, user, other, time)) {
             let wording = wording(news, &username);
             related.notices.extend(inbox::notify(rows, other, user, &wording, time)?);
@@ -84,21 +88,35 @@ pub fn may_chat(
     Ok(Some(sides()?).filter(|sides| sides.others != Some(FriendState::Blocked)))
 }
 
-/// Sets one side of a pair to a state; a side that is in this state already stays unchanged.
-pub fn set_side(
+/// Refuses metadata that no store takes.
+fn check_metadata(metadata: &str, others: usize) -> Result<(), Failure> {
+    let bytes = metadata.len();
+    if bytes <= FRIEND_METADATA_BYTES_MAX && bytes * others <= ACT_METADATA_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Failure::Unfit(format!("{bytes} bytes of metadata for each of {others} users")))
+}
+
+/// Sets one side of a pair to a state; a side that is in this state already stays unchanged. The side gets the metadata
+/// if there is some, and else keeps what it has.
+fn set_side(
     rows: &mut impl Rows,
     user: UserId,
     other: UserId,
     before: Option<Edge>,
     after: Option<FriendState>,
+    metadata: &str,
     time: Timestamp,
 ) -> Result<(), Failure> {
-    let state = before.map(|edge| edge.state);
+    let state = before.as_ref().map(|edge| edge.state);
     if state == after {
         return Ok(());
     }
     let friend_counts = rows.friend_counts(user)?;
-    rows.set_edge(user, other, before, after.map(|state| Edge { state, since: time }));
+    let kept = before.as_ref().map_or("", |edge| &edge.metadata);
+    let metadata = if metadata.is_empty() { kept } else { metadata };
+    let after_edge = after.map(|state| Edge { state, since: time, metadata: metadata.into() });
+    rows.set_edge(user, other, before, after_edge);
     let moved = friend_counts.moved(state, after);
     if moved != friend_counts {
         rows.set_friend_counts(user, moved);

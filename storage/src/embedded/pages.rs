@@ -146,7 +146,11 @@ impl View<'_> {
         };
         let key = |place| keys::friend(user, place);
         let walk = self.walk(Table::Friends, (from.map(key), to.map(key)), Direction::Rising);
-        part(walk, limit, |key, _| friend_place(key).map(|place| Some((place.friend(), place))), friend_place)
+        let friend = |key: &[u8], value: &[u8]| {
+            let place = friend_place(key)?;
+            Ok(Some((place.friend(listed_metadata(value)?), place)))
+        };
+        part(walk, limit, friend, friend_place)
     }
 
     /// See [`Store::notifications_part`](crate::Store::notifications_part). Begins behind the newest notification that
@@ -201,6 +205,14 @@ fn part<T, P>(
     let items = walk.by_ref().map(|row| row.and_then(|(key, value)| item(&key, &value)));
     let items = items.filter_map(Result::transpose).take(limit).collect::<Result<_, _>>()?;
     Ok(Part { items, stopped: walk.stopped().map(place).transpose()? })
+}
+
+/// The metadata of an entry in a list of friends. An entry without has no record.
+pub fn listed_metadata(value: &[u8]) -> Result<Box<str>, Failure> {
+    if value.is_empty() {
+        return Ok("".into());
+    }
+    Ok(decoded(Table::Friends, record::decode_edge(value))?.metadata)
 }
 
 fn friend_place(key: &[u8]) -> Result<FriendPlace, Failure> {

@@ -158,7 +158,13 @@ fn what_hung_on_an_account_is_swept_by_and_by() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory);
     commit(&store, (1..=2 * MANY).map(register));
-    let relate = |act, one, others: Vec<UserId>| Write::Relate { act, user: user(one), others, time: Timestamp(3) };
+    let relate = |act, one, others: Vec<UserId>| Write::Relate {
+        act,
+        user: user(one),
+        others,
+        metadata: "".into(),
+        time: Timestamp(3),
+    };
     let everybody = || (2..=2 * MANY).map(user).collect();
     commit(&store, [relate(FriendAct::Add, 1, everybody())]);
     commit(&store, (2..=MANY).map(|one| relate(FriendAct::Add, one, vec![user(1)])));
@@ -240,7 +246,7 @@ fn groups_of_users_are_counted_through_every_change() {
 }
 
 fn relate(act: FriendAct, one: u32, other: u32, time: i64) -> Write {
-    Write::Relate { act, user: user(one), others: vec![user(other)], time: Timestamp(time) }
+    Write::Relate { act, user: user(one), others: vec![user(other)], metadata: "".into(), time: Timestamp(time) }
 }
 
 /// A store in which user 1 has invited user 2 and taken that back, at each of these times.

@@ -273,7 +273,7 @@ fn put(draft: &mut Draft<'_>, item: &Item) -> Result<(), Failure> {
         // Each page of a move notes its passages anew: that is more than are needed, and no fewer.
         Item::Message(message) => drop(draft.note_passage(message)),
         Item::Edge(user, other, edge) => {
-            draft.set_edge(*user, *other, None, Some(*edge));
+            draft.set_edge(*user, *other, None, Some(edge.clone()));
             return Ok(());
         }
         Item::Object(object) => {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use fjall::Slice;
 
+use super::pages::listed_metadata;
 use super::{Embedded, EmbeddedOptions};
 use crate::keys::{self, Listed, Table};
 use crate::transfer::Item;
@@ -68,7 +69,8 @@ fn check(table: Table, key: &Slice, value: &Slice) -> Result<(), Failure> {
         Table::GroupCounts => super::decoded(table, record::decode_group_count(value)).map(drop),
         Table::Leftovers => super::decoded(table, record::decode_leftover(value)).map(drop),
         Table::Browsing => known(keys::browsed_group(key).is_some()),
-        Table::Rosters | Table::UserGroups | Table::Friends => known(Listed::of(key).is_some()),
+        Table::Rosters | Table::UserGroups => known(Listed::of(key).is_some()),
+        Table::Friends => known(Listed::of(key).is_some()).and(listed_metadata(value).map(drop)),
         Table::Expiries => known(keys::expiring(key).is_some()),
         Table::PublicObjects => known(keys::public_object_id(key).is_some()),
         Table::Passages => known(keys::message_id(key).is_some()),

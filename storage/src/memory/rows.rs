@@ -178,18 +178,18 @@ impl Rows for State {
     }
 
     fn edge(&self, user: UserId, other: UserId) -> Result<Option<Edge>, Failure> {
-        Ok(self.edges.get(&(user, other)).copied())
+        Ok(self.edges.get(&(user, other)).cloned())
     }
 
     fn set_edge(&mut self, user: UserId, other: UserId, before: Option<Edge>, after: Option<Edge>) {
-        assert_eq!(self.edges.get(&(user, other)).copied(), before, "the row that is replaced");
+        assert_eq!(self.edges.get(&(user, other)), before.as_ref(), "the row that is replaced");
         if let Some(before) = before {
             self.edges.remove(&(user, other));
             self.friends.remove(&(user, before.place(other)));
         }
         if let Some(after) = after {
-            self.edges.insert((user, other), after);
             self.friends.insert((user, after.place(other)));
+            self.edges.insert((user, other), after);
         }
     }
 
@@ -282,7 +282,7 @@ impl Rows for State {
             .edges
             .iter()
             .filter(|((one, other), _)| [*one, *other].contains(&user))
-            .map(|(k, e)| (*k, *e))
+            .map(|(pair, edge)| (*pair, edge.clone()))
             .collect();
         for ((one, other), edge) in edges {
             let friend_counts = self.friend_counts(one)?.moved(Some(edge.state), None);

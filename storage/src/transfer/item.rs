@@ -66,7 +66,7 @@ impl Item {
             Self::Member(group, user, membership) => {
                 (keys::member(*group, *user), record::encode_membership(*membership))
             }
-            Self::Edge(user, other, edge) => (keys::edge(*user, *other), record::encode_edge(*edge)),
+            Self::Edge(user, other, edge) => (keys::edge(*user, *other), record::encode_edge(edge)),
             Self::FriendCounts(user, friend_counts) => {
                 (keys::user(*user), record::encode_friend_counts(*friend_counts))
             }

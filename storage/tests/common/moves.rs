@@ -110,7 +110,11 @@ fn relate(act: FriendAct, one: u32, other: u32) -> Write {
         FriendAct::Block => {
             Write::Request(StoreWrite::Block { user: user(one), other: user(other), time: Timestamp(3) })
         }
-        act => Write::Relate { act, user: user(one), others: vec![user(other)], time: Timestamp(3) },
+        act => {
+            // Some users note something of others.
+            let metadata = if other.is_multiple_of(2) { format!(r#"{{"of":{other}}}"#) } else { String::new() }.into();
+            Write::Relate { act, user: user(one), others: vec![user(other)], metadata, time: Timestamp(3) }
+        }
     }
 }
 

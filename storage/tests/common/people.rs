@@ -16,6 +16,9 @@ use uuid::Uuid;
 
 use super::*;
 
+/// What users note of others in tests.
+pub const NOTES: [&str; 3] = ["", r#"{"note":"first"}"#, r#"{"note":"an\"other","n":[1,2]}"#];
+
 /// A store with users in it, and a clock that advances by itself.
 pub struct World<S> {
     pub tested: S,
@@ -125,11 +128,27 @@ impl<S: StoreUnderTest> World<S> {
     }
 
     pub fn relate(&mut self, act: FriendAct, one: u32, others: &[u32]) -> Related {
-        let others = others.iter().map(|&number| user(number)).collect();
-        let time = self.now();
-        match self.write(Write::Relate { act, user: user(one), others, time }) {
+        self.relate_and_note(act, one, others, "")
+    }
+
+    /// The same with metadata.
+    pub fn relate_and_note(&mut self, act: FriendAct, one: u32, others: &[u32], metadata: &str) -> Related {
+        let (others, metadata, time) = (users(others), metadata.into(), self.now());
+        match self.write(Write::Relate { act, user: user(one), others, metadata, time }) {
             Written::Related(related) => related,
             other => panic!("{other:?}"),
+        }
+    }
+
+    /// The users of a user's list of friends with what the user has noted of each, in the order of the list. Reads it in
+    /// pages of one.
+    pub fn notes(&self, one: u32) -> String {
+        let (mut notes, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.store().friends(user(one), None, after, 1).unwrap();
+            let Some((friend, place)) = page.into_iter().next() else { return notes.join(" ") };
+            notes.push(format!("{}:{}", number(friend.user), friend.metadata));
+            after = Some(place);
         }
     }
 

@@ -1,9 +1,9 @@
 //! Friends, blocks, and who may write to whom.
 
-use engine::id::Timestamp;
+use engine::id::{Timestamp, UserId};
 use engine::persist::{StoreReceipt, StoreWrite};
 use engine::social::friend::{FriendAct, FriendState, Sides};
-use storage::friend::{FRIENDS_MAX, FriendPlace, INVITABLE_MAX};
+use storage::friend::{ACT_METADATA_BYTES_MAX, FRIEND_METADATA_BYTES_MAX, FRIENDS_MAX, FriendPlace, INVITABLE_MAX};
 use storage::repeats::REPEAT_INTERVAL_NS;
 use storage::{Write, Written};
 
@@ -15,6 +15,8 @@ laws! {
     acts_change_both_sides_and_tell_the_other
     each_of_many_is_looked_at
     lists_of_friends_are_in_order_and_paged
+    metadata_stays_with_the_user_who_has_given_it
+    metadata_is_bounded
     friends_are_bounded_and_blocks_are_not
     whom_the_other_has_blocked_is_not_admitted
 }
@@ -134,6 +136,67 @@ fn lists_of_friends_are_in_order_and_paged<S: StoreUnderTest>() {
     assert_eq!(other_state.unwrap().len(), 2);
 }
 
+fn metadata_stays_with_the_user_who_has_given_it<S: StoreUnderTest>() {
+    use FriendAct::*;
+    let [_, first, other] = NOTES;
+    let mut world = World::<S>::of(4);
+    // Each line: an act with metadata, and what users 1 and 2 have noted afterwards.
+    for (act, one, note, [own, others]) in [
+        (Add, 1, first, [format!("2:{first}"), "1:".into()]),
+        (Add, 1, other, [format!("2:{first}"), "1:".into()]),
+        (Add, 2, other, [format!("2:{first}"), format!("1:{other}")]),
+        (Add, 1, other, [format!("2:{first}"), format!("1:{other}")]),
+        (Block, 1, "", [format!("2:{first}"), String::new()]),
+        (Add, 2, other, [format!("2:{first}"), String::new()]),
+        (Delete, 1, "", [String::new(), String::new()]),
+        (Add, 2, "", ["2:".into(), "1:".into()]),
+        (Add, 1, "", ["2:".into(), "1:".into()]),
+        (Delete, 2, "", [String::new(), String::new()]),
+        (Add, 2, other, ["2:".into(), format!("1:{other}")]),
+        (Add, 1, "", ["2:".into(), format!("1:{other}")]),
+        (Block, 1, "", ["2:".into(), String::new()]),
+        (Block, 2, "", ["2:".into(), "1:".into()]),
+    ] {
+        world.relate_and_note(act, one, &[3 - one], note);
+        for _ in 0..2 {
+            assert_eq!([world.notes(1), world.notes(2)], [own.as_str(), &others], "{act:?} by {one}");
+            check_sound(world.store(), 0, 4);
+            world.tested.reopen();
+        }
+    }
+    world.relate_and_note(Add, 1, &[3, 4], first);
+    assert_eq!(world.notes(1), format!("3:{first} 4:{first} 2:"));
+    let block = StoreWrite::Block { user: user(1), other: user(3), time: world.now() };
+    world.write(Write::Request(block));
+    assert_eq!(world.notes(1), format!("4:{first} 2: 3:{first}"));
+}
+
+fn metadata_is_bounded<S: StoreUnderTest>() {
+    let mut world = World::<S>::of(3);
+    let note = |bytes: usize| -> Box<str> { format!("{{\"n\":\"{}\"}}", "x".repeat(bytes - 8)).into() };
+    let relate = |others: Vec<UserId>, bytes, time| Write::Relate {
+        act: FriendAct::Add,
+        user: user(1),
+        others,
+        metadata: note(bytes),
+        time,
+    };
+    let longest = FRIEND_METADATA_BYTES_MAX;
+    let many = vec![user(2); ACT_METADATA_BYTES_MAX / longest + 1];
+    for (others, bytes) in [(users(&[2]), longest + 1), (many.clone(), longest)] {
+        let write = relate(others, bytes, world.now());
+        let written = world.store().commit(&[write]).unwrap().remove(0);
+        assert!(is_unfit(written), "{bytes} bytes");
+        assert_eq!(world.friends(1), "");
+    }
+    for (others, given) in [(many[1..].to_vec(), 2), (users(&[3]), 3)] {
+        let write = relate(others, longest, world.now());
+        let related = world.write(write);
+        assert!(matches!(&related, Written::Related(related) if related.notices.len() == 1), "{given}");
+    }
+    assert_eq!(world.notes(1), format!("2:{0} 3:{0}", note(longest)));
+}
+
 fn friends_are_bounded_and_blocks_are_not<S: StoreUnderTest>() {
     let last = FRIENDS_MAX + 3;
     let mut world = World::<S>::of(last);
@@ -202,7 +265,13 @@ fn a_request_that_is_repeated_within_a_minute_notifies_once<S: StoreUnderTest>()
     let mut world = World::<S>::of(3);
     let begin = world.now().0;
     let told = |world: &World<S>, act, one: u32, other: u32, time: i64| {
-        let relate = Write::Relate { act, user: user(one), others: users(&[other]), time: Timestamp(begin + time) };
+        let relate = Write::Relate {
+            act,
+            user: user(one),
+            others: users(&[other]),
+            metadata: "".into(),
+            time: Timestamp(begin + time),
+        };
         match world.write(relate) {
             Written::Related(related) => related.notices.len(),
             other => panic!("{other:?}"),

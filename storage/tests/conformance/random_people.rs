@@ -57,6 +57,7 @@ pub enum Act {
         act: FriendAct,
         user: u32,
         others: Vec<u32>,
+        note: usize,
     },
     Block {
         user: u32,
@@ -121,7 +122,8 @@ fn acts() -> impl Strategy<Value = Act> {
             .prop_map(|(group, actor, name, open)| Act::Edit { group, actor, name, open }),
         20 => (group(), user(), 0u8..14, named())
             .prop_map(|(group, actor, kind, named)| Act::Group { group, actor, kind, named }),
-        8 => (friend_act, user(), named()).prop_map(|(act, user, others)| Act::Relate { act, user, others }),
+        8 => (friend_act, user(), named(), 0..NOTES.len())
+            .prop_map(|(act, user, others, note)| Act::Relate { act, user, others, note }),
         1 => (user(), user()).prop_map(|(user, other)| Act::Block { user, other }),
         3 => (user(), user()).prop_map(|(user, other)| Act::Knock { user, other }),
         2 => (user(), user(), prop::collection::vec(0usize..6, 0..4))
@@ -187,8 +189,9 @@ impl Scribe {
                 let change = GroupChange { group: group_id(*group), actor: user(*actor), act };
                 Write::Request(StoreWrite::ChangeGroup { change, time, places })
             }
-            Act::Relate { act, user: one, others } => {
-                Write::Relate { act: *act, user: user(*one), others: users(others), time }
+            Act::Relate { act, user: one, others, note } => {
+                let metadata = NOTES[*note].into();
+                Write::Relate { act: *act, user: user(*one), others: users(others), metadata, time }
             }
             Act::Block { user: one, other } => {
                 Write::Request(StoreWrite::Block { user: user(*one), other: user(*other), time })

@@ -1,7 +1,7 @@
 // Friends, invitations and blocks: both sides of every act, and who is told.
 
 import { describe, test } from 'node:test';
-import { NIL, UNKNOWN, assert, client, disconnect, moment, people, refused, strangers, wholeListing } from './harness.mjs';
+import { NIL, UNKNOWN, assert, client, disconnect, moment, people, refused, server, strangers, wholeListing } from './harness.mjs';
 
 const [FRIEND, SENT, RECEIVED, BLOCKED] = [0, 1, 2, 3];
 const [WANTS, ACCEPTED, REMOVED] = [-2, -3, -9];
@@ -90,6 +90,29 @@ describe('friends', () => {
     const { friends } = await client.listFriends(ada, SENT, 100);
     assert.deepEqual(friends.map((f) => f.user.id).toSorted(), others.map((other) => other.user_id).toSorted());
     for (const other of others) assert.equal((await client.listNotifications(other, 10)).notifications.length, 1, 'each once');
+  });
+
+  test('each notes something of the other', async () => {
+    const [ada, bob] = await strangers('ada', 'bob');
+    // This version of the client has no argument for it; others have.
+    const add = async (one, other, metadata) => {
+      const query = new URLSearchParams({ ids: other.user_id, metadata });
+      const headers = { authorization: `Bearer ${one.token}` };
+      const answer = await fetch(`${server.origin}/v2/friend?${query}`, { method: 'POST', headers });
+      return answer.status;
+    };
+    const noted = async (one) => (await client.apiClient.listFriends(one.token, 10)).friends.map((friend) => JSON.parse(friend.metadata));
+    assert.equal(await add(ada, bob, '{"met":"in the Ümit"}'), 200);
+    assert.deepEqual([await noted(ada), await noted(bob)], [[{ met: 'in the Ümit' }], [{}]]);
+    assert.equal(await add(bob, ada, '{"list":[1,2]}'), 200);
+    await client.addFriends(ada, [bob.user_id]);
+    assert.deepEqual([await noted(ada), await noted(bob)], [[{ met: 'in the Ümit' }], [{ list: [1, 2] }]]);
+    await client.blockFriends(bob, [ada.user_id]);
+    assert.deepEqual(await noted(bob), [{ list: [1, 2] }], 'kept with the block');
+    await client.deleteFriends(bob, [ada.user_id]);
+    assert.equal(await add(bob, ada, '[]'), 400);
+    assert.equal(await add(bob, ada, '{}'), 200);
+    assert.deepEqual(await noted(bob), [{}]);
   });
 
   test('what is refused', async () => {

@@ -42,6 +42,21 @@ fn people_who_cannot_be_meant() {
             refuse("no id", &format!("ids={id}"));
             refuse("no id among others", &format!("ids={}&ids={id}&usernames=out", out.id()));
         }
+        if path == "/v2/friend" && method == "POST" {
+            for (what, metadata) in [
+                ("no JSON", "x"),
+                ("no object", "%5B%5D"),
+                ("half an object", "%7B"),
+                ("two objects", "%7B%7D%7B%7D"),
+                ("a control character", "%7B%22a%22:%22%01%22%7D"),
+                ("no UTF-8", "%7B%22a%22:%22%FF%22%7D"),
+            ] {
+                refuse(&format!("metadata: {what}"), &format!("ids={}&metadata={metadata}", out.id()));
+            }
+            let long = format!("%7B%22a%22:%22{}%22%7D", "x".repeat(1017));
+            refuse("metadata of 1025 bytes", &format!("ids={}&metadata={long}", out.id()));
+            refuse("metadata twice", &format!("ids={}&metadata=%7B%7D&metadata=%7B%7D", out.id()));
+        }
         if method == "POST" {
             refuse("a name of nobody", "usernames=nobody");
             refuse("a NUL in a name", "usernames=o%00ut");

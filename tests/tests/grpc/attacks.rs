@@ -85,6 +85,17 @@ fn long_heads_are_refused_and_endless_ones_end_the_connection() {
     let small_enough = peer.expect(&[HEADERS, RST_STREAM, GOAWAY]);
     assert_eq!((small_enough.kind, small_enough.stream), (HEADERS, 1));
 
+    // One list of headers is longer than a head may be. The next call of the connection is served.
+    let mut peer = Peer::connect(server.grpc_address());
+    let first = [head("Healthcheck", None), header("x", &"x".repeat(15_000))].concat();
+    peer.write(&frame(HEADERS, END_STREAM, 1, &first));
+    peer.write(&frame(CONTINUATION, 0, 1, &header("y", &"y".repeat(15_000))));
+    peer.write(&frame(CONTINUATION, END_HEADERS, 1, &header("z", &"z".repeat(15_000))));
+    let refused = peer.expect(&[HEADERS, RST_STREAM, GOAWAY]);
+    assert!(matches!(refused.kind, HEADERS | RST_STREAM) && refused.stream == 1, "{refused:?}");
+    peer.assert_answers(3, "a list of headers that is too long");
+    assert_eq!(metric(&server, "stentor_grpc_calls_total{kind=\"ok\"}"), 2, "the long list was no call");
+
     let mut peer = Peer::connect(server.grpc_address());
     peer.write(&frame(HEADERS, 0, 1, &head("Healthcheck", None)));
     let more = header("x", &"x".repeat(16_000));
@@ -212,6 +223,34 @@ fn answers_that_no_window_lets_through_are_given_up() {
     assert!(heard.iter().all(|frame| frame.kind != DATA), "no window, no data");
     assert_eq!(metric(&server, "stentor_http_answers_cut_total{kind=\"slow\"}"), 1);
     await_that("the answers are forgotten", || metric(&server, "stentor_answer_bytes") == 0);
+}
+
+#[test]
+fn a_client_that_has_pings_acknowledged_and_reads_no_answer_is_given_up() {
+    const ROUNDS: usize = 40;
+    // In the time that a client has to read 32 KiB of its answer, their acknowledgements are more than that.
+    const PINGS: usize = 200;
+    let (server, _data) = started();
+    let alice = bearer(&server.sign_in("alice").token);
+    let mut peer = Peer::with_settings(server.grpc_address(), &[0, 4, 0, 0, 0, 0]);
+    peer.write(&call(1, "GetAccount", Some(&alice)));
+    await_that("the answer waits", || metric(&server, "stentor_answer_bytes") > 0);
+    let mut writer = peer.writer();
+    let pinging = thread::spawn(move || {
+        let pings = frame(PING, 0, 0, &[7; 8]).repeat(PINGS);
+        let sent = (0..ROUNDS).take_while(|_| {
+            thread::sleep(Duration::from_millis(500));
+            writer.write(&pings)
+        });
+        sent.count()
+    });
+    let acknowledged = peer.rest().iter().filter(|frame| frame.kind == PING).count();
+    let rounds = pinging.join().expect("the writer ends");
+    assert!(rounds < ROUNDS, "the connection ends, after {acknowledged} acknowledgements");
+    assert!(acknowledged > PINGS, "the client is served meanwhile");
+    assert_eq!(metric(&server, "stentor_http_answers_cut_total{kind=\"slow\"}"), 1);
+    await_that("the answer is forgotten", || metric(&server, "stentor_answer_bytes") == 0);
+    assert_serves(&server, "a client that pings");
 }
 
 #[test]

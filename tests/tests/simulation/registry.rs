@@ -127,7 +127,7 @@ impl Registry {
     /// Carries out a friend act that concerns no channel. Such acts do not go through a channel's owner, and are done
     /// at once.
     pub fn relate(&mut self, act: FriendAct, user: UserId, other: UserId, time: Timestamp) -> Vec<Notice> {
-        self.write(Write::Relate { act, user, others: vec![other], time })
+        self.write(Write::Relate { act, user, others: vec![other], metadata: "".into(), time })
             .answer::<Related>()
             .expect("an answer about friends")
             .notices

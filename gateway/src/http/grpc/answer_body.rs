@@ -1,5 +1,6 @@
 //! The body of a call's answer: a framed message, and the trailers that say how the call has ended.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -20,7 +21,16 @@ pub struct AnswerBody {
 impl AnswerBody {
     /// A framed message and its trailers. `counted` counts its bytes.
     pub fn new(framed: Vec<u8>, counted: Rc<UnreadAnswer>, trailers: HeaderMap) -> Self {
-        Self { message: Some(AnswerBytes { bytes: framed.into(), _counted: counted }), trailers: Some(trailers) }
+        let message = AnswerBytes { bytes: framed.into(), _counted: counted, taken: Rc::default() };
+        Self { message: Some(message), trailers: Some(trailers) }
+    }
+
+    /// The same body, which adds to `taken` the bytes of its message that the socket takes.
+    pub fn measured(mut self, taken: &Rc<Cell<usize>>) -> Self {
+        if let Some(message) = &mut self.message {
+            message.taken = taken.clone();
+        }
+        self
     }
 }
 
@@ -46,6 +56,8 @@ impl Body for AnswerBody {
 pub struct AnswerBytes {
     bytes: Bytes,
     _counted: Rc<UnreadAnswer>,
+    /// The bytes of all answers of the connection that its socket has taken, for the connection's task.
+    taken: Rc<Cell<usize>>,
 }
 
 impl Buf for AnswerBytes {
@@ -59,5 +71,6 @@ impl Buf for AnswerBytes {
 
     fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
+        self.taken.set(self.taken.get() + count);
     }
 }

@@ -14,7 +14,7 @@ pub struct Pace {
     keep_alive: Duration,
     /// When, at the latest, the client must have read `STEP_ANSWER_BYTES_MIN` of what waits for it.
     write_deadline: Option<Instant>,
-    /// Bytes that the socket has taken since that deadline was set.
+    /// Bytes of what waits for the client that the socket has taken since that deadline was set.
     taken: usize,
     /// When the connection ends whose client was told of its end.
     goodbye: Option<Instant>,
@@ -36,7 +36,8 @@ impl Pace {
         Self { begun, keep_alive, write_deadline: None, taken: 0, goodbye: None }
     }
 
-    /// The socket has taken so many bytes. `owes` says whether the client still has to read something.
+    /// The socket has taken so many bytes of what waits for the client. `owes` says whether the client still has to read
+    /// something.
     pub fn has_written(&mut self, bytes: usize, owes: bool, now: Instant) {
         self.taken += bytes;
         if !owes || self.taken >= STEP_ANSWER_BYTES_MIN {

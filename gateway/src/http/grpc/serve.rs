@@ -82,6 +82,7 @@ pub fn serve(
             calls: OpenCalls::new(STREAMS_MAX as usize),
             idle_since: Cell::new(Instant::now()),
             has_answered: Cell::default(),
+            taken: Rc::default(),
             unread: RefCell::default(),
             services: services.clone(),
         });
@@ -97,6 +98,8 @@ struct Connection {
     /// When the last call ended, or else when the connection began.
     idle_since: Cell<Instant>,
     has_answered: Cell<bool>,
+    /// Bytes of answers that the socket has taken since the connection's task has last looked.
+    taken: Rc<Cell<usize>>,
     /// What counts the answers that the client has not read. Each call has one at most.
     unread: RefCell<Vec<Weak<UnreadAnswer>>>,
 }
@@ -117,7 +120,7 @@ impl Connection {
         self.unread.borrow_mut().extend(counted.as_ref().map(Rc::downgrade));
         self.idle_since.set(Instant::now());
         self.has_answered.set(true);
-        answer
+        answer.map(|body| body.measured(&self.taken))
     }
 
     /// Waits until a call may begin. Returns false if its head, of so many bytes, has given way to others meanwhile.
@@ -237,11 +240,16 @@ async fn drive(stream: SecuredStream, unread: Vec<u8>, connection: &Rc<Connectio
                 services.unread_answers.was_cut(AnswerCut::Full);
                 return Poll::Ready(());
             }
-            let owes = connection.has_unread() || meter.is_blocked.get();
+            let has_unread = connection.has_unread();
+            let (written, taken) = (meter.written.take(), connection.taken.take());
+            // While there are answers, only their bytes count: a client that reads none could have its pings
+            // acknowledged for ever.
+            let read = if has_unread { taken } else { written };
+            let owes = has_unread || meter.is_blocked.get();
             if is_far_beyond && rest.begins() {
                 continue;
             }
-            pace.has_written(meter.written.take(), owes, Instant::now());
+            pace.has_written(read, owes, Instant::now());
             let idle_since = connection.idle_since.get();
             let doing = Doing { has_calls: !calls.is_empty(), has_begun: frames > 0, idle_since };
             let Some(deadline) = pace.deadline(doing) else { return Poll::Pending };

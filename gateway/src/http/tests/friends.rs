@@ -151,6 +151,85 @@ fn a_list_is_written_exactly_so() {
     assert_eq!(friend(&world, &bob, "GET", "state=0").text, "{}");
 }
 
+/// The text as a value in a query.
+fn encoded(text: &str) -> String {
+    crate::percent::encode(text)
+}
+
+fn notes(world: &World, who: &Session) -> Vec<(String, String)> {
+    let page = friend(world, who, "GET", "").json();
+    let text = |value: &Value| value.as_str().expect("always written").to_owned();
+    let entry = |item: &Value| (text(&item["user"]["username"]), text(&item["metadata"]));
+    page["friends"].as_array().into_iter().flatten().map(entry).collect()
+}
+
+#[test]
+fn each_user_notes_something_of_the_other() {
+    let world = World::new();
+    let (alice, bob) = (world.sign_in("alice"), world.sign_in("bob"));
+    let both = |own: &str, others: &str| {
+        let of = |name: &str, note: &str| vec![(name.to_owned(), note.to_owned())];
+        assert_eq!((notes(&world, &alice), notes(&world, &bob)), (of("bob", own), of("alice", others)));
+    };
+    let first = r#"{"met":"at Ümit's", "n": [1]}"#;
+    done(&world, &alice, "POST", &format!("usernames=bob&metadata={}", encoded(first)));
+    both(first, "{}");
+    done(&world, &alice, "POST", &format!("usernames=bob&metadata={}", encoded(r#"{"again":true}"#)));
+    both(first, "{}");
+    done(&world, &bob, "POST", &format!("usernames=alice&metadata={}", encoded(r#"{"b":1}"#)));
+    both(first, r#"{"b":1}"#);
+    done(&world, &alice, "POST /block", "usernames=bob");
+    assert_eq!(notes(&world, &alice), [("bob".to_owned(), first.to_owned())], "a block keeps it");
+    done(&world, &alice, "DELETE", "usernames=bob");
+    for nothing in ["", "{}", " {}\n"] {
+        done(&world, &alice, "POST", &format!("usernames=bob&metadata={}", encoded(nothing)));
+        both("{}", "{}");
+        done(&world, &alice, "DELETE", "usernames=bob");
+    }
+}
+
+#[test]
+fn metadata_is_an_object_of_bounded_length() {
+    let world = World::new();
+    let (alice, bob) = (world.sign_in("alice"), world.sign_in("bob"));
+    let long = |bytes: usize| format!(r#"{{"n":"{}"}}"#, "x".repeat(bytes - 8));
+    let refuse = |query: String, says: &str| {
+        let heard = friend(&world, &alice, "POST", &query);
+        heard.expect_refusal(400, 3, &query);
+        assert!(heard.text.contains(says), "{query}: {}", heard.text);
+        assert_eq!(notes(&world, &alice), [], "{query}");
+    };
+    for text in ["[]", "1", "null", "\"x\"", "{", "{}x", "{a:1}", "nonsense"] {
+        refuse(format!("usernames=bob&metadata={}", encoded(text)), "metadata must be a JSON object");
+    }
+    for text in ["{\"a\":\"\u{1}\"}", "{\u{0}}", "\u{b}{\"a\":1}"] {
+        refuse(format!("usernames=bob&metadata={}", encoded(text)), "metadata has control characters");
+    }
+    refuse(format!("usernames=bob&metadata={}", encoded(&long(1025))), "metadata is longer than 1024 bytes");
+    refuse("usernames=bob&metadata={}&metadata={}".into(), "more than once");
+    let many: String = (0..257).map(|number| format!("&ids={}", Uuid::from_u128(number))).collect();
+    refuse(format!("metadata={}{many}", encoded(&long(1024))), "name fewer users at once");
+    done(&world, &alice, "POST", &format!("ids={}&metadata={}", bob.user, encoded(&long(1024))));
+    assert_eq!(notes(&world, &alice), [("bob".to_owned(), long(1024))]);
+}
+
+#[test]
+fn a_page_with_much_metadata_is_shorter() {
+    let world = World::new();
+    let alice = world.sign_in("alice");
+    let note = encoded(&format!(r#"{{"n":"{}"}}"#, "x".repeat(1016)));
+    for number in 0..600 {
+        let other = world.sign_in(&format!("user-{number}"));
+        done(&world, &alice, "POST", &format!("ids={}&metadata={note}", other.user));
+    }
+    let first = list(&world, &alice, "");
+    assert!((400..512).contains(&first.len()), "{} friends with a kilobyte each", first.len());
+    let cursor = friend(&world, &alice, "GET", "").json()["cursor"].as_str().expect("there are more").to_owned();
+    let rest = list(&world, &alice, &format!("cursor={cursor}"));
+    assert_eq!(first.len() + rest.len(), 600);
+    assert!(rest.iter().all(|one| !first.contains(one)), "each once");
+}
+
 #[test]
 fn a_page_of_long_profiles_is_shorter() {
     let world = World::new();

@@ -310,7 +310,7 @@ impl Rows for Draft<'_> {
 
     fn set_edge(&mut self, user: UserId, other: UserId, before: Option<Edge>, after: Option<Edge>) {
         self.removals.extend(before.is_some().then_some(List::Friends(user)));
-        match (before, after) {
+        match (&before, &after) {
             (None, None) => {}
             (None, Some(after)) => {
                 self.write_all(rows::put_edge(user, other, after), rows::delete_edge(user, other, after));

@@ -3,18 +3,23 @@
 use engine::id::{Timestamp, UserId};
 use scylla::DeserializeRow;
 use storage::Failure;
-use storage::friend::{Edge, FriendPlace};
+use storage::friend::{Edge, Friend, FriendPlace};
 use uuid::Uuid;
 
 use super::edges::state;
-use super::{Mutation, Query, Statement, big, id, int, limit_of};
+use super::{Mutation, Query, Statement, big, id, int, limit_of, text};
 
 /// The definition.
 pub const TABLE: &str = "CREATE TABLE IF NOT EXISTS friends (
   user_id uuid, state int, since_ns bigint, other_id uuid, PRIMARY KEY ((user_id), state, since_ns, other_id))";
+/// The column that version 5 of the schema adds. It is missing in rows that were written before.
+pub const METADATA: &str = "ALTER TABLE friends ADD metadata text";
 
-pub(super) const BETWEEN: &str = "SELECT state, since_ns, other_id FROM friends WHERE user_id = ? AND (state, since_ns, other_id) >= (?, ?, ?) AND (state, since_ns, other_id) <= (?, ?, ?) LIMIT ?";
+pub(super) const BETWEEN: &str = "SELECT state, since_ns, other_id, metadata FROM friends WHERE user_id = ? AND (state, since_ns, other_id) >= (?, ?, ?) AND (state, since_ns, other_id) <= (?, ?, ?) LIMIT ?";
 pub(super) const PUT: &str =
+    "INSERT INTO friends (user_id, state, since_ns, other_id, metadata) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
+/// As programs wrote before version 5. It is in their intents.
+pub(super) const PUT_WITHOUT_METADATA: &str =
     "INSERT INTO friends (user_id, state, since_ns, other_id) VALUES (?, ?, ?, ?) USING TIMESTAMP ?";
 pub(super) const DELETE: &str =
     "DELETE FROM friends USING TIMESTAMP ? WHERE user_id = ? AND state = ? AND since_ns = ? AND other_id = ?";
@@ -27,32 +32,37 @@ pub struct Row {
     state: i32,
     since_ns: i64,
     other_id: Uuid,
+    metadata: Option<String>,
 }
 
 impl Row {
-    /// Fails with [`Failure::Corrupt`] if there is no such state.
-    pub fn place(self) -> Result<FriendPlace, Failure> {
-        Ok(FriendPlace { state: state(self.state)?, since: Timestamp(self.since_ns), user: UserId(self.other_id) })
+    /// The entry and its place. Fails with [`Failure::Corrupt`] if there is no such state.
+    pub fn friend(self) -> Result<(Friend, FriendPlace), Failure> {
+        let (since, user) = (Timestamp(self.since_ns), UserId(self.other_id));
+        let place = FriendPlace { state: state(self.state)?, since, user };
+        Ok((place.friend(self.metadata.unwrap_or_default().into()), place))
     }
 
     /// Writes the entry unchanged.
     pub fn put_again(self, user: UserId) -> Mutation {
-        let key = [id(user.0), int(self.state), big(self.since_ns), id(self.other_id)];
-        Mutation::new(Statement::PutFriend, key)
+        let metadata = text(self.metadata.as_deref().unwrap_or_default());
+        let values = [id(user.0), int(self.state), big(self.since_ns), id(self.other_id), metadata];
+        Mutation::new(Statement::PutFriendNoted, values)
     }
 }
 
 /// Writes the entry of another user.
-pub fn put(user: UserId, other: UserId, edge: Edge) -> Mutation {
-    Mutation::new(Statement::PutFriend, key(user, other, edge))
+pub fn put(user: UserId, other: UserId, edge: &Edge) -> Mutation {
+    let values = key(user, other, edge).into_iter().chain([text(&edge.metadata)]);
+    Mutation::new(Statement::PutFriendNoted, values)
 }
 
 /// Deletes what [`put`] wrote for the same edge.
-pub fn delete(user: UserId, other: UserId, edge: Edge) -> Mutation {
+pub fn delete(user: UserId, other: UserId, edge: &Edge) -> Mutation {
     Mutation::new(Statement::DeleteFriend, key(user, other, edge))
 }
 
-fn key(user: UserId, other: UserId, edge: Edge) -> [scylla::value::CqlValue; 4] {
+fn key(user: UserId, other: UserId, edge: &Edge) -> [scylla::value::CqlValue; 4] {
     [id(user.0), int(edge.state as i32), big(edge.since.0), id(other.0)]
 }
 
@@ -72,20 +82,30 @@ pub fn between(user: UserId, [first, last]: [FriendPlace; 2], limit: usize) -> Q
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tables::tests::{check_delete, read_back};
+    use crate::tables::tests::{check_delete, read_back, with_column};
 
     #[test]
     fn an_entry_comes_back() {
         let (user, other) = (UserId(Uuid::nil()), UserId(Uuid::max()));
+        let table = with_column(TABLE, METADATA);
         for number in 0..4 {
-            let edge = Edge { state: state(number).unwrap(), since: Timestamp(i64::MAX) };
-            let row = put(user, other, edge);
-            let query = between(user, FriendPlace::span(None), 1);
-            assert_eq!(query.values.len(), 8);
-            assert_eq!(read_back(TABLE, &row, query.clone()).place(), Ok(edge.place(other)));
-            assert_eq!(read_back(TABLE, &row, query).put_again(user), row);
-            check_delete(&row, &delete(user, other, edge));
-            check_delete(&row, &delete_all(user));
+            for metadata in ["", "{\"noted\":true}"] {
+                let since = Timestamp(i64::MAX);
+                let edge = Edge { state: state(number).unwrap(), since, metadata: metadata.into() };
+                let row = put(user, other, &edge);
+                let query = between(user, FriendPlace::span(None), 1);
+                assert_eq!(query.values.len(), 8);
+                let place = edge.place(other);
+                let friend = place.friend(metadata.into());
+                assert_eq!(read_back(table, &row, query.clone()).friend(), Ok((friend, place)));
+                assert_eq!(read_back(table, &row, query).put_again(user), row);
+                check_delete(&row, &delete(user, other, &edge));
+                check_delete(&row, &delete_all(user));
+            }
         }
+        // A row from before version 5.
+        let row = Mutation::new(Statement::PutFriend, [id(user.0), int(0), big(1), id(other.0)]);
+        let query = between(user, FriendPlace::span(None), 1);
+        assert_eq!(&*read_back(table, &row, query).friend().unwrap().0.metadata, "");
     }
 }

@@ -23,6 +23,12 @@ fn columns(table: &'static str) -> HashMap<&'static str, ColumnType<'static>> {
     typed.collect()
 }
 
+/// A table's definition with a column that a later version of the schema adds.
+pub fn with_column(table: &'static str, added: &'static str) -> &'static str {
+    let (_, column) = added.split_once(" ADD ").unwrap();
+    format!("{table}, {column}").leak()
+}
+
 fn type_of(kind: &str) -> Option<ColumnType<'static>> {
     let native = match kind {
         "text" => NativeType::Text,
@@ -146,7 +152,7 @@ fn what_records_name_is_found() {
     let named = "PutMessage 11 EditMessage 7 DeleteMessage 3 SetHead 6 PutAuthored 2 PutAuthorBucket 5 PutUser 14 DeleteUser 1 \
                  PutRevocation 3 DeleteRevocation 2 PutGroup 12 DeleteGroup 1 PutGroupList 3 DeleteGroupList 2 \
                  PutMember 5 DeleteMember 3 PutRoster 5 DeleteRoster 5 PutUserGroup 4 DeleteUserGroup 4 PutEdge 4 \
-                 DeleteEdge 2 PutFriend 4 DeleteFriend 4 PutBlockedBy 2 DeleteBlockedBy 2 PutCircle 3 DeleteCircle 1 \
+                 DeleteEdge 2 PutFriend 4 DeleteFriend 4 PutEdgeNoted 5 PutFriendNoted 5 PutBlockedBy 2 DeleteBlockedBy 2 PutCircle 3 DeleteCircle 1 \
                  PutInbox 4 DeleteInbox 1 PutNotification 7 DeleteNotification 2 PutDeparture 1 DeleteDeparture 1 \
                  PutObject 9 DeleteObject 4 PutPublicObject 3 DeletePublicObject 3 PutObjectCounts 3 DeleteObjectCounts 1 \
                  PutGroupCount 2 DeleteGroupCount 1 PutLeftover 3 DeleteLeftover 2 SetIntent 2 PutIntentPart 3 ClearIntent 1";

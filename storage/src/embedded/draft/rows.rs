@@ -189,21 +189,23 @@ impl Rows for Draft<'_> {
     }
 
     fn set_edge(&mut self, user: UserId, other: UserId, before: Option<Edge>, after: Option<Edge>) {
-        let blocked = |edge: Option<Edge>| edge.filter(|edge| edge.state == FriendState::Blocked);
-        if let Some(before) = before {
+        let blocked = |edge: &Option<Edge>| edge.as_ref().filter(|e| e.state == FriendState::Blocked).map(|e| e.since);
+        if let Some(before) = &before {
             self.delete(Table::Friends, keys::friend(user, before.place(other)));
         }
-        if let Some(block) = blocked(before) {
-            self.delete(Table::Friends, keys::blocked_by(other, block.since, user));
+        if let Some(since) = blocked(&before) {
+            self.delete(Table::Friends, keys::blocked_by(other, since, user));
         }
-        if let Some(block) = blocked(after) {
-            self.put(Table::Friends, keys::blocked_by(other, block.since, user), NOTHING);
+        if let Some(since) = blocked(&after) {
+            self.put(Table::Friends, keys::blocked_by(other, since, user), NOTHING);
         }
         let Some(after) = after else {
             return self.delete(Table::Edges, keys::edge(user, other));
         };
-        self.put(Table::Friends, keys::friend(user, after.place(other)), NOTHING);
-        self.put(Table::Edges, keys::edge(user, other), record::encode_edge(after));
+        let record = record::encode_edge(&after);
+        let listed = if after.metadata.is_empty() { NOTHING } else { record.clone() };
+        self.put(Table::Friends, keys::friend(user, after.place(other)), listed);
+        self.put(Table::Edges, keys::edge(user, other), record);
     }
 
     fn friend_counts(&self, user: UserId) -> Result<FriendCounts, Failure> {

@@ -213,8 +213,9 @@ impl Draft<'_> {
             return Ok(());
         };
         let friend_counts = self.friend_counts(other)?;
+        let state = others.state;
         self.set_edge(other, gone, Some(others), None);
-        self.set_friend_counts(other, friend_counts.moved(Some(others.state), None));
+        self.set_friend_counts(other, friend_counts.moved(Some(state), None));
         Ok(())
     }
 }
