@@ -20,6 +20,7 @@ mod hostile;
 mod http;
 mod kept_connection;
 mod launch;
+mod logouts;
 mod metrics;
 mod pairs;
 mod publisher;
@@ -76,6 +77,8 @@ enum Question {
     Calls(calls::Options),
     /// Sign-ins of new and known accounts, by device and by email: how many a second, and at what cost?
     SignIns(sign_ins::Options),
+    /// A million logouts in the table of refused tokens: what memory do they take, and what does a check cost beside them?
+    Logouts(logouts::Options),
     /// The embedded store alone: what does a message cost in one channel and in a million, and what does a start cost
     /// after a kill?
     Store(store::Options),
@@ -132,6 +135,7 @@ fn main() -> ExitCode {
         Question::Stores(options) => stores::run(&options),
         Question::Calls(options) => calls::run(&options),
         Question::SignIns(options) => sign_ins::run(&options),
+        Question::Logouts(options) => logouts::run(&options),
         Question::DriverAlone => stores::serve_driver_alone(),
         Question::BareLoop => bare_loop::serve(Sending::Each, None),
         Question::BatchingLoop => bare_loop::serve(Sending::PerTick, None),

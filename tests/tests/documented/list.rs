@@ -91,6 +91,7 @@ pub const COMMANDS: &[(&str, &str, How)] = &[
     ("docs/benchmarks.md", "cargo run --release -p bench -- calls", By(BENCH)),
     ("docs/benchmarks.md", "cargo run --release -p bench -- sign-ins", By(BENCH)),
     ("docs/benchmarks.md", "cargo run --release -p bench -- sign-ins --beside OTHER-STENTOR", By(BENCH)),
+    ("docs/benchmarks.md", "cargo run --release -p bench -- logouts", By(BENCH)),
     ("docs/benchmarks.md", "cargo run --release -p bench -- stragglers", By(BENCH)),
     ("docs/benchmarks.md", "cargo run --release -p bench -- hostile", By(BENCH)),
     ("docs/benchmarks.md", "cargo run --release -p bench -- hostile --list", By(BENCH)),
