@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use clap::Args;
 use serde::Serialize;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
-use crate::asker::{Reply, bearer, request, whole};
+use crate::asker::{bearer, request};
 use crate::cpu;
 use crate::failure::Failure;
 use crate::goals::{self, Bound, Goal, ratio};
+use crate::kept_connection::KeptConnection;
 use crate::report::{self, Conditions, median};
 use crate::server::{Kind, Server};
 use crate::setting::{Runs, Setting};
@@ -136,24 +136,10 @@ fn ask_for(
 
 async fn ask_over_rest(address: SocketAddr, token: &str, until: Instant) -> io::Result<u64> {
     let request = request("GET /v2/account", &bearer(token), &[]);
-    let mut stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let (mut calls, mut received) = (0, Vec::new());
+    let (mut connection, mut calls) = (KeptConnection::open(address).await?, 0);
     while Instant::now() < until {
-        stream.write_all(&request).await?;
-        received.clear();
-        let reply = loop {
-            if stream.read_buf(&mut received).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            if let Some(reply) = whole(&received) {
-                break reply;
-            }
-        };
-        match reply {
-            Reply::Answer { status: 200, .. } => calls += 1,
-            other => return Err(io::Error::other(format!("a request was replied to with {other:?}"))),
-        }
+        connection.ask(&request).await?;
+        calls += 1;
     }
     Ok(calls)
 }

@@ -18,8 +18,11 @@ mod frames;
 mod goals;
 mod hostile;
 mod http;
+mod kept_connection;
 mod launch;
+mod logouts;
 mod metrics;
+mod pairs;
 mod publisher;
 mod received;
 mod reconnects;
@@ -31,6 +34,7 @@ mod server;
 mod session;
 mod setting;
 mod shards;
+mod sign_ins;
 mod skimmer;
 mod sockets;
 mod store;
@@ -71,6 +75,10 @@ enum Question {
     Durable(durable::Options),
     /// A call of the API over REST and over gRPC: how many a second, and at what cost?
     Calls(calls::Options),
+    /// Sign-ins of new and known accounts, by device and by email: how many a second, and at what cost?
+    SignIns(sign_ins::Options),
+    /// A million logouts in the table of refused tokens: what memory do they take, and what does a check cost beside them?
+    Logouts(logouts::Options),
     /// The embedded store alone: what does a message cost in one channel and in a million, and what does a start cost
     /// after a kill?
     Store(store::Options),
@@ -126,6 +134,8 @@ fn main() -> ExitCode {
         Question::Store(options) => store::run(&options),
         Question::Stores(options) => stores::run(&options),
         Question::Calls(options) => calls::run(&options),
+        Question::SignIns(options) => sign_ins::run(&options),
+        Question::Logouts(options) => logouts::run(&options),
         Question::DriverAlone => stores::serve_driver_alone(),
         Question::BareLoop => bare_loop::serve(Sending::Each, None),
         Question::BatchingLoop => bare_loop::serve(Sending::PerTick, None),

@@ -5,6 +5,7 @@
 //! file and calls them with mutations of the seeds. For a new parser, add a function and a row in `TARGETS`.
 
 mod identity;
+mod links;
 
 use std::net::IpAddr;
 use std::sync::LazyLock;
@@ -40,6 +41,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub use identity::{identity_token, public_keys};
 use identity::{identity_token_seeds, public_keys_seeds};
+pub use links::{packet, parcel};
+use links::{packet_seeds, parcel_seeds};
 
 /// A parser under test.
 pub struct Target {
@@ -64,6 +67,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "export", run: export, seeds: export_seeds },
     Target { name: "public_keys", run: public_keys, seeds: public_keys_seeds },
     Target { name: "identity_token", run: identity_token, seeds: identity_token_seeds },
+    Target { name: "packet", run: packet, seeds: packet_seeds },
+    Target { name: "parcel", run: parcel, seeds: parcel_seeds },
 ];
 
 /// The first byte is the length of a read, the rest is what a client sends. However the bytes are split, the result is

@@ -27,7 +27,8 @@ const ROUND_MAX: usize = 1024;
 /// How often a shard whose queue is full is tried again, and how often a full link is looked at.
 const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
-/// The time before a connection is tried again: the first, doubled up to the last.
+/// The time before a connection is tried again: the first, doubled up to the last. It begins anew when a connection has
+/// lasted for longer than the last.
 const RECONNECT_FIRST: Duration = Duration::from_millis(50);
 const RECONNECT_LAST: Duration = Duration::from_secs(2);
 
@@ -62,6 +63,9 @@ pub struct Pump {
     told: watch::Sender<Figures>,
     begun: Instant,
     reconnect_after: Duration,
+    connected_at: Option<Instant>,
+    /// The newest trouble. It is told once, however often the same comes again.
+    trouble: String,
 }
 
 impl Pump {
@@ -86,6 +90,8 @@ impl Pump {
             told,
             begun: Instant::now(),
             reconnect_after: RECONNECT_FIRST,
+            connected_at: None,
+            trouble: String::new(),
         }
     }
 
@@ -123,8 +129,8 @@ impl Pump {
 
     /// For how long nothing needs to be done unless something happens.
     fn pause(&self, retry: bool) -> Duration {
-        /// Figures may be asked for at any time: they are at most this old.
-        const LONGEST: Duration = Duration::from_secs(1);
+        /// Without links that wait for something, nothing needs to be done at all.
+        const LONGEST: Duration = Duration::from_secs(60);
         let pause = self.links.timeout().map_or(LONGEST, |timeout| timeout.since(self.now()));
         pause.min(if retry { RETRY_INTERVAL } else { LONGEST })
     }
@@ -142,7 +148,8 @@ impl Pump {
             Change::Connected(connection) => {
                 tracing::info!("connected to the bus");
                 *line = Line::Connected(connection);
-                self.reconnect_after = RECONNECT_FIRST;
+                self.connected_at = Some(Instant::now());
+                self.trouble.clear();
                 self.figures.connections += 1;
                 self.figures.connected = true;
                 self.links.connected(self.now());
@@ -156,15 +163,26 @@ impl Pump {
                 }
             }
             Change::Room => {}
-            Change::Lost(trouble) => {
-                tracing::warn!(%trouble, "the bus is away");
-                self.figures.troubles += 1;
-                self.figures.connected = false;
-                self.links.disconnected();
-                *line = self.connect(self.reconnect_after);
-                self.reconnect_after = (2 * self.reconnect_after).min(RECONNECT_LAST);
-            }
+            Change::Lost(trouble) => *line = self.lost(&trouble),
         }
+    }
+
+    /// The connection is lost or could not be made. Returns the next one.
+    fn lost(&mut self, trouble: &Trouble) -> Line {
+        let trouble = trouble.to_string();
+        if trouble != self.trouble {
+            tracing::warn!(trouble, "the bus is away");
+            self.trouble = trouble;
+        }
+        self.figures.troubles += 1;
+        self.figures.connected = false;
+        self.links.disconnected();
+        if self.connected_at.take().is_some_and(|at| at.elapsed() > RECONNECT_LAST) {
+            self.reconnect_after = RECONNECT_FIRST;
+        }
+        let after = self.reconnect_after;
+        self.reconnect_after = (2 * after).min(RECONNECT_LAST);
+        self.connect(after)
     }
 
     fn hear(&mut self, bytes: Bytes) {

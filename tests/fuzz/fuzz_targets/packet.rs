@@ -1,0 +1,4 @@
+//! `packet` under libFuzzer. The assertions are in `src/lib.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::packet(bytes));
