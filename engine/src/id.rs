@@ -125,6 +125,12 @@ pub struct Epoch(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Life(pub u16);
 
+impl fmt::Display for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl Life {
     /// The run of a server that is alone: nothing outside its process names it.
     pub const ALONE: Self = Self(0);
@@ -141,6 +147,16 @@ impl ShardId {
     /// A shard of a server that is alone.
     pub const fn alone(core: u16) -> Self {
         Self { life: Life::ALONE, core }
+    }
+
+    /// The shard as a number, in which the order of shards is that of the numbers.
+    pub fn to_bits(self) -> u32 {
+        u32::from(self.life.0) << 16 | u32::from(self.core)
+    }
+
+    /// The shard with this number. Every number is one.
+    pub fn from_bits(bits: u32) -> Self {
+        Self { life: Life((bits >> 16) as u16), core: bits as u16 }
     }
 }
 
@@ -301,6 +317,16 @@ mod tests {
         check(&format!("4.{B}.{A}."), Some(&format!("4.{A}.{B}.")));
         check(&format!("4.{A}.{B}.x"), None);
         check(&format!("4.{A}.{B}"), None);
+    }
+
+    #[test]
+    fn a_shards_number_has_its_life_in_the_upper_half() {
+        let shard = ShardId { life: Life(0x1234), core: 0x5678 };
+        assert_eq!((shard.to_bits(), shard.life.to_string()), (0x1234_5678, "4660".to_owned()));
+        for bits in [0, 1, 0xffff, 0x1_0000, 0x1234_5678, u32::MAX] {
+            assert_eq!(ShardId::from_bits(bits).to_bits(), bits);
+        }
+        assert!(ShardId::from_bits(0x1_0000) > ShardId::from_bits(0xffff));
     }
 
     #[test]

@@ -19,12 +19,11 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use engine::id::{Monotonic, ShardId};
+use engine::id::{Life, Monotonic, ShardId};
 use engine::limits::RING_PARCELS;
 use engine::parcel::Parcel;
 use tokio::sync::watch;
 
-use crate::life::{Life, ShardAddress};
 use crate::limits::Limits;
 use crate::link::Reason;
 use crate::links::Counters;
@@ -55,7 +54,7 @@ pub struct BusOptions {
 #[derive(Debug)]
 pub struct Outgoing {
     pub from: ShardId,
-    pub to: ShardAddress,
+    pub to: ShardId,
     /// The number under which the shard was told that the link to this life is open. Under another number the parcel is
     /// dropped: the shard hears of the reset.
     pub link: LinkNumber,
@@ -66,7 +65,7 @@ pub struct Outgoing {
 #[derive(Debug)]
 pub enum Incoming {
     Parcel {
-        from: ShardAddress,
+        from: ShardId,
         parcel: Parcel,
     },
     /// Parcels go to this life and come from it from here on. All shards are told.

@@ -15,7 +15,6 @@ mod exchange;
 mod parcels;
 mod queries;
 
-use engine::id::ShardId;
 use engine::parcel::Parcel;
 use rkyv::rancor;
 use xxhash_rust::xxh3::Xxh3;
@@ -27,11 +26,11 @@ const VERSION: u8 = 1;
 const CHECKSUM_AT: usize = 12;
 const HEADER_BYTES: usize = 20;
 
-/// A parcel, and the shards of the two nodes between which it goes.
+/// A parcel, and the cores of the two nodes between which it goes.
 #[derive(Clone, Debug)]
 pub struct Sent {
-    pub from: ShardId,
-    pub to: ShardId,
+    pub from: u16,
+    pub to: u16,
     pub parcel: Parcel,
 }
 
@@ -63,8 +62,8 @@ pub enum Damage {
     List,
 }
 
-/// The bytes of a parcel. Fails if it has frames whose events were not kept.
-pub fn encode(from: ShardId, to: ShardId, parcel: &Parcel) -> Result<Vec<u8>, NotKept> {
+/// The bytes of a parcel from one core to another node's. Fails if it has frames whose events were not kept.
+pub fn encode(from: u16, to: u16, parcel: &Parcel) -> Result<Vec<u8>, NotKept> {
     let record = RecordV1::try_from(parcel)?;
     // The body is written after space for the header, so nothing is copied.
     #[allow(clippy::expect_used)]
@@ -75,8 +74,8 @@ pub fn encode(from: ShardId, to: ShardId, parcel: &Parcel) -> Result<Vec<u8>, No
     let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
     header[..2].copy_from_slice(&MAGIC);
     header[2] = VERSION;
-    header[4..6].copy_from_slice(&from.0.to_le_bytes());
-    header[6..8].copy_from_slice(&to.0.to_le_bytes());
+    header[4..6].copy_from_slice(&from.to_le_bytes());
+    header[6..8].copy_from_slice(&to.to_le_bytes());
     header[8..CHECKSUM_AT].copy_from_slice(&length.to_le_bytes());
     let checksum = checksum(&header[..CHECKSUM_AT], body);
     header[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
@@ -104,7 +103,7 @@ pub fn decode(bytes: &[u8]) -> Result<Sent, Damage> {
     }
     let record = rkyv::access::<ArchivedRecordV1, rancor::Error>(body);
     let parcel = record.map_err(|error| Damage::Body(error.to_string()))?.try_into()?;
-    let (from, to) = (ShardId(u16::from_le_bytes([f0, f1])), ShardId(u16::from_le_bytes([t0, t1])));
+    let (from, to) = (u16::from_le_bytes([f0, f1]), u16::from_le_bytes([t0, t1]));
     Ok(Sent { from, to, parcel })
 }
 

@@ -7,9 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::id::Monotonic;
+use engine::id::{Life, Monotonic};
 
-use crate::life::Life;
 use crate::limits::{Limits, PEERS_MAX};
 use crate::link::{Arrival, Event, Link, Reason, Taken};
 use crate::packet::{Content, LinkNumber, Packet};

@@ -9,9 +9,9 @@
 //! its checksum and the lengths of its pieces have been verified.
 
 use bytes::Bytes;
+use engine::id::Life;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::life::Life;
 use crate::limits::FRAME_BYTES_MAX;
 use crate::pieces::{BadPieces, Payload};
 

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use cluster::codec;
-use cluster::life::Life;
 use cluster::limits::FRAME_BYTES_MAX;
 use cluster::packet::{Content, FrameNumber, LinkNumber, Packet};
 use cluster::pieces::Filling;
 use engine::command::{Event, Rejection, Reply};
 use engine::fanout::frames::{Format, Frames};
-use engine::id::{ChannelId, ConnectionId, SessionId, ShardId, UserId};
+use engine::id::{ChannelId, ConnectionId, Life, SessionId, ShardId, UserId};
 use engine::message::Presence;
 use engine::parcel::{Batch, ChannelAction, ChannelRequest, Item, Parcel, Reached};
 use uuid::Uuid;
@@ -86,12 +85,12 @@ pub fn parcel_seeds() -> Vec<Vec<u8>> {
     let parcels = [
         Parcel::Batch(Batch { channel: channel.clone(), previous: None, reached: Reached::default(), items }),
         Parcel::Requests {
-            from: ShardId(1),
+            from: ShardId { life: Life(1), core: 1 },
             channel,
             requests: vec![ChannelRequest { connection, number: 3, action }],
         },
         Parcel::BlockHeard { number: 4 },
     ];
-    let bytes = |parcel: &Parcel| codec::encode(ShardId(1), ShardId(2), parcel).expect("its events are kept");
+    let bytes = |parcel: &Parcel| codec::encode(1, 2, parcel).expect("its events are kept");
     parcels.iter().map(bytes).collect()
 }

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use async_nats::{Client, ConnectOptions, Event, ServerAddr, Subscriber};
 use bytes::Bytes;
+use engine::id::Life;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::{BusOptions, CLUSTER_NAME_BYTES_MAX, StartFailure};
-use crate::life::Life;
 use crate::packet::PACKET_BYTES_MAX;
 
 /// For how long a server may take to accept a connection.

@@ -4,11 +4,10 @@
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
-use engine::id::Monotonic;
+use engine::id::{Life, Monotonic};
 
 use super::Beat;
 use super::connection::{Connection, Servers, Trouble};
-use crate::life::Life;
 use crate::packet::{Content, FrameNumber, LinkNumber, Packet};
 
 /// The time from one beat to the next.

@@ -7,14 +7,13 @@ use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use engine::id::{Monotonic, ShardId};
+use engine::id::{Life, Monotonic, ShardId};
 use tokio::sync::watch;
 
 use super::connection::{Connection, Servers, Trouble};
 use super::heartbeats::sign;
 use super::{Figures, Incoming, Outgoing};
 use crate::codec;
-use crate::life::{Life, ShardAddress};
 use crate::limits::Limits;
 use crate::link::{Event, Reason};
 use crate::links::Links;
@@ -217,7 +216,7 @@ impl Pump {
             let _ = self.links.send(to.life, link, &[], now);
             return;
         }
-        match codec::encode(from, to.core, &parcel) {
+        match codec::encode(from.core, to.core, &parcel) {
             // If it is not accepted, the shards are told of a reset.
             Ok(bytes) => drop(self.links.send(to.life, link, &bytes, now)),
             Err(error) => {
@@ -264,12 +263,12 @@ impl Pump {
                 waiting.extend(shards.map(|shard| (shard, Incoming::Reset { life, link, reason })));
             }
             Event::Parcel(bytes) => match codec::decode(&bytes) {
-                Ok(sent) if usize::from(sent.to.0) < self.inboxes.len() => {
-                    let from = ShardAddress { life, core: sent.from };
-                    waiting.push_back((usize::from(sent.to.0), Incoming::Parcel { from, parcel: sent.parcel }));
+                Ok(sent) if usize::from(sent.to) < self.inboxes.len() => {
+                    let from = ShardId { life, core: sent.from };
+                    waiting.push_back((usize::from(sent.to), Incoming::Parcel { from, parcel: sent.parcel }));
                 }
                 damaged => {
-                    let shard = damaged.as_ref().map_or(ShardId(0), |sent| sent.to);
+                    let shard = damaged.as_ref().map_or(0, |sent| sent.to);
                     tracing::error!(%life, ?shard, damage = ?damaged.err(), "a parcel cannot be read: its link is reset");
                     self.links.reset(life, Reason::Unreadable, now);
                 }

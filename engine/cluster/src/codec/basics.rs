@@ -321,10 +321,9 @@ pub(super) fn epoch(number: u64) -> Epoch {
     Epoch(number)
 }
 
-/// A shard's number, for which four bytes are kept: one day it is an address in the cluster.
-pub(super) fn shard(number: u32) -> Result<ShardId, Damage> {
-    let shard = u16::try_from(number).map_err(|_| Damage::Number { what: "shard", number: number.cast_signed() })?;
-    Ok(ShardId(shard))
+/// The shard with this number.
+pub(super) fn shard(number: u32) -> ShardId {
+    ShardId::from_bits(number)
 }
 
 /// A length or a count of this machine. Fails if this machine has no such number.

@@ -129,7 +129,7 @@ impl<'a> ParcelV1<'a> {
         Ok(match parcel {
             Parcel::Requests { from, channel, requests } => {
                 let requests = requests.iter().map(Into::into).collect();
-                Self::Requests { from: from.0.into(), channel: channel.as_str(), requests }
+                Self::Requests { from: from.to_bits(), channel: channel.as_str(), requests }
             }
             Parcel::Batch(Batch { channel, previous, reached, items }) => Self::Batch {
                 channel: channel.as_str(),
@@ -138,11 +138,11 @@ impl<'a> ParcelV1<'a> {
                 items: items.iter().map(|item| ItemV1::encode(item, lists)).collect::<Result<_, _>>()?,
             },
             Parcel::CatchUp { from, channel, reached } => {
-                Self::CatchUp { from: from.0.into(), channel: channel.as_str(), reached: reached.map(Into::into) }
+                Self::CatchUp { from: from.to_bits(), channel: channel.as_str(), reached: reached.map(Into::into) }
             }
             Parcel::CaughtUp(answer) => Self::caught_up(answer)?,
             Parcel::ChannelQuery { from, number, channel, query } => Self::ChannelQuery {
-                from: from.0.into(),
+                from: from.to_bits(),
                 number: *number,
                 channel: channel.as_str(),
                 query: query.into(),
@@ -150,11 +150,11 @@ impl<'a> ParcelV1<'a> {
             Parcel::QueryAnswer { number, answer } => Self::QueryAnswer { number: *number, answer: answer.into() },
             Parcel::Broadcast(broadcast) => Self::broadcast(broadcast),
             Parcel::Blocked { from, number, block } => {
-                Self::Blocked { from: from.0.into(), number: *number, block: block.into() }
+                Self::Blocked { from: from.to_bits(), number: *number, block: block.into() }
             }
             Parcel::BlockHeard { number } => Self::BlockHeard { number: *number },
             Parcel::Backlog { from, channel, state } => {
-                Self::Backlog { from: from.0.into(), channel: channel.as_str(), state: state.number() }
+                Self::Backlog { from: from.to_bits(), channel: channel.as_str(), state: state.number() }
             }
         })
     }
@@ -195,7 +195,7 @@ impl TryFrom<&ArchivedRecordV1<'_>> for Parcel {
         let lists: Vec<SharedPresences> = record.lists.iter().map(|list| presence_list(list).into()).collect();
         Ok(match &record.parcel {
             ArchivedParcelV1::Requests { from, channel: id, requests } => Self::Requests {
-                from: shard(from.to_native())?,
+                from: shard(from.to_native()),
                 channel: channel(id)?,
                 requests: requests.iter().map(ChannelRequest::try_from).collect::<Result<_, _>>()?,
             },
@@ -206,7 +206,7 @@ impl TryFrom<&ArchivedRecordV1<'_>> for Parcel {
                 items: items.iter().map(|item| item.decode(&lists)).collect::<Result<_, _>>()?,
             }),
             ArchivedParcelV1::CatchUp { from, channel: id, reached } => Self::CatchUp {
-                from: shard(from.to_native())?,
+                from: shard(from.to_native()),
                 channel: channel(id)?,
                 reached: reached.as_ref().map(Into::into),
             },
@@ -224,7 +224,7 @@ impl TryFrom<&ArchivedRecordV1<'_>> for Parcel {
                 }))
             }
             ArchivedParcelV1::ChannelQuery { from, number, channel: id, query } => Self::ChannelQuery {
-                from: shard(from.to_native())?,
+                from: shard(from.to_native()),
                 number: number.to_native(),
                 channel: channel(id)?,
                 query: query.try_into()?,
@@ -242,11 +242,11 @@ impl TryFrom<&ArchivedRecordV1<'_>> for Parcel {
             }
             ArchivedParcelV1::Expelled(of) => Self::Broadcast(Arc::new(Broadcast::Expelled(user(*of)))),
             ArchivedParcelV1::Blocked { from, number, block } => {
-                Self::Blocked { from: shard(from.to_native())?, number: number.to_native(), block: block.into() }
+                Self::Blocked { from: shard(from.to_native()), number: number.to_native(), block: block.into() }
             }
             ArchivedParcelV1::BlockHeard { number } => Self::BlockHeard { number: number.to_native() },
             ArchivedParcelV1::Backlog { from, channel: id, state } => Self::Backlog {
-                from: shard(from.to_native())?,
+                from: shard(from.to_native()),
                 channel: channel(id)?,
                 state: Backlog::from_number(state.to_native())?,
             },

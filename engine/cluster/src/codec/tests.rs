@@ -15,8 +15,8 @@ use proptest::strategy::ValueTree;
 use super::*;
 use arbitrary::{events, parcels, presences};
 
-const FROM: ShardId = ShardId(3);
-const TO: ShardId = ShardId(0xfffe);
+const FROM: u16 = 3;
+const TO: u16 = 0xfffe;
 
 fn bytes(parcel: &Parcel) -> Vec<u8> {
     encode(FROM, TO, parcel).unwrap()

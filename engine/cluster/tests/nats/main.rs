@@ -9,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use cluster::bus::{Bus, StartFailure};
-use cluster::life::Life;
 use cluster::link::Reason;
+use engine::id::Life;
 use node::{Node, options, until, until_open};
 use server::{Certificate, Server, programs};
 

@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use cluster::bus::{Bus, BusEnd, BusOptions, Incoming, Outgoing};
-use cluster::life::{Life, ShardAddress};
 use cluster::limits::Limits;
 use cluster::link::Reason;
 use cluster::packet::LinkNumber;
-use engine::id::{ChannelId, ConnectionId, ShardId};
+use engine::id::{ChannelId, ConnectionId, Life, ShardId};
 use engine::parcel::{ChannelAction, ChannelRequest, MessageAction, Parcel};
 
 /// Longer than anything here takes on a busy machine.
@@ -71,10 +70,10 @@ impl Node {
         let action = ChannelAction::Message(MessageAction::Send { content: "x".repeat(bytes).into() });
         let connection = ConnectionId { slot: 0, generation: 0 };
         let requests = vec![ChannelRequest { connection, number: *number, action }];
-        let parcel =
-            Parcel::Requests { from: ShardId(0), channel: ChannelId::room("lobby").expect("a name"), requests };
-        let to = ShardAddress { life, core: ShardId(0) };
-        let sent = self.end.to_bus.try_send(Outgoing { from: ShardId(0), to, link, parcel }).is_ok();
+        let from = ShardId { life: self.life, core: 0 };
+        let parcel = Parcel::Requests { from, channel: ChannelId::room("lobby").expect("a name"), requests };
+        let to = ShardId { life, core: 0 };
+        let sent = self.end.to_bus.try_send(Outgoing { from, to, link, parcel }).is_ok();
         *number += u32::from(sent);
         sent
     }

@@ -37,7 +37,7 @@ fn texts() -> impl Strategy<Value = Arc<str>> {
 }
 
 fn shards() -> impl Strategy<Value = ShardId> {
-    any::<u16>().prop_map(ShardId)
+    any::<u32>().prop_map(ShardId::from_bits)
 }
 
 fn channels() -> impl Strategy<Value = ChannelId> {

@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use engine::id::Monotonic;
+use engine::id::{Life, Monotonic};
 
 use super::super::{Links, NotOpen};
-use crate::life::Life;
 use crate::limits::{
     ACKNOWLEDGE_AFTER, FRAME_BYTES_MAX, HOLD_PATIENCE, Limits, PARCEL_BYTES_MAX, PATIENCE, REOPEN_INTERVAL,
     STORE_BYTES_MAX, WAITING_BYTES_HIGH, WINDOW_BYTES,

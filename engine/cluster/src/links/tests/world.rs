@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use engine::id::Monotonic;
+use engine::id::{Life, Monotonic};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use super::super::{Counters, Links};
-use crate::life::Life;
 use crate::limits::{Limits, PROBE_INTERVAL};
 use crate::link::{Event, Reason};
 use crate::packet::{Content, LinkNumber, Packet};
