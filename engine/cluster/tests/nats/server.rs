@@ -6,15 +6,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// Debian's server, and the newer one that `check` installs.
-pub fn programs() -> Vec<PathBuf> {
+/// Debian's server, and the newer one. `check` installs both.
+pub fn programs() -> [PathBuf; 2] {
     let newer = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/nats/target/bin/nats-server");
-    let found: Vec<_> =
-        ["/usr/sbin/nats-server", newer].map(PathBuf::from).into_iter().filter(|path| path.exists()).collect();
-    if found.is_empty() {
-        println!("skipped: there is no server of the bus, which `check` installs");
+    let programs = ["/usr/sbin/nats-server", newer].map(PathBuf::from);
+    for program in &programs {
+        assert!(program.exists(), "there is no {}: run ./check, which installs it", program.display());
     }
-    found
+    programs
 }
 
 /// A server on a port of its own, which it has again when it is started again.
