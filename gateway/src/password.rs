@@ -39,16 +39,17 @@ pub struct GivenPassword {
     pub from: ClientNetwork,
 }
 
-/// Passwords for one account that wait in the lines of their sites. Further ones wait in a line of the account: many sites
-/// that guess at one account take one turn together, and give way before others do.
-const ACCOUNT_PLACES: usize = 8;
+/// Sites whose passwords for one account wait in the lines of the sites. The passwords of further sites wait in a line of the
+/// account: many sites that guess at one account take one turn together, and give way before others do.
+const SITES_OF_ACCOUNT: usize = 8;
 
 /// Dropping a job without calling it fails the call that waits for it.
 type Job = Box<dyn FnOnce(&Argon2<'_>) + Send>;
 
-/// A job that waits, and the account that it is for.
+/// A job that waits, the account that it is for, and the site that it comes from.
 struct Waits {
     account: String,
+    site: ClientSite,
     job: Job,
 }
 
@@ -71,8 +72,8 @@ struct Shared {
 
 struct Waiting {
     queue: Queue,
-    /// How many jobs wait for each account.
-    of_accounts: HashMap<String, usize>,
+    /// From which sites jobs wait for each account, and how many.
+    of_accounts: HashMap<String, HashMap<ClientSite, usize>>,
     is_over: bool,
 }
 
@@ -82,12 +83,12 @@ type Queue = FairQueue<Turns<Origin, Turns<ClientSite, Turns<ClientNetwork, Turn
 impl Waiting {
     /// Puts a job in. Returns the job that finds no place.
     fn put(&mut self, from: ClientNetwork, account: String, job: Job) -> Option<Job> {
-        let waiting = self.of_accounts.entry(account.clone()).or_default();
-        *waiting += 1;
-        let is_guessed_at = *waiting > ACCOUNT_PLACES;
-        let origin = if is_guessed_at { Origin::Account(account.clone()) } else { Origin::Site(from.site()) };
-        let path = (origin, (from.site(), (from, (account.clone(), ()))));
-        let displaced = self.queue.put(path, Waits { account, job });
+        let (site, sites) = (from.site(), self.of_accounts.entry(account.clone()).or_default());
+        *sites.entry(site).or_default() += 1;
+        let is_guessed_at = sites.len() > SITES_OF_ACCOUNT;
+        let origin = if is_guessed_at { Origin::Account(account.clone()) } else { Origin::Site(site) };
+        let path = (origin, (site, (from, (account.clone(), ()))));
+        let displaced = self.queue.put(path, Waits { account, site, job });
         displaced.map(|displaced| self.end(displaced))
     }
 
@@ -96,11 +97,16 @@ impl Waiting {
         taken.map(|taken| self.end(taken))
     }
 
-    fn end(&mut self, Waits { account, job }: Waits) -> Job {
-        if let Entry::Occupied(mut waiting) = self.of_accounts.entry(account) {
-            *waiting.get_mut() -= 1;
-            if *waiting.get() == 0 {
-                waiting.remove();
+    fn end(&mut self, Waits { account, site, job }: Waits) -> Job {
+        if let Entry::Occupied(mut sites) = self.of_accounts.entry(account) {
+            if let Entry::Occupied(mut waiting) = sites.get_mut().entry(site) {
+                *waiting.get_mut() -= 1;
+                if *waiting.get() == 0 {
+                    waiting.remove();
+                }
+            }
+            if sites.get().is_empty() {
+                sites.remove();
             }
         }
         debug_assert!(self.of_accounts.len() <= self.queue.len(), "an account is counted while a job waits for it");

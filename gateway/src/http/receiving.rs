@@ -20,7 +20,7 @@ use glommio::timer::Timer;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper::header::{EXPECT, HOST, HeaderValue, ORIGIN};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method, Version};
+use hyper::{HeaderMap, Method, Uri, Version};
 
 use super::authorization::{basic, bearer};
 use super::bodies::Uncollected;
@@ -82,9 +82,12 @@ pub async fn receive<B: Body<Data = Bytes> + Unpin>(
     (received, ending)
 }
 
-/// The memory that the headers of a request hold, at most: the bytes that were read, in a buffer that has doubled to hold them.
-pub fn held_bytes(headers: &HeaderMap) -> usize {
-    2 * headers.iter().map(|(name, value)| name.as_str().len() + value.len() + HEADER_BYTES).sum::<usize>()
+/// The memory that the head of a request holds, at most: the bytes that were read, in a buffer that has doubled to hold them.
+pub fn held_bytes(target: &Uri, headers: &HeaderMap) -> usize {
+    let authority = target.authority().map_or(0, |authority| authority.as_str().len());
+    let target = authority + target.path_and_query().map_or(0, |target| target.as_str().len());
+    let headers = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + HEADER_BYTES);
+    2 * (target + headers.sum::<usize>())
 }
 
 async fn receive_body<B: Body<Data = Bytes> + Unpin>(
@@ -102,7 +105,7 @@ async fn receive_body<B: Body<Data = Bytes> + Unpin>(
         Ok(None) => return unread(head, body).await,
         Err(refusal) => return (Err(refusal), discard(head, body).await.unwrap_or(Ending::Close)),
     };
-    match services.bodies.collect(from, held_bytes(&head.headers), terms.bytes_max, body).await {
+    match services.bodies.collect(from, held_bytes(&head.uri, &head.headers), terms.bytes_max, body).await {
         Ok(bytes) => (Ok(RequestBody::new(bytes, terms.bytes_max)), Ending::Keep),
         Err(Uncollected::Broken) => (Err(broken()), Ending::Close),
         Err(Uncollected::Displaced) => {

@@ -14,7 +14,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use engine::budget::Work;
 use engine::limits::REST_DURATION;
@@ -52,6 +52,9 @@ const STREAMS_MAX: u32 = 64;
 const WINDOW_BYTES: u32 = 64 << 10;
 /// Bytes of an answer that the library takes before the client has read those before them.
 const SEND_BUFFER_BYTES_MAX: usize = 64 << 10;
+/// The time in which the calls of a connection are answered at once. The others wait until its task is polled again, as the
+/// tasks of other connections do (`task_time.rs`).
+const CALLS_TIME_MAX: Duration = Duration::from_millis(2);
 /// Streams that a client has reset before the server has looked at them. A client that has more is cut.
 const UNSEEN_RESETS_MAX: usize = 20;
 /// Streams that the server has reset because the client has broken the rules. A client that has more is cut.
@@ -113,7 +116,7 @@ impl Connection {
         };
         let from = self.peer.client(request.headers());
         retain_needed(request.headers_mut());
-        if !self.has_turn(from, held_bytes(request.headers())).await {
+        if !self.has_turn(from, held_bytes(request.uri(), request.headers())).await {
             return unavailable();
         }
         let (answer, counted) = answer(&self.services, from, request).await;
@@ -167,7 +170,12 @@ fn unavailable() -> Response<AnswerBody> {
 
 /// Takes the headers out that no call needs. The others are held until the call's message has come.
 fn retain_needed(headers: &mut HeaderMap) {
-    let kept: HeaderMap = NEEDED.into_iter().filter_map(|name| Some((name.clone(), headers.remove(&name)?))).collect();
+    let mut kept = HeaderMap::new();
+    for name in NEEDED {
+        headers.get_all(&name).iter().for_each(|value| {
+            kept.append(name.clone(), value.clone());
+        });
+    }
     *headers = kept;
 }
 
@@ -219,10 +227,16 @@ async fn drive(stream: SecuredStream, unread: Vec<u8>, connection: &Rc<Connectio
             let polled = Pin::new(&mut http).poll(context);
             calls.extend(begun.borrow_mut().drain(..));
             let mut has_ended_calls = false;
+            let (begun, mut is_late) = (Instant::now(), false);
             while let Poll::Ready(Some(())) = calls.poll_next_unpin(context) {
                 has_ended_calls = true;
+                is_late = begun.elapsed() >= CALLS_TIME_MAX;
+                if is_late {
+                    context.waker().wake_by_ref();
+                    break;
+                }
             }
-            if has_ended_calls && polled.is_pending() {
+            if has_ended_calls && !is_late && polled.is_pending() {
                 // What they have queued, such as a refusal, is written before anything is judged.
                 continue;
             }

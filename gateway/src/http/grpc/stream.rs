@@ -125,7 +125,8 @@ impl Read for GrpcStream {
         mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         if self.meter.is_resting.get() {
-            // The task reads again when the rest is over.
+            // The task reads again when the rest is over. Meanwhile others have its place among those that are let in.
+            self.beginner.leave();
             return Poll::Pending;
         }
         if self.unread.is_empty() && !self.has_ended {
