@@ -11,13 +11,13 @@ use storage::group::RosterPlace;
 
 use crate::change_scheduler::Subject;
 use crate::database::DatabaseSession;
-use crate::tables::{Mutation, friends, group_rosters, user_groups};
+use crate::tables::{Mutation, friends, group_rosters, objects, user_groups};
 
 /// A list of more entries is never written anew: the mutation would become too large. Only blocks and bans are that many.
 pub const ENTRIES_MAX: usize = 20_000;
 
 /// Bytes of the entries of a list that is written anew: half of what the database takes as one mutation by default. Only the
-/// metadata of friends is that much, and only the user who has given it makes it so much.
+/// metadata of friends is that much, and only the user who has given it makes it so much. Objects are less.
 pub const ENTRIES_BYTES_MAX: usize = 8 << 20;
 
 /// One list.
@@ -27,6 +27,8 @@ pub enum List {
     GroupsOfUser(UserId),
     /// A shard of a group's members.
     Roster(GroupId, i32),
+    /// A user's storage objects, at most 4 MiB.
+    Objects(UserId),
 }
 
 /// The lists that wait to be written anew.
@@ -36,7 +38,7 @@ impl List {
     /// All changes of the list declare it.
     pub fn subject(self) -> Subject {
         match self {
-            Self::Friends(user) | Self::GroupsOfUser(user) => Subject::User(user),
+            Self::Friends(user) | Self::GroupsOfUser(user) | Self::Objects(user) => Subject::User(user),
             Self::Roster(group, _) => Subject::Group(group),
         }
     }
@@ -47,6 +49,7 @@ impl List {
             Self::Friends(user) => friends::delete_all(user),
             Self::GroupsOfUser(user) => user_groups::delete_all(user),
             Self::Roster(group, shard) => group_rosters::delete_shard(group, shard),
+            Self::Objects(user) => objects::delete_all(user),
         }
     }
 
@@ -66,6 +69,11 @@ impl List {
             Self::Roster(group, shard) => {
                 let rows = database.all(group_rosters::between(group, shard, [first, last], limit)).await?;
                 rows.into_iter().map(|row| row.put_again(group, shard)).collect()
+            }
+            Self::Objects(user) => {
+                let rows = database.all(objects::page(user, &objects::Name::FIRST, limit)).await?;
+                let objects = rows.into_iter().map(|row| Ok(objects::put(&row.object(user)?)));
+                objects.collect::<Result<_, Failure>>()?
             }
         })
     }

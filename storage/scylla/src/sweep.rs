@@ -94,26 +94,39 @@ struct Sweep {
 
 impl Sweep {
     async fn all(&self) -> Result<(), Failure> {
+        // What fails keeps nothing else from being swept.
+        let mut failed: Option<(Leftover, Failure)> = None;
         loop {
             let next = self.store.to_sweep.lock().first();
-            let Some(leftover) = next else { break };
-            self.sweep_leftover(leftover).await?;
+            let Some(leftover) = next.filter(|next| failed.as_ref().is_none_or(|(first, _)| first != next)) else {
+                break;
+            };
+            let swept = self.sweep_leftover(leftover).await;
             // Only the running sweep forgets, and there is one at a time.
-            self.store.to_sweep.lock().forget_first();
+            match swept {
+                Ok(()) => self.store.to_sweep.lock().forget_first(),
+                Err(failure) if self.is_over() => return Err(failure),
+                Err(failure) => {
+                    self.store.to_sweep.lock().postpone_first();
+                    failed.get_or_insert((leftover, failure));
+                }
+            }
         }
+        let failed = failed.map_or(Ok(()), |(_, failure)| Err(failure));
         if self.alone || !self.store.to_sweep.lock().takes_notes() {
-            return Ok(());
+            return failed;
         }
         let swept = self.noted().await;
         if swept.is_err() {
             self.store.read_notes_again();
         }
-        swept
+        swept.and(failed)
     }
 
     /// Sweeps what the database has notes of.
     async fn noted(&self) -> Result<(), Failure> {
         type Page = (fn(Uuid, usize) -> Query<leftovers::Row>, fn(leftovers::Row) -> Leftover);
+        let mut failed = Ok(());
         let kinds: [Page; 2] = [(leftovers::groups, leftovers::Row::group), (leftovers::users, leftovers::Row::user)];
         for (page, leftover) in kinds {
             let mut after = Uuid::nil();
@@ -121,7 +134,12 @@ impl Sweep {
                 let rows = by(self.until, self.store.database.all(page(after, ROWS_AT_ONCE))).await?;
                 let is_last = rows.len() < ROWS_AT_ONCE;
                 for leftover in rows.into_iter().map(leftover) {
-                    self.sweep_leftover(leftover).await?;
+                    if let Err(failure) = self.sweep_leftover(leftover).await {
+                        failed = Err(failure);
+                        if self.is_over() {
+                            return failed;
+                        }
+                    }
                     after = leftover.id();
                 }
                 if is_last {
@@ -129,7 +147,12 @@ impl Sweep {
                 }
             }
         }
-        Ok(())
+        failed
+    }
+
+    /// Whether it has no time left, or no writes.
+    fn is_over(&self) -> bool {
+        in_time(self.until).is_err() || self.writes_left.load(Ordering::Relaxed) == 0
     }
 
     /// Counts a write against the bound.

@@ -40,6 +40,12 @@ impl ToSweep {
         self.remembered.pop_front();
     }
 
+    /// Puts what was deleted first behind the rest: it cannot be swept now.
+    pub fn postpone_first(&mut self) {
+        let first = self.remembered.pop_front();
+        self.remembered.extend(first);
+    }
+
     /// Whether the notes in the database are to be read; the caller reads them now.
     pub fn takes_notes(&mut self) -> bool {
         std::mem::take(&mut self.unread)
@@ -70,5 +76,7 @@ mod tests {
         assert_eq!((to_sweep.first(), to_sweep.remembered.len()), (Some(user(0)), REMEMBERED_MAX));
         to_sweep.forget_first();
         assert_eq!(to_sweep.first(), Some(user(1)));
+        to_sweep.postpone_first();
+        assert_eq!((to_sweep.first(), to_sweep.remembered.back()), (Some(user(2)), Some(&user(1))));
     }
 }

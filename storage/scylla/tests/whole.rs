@@ -340,7 +340,7 @@ fn tables_of_the_first_version_are_brought_to_this_one() {
     });
 }
 
-/// A schema of version 4 has no metadata of friends. A migration to version 5 may have been cut short between its
+/// A schema of version 4 has no metadata of friends. A migration to version 6 may have been cut short between its
 /// statements.
 #[test]
 fn friends_of_version_4_are_read_and_can_get_metadata() {

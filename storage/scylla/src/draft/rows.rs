@@ -391,6 +391,7 @@ impl Rows for Draft<'_> {
         let replaced = before.filter(|before| before.read == object.read);
         if let Some(before) = before.filter(|_| replaced.is_none()) {
             self.write(objects::delete(before), objects::put(before));
+            self.removals.push(List::Objects(object.id.owner));
         }
         let undo = replaced.map_or_else(|| objects::delete(object), objects::put);
         self.write(objects::put(object), undo);
@@ -404,6 +405,7 @@ impl Rows for Draft<'_> {
 
     fn remove_object(&mut self, object: &Object) {
         self.write(objects::delete(object), objects::put(object));
+        self.removals.push(List::Objects(object.id.owner));
         if let Some(id) = public_objects::entry_of(object) {
             self.write(public_objects::delete(id), public_objects::put(id));
         }

@@ -12,7 +12,7 @@ use super::{Mutation, Query, Statement, big, id, int, known, limit_of, text};
 /// The definition.
 pub const TABLE: &str = "CREATE TABLE IF NOT EXISTS edges (
   user_id uuid, other_id uuid, state int, since_ns bigint, PRIMARY KEY ((user_id), other_id))";
-/// The column that version 5 of the schema adds. It is missing in rows that were written before.
+/// The column that version 6 of the schema adds. It is missing in rows that were written before.
 pub const METADATA: &str = "ALTER TABLE edges ADD metadata text";
 
 pub(super) const ONE: &str = "SELECT state, since_ns, metadata FROM edges WHERE user_id = ? AND other_id = ?";
@@ -20,7 +20,7 @@ pub(super) const PAGE: &str =
     "SELECT other_id, state, since_ns, metadata FROM edges WHERE user_id = ? AND other_id > ? LIMIT ?";
 pub(super) const PUT: &str =
     "INSERT INTO edges (user_id, other_id, state, since_ns, metadata) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
-/// As programs wrote before version 5. It is in their intents.
+/// As programs wrote before version 6. It is in their intents.
 pub(super) const PUT_WITHOUT_METADATA: &str =
     "INSERT INTO edges (user_id, other_id, state, since_ns) VALUES (?, ?, ?, ?) USING TIMESTAMP ?";
 pub(super) const DELETE: &str = "DELETE FROM edges USING TIMESTAMP ? WHERE user_id = ? AND other_id = ?";
@@ -113,7 +113,7 @@ mod tests {
                 check_delete(&row, &delete_all(user));
             }
         }
-        // A row from before version 5.
+        // A row from before version 6.
         let values = [id(user.0), id(other.0), int(0), big(1)];
         let row = Mutation::new(Statement::PutEdge, values);
         assert_eq!(&*read_back(table, &row, one(user, other)).edge().unwrap().metadata, "");

@@ -12,13 +12,13 @@ use super::{Mutation, Query, Statement, big, id, int, limit_of, text};
 /// The definition.
 pub const TABLE: &str = "CREATE TABLE IF NOT EXISTS friends (
   user_id uuid, state int, since_ns bigint, other_id uuid, PRIMARY KEY ((user_id), state, since_ns, other_id))";
-/// The column that version 5 of the schema adds. It is missing in rows that were written before.
+/// The column that version 6 of the schema adds. It is missing in rows that were written before.
 pub const METADATA: &str = "ALTER TABLE friends ADD metadata text";
 
 pub(super) const BETWEEN: &str = "SELECT state, since_ns, other_id, metadata FROM friends WHERE user_id = ? AND (state, since_ns, other_id) >= (?, ?, ?) AND (state, since_ns, other_id) <= (?, ?, ?) LIMIT ?";
 pub(super) const PUT: &str =
     "INSERT INTO friends (user_id, state, since_ns, other_id, metadata) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
-/// As programs wrote before version 5. It is in their intents.
+/// As programs wrote before version 6. It is in their intents.
 pub(super) const PUT_WITHOUT_METADATA: &str =
     "INSERT INTO friends (user_id, state, since_ns, other_id) VALUES (?, ?, ?, ?) USING TIMESTAMP ?";
 pub(super) const DELETE: &str =
@@ -103,7 +103,7 @@ mod tests {
                 check_delete(&row, &delete_all(user));
             }
         }
-        // A row from before version 5.
+        // A row from before version 6.
         let row = Mutation::new(Statement::PutFriend, [id(user.0), int(0), big(1), id(other.0)]);
         let query = between(user, FriendPlace::span(None), 1);
         assert_eq!(&*read_back(table, &row, query).friend().unwrap().0.metadata, "");
