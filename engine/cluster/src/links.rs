@@ -172,7 +172,9 @@ impl Links {
     /// Takes in a packet of the bus.
     pub fn receive(&mut self, packet: Packet, now: Monotonic) {
         let from = packet.from;
-        let Some(before) = self.links.get(&from).filter(|_| packet.to == self.own) else {
+        // The next number must exist.
+        let is_for_us = packet.to == self.own && packet.link.0 < u32::MAX;
+        let Some(before) = self.links.get(&from).filter(|_| is_for_us) else {
             self.counters.refused += 1;
             return;
         };
