@@ -18,6 +18,7 @@ use parking_lot::{Condvar, Mutex};
 use sd_notify::NotifyState;
 
 use crate::health::Health;
+use crate::log_limit;
 
 /// Signs of life within the time after which systemd kills the server.
 const BEATS: u32 = 3;
@@ -79,20 +80,23 @@ impl Drop for Supervisor {
     }
 }
 
-/// Sends the states. The library knows sockets in the file system; a name with `@` in front is an abstract one (unix(7)).
+/// Sends the states without waiting: a reader that does not read must not hold up a stop, and the library's call waits for it.
+/// A name with `@` in front is an abstract one (unix(7)).
 fn notify(states: &[NotifyState]) -> io::Result<()> {
-    let name = env::var_os("NOTIFY_SOCKET");
-    let Some(name) = name.as_ref().and_then(|name| name.as_bytes().strip_prefix(b"@")) else {
-        return sd_notify::notify(states);
+    let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else { return Ok(()) };
+    let address = match name.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(&name)?,
     };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
     let message: String = states.iter().map(|state| format!("{state}\n")).collect();
-    let address = SocketAddr::from_abstract_name(name)?;
-    UnixDatagram::unbound()?.send_to_addr(message.as_bytes(), &address).map(drop)
+    socket.send_to_addr(message.as_bytes(), &address).map(drop)
 }
 
 fn tell(states: &[NotifyState]) {
     if let Err(error) = notify(states) {
-        tracing::warn!(%error, "systemd cannot be told how the server is");
+        log_limit::warn!(%error, "systemd cannot be told how the server is");
     }
 }
 

@@ -139,6 +139,19 @@ fn an_abstract_socket_is_told_too() {
 }
 
 #[test]
+fn a_socket_that_is_not_read_holds_nothing_up() {
+    let (data, place) = (data_dir(), data_dir());
+    let path = place.path().join("notify");
+    let _unread = listen(&path);
+    let filler = UnixDatagram::unbound().expect("a socket");
+    filler.set_nonblocking(true).expect("a socket");
+    while filler.send_to(b"x", &path).is_ok() {}
+    let server = launch(data.path(), &path).start();
+    server.assert_works("a supervisor that does not read");
+    server.stop();
+}
+
+#[test]
 fn a_socket_that_is_not_there_holds_nothing_up() {
     let data = data_dir();
     let server = launch(data.path(), Path::new("/nonexistent/notify")).start();
