@@ -421,7 +421,8 @@ impl Client {
             self.queries.ask(self.asker, question, answer);
             Ok(())
         })?;
-        answered.recv_async().await.unwrap_or_else(|_| Err(unanswered()))
+        let answer = answered.recv_async().await.unwrap_or_else(|_| Err(unanswered()));
+        answer.map(|(found, _untaken)| found)
     }
 }
 

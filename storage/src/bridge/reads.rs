@@ -4,10 +4,14 @@
 //! room. When there is none, the user that has most waiting gives way, so one user fills no more than its share. Queries
 //! of the server itself, which no user has asked for, count as those of one more user.
 //!
+//! A page in memory is large, and its asker takes it when it comes to it: so while many answers are not taken, readers answer
+//! no further client.
+//!
 //! The questions of shards have places of their own, as many as the shards may have in flight, so none of them is
 //! refused. They and the queries of clients take turns, too.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 use engine::fair_queue::{FairQueue, Turns};
@@ -19,6 +23,10 @@ use super::Read;
 
 /// Queries of clients that may wait. At some 100 µs a page this is a twentieth of a second for two readers.
 pub const READS_MAX: usize = 1024;
+
+/// Answers to clients of a shard that it has not taken yet, beyond which readers wait: 32 MiB, if each is as long as an answer
+/// may be.
+pub const UNTAKEN_MAX: usize = 64;
 
 /// The user for whom a query is asked; `None` for the server itself.
 pub type Asker = Option<UserId>;
@@ -46,14 +54,41 @@ struct State {
     shards: Queries,
     /// Whether it is the shards' turn.
     shards_turn: bool,
+    /// Answers that clients have not taken yet.
+    untaken: usize,
+    untaken_max: usize,
     ended: bool,
 }
 
+/// An answer that its client has not taken yet. It is taken when this is dropped.
+pub struct Untaken(Arc<ReadQueue>);
+
+impl Untaken {
+    /// Counts an answer.
+    pub fn new(queue: Arc<ReadQueue>) -> Self {
+        queue.state.lock().untaken += 1;
+        Self(queue)
+    }
+}
+
+impl Drop for Untaken {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.untaken -= 1;
+        let readers_waited = state.untaken + 1 == state.untaken_max;
+        drop(state);
+        if readers_waited {
+            self.0.changed.notify_all();
+        }
+    }
+}
+
 impl ReadQueue {
-    /// An empty queue, in which so many questions of shards may wait.
-    pub fn new(questions_max: usize) -> Self {
+    /// An empty queue, in which so many questions of shards may wait. So many answers to clients may be untaken.
+    pub fn new(questions_max: usize, untaken_max: usize) -> Self {
         let [clients, shards] = [READS_MAX, questions_max.max(1)].map(Queries::new);
-        Self { state: Mutex::new(State { clients, shards, shards_turn: false, ended: false }), changed: Condvar::new() }
+        let state = State { clients, shards, shards_turn: false, untaken: 0, untaken_max, ended: false };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
     /// Puts a client's query behind those of the same user. Returns the query that finds no place, if the queue is full:
@@ -101,6 +136,9 @@ impl ReadQueue {
 
 impl State {
     fn take(&mut self) -> Option<WaitingRead> {
+        if self.untaken >= self.untaken_max && !self.ended {
+            return self.shards.take();
+        }
         self.shards_turn = !self.shards_turn;
         let (first, second) = if self.shards_turn {
             (&mut self.shards, &mut self.clients)
@@ -122,8 +160,6 @@ pub fn asker_of(question: &StoreQuestion) -> Asker {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use uuid::Uuid;
 
     use super::*;
@@ -139,7 +175,7 @@ mod tests {
     impl Told {
         fn new(questions_max: usize) -> Self {
             let (names, told) = flume::unbounded();
-            Self { queue: ReadQueue::new(questions_max), names, told }
+            Self { queue: ReadQueue::new(questions_max, 1), names, told }
         }
 
         fn read(&self, name: String) -> WaitingRead {
@@ -194,8 +230,30 @@ mod tests {
     }
 
     #[test]
+    fn readers_wait_while_many_answers_are_not_taken_and_answer_shards_meanwhile() {
+        let queue = Arc::new(ReadQueue::new(1, 2));
+        let read = || WaitingRead { key: (Instant::now(), 0), read: Box::new(|_| ()) };
+        let mut untaken = vec![Untaken::new(queue.clone()), Untaken::new(queue.clone())];
+        assert!(queue.put(None, read()).is_none());
+        queue.put_question(None, read());
+        assert!(queue.take().is_some(), "the shard's question");
+        assert!(queue.state.lock().take().is_none(), "the client's query waits");
+        let reader = std::thread::spawn({
+            let queue = queue.clone();
+            move || queue.take().is_some()
+        });
+        untaken.pop();
+        assert!(reader.join().unwrap());
+        assert!(queue.put(None, read()).is_none());
+        untaken.push(Untaken::new(queue.clone()));
+        queue.end();
+        assert!(queue.take().is_some(), "at the end all are answered");
+        assert!(queue.take().is_none());
+    }
+
+    #[test]
     fn a_reader_that_waits_is_woken() {
-        let queue = Arc::new(ReadQueue::new(1));
+        let queue = Arc::new(ReadQueue::new(1, 1));
         let reader = std::thread::spawn({
             let queue = queue.clone();
             move || queue.take().is_some()

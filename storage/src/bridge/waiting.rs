@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Line;
-use super::reads::{Asker, QueryKey, ReadQueue, WaitingRead};
+use super::reads::{Asker, QueryKey, ReadQueue, Untaken, WaitingRead};
 use crate::{Failure, Store};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -44,14 +44,16 @@ impl QuerySender {
         Self { line, reads, waiting, patience }
     }
 
-    /// Lets a reader answer a client's query. If the queue is full, the newest query of the user that has most waiting
+    /// Lets a reader answer a client's query. The answer counts until its `Untaken` is dropped. If the queue is full, the newest query of the user that has most waiting
     /// is refused.
     pub fn ask<T: 'static>(
         &self,
         asker: Asker,
         question: impl FnOnce(&dyn Store) -> Result<T, Failure> + Send + 'static,
-        answer: impl Fn(Result<T, Failure>) + Clone + Send + 'static,
+        answer: impl Fn(Result<(T, Untaken), Failure>) + Clone + Send + 'static,
     ) {
+        let reads = self.reads.clone();
+        let question = move |store: &dyn Store| question(store).map(|found| (found, Untaken::new(reads)));
         if let Some(displaced) = self.reads.put(asker, self.query(question, answer)) {
             let reason = "too many requests of one user wait for the store";
             self.waiting.refuse(displaced.key, Failure::Passing(reason.into()));
