@@ -8,7 +8,8 @@
 //! fails at once: the client is told to try again, instead of waiting longer than its user does.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
 use std::thread;
@@ -43,6 +44,9 @@ pub struct GivenPassword {
 /// account: many sites that guess at one account take one turn together, and give way before others do.
 const SITES_OF_ACCOUNT: usize = 8;
 
+/// Pairs of an account and a network that are remembered: some 2 MiB.
+const PROVEN_MAX: usize = 64 << 10;
+
 /// Dropping a job without calling it fails the call that waits for it.
 type Job = Box<dyn FnOnce(&Argon2<'_>) + Send>;
 
@@ -72,6 +76,8 @@ struct Shared {
 
 struct Waiting {
     queue: Queue,
+    /// Networks from which the password of an account was right.
+    proven: Proven,
     /// From which sites jobs wait for each account, and how many.
     of_accounts: HashMap<String, HashMap<ClientSite, usize>>,
     is_over: bool,
@@ -80,12 +86,42 @@ struct Waiting {
 /// By origin, site, network and account.
 type Queue = FairQueue<Turns<Origin, Turns<ClientSite, Turns<ClientNetwork, Turns<String, VecDeque<Waits>>>>>>;
 
+/// Networks from which the password of an account was right since the server began. Guesses from elsewhere do not keep the
+/// account's owner out there.
+#[derive(Default)]
+struct Proven {
+    /// Keyed at random, so that no client can choose names that are taken for others.
+    hasher: RandomState,
+    known: HashSet<u64>,
+    /// The oldest first.
+    order: VecDeque<u64>,
+}
+
+impl Proven {
+    fn has(&self, account: &str, from: ClientNetwork) -> bool {
+        self.known.contains(&self.hasher.hash_one((account, from)))
+    }
+
+    fn note(&mut self, account: &str, from: ClientNetwork) {
+        let pair = self.hasher.hash_one((account, from));
+        if !self.known.insert(pair) {
+            return;
+        }
+        self.order.push_back(pair);
+        if self.order.len() > PROVEN_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+}
+
 impl Waiting {
     /// Puts a job in. Returns the job that finds no place.
     fn put(&mut self, from: ClientNetwork, account: String, job: Job) -> Option<Job> {
         let (site, sites) = (from.site(), self.of_accounts.entry(account.clone()).or_default());
         *sites.entry(site).or_default() += 1;
-        let is_guessed_at = sites.len() > SITES_OF_ACCOUNT;
+        let is_guessed_at = sites.len() > SITES_OF_ACCOUNT && !self.proven.has(&account, from);
         let origin = if is_guessed_at { Origin::Account(account.clone()) } else { Origin::Site(site) };
         let path = (origin, (site, (from, (account.clone(), ()))));
         let displaced = self.queue.put(path, Waits { account, site, job });
@@ -132,7 +168,8 @@ impl Passwords {
     fn start_with(threads: usize, argon2: Argon2<'static>) -> io::Result<Self> {
         let threads = threads.max(1);
         let queue = Queue::new(QUEUE_PER_THREAD_MAX * threads);
-        let waiting = Mutex::new(Waiting { queue, of_accounts: HashMap::new(), is_over: false });
+        let waiting =
+            Mutex::new(Waiting { queue, proven: Proven::default(), of_accounts: HashMap::new(), is_over: false });
         let shared = Arc::new(Shared { waiting, rings: Condvar::new() });
         // If a thread cannot be started, dropping this ends the others.
         let sender = Arc::new(SendingSide(shared.clone()));
@@ -161,11 +198,16 @@ impl Passwords {
     /// Whether this password made the hash `kept`. Without a hash the answer is no, after the same time. Fails with
     /// `Busy` if the queue has no place for it.
     pub async fn check(&self, password: GivenPassword, kept: Option<String>) -> Result<bool, PasswordFailure> {
-        self.answer_of(password, move |argon2, text| match kept {
+        let (account, from) = (password.account.clone(), password.from);
+        let checking = self.answer_of(password, move |argon2, text| match kept {
             Some(kept) => check(argon2, text, &kept),
             None => hash(argon2, text).map(|_| false),
-        })
-        .await
+        });
+        let checked = checking.await;
+        if checked == Ok(true) {
+            self.sender.0.waiting.lock().proven.note(&account, from);
+        }
+        checked
     }
 
     async fn answer_of<T: Send + 'static>(
@@ -346,6 +388,30 @@ mod tests {
             assert_eq!(checked, QUEUE_PER_THREAD_MAX - 20, "they had the places that nobody else wanted");
         });
         assert!(passwords.sender.0.waiting.lock().of_accounts.is_empty());
+    }
+
+    #[test]
+    fn an_owner_is_let_in_from_where_the_password_was_right_while_others_guess() {
+        let passwords = Passwords::start_cheap();
+        let check = |site: u16, kept: Option<String>| {
+            let from = ClientNetwork::of(Ipv4Addr::new(10, (site >> 8) as u8, site as u8, 1).into());
+            let (passwords, password) = (passwords.clone(), GivenPassword { from, ..given(1, "a", "the password") });
+            glommio::spawn_local(async move { passwords.check(password, kept).await })
+        };
+        LocalExecutor::default().run(async {
+            let kept = passwords.hash(given(1, "a", "the password")).await.unwrap();
+            assert_eq!(check(9_000, Some(kept.clone())).await, Ok(true));
+            let release = occupy(&passwords);
+            let guesses: Vec<_> = (0..3 * QUEUE_PER_THREAD_MAX as u16).map(|site| check(site, None)).collect();
+            let_others_run().await;
+            let (known, unknown) = (check(9_000, Some(kept.clone())), check(9_001, Some(kept)));
+            let_others_run().await;
+            drop(release);
+            assert_eq!((known.await, unknown.await), (Ok(true), Err(PasswordFailure::Busy)));
+            for guess in guesses {
+                assert!(matches!(guess.await, Ok(false) | Err(PasswordFailure::Busy)));
+            }
+        });
     }
 
     /// A site has 65,536 networks of IPv6, and each of them has work waiting.

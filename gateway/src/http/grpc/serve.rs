@@ -21,11 +21,11 @@ use engine::limits::REST_DURATION;
 use engine::session::shared_budgets::{Payer, Purse};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, EXPECT, HeaderName, ORIGIN};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, EXPECT, HeaderName, HeaderValue, ORIGIN};
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper::{HeaderMap, Request, Response, StatusCode};
+use hyper::{HeaderMap, Request, Response, StatusCode, Uri};
 
 use super::answer_body::AnswerBody;
 use super::calling::{GRPC_ENCODING, answer};
@@ -116,6 +116,7 @@ impl Connection {
         };
         let from = self.peer.client(request.headers());
         retain_needed(request.headers_mut());
+        *request.uri_mut() = path_alone(request.uri());
         if !self.has_turn(from, held_bytes(request.uri(), request.headers())).await {
             return unavailable();
         }
@@ -172,11 +173,17 @@ fn unavailable() -> Response<AnswerBody> {
 fn retain_needed(headers: &mut HeaderMap) {
     let mut kept = HeaderMap::new();
     for name in NEEDED {
-        headers.get_all(&name).iter().for_each(|value| {
-            kept.append(name.clone(), value.clone());
-        });
+        // A copy: the values share a buffer with the whole head, which would stay with the smallest of them.
+        for value in headers.get_all(&name) {
+            kept.extend(HeaderValue::from_bytes(value.as_bytes()).map(|value| (name.clone(), value)));
+        }
     }
     *headers = kept;
+}
+
+/// A copy of the path, which alone says what is called. Empty if there is none.
+fn path_alone(target: &Uri) -> Uri {
+    Uri::try_from(target.path()).unwrap_or_default()
 }
 
 /// Takes the futures of a connection's calls from hyper. The connection's task has them from then on.
