@@ -99,8 +99,10 @@ mod allocator {
 
 #[cfg(not(target_env = "gnu"))]
 mod allocator {
-    // Other allocators manage this themselves, so nothing is done.
+    /// Other allocators manage this themselves, so nothing is done.
     pub fn give_back() {}
+
+    /// As above.
     pub fn map_large_blocks() {}
 }
 

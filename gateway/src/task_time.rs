@@ -62,6 +62,7 @@ pub struct GivingWay<F> {
 }
 
 impl<F: Future<Output = ()>> GivingWay<F> {
+    /// The task, which shares this time with others.
     pub fn new(task: F, time: Rc<TaskTime>) -> Self {
         Self { task: Box::pin(task), time, waits: None }
     }

@@ -293,6 +293,7 @@ fn sessions_are_no_tasks_and_hold_no_wakers() {
             // A plain thread that polls hyper needs a waker that does nothing.
             "gateway/src/threaded_http.rs",
             "gateway/src/http_tasks.rs",
+            "gateway/src/task_time.rs",
             "gateway/src/channel_queries.rs",
             "gateway/src/readiness.rs",
         ];

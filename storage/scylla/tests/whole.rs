@@ -20,8 +20,10 @@ use storage::{Failure, Lanes, Store, Submission, Write, Written};
 use storage_scylla::{Scylla, apply_schema, schema};
 use uuid::Uuid;
 
-/// The number of users; the first befriends all others.
+/// The number of users.
 const PEOPLE: u32 = 91;
+/// The first user befriends users 2 to this one.
+const BEFRIENDED: u32 = 67;
 /// The first user lets users 2 to this one into a group.
 const LET_IN: u32 = 61;
 /// The number of batches of either change.
@@ -57,7 +59,7 @@ impl Stage {
 
     /// Befriends many at once.
     fn befriend(&mut self) -> Write {
-        let others = (2..=PEOPLE).map(user).collect();
+        let others = (2..=BEFRIENDED).map(user).collect();
         Write::Relate { act: FriendAct::Add, user: user(1), others, metadata: NOTES[1].into(), time: self.world.now() }
     }
 

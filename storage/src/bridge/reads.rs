@@ -24,9 +24,9 @@ use super::Read;
 /// Queries of clients that may wait. At some 100 µs a page this is a twentieth of a second for two readers.
 pub const READS_MAX: usize = 1024;
 
-/// Answers to clients of a shard that it has not taken yet, beyond which readers wait: 32 MiB, if each is as long as an answer
+/// Answers to clients of a shard that it has not taken yet, beyond which readers wait: 8 MiB, if each is as long as an answer
 /// may be.
-pub const UNTAKEN_MAX: usize = 64;
+pub const UNTAKEN_MAX: usize = 16;
 
 /// The user for whom a query is asked; `None` for the server itself.
 pub type Asker = Option<UserId>;

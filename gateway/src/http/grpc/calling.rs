@@ -45,6 +45,7 @@ const MESSAGE_DURATION_MAX: Duration = Duration::from_secs(10);
 const ANSWER_DURATION_MAX: Duration = Duration::from_secs(30);
 
 const CONTENT: HeaderValue = HeaderValue::from_static("application/grpc");
+/// How a call's message is compressed.
 pub const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const ACCEPTED_ENCODINGS: (HeaderName, HeaderValue) =
     (HeaderName::from_static("grpc-accept-encoding"), HeaderValue::from_static("identity,gzip"));

@@ -14,6 +14,7 @@ use crate::http::error::{Code, Refusal};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+/// In what time a call is to be answered.
 pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 const DEADLINE_EXCEEDED: u8 = 4;
