@@ -87,7 +87,7 @@ impl Bridge {
     ) -> Result<(Self, Vec<StoreQueue>), Failure> {
         let (bell, bell_heard) = flume::bounded(1);
         let (writes, writes_out) = write_queue(CLIENT_WRITES_MAX);
-        let reads = Arc::new(ReadQueue::new(shards * IN_FLIGHT_PER_SHARD_MAX, shards * UNTAKEN_MAX));
+        let reads = Arc::new(ReadQueue::new(shards * IN_FLIGHT_PER_SHARD_MAX, shards.max(1) * UNTAKEN_MAX));
         let (fatal_in, fatal) = flume::bounded(1);
         let line = Arc::new(Line::new(fatal_in));
         let (near, far): (_, Vec<_>) = (0..shards).map(|_| store_queue(IN_FLIGHT_PER_SHARD_MAX, bell.clone())).unzip();

@@ -20,7 +20,7 @@ use x509_cert::Certificate;
 use x509_cert::der::{self, Decode};
 
 use super::connection::{TlsConnection, TlsFault};
-use super::kernel::{KernelCiphers, KernelFailure};
+use super::kernel_ciphers::{KernelCiphers, KernelFailure};
 use crate::listen_address::Protocol;
 
 /// How often the files are looked at.

@@ -14,7 +14,7 @@ use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
 };
 
-use super::kernel::KernelCiphers;
+use super::kernel_ciphers::KernelCiphers;
 
 /// Most bytes of one record that is received: its header, its content and what ciphers add (RFC 5246, section 6.2.3).
 pub const RECORD_BYTES_MAX: usize = 5 + (16 << 10) + 2048;

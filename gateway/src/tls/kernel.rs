@@ -4,54 +4,17 @@
 //! Only TLS 1.3 is handed over. There a record's nonce follows from its number, which the kernel is told. In TLS 1.2 the
 //! kernel would count nonces in another way than rustls did before it, and could use one twice.
 
-use std::io;
 use std::os::fd::OwnedFd;
-
-use ktls_core::{
-    Compatibilities, Compatibility, Context, DUMMY_TLS_13_SESSION_SERVER, ExtractedSecrets, ProtocolVersion,
-    TlsCryptoInfoRx, TlsCryptoInfoTx, setup_tls_params, setup_ulp,
-};
-use rustls::CipherSuite;
 
 use super::connection::{CONTENT_BYTES_MAX, TlsConnection, TlsFault};
 use crate::log_limit;
+use ktls_core::{
+    Context, DUMMY_TLS_13_SESSION_SERVER, ExtractedSecrets, ProtocolVersion, TlsCryptoInfoRx, TlsCryptoInfoTx,
+    setup_tls_params, setup_ulp,
+};
 
 /// Records that one key may encrypt: AES-GCM is the cipher that bears the fewest (RFC 8446, section 5.5).
 const RECORDS_SENT_MAX: u32 = (1 << 24) - 1;
-
-/// The ciphers of TLS 1.3 that this kernel has.
-#[derive(Clone, Copy, Debug)]
-pub struct KernelCiphers(Compatibility);
-
-/// The kernel cannot encrypt.
-#[derive(Debug, thiserror::Error)]
-pub enum KernelFailure {
-    #[error("this kernel has no TLS: load its module (`modprobe tls`), or leave out ktls")]
-    Missing,
-    #[error("the kernel's TLS could not be tried: {0}; leave out ktls")]
-    Trial(#[from] io::Error),
-}
-
-impl KernelCiphers {
-    /// The ciphers that rustls and a recent kernel both have.
-    pub const ALL: Self =
-        Self(Compatibility::new().with_aes_128_gcm(true).with_aes_256_gcm(true).with_chacha20_poly1305(true));
-
-    /// Tries the kernel's TLS at a loopback connection.
-    pub fn probe() -> Result<Self, KernelFailure> {
-        let found = Compatibilities::probe()?.ok_or(KernelFailure::Missing)?;
-        Some(found.tls13).filter(|ciphers| !ciphers.is_unsupported()).map(Self).ok_or(KernelFailure::Missing)
-    }
-
-    fn has(self, suite: CipherSuite) -> bool {
-        match suite {
-            CipherSuite::TLS13_AES_128_GCM_SHA256 => self.0.aes_128_gcm(),
-            CipherSuite::TLS13_AES_256_GCM_SHA384 => self.0.aes_256_gcm(),
-            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => self.0.chacha20_poly1305(),
-            _ => false,
-        }
-    }
-}
 
 /// Whether the kernel has a connection's keys, so that the socket takes and gives plain bytes. Every connection has one of
 /// these, so it is small: the records that the key may still encrypt, and none if the kernel has no key.

@@ -8,9 +8,11 @@
 mod acceptor;
 mod connection;
 mod kernel;
+mod kernel_ciphers;
 mod socket;
 
 pub use acceptor::{TlsAcceptor, TlsFailure, TlsFiles, watch};
 pub use connection::{Received, TlsConnection, TlsFault};
-pub use kernel::{HandedOver, KernelCiphers, KernelFailure, KernelTls};
+pub use kernel::{HandedOver, KernelTls};
+pub use kernel_ciphers::{KernelCiphers, KernelFailure};
 pub use socket::SocketFault;
