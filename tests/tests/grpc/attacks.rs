@@ -149,19 +149,19 @@ fn a_connection_has_so_many_calls_at_a_time() {
 }
 
 #[test]
-fn calls_that_are_reset_at_once_end_the_connection() {
+fn calls_that_are_reset_at_once_keep_nothing_else_from_being_answered() {
+    const RESETS: u32 = 1_000;
     let (server, _data) = started();
     let mut peer = Peer::connect(server.grpc_address());
     let reset = |number: u32| {
         let begun = frame(HEADERS, END_HEADERS, 2 * number + 1, &head("Healthcheck", None));
         [begun, frame(RST_STREAM, 0, 2 * number + 1, &8_u32.to_be_bytes())].concat()
     };
-    peer.write(&(0..1_000).flat_map(reset).collect::<Vec<_>>());
-    let ended = peer.rest();
-    let farewell = ended.iter().find(|frame| frame.kind == GOAWAY).map(Frame::error);
-    assert!(farewell.is_none_or(|code| code == ENHANCE_YOUR_CALM), "{farewell:?}");
-    let answered = ended.iter().filter(|frame| frame.kind == DATA).count();
-    assert!(answered < 100, "{answered} of a thousand calls were answered");
+    peer.write(&(0..RESETS).flat_map(reset).collect::<Vec<_>>());
+    // The library is given some frames a turn, so that no reset comes before it has seen its call.
+    let behind = 2 * RESETS + 1;
+    peer.write(&call(behind, "Healthcheck", Some(PROGRAM)));
+    while peer.expect(&[HEADERS, GOAWAY]).stream != behind {}
     assert_serves(&server, "calls that are reset at once");
 }
 

@@ -67,15 +67,15 @@ impl Pair {
         let client = ClientConnection::new(client_config(&directory, suite), name).expect("a client");
         let mut pair = Self { server: Box::new(server), client };
         for _ in 0..ROUNDS_MAX {
-            assert_eq!(pair.to_server(), b"", "a handshake has no content");
-            pair.to_client();
+            assert_eq!(pair.sent_to_server(), b"", "a handshake has no content");
+            pair.sent_to_client();
         }
         assert!(!pair.server.is_handshaking() && !pair.client.is_handshaking(), "the handshake is over");
         pair
     }
 
     /// Takes what the client wants to send to the server. Returns what it was.
-    fn to_server(&mut self) -> Vec<u8> {
+    fn sent_to_server(&mut self) -> Vec<u8> {
         let (mut bytes, mut content) = (Vec::new(), Vec::new());
         while self.client.wants_write() {
             self.client.write_tls(&mut bytes).expect("a buffer takes all");
@@ -90,7 +90,7 @@ impl Pair {
     }
 
     /// Takes what the server has not sent to the client.
-    fn to_client(&mut self) {
+    fn sent_to_client(&mut self) {
         let bytes = self.server.unsent().to_vec();
         self.server.sent(bytes.len());
         self.client_reads(&bytes);
@@ -135,7 +135,7 @@ fn the_keys_go_on_where_rustls_stopped() {
         let mut pair = Pair::new(suite);
         // Both directions have sent records of their own, so that their numbers differ.
         pair.client.writer().write_all(b"GET / HTTP/1.1\r\n").expect("room");
-        assert_eq!(pair.to_server(), b"GET / HTTP/1.1\r\n");
+        assert_eq!(pair.sent_to_server(), b"GET / HTTP/1.1\r\n");
         for part in [&b"HTTP/1.1 101 "[..], b"Switching", b" Protocols"] {
             let mut sent = Vec::new();
             let Ok(taken) = pair.server.send(&[part], |records| {
@@ -168,7 +168,7 @@ fn what_is_not_tls_13_or_not_asked_for_stays_with_rustls() {
     let (listener, _stream) = connected();
     let mut old = Pair::new(cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256);
     old.client.writer().write_all(b"a").expect("room");
-    assert_eq!(old.to_server(), b"a");
+    assert_eq!(old.sent_to_server(), b"a");
     assert!(matches!(old.server.hand_over(&listener), Ok(HandedOver::Kept(_))), "TLS 1.2");
 
     let mut half = Pair::new(SUITES[0]);
@@ -202,7 +202,7 @@ fn a_kernel_without_tls_leaves_the_connection_as_it_was() {
             assert!(KernelCiphers::probe().is_err(), "the kernel has TLS and was not given the keys");
             let mut pair = Pair { server, client: pair.client };
             pair.client.writer().write_all(b"still here").expect("room");
-            assert_eq!(pair.to_server(), b"still here");
+            assert_eq!(pair.sent_to_server(), b"still here");
         }
         Ok(HandedOver::Kernel(mut kernel)) => {
             let mut socket = fs::File::from(socket);
