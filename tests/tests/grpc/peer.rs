@@ -20,7 +20,6 @@ pub const END_HEADERS: u8 = 4;
 /// Codes of errors.
 pub const NO_ERROR: u32 = 0;
 pub const REFUSED_STREAM: u32 = 7;
-pub const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// A frame: its kind, its flags, its stream and its payload.
 #[derive(Clone, Debug)]
