@@ -56,7 +56,7 @@ impl Place {
 pub struct Chart {
     /// In the order of their lives.
     nodes: Vec<Node>,
-    /// By slot. `None`: nobody has the slot, and its channels wait for a taker.
+    /// By slot. `None`: no node has the slot, and its channels wait for a node that takes it.
     owners: Vec<Option<SlotOwner>>,
 }
 

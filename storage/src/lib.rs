@@ -287,7 +287,7 @@ pub trait Store: Send + Sync + 'static {
         read_on(after, limit, |after, limit| self.objects_part(listing, after.as_ref(), limit))
     }
 
-    /// How many objects a user has, whoever may read them.
+    /// How many objects a user has, private ones too.
     fn object_counts(&self, owner: UserId) -> Result<ObjectCounts, Failure>;
 
     /// The channels in whose history there is, or was, a message by this user. The order is unspecified but does not

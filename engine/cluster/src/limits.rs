@@ -54,7 +54,7 @@ pub const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 pub const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// For how long a peer without progress holds senders back. Four times `ACKNOWLEDGE_AFTER`: a peer that is alive makes
-/// progress in it. A frozen one holds nobody back for longer; what waits for it fills the store instead.
+/// progress in it. A frozen peer holds no sender back for longer; what waits for it fills the store instead.
 pub const HOLD_PATIENCE: Duration = Duration::from_millis(200);
 
 /// The bounds in bytes, which a test may set lower.

@@ -257,7 +257,7 @@ impl Links {
         Some(Packet { from: self.own, to, link, acknowledged, received, content: outgoing.content })
     }
 
-    /// Whether senders must wait: too much waits for a peer that makes progress. A peer that has stopped holds nobody back,
+    /// Whether senders must wait: too much waits for a peer that makes progress. A peer that has stopped holds no sender back,
     /// nor does a bus that is away: what waits for them fills the store.
     pub fn is_full(&self, now: Monotonic) -> bool {
         self.connected && self.links.values().any(|link| link.is_full(&self.limits, now))

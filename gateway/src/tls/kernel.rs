@@ -6,12 +6,13 @@
 
 use std::os::fd::OwnedFd;
 
-use super::connection::{CONTENT_BYTES_MAX, TlsConnection, TlsFault};
-use crate::log_limit;
 use ktls_core::{
     Context, DUMMY_TLS_13_SESSION_SERVER, ExtractedSecrets, ProtocolVersion, TlsCryptoInfoRx, TlsCryptoInfoTx,
     setup_tls_params, setup_ulp,
 };
+
+use super::connection::{CONTENT_BYTES_MAX, TlsConnection, TlsFault};
+use crate::log_limit;
 
 /// Records that one key may encrypt: AES-GCM is the cipher that bears the fewest (RFC 8446, section 5.5).
 const RECORDS_SENT_MAX: u32 = (1 << 24) - 1;

@@ -39,7 +39,7 @@ fn with_traces<S: StoreUnderTest>() -> World<S> {
     world.cast(2, &[(2, Role::Superadmin)]);
     world.make(3, 2);
     assert!(world.outcome(3, 2, GroupAct::Add(users(&[ERASED]))).is_ok());
-    // An object of the user's own, one that all may read, and one that no client may read or change.
+    // A private object, a public object, and an object that no client may read or change.
     let read = [ReadPermission::Owner, ReadPermission::Public, ReadPermission::NoClient];
     let objects = read.map(|read| ObjectWrite {
         read,

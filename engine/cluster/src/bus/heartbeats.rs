@@ -53,7 +53,7 @@ async fn carry(
                     && from != own
                 {
                     let at = Monotonic::default().plus(begun.elapsed());
-                    // Nobody reads: the newest are dropped.
+                    // The node has not read its beats: the newest are dropped.
                     let _ = beats.try_send(Beat { life: from, at });
                 }
             }

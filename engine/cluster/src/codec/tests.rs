@@ -1,4 +1,4 @@
-//! Any parcel comes out as it went in, and no bytes are taken for one that they are not.
+//! Any parcel comes out as it went in, and damaged or foreign bytes are refused.
 
 mod arbitrary;
 
