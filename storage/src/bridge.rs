@@ -30,6 +30,7 @@ use parking_lot::RwLock;
 pub use client::Client;
 pub use committer::look_up;
 pub use ends::{NotTaken, StoreQueue, StoreQueueServer, store_queue};
+pub use reads::RequestedBy;
 
 use crate::{ANSWER_DURATION_MAX, Failure, Store};
 use committer::Committer;

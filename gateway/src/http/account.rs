@@ -26,7 +26,7 @@ pub const PROFILE_BYTES_MAX: usize =
 /// Answers `GET` with all that the caller may see of its account. Refuses a bad token, and a user without an account.
 pub async fn show(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     let user = request.user(services)?;
-    let own = services.store.of(user).own_account(user).await?;
+    let own = services.store_for(user).own_account(user).await?;
     let (account, edge_count) = own.ok_or_else(|| Refusal::not_found("account not found"))?;
     let online = services.channel_queries().online(&[user]).await.contains(&true);
     let person = Person { profile: account.clone().into(), online, edge_count };
@@ -37,7 +37,7 @@ pub async fn show(services: &Services, request: &ResourceRequest) -> Result<Answ
 pub async fn change(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     let user = request.user(services)?;
     let change = checked(request.read()?)?;
-    match services.store.change_account(user, change, services.now()).await? {
+    match services.store_for(user).change_account(user, change, services.now()).await? {
         Changed::Done => Ok(answer::done()),
         Changed::UsernameTaken => Err(Refusal::invalid("username is taken")),
         Changed::NotFound => Err(Refusal::not_found("account not found")),

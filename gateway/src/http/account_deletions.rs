@@ -59,7 +59,7 @@ pub async fn run(services: Rc<Services>) {
 }
 
 async fn take_up(services: &Services) {
-    match services.store.account_deletions(LEFT_OVER_MAX).await {
+    match services.own_store().account_deletions(LEFT_OVER_MAX).await {
         Ok(users) => services.account_deletions().leave_over(users),
         Err(failure) => tracing::error!(%failure, "messages of deleted accounts stay until the next start"),
     }
@@ -110,7 +110,7 @@ async fn leave(
     from: ClientNetwork,
     after: Option<RosterPlace>,
 ) -> Result<Stage, Refusal> {
-    let groups = services.store.of(user).user_groups(user, None, after, GROUPS_AT_ONCE).await?;
+    let groups = services.store_for(user).user_groups(user, None, after, GROUPS_AT_ONCE).await?;
     let Some(last) = groups.stopped.or(groups.items.last().map(|(_, place)| *place)) else {
         end(services, user, from).await?;
         return Ok(Stage::Sweeping(Sweep::begin(services.now())));
@@ -132,7 +132,7 @@ async fn end(services: &Services, user: UserId, from: ClientNetwork) -> Result<(
     if !revocations.has_room_for_cutoff(maker, now) {
         return Err(too_many_logouts());
     }
-    if !services.store.delete_account(user, now).await? {
+    if !services.store_for(user).delete_account(user, now).await? {
         return Err(Refusal::not_found("account not found"));
     }
     revocations.add_cutoff(maker, now, now);
@@ -153,7 +153,7 @@ pub(super) enum Swept {
 impl Sweep {
     /// Deletes some of the user's messages. Repeating that is harmless.
     pub(super) async fn go_on(&mut self, services: &Services, user: UserId) -> Result<Swept, Failure> {
-        let part = services.store.of(user).written(user, self.floor, self.place.clone(), MESSAGES_AT_ONCE).await?;
+        let part = services.store_for(user).written(user, self.floor, self.place.clone(), MESSAGES_AT_ONCE).await?;
         if let Some((channel, _)) = part.items.first() {
             purge(services, channel, user, part.items.iter().map(|(_, id)| *id).collect()).await?;
         }
@@ -165,7 +165,7 @@ impl Sweep {
             self.floor = Some(floor_at(self.begun));
             return Ok(Swept::Part);
         }
-        services.store.finish_departure(user).await?;
+        services.own_store().finish_departure(user).await?;
         Ok(Swept::All)
     }
 }

@@ -46,11 +46,10 @@ pub async fn authenticate(
         }
         kind => {
             let proof = proof(services, kind, body, request.from())?;
-            match services.store.credential(proof.credential.clone()).await? {
-                Some(owner) => existing(services, owner, proof.password).await?,
-                None if create => {
-                    register(services, &services.sign_in_terms(), proof, username, request.from().key()).await?
-                }
+            let network = request.from().key();
+            match services.store_for(network).credential(proof.credential.clone()).await? {
+                Some(owner) => existing(services, network, owner, proof.password).await?,
+                None if create => register(services, &services.sign_in_terms(), proof, username, network).await?,
                 None => return Err(no_account(services, proof.password).await?),
             }
         }
@@ -105,13 +104,15 @@ pub(super) fn proof(
 
 /// Signs in with a username and the password of the account's email. Never creates an account.
 async fn by_username(services: &Services, password: GivenPassword) -> Result<SignedIn, Refusal> {
-    let Some(user) = services.store.user_by_username(&password.account).await? else {
+    let network = password.from.key();
+    let store = services.store_for(network);
+    let Some(user) = store.user_by_username(&password.account).await? else {
         return Err(no_account(services, Some(password)).await?);
     };
-    let email = services.store.account(user).await?.map(|account| account.email).unwrap_or_default();
+    let email = store.account(user).await?.map(|account| account.email).unwrap_or_default();
     let credential = Credential { kind: CredentialKind::Email, ident: email };
-    match services.store.credential(credential).await? {
-        Some(owner) if owner.user == user => existing(services, owner, Some(password)).await,
+    match store.credential(credential).await? {
+        Some(owner) if owner.user == user => existing(services, network, owner, Some(password)).await,
         _ => {
             services.passwords.check(password, None).await?;
             Err(wrong_password())
@@ -122,6 +123,7 @@ async fn by_username(services: &Services, password: GivenPassword) -> Result<Sig
 /// Signs in to an account that already exists.
 async fn existing(
     services: &Services,
+    network: NetworkKey,
     owner: CredentialOwner,
     password: Option<GivenPassword>,
 ) -> Result<SignedIn, Refusal> {
@@ -130,7 +132,8 @@ async fn existing(
     {
         return Err(wrong_password().about(owner.user));
     }
-    let account = services.store.account(owner.user).await?.ok_or_else(|| Refusal::not_found("account not found"))?;
+    let account = services.store_for(network).account(owner.user).await?;
+    let account = account.ok_or_else(|| Refusal::not_found("account not found"))?;
     if account.disable_time.is_some() {
         return Err(banned().about(account.id));
     }
@@ -164,13 +167,13 @@ async fn register(
         let account = new_account(services, &proof.credential, username.clone());
         let user = account.id;
         let registration = Registration { account, credential: proof.credential.clone(), secret: secret.clone() };
-        match services.store.register(registration).await? {
+        match services.store_for(network).register(registration).await? {
             Registered::Created => {
                 services.answered().count_account();
                 return Ok(SignedIn { user, username, created: true });
             }
             // Another request created an account with the same credential first.
-            Registered::Existing(owner) => return existing(services, owner, proof.password).await,
+            Registered::Existing(owner) => return existing(services, network, owner, proof.password).await,
             Registered::UsernameTaken => {}
         }
     }
@@ -185,8 +188,8 @@ pub(super) async fn vouched_user(
     network: NetworkKey,
 ) -> Result<(UserId, String), Refusal> {
     let credential = Credential { kind: CredentialKind::Custom, ident: vouched.custom_id.clone() };
-    let signed_in = match services.store.credential(credential.clone()).await? {
-        Some(owner) => existing(services, owner, None).await?,
+    let signed_in = match services.store_for(network).credential(credential.clone()).await? {
+        Some(owner) => existing(services, network, owner, None).await?,
         None => {
             let proof = Proof { credential, password: None, vouched: Some(vouched) };
             register(services, terms, proof, None, network).await?

@@ -94,7 +94,7 @@ pub(super) async fn find(services: &Services, text: &str) -> Result<UserId, User
         Some(id) if is_there(services, id).await? => Some(id),
         _ => None,
     };
-    let named = async |name| services.store.user_by_username(name).await.map_err(failed);
+    let named = async |name| services.own_store().user_by_username(name).await.map_err(failed);
     let by_name = match text.strip_prefix(BY_NAME) {
         Some(name) => named(name).await?,
         None => None,
@@ -113,12 +113,12 @@ pub(super) fn id_of(text: &str) -> Option<UserId> {
 }
 
 async fn is_there(services: &Services, id: UserId) -> Result<bool, UserFault> {
-    let exists = !services.store.existing(&[id]).await.map_err(failed)?.is_empty();
+    let exists = !services.own_store().existing(&[id]).await.map_err(failed)?.is_empty();
     Ok(exists || deletions(services).await?.contains(&id))
 }
 
 async fn deletions(services: &Services) -> Result<Vec<UserId>, UserFault> {
-    services.store.account_deletions(LEFT_OVER_MAX).await.map_err(failed)
+    services.own_store().account_deletions(LEFT_OVER_MAX).await.map_err(failed)
 }
 
 fn said(refusal: Refusal) -> UserFault {

@@ -29,9 +29,9 @@ pub async fn forget_expired(services: &Services) -> Result<(), Failure> {
     let expiry = services.tokens.revocations().expiry(services.now());
     let mut place = None;
     loop {
-        let (expired, next) = services.store.expired_revocations(expiry, place, FORGOTTEN_AT_ONCE_MAX).await?;
+        let (expired, next) = services.own_store().expired_revocations(expiry, place, FORGOTTEN_AT_ONCE_MAX).await?;
         if !expired.is_empty() {
-            services.store.forget_revocations(expired).await?;
+            services.own_store().forget_revocations(expired).await?;
         }
         match next {
             Some(next) => place = Some(next),

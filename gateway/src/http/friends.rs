@@ -15,7 +15,7 @@ use storage::friend::{ACT_METADATA_BYTES_MAX, FRIEND_METADATA_BYTES_MAX};
 
 use super::account::check_texts;
 use super::answer::{self, Answer};
-use super::costs::{ENTRY, NAMED, of_limit, of_part};
+use super::costs::{CHANGE, ENTRY, NAMED, of_limit, of_part};
 use super::error::Refusal;
 use super::listing::Stretch;
 use super::query::Query;
@@ -51,7 +51,7 @@ pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answ
     let state = query.state(FriendState::from_number)?;
     let asked = Stretch::asked(services, &query, format!("friend/{caller}?state={state:?}"), limit)?;
     let reserved = request.reserve(services, of_limit(asked.limit, ENTRY));
-    let read = services.store.of(caller).friends(caller, state, asked.after, asked.read_limit()).await?;
+    let read = services.store_for(caller).friends(caller, state, asked.after, asked.read_limit()).await?;
     services.settle(reserved, of_part(&read, ENTRY));
     let items = read.items.into_iter().map(|(friend, place)| ((friend, place), place)).collect();
     let (friends, mut cursor) = asked.page(services, Part { items, stopped: read.stopped });
@@ -119,8 +119,10 @@ pub async fn delete(services: &Services, request: &ResourceRequest) -> Result<An
 pub async fn block(services: &Services, request: &ResourceRequest) -> Result<Answer, Refusal> {
     let caller = request.user(services)?;
     let others = named(services, request, caller).await?.or_refused()?;
+    // Each block is a change of its own: the head has paid for the first.
+    request.charge(services, CHANGE.times(others.len().saturating_sub(1)));
     // A user that does not exist has no channel.
-    for other in services.store.of(caller).existing(&others).await? {
+    for other in services.store_for(caller).existing(&others).await? {
         let block = Block { user: caller, other };
         services.channel_queries().ask(ChannelId::direct(caller, other), block).await?;
     }
@@ -137,7 +139,7 @@ async fn relate(
     if others.is_empty() {
         return Ok(answer::done());
     }
-    let related = services.store.relate(act, user, others, metadata, services.now()).await?;
+    let related = services.store_for(user).relate(act, user, others, metadata, services.now()).await?;
     if !related.notices.is_empty() {
         services.channel_queries().tell(Broadcast::Notices(related.notices));
     }
@@ -172,7 +174,7 @@ async fn named(services: &Services, request: &ResourceRequest, caller: UserId) -
     request.charge(services, NAMED.times(users.len() + names.len()));
     // No user has a longer name, so the store is not asked.
     for name in names.iter().filter(|name| name.len() <= USERNAME_BYTES_MAX) {
-        users.extend(services.store.of(caller).user_by_username(name).await?.filter(|user| !users.contains(user)));
+        users.extend(services.store_for(caller).user_by_username(name).await?.filter(|user| !users.contains(user)));
     }
     if users.contains(&caller) {
         return Err(Refusal::invalid("one cannot be one's own friend"));

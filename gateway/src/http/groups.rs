@@ -41,7 +41,7 @@ pub async fn create(services: &Services, request: &ResourceRequest) -> Result<An
     let creator = request.user(services)?;
     let body: Body = request.read()?;
     let group = new_group(services, creator, body)?;
-    match services.store.create_group(group.clone()).await? {
+    match services.store_for(creator).create_group(group.clone()).await? {
         GroupCreated::Created => Ok(answer::json(&GroupBody::from(&group))),
         GroupCreated::NameTaken => Err(Refusal::already_exists("a group has this name already")),
         GroupCreated::UnknownUser => Err(Refusal::not_found("account not found")),
@@ -58,7 +58,7 @@ pub async fn edit(services: &Services, request: &ResourceRequest, id: &str) -> R
     if edit == GroupEdit::default() {
         return Err(Refusal::invalid("no field to change is given"));
     }
-    match services.store.update_group(group, caller, edit, services.now()).await? {
+    match services.store_for(caller).update_group(group, caller, edit, services.now()).await? {
         GroupEdited::Done => Ok(answer::done()),
         GroupEdited::NotFound => Err(Refusal::not_found("no such group, or not an admin of it")),
         GroupEdited::NameTaken => Err(Refusal::invalid("a group has this name already")),
@@ -88,7 +88,7 @@ pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answ
     let asked = Stretch::asked(services, &query, format!("group?{filter:?}"), limit)?;
     let reserved = request.reserve(services, of_limit(limit, ENTRY));
     let GroupPage { groups, next, examined } =
-        services.store.of(caller).groups(filter, asked.after.clone(), limit).await?;
+        services.store_for(caller).groups(filter, asked.after.clone(), limit).await?;
     services.settle(reserved, ENTRY.times(groups.len()) + EXAMINED.times(examined));
     let cursor = next.map(|place| asked.cursor(services, &place));
     Ok(answer::json(&Groups { groups: groups.iter().map(GroupBody::from).collect(), cursor }))

@@ -39,7 +39,7 @@ pub async fn list(services: &Services, request: &ResourceRequest, in_path: Optio
         return Ok(answer::json_bytes(page));
     }
     let reserved = request.reserve(services, of_limit(listing.limit, ROW));
-    let found = services.store.of(caller).messages(channel.clone(), listing.place(), listing.read_limit()).await?;
+    let found = services.store_for(caller).messages(channel.clone(), listing.place(), listing.read_limit()).await?;
     services.settle(reserved, of_part(&found, ROW));
     Ok(answer::json_bytes(written(services, &channel, &listing.page(found))))
 }
@@ -78,7 +78,7 @@ pub async fn readable_channel(services: &Services, id: &str, caller: UserId) -> 
         ChannelKind::Direct(one, other) if caller == one || caller == other => {}
         ChannelKind::Direct(..) => return Err(Refusal::invalid("not one of the two users of this channel")),
         ChannelKind::Group(group) => {
-            let role = services.store.of(caller).group_role(group, caller).await?;
+            let role = services.store_for(caller).group_role(group, caller).await?;
             if !role.is_some_and(Role::is_member) {
                 return Err(Refusal::invalid("no such group, or not a member of it"));
             }

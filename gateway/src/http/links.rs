@@ -21,7 +21,7 @@ pub async fn link(services: &Services, request: &ResourceRequest, kind: Credenti
         Some(password) => services.passwords.hash(password).await?,
         None => String::new(),
     };
-    match services.store.link(user, proof.credential, secret, services.now()).await? {
+    match services.store_for(user).link(user, proof.credential, secret, services.now()).await? {
         Linked::Done => Ok(answer::done()),
         Linked::Taken => Err(Refusal::already_exists("this belongs to another account")),
         Linked::TooManyDevices => Err(Refusal::invalid("this account has as many devices as may be")),
@@ -42,7 +42,7 @@ pub async fn unlink(services: &Services, request: &ResourceRequest, kind: Creden
             None => return Ok(answer::done()),
         },
     };
-    match services.store.unlink(user, credential, services.now()).await? {
+    match services.store_for(user).unlink(user, credential, services.now()).await? {
         Unlinked::Done => Ok(answer::done()),
         Unlinked::NotFound if is_named => {
             Err(Refusal::new(Code::PermissionDenied, "this does not belong to this account"))
@@ -70,6 +70,6 @@ fn named(services: &Services, kind: CredentialKind, body: Body) -> Result<Option
 /// The user's only credential of this kind, if there is one.
 async fn own(services: &Services, user: UserId, kind: CredentialKind) -> Result<Option<Credential>, Refusal> {
     let account =
-        services.store.of(user).account(user).await?.ok_or_else(|| Refusal::not_found("account not found"))?;
+        services.store_for(user).account(user).await?.ok_or_else(|| Refusal::not_found("account not found"))?;
     Ok(account.credentials().into_iter().find(|credential| credential.kind == kind))
 }

@@ -20,7 +20,7 @@ pub async fn run(services: Rc<Services>) {
             sleep(LOOK_INTERVAL).await;
             continue;
         };
-        if let Err(failure) = services.store.revoke(mark).await {
+        if let Err(failure) = services.own_store().revoke(mark).await {
             tracing::warn!(%failure, "the store does not know yet when the newest tokens were issued");
             revocations.note_issue();
         }

@@ -82,7 +82,7 @@ pub async fn act(services: &Services, request: &ResourceRequest, id: &str, act: 
 /// change now.
 pub async fn change(services: &Services, group: GroupId, actor: UserId, act: GroupAct) -> Result<(), Refusal> {
     if act.may_be_decided_by_role()
-        && let Some(decided) = act.decided_by(services.store.of(actor).group_role(group, actor).await?)
+        && let Some(decided) = act.decided_by(services.store_for(actor).group_role(group, actor).await?)
     {
         return decided.map_err(|refusal| group_refused(&act, refusal));
     }
@@ -110,7 +110,7 @@ pub async fn of_group(services: &Services, request: &ResourceRequest, id: &str) 
     let group = group_id(id)?;
     let (asked, role) = asked(services, request, &format!("group/{group}/user"))?;
     let reserved = request.reserve(services, of_limit(asked.limit, ENTRY));
-    let read = services.store.of(caller).group_members(group, role, asked.after, asked.read_limit()).await?;
+    let read = services.store_for(caller).group_members(group, role, asked.after, asked.read_limit()).await?;
     services.settle(reserved, of_part(&read, ENTRY));
     let (members, cursor) = asked.page(services, with_roles(read));
     let members = with_people(services, caller, members).await?;
@@ -137,7 +137,7 @@ pub async fn of_user(services: &Services, request: &ResourceRequest, id: &str) -
     let user = UserId(parse_uuid(id).ok_or_else(|| Refusal::invalid("the user's id is not a UUID"))?);
     let (asked, role) = asked(services, request, &format!("user/{user}/group"))?;
     let reserved = request.reserve(services, of_limit(asked.limit, ENTRY));
-    let read = services.store.of(caller).user_groups(user, role, asked.after, asked.read_limit()).await?;
+    let read = services.store_for(caller).user_groups(user, role, asked.after, asked.read_limit()).await?;
     services.settle(reserved, of_part(&read, ENTRY));
     let (groups, cursor) = asked.page(services, with_roles(read));
     let groups = groups.iter().map(|(group, role)| Membership { group: GroupBody::from(group), state: *role as u8 });

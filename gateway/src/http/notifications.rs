@@ -29,7 +29,7 @@ pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answ
             .ok_or_else(|| Refusal::invalid("this cursor is not of the caller's notifications"))?,
     };
     let reserved = request.reserve(services, of_limit(limit, ROW));
-    let read = services.store.of(caller).notifications(caller, after, limit).await?;
+    let read = services.store_for(caller).notifications(caller, after, limit).await?;
     services.settle(reserved, of_part(&read, ROW));
     let Part { items: notifications, stopped } = read;
     let seen = stopped.or(notifications.last().map(|last| last.id)).or(after);
@@ -45,7 +45,7 @@ pub async fn delete(services: &Services, request: &ResourceRequest) -> Result<An
     let ids = query.list("ids").map(id).collect::<Result<Vec<_>, _>>()?;
     if !ids.is_empty() {
         request.charge(services, ROW.times(ids.len()));
-        services.store.delete_notifications(caller, ids).await?;
+        services.store_for(caller).delete_notifications(caller, ids).await?;
     }
     Ok(answer::done())
 }

@@ -54,7 +54,7 @@ pub async fn write(services: &Services, request: &ResourceRequest) -> Result<Ans
         return Ok(answer::done());
     }
     request.charge(services, NAMED.times(objects.len()));
-    match services.store.of(owner).write_objects(owner, objects, services.now()).await? {
+    match services.store_for(owner).write_objects(owner, objects, services.now()).await? {
         ObjectsWritten::Done(acks) => Ok(answer::json(&Acks { acks: acks.iter().map(AckBody::from).collect() })),
         ObjectsWritten::Refused(ObjectRefusal::Version) => {
             Err(Refusal::invalid("Storage write rejected - version check failed."))
@@ -89,7 +89,7 @@ pub async fn delete(services: &Services, request: &ResourceRequest) -> Result<An
         return Ok(answer::done());
     }
     request.charge(services, NAMED.times(objects.len()));
-    match services.store.of(owner).delete_objects(owner, objects).await? {
+    match services.store_for(owner).delete_objects(owner, objects).await? {
         ObjectsDeleted::Done => Ok(answer::done()),
         ObjectsDeleted::Refused => {
             Err(Refusal::invalid("Storage delete rejected - not found, version check failed, or permission denied."))
@@ -120,7 +120,7 @@ pub async fn read(services: &Services, request: &ResourceRequest) -> Result<Answ
     request.charge(services, NAMED.times(ids.len()));
     let (mut objects, mut bytes) = (Vec::new(), 0);
     for some in ids.chunks(OBJECTS_AT_ONCE_MAX) {
-        let found = services.store.of(caller).objects(some.to_vec()).await?;
+        let found = services.store_for(caller).objects(some.to_vec()).await?;
         request.charge(services, Work::bytes(found.iter().map(|object| object.value.len()).sum()));
         let readable = found.into_iter().filter(|object| object.is_readable_by(caller));
         objects.extend(readable.inspect(|object| bytes += object.value.len()));
@@ -164,7 +164,7 @@ pub async fn list(
     let asked: Stretch<ObjectPlace> = Stretch::asked(services, &query, format!("storage/{listing:?}"), limit)
         .map_err(|_| Refusal::invalid("Malformed cursor was used."))?;
     let reserved = request.reserve(services, of_limit(limit, ENTRY));
-    let read = services.store.of(caller).list_objects(listing, asked.after.clone(), asked.read_limit()).await?;
+    let read = services.store_for(caller).list_objects(listing, asked.after.clone(), asked.read_limit()).await?;
     services.settle(reserved, of_part(&read, ENTRY));
     let items = read.items.into_iter().map(|object| {
         let place = object.place();

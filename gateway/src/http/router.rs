@@ -62,7 +62,7 @@ async fn dispatch(services: &Services, request: &ResourceRequest) -> Result<Answ
     let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
     match (Route::of(request.uri().path()), method) {
         (Route::Welcome, &Method::GET) => Ok(welcome(request.headers())),
-        (Route::Health, &Method::GET) => match services.store.unready() {
+        (Route::Health, &Method::GET) => match services.own_store().unready() {
             None => Ok(answer::done()),
             Some(reason) => Err(Refusal::new(Code::Unavailable, reason)),
         },

@@ -18,7 +18,7 @@ use engine::process_rates::{ProcessRate, ProcessRates};
 use engine::session::costs::{OPENING, TLS_HANDSHAKE};
 use engine::session::shared_budgets::{Payer, Purse, Reserved, SharedBudgets};
 use hyper::StatusCode;
-use storage::bridge::Client;
+use storage::bridge::{Client, RequestedBy};
 use storage::retention::Retention;
 
 use super::account_deletions::queue::AccountDeletions;
@@ -53,7 +53,7 @@ pub struct Services {
     pub(super) tokens: Arc<Tokens>,
     pub(super) cursors: CursorKey,
     pub(super) passwords: Passwords,
-    pub(super) store: Client,
+    store: Client,
     pub(super) bodies: Bodies,
     pub(super) unread_answers: Rc<UnreadAnswers>,
     pub(super) connections: Connections,
@@ -118,6 +118,16 @@ impl Services {
     pub(super) fn has_expired(&self, message: &Message) -> bool {
         let now = u64::try_from(self.now().milliseconds()).unwrap_or(0);
         self.retention.floor(&message.channel, now).is_some_and(|floor| message.id < floor)
+    }
+
+    /// The store, for requests of this user, or of a client of this network that no user stands for yet.
+    pub(super) fn store_for(&self, by: impl Into<RequestedBy>) -> Client {
+        self.store.of(by)
+    }
+
+    /// The store, for work of the server itself.
+    pub(super) fn own_store(&self) -> &Client {
+        &self.store
     }
 
     /// Connections whose next request opens a WebSocket.

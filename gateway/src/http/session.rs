@@ -34,7 +34,7 @@ pub async fn refresh(services: &Services, request: &ResourceRequest) -> Result<A
         vars if vars.is_empty() => claims.vars.clone(),
         vars => vars,
     };
-    let account = services.store.of(claims.user).account(claims.user).await?;
+    let account = services.store_for(claims.user).account(claims.user).await?;
     let account = account.ok_or_else(|| Refusal::unauthenticated("the account of this token is gone"))?;
     if account.disable_time.is_some() {
         return Err(banned());
@@ -103,7 +103,7 @@ async fn revoke(services: &Services, claims: &Claims, maker: Maker) -> Result<()
         Room::Full => return Err(too_many_logouts()),
     }
     let (id, expires) = (claims.token, services.tokens.last_expiry(claims, now));
-    services.store.revoke(Revocation::Token { id, expires }).await?;
+    services.store_for(maker.user).revoke(Revocation::Token { id, expires }).await?;
     revocations.add_token(id, expires, maker, services.now());
     Ok(())
 }
@@ -118,7 +118,7 @@ pub async fn log_out_everywhere(services: &Services, maker: Maker, seen: Option<
             return Err(too_many_logouts());
         }
         let cutoff = revocations.next_cutoff(maker.user, seen, now);
-        services.store.revoke(Revocation::User { id: maker.user, issued_before: cutoff }).await?;
+        services.store_for(maker.user).revoke(Revocation::User { id: maker.user, issued_before: cutoff }).await?;
         cut = revocations.cut(maker, cutoff, services.now());
         if cut == CutoffOutcome::InForce {
             return Ok(());

@@ -35,7 +35,7 @@ pub async fn list(services: &Services, request: &ResourceRequest) -> Result<Answ
     request.charge(services, NAMED.times(names) + ENTRY.times(ids.len() + names));
     // No user has a longer name, so the store is not asked.
     for username in query.list("usernames").filter(|name| name.len() <= USERNAME_BYTES_MAX) {
-        ids.extend(services.store.of(caller).user_by_username(username).await?);
+        ids.extend(services.store_for(caller).user_by_username(username).await?);
     }
     ids.sort_unstable();
     ids.dedup();
@@ -74,7 +74,7 @@ pub async fn people(services: &Services, caller: UserId, ids: &[UserId]) -> Resu
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let found = services.store.of(caller).people(ids).await?;
+    let found = services.store_for(caller).people(ids).await?;
     debug_assert!(found.len() <= ids.len(), "{} users were found of {}", found.len(), ids.len());
     let ids: Vec<UserId> = found.iter().map(|(profile, _)| profile.id).collect();
     let online = services.channel_queries().online(&ids).await;

@@ -11,7 +11,7 @@ use engine::social::group::Role;
 use engine::social::notification::Notification;
 
 use super::Line;
-use super::reads::Asker;
+use super::reads::RequestedBy;
 use super::waiting::QuerySender;
 use super::writes::{ClientWrite, WriteQueue};
 use crate::account::{
@@ -35,7 +35,7 @@ const THREADS_ENDED: &str = "the storage threads have ended";
 ///
 /// Each clone has its own count of reads, starting at 0. Those that [`Client::of`] makes share it.
 pub struct Client {
-    asker: Asker,
+    asker: RequestedBy,
     line: Arc<Line>,
     bell: flume::Sender<()>,
     writes: WriteQueue,
@@ -59,16 +59,16 @@ impl Client {
         queries: QuerySender,
         store: Weak<dyn Store>,
     ) -> Self {
-        Self { asker: None, line, bell, writes, queries, reads_asked: Arc::default(), store }
+        Self { asker: RequestedBy::Server, line, bell, writes, queries, reads_asked: Arc::default(), store }
     }
 
-    /// The same client, whose requests are made for this user: they wait in the user's share of the queues. The requests of
-    /// a client that has no user count as the server's own.
-    pub fn of(&self, user: UserId) -> Self {
-        self.asking_for(Some(user))
+    /// The same client, whose requests are made for this user or network: they wait in its share of the queues. The requests
+    /// of a client that this was not called for count as the server's own.
+    pub fn of(&self, asker: impl Into<RequestedBy>) -> Self {
+        self.asking_for(asker.into())
     }
 
-    fn asking_for(&self, asker: Asker) -> Self {
+    fn asking_for(&self, asker: RequestedBy) -> Self {
         let (line, bell, writes) = (self.line.clone(), self.bell.clone(), self.writes.clone());
         let (queries, reads_asked, store) = (self.queries.clone(), self.reads_asked.clone(), self.store.clone());
         Self { asker, line, bell, writes, queries, reads_asked, store }

@@ -1,8 +1,9 @@
 //! The queue of queries that wait for a reader.
 //!
 //! The users that ask share it: their queries take turns, whatever a user has waiting. Nothing is refused while there is
-//! room. When there is none, the user that has most waiting gives way, so one user fills no more than its share. Queries
-//! of the server itself, which no user has asked for, count as those of one more user.
+//! room. When there is none, the user that has most waiting gives way, so one user fills no more than its share. Clients
+//! that sign in share it by network, as if each network were a user. Queries of the server itself count as those of one more
+//! user.
 //!
 //! A page in memory is large, and its asker takes it when it comes to it: so while many answers are not taken, readers answer
 //! no further client.
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use engine::fair_queue::{FairQueue, Turns};
-use engine::id::UserId;
+use engine::id::{NetworkKey, UserId};
 use engine::persist::StoreQuestion;
 use parking_lot::{Condvar, Mutex};
 
@@ -28,8 +29,27 @@ pub const READS_MAX: usize = 1024;
 /// may be.
 pub const UNTAKEN_MAX: usize = 16;
 
-/// The user for whom a query is asked; `None` for the server itself.
-pub type Asker = Option<UserId>;
+/// For whom a request is made.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum RequestedBy {
+    /// The server itself.
+    Server,
+    User(UserId),
+    /// A client that no user stands for yet, such as one that signs in.
+    Network(NetworkKey),
+}
+
+impl From<UserId> for RequestedBy {
+    fn from(user: UserId) -> Self {
+        Self::User(user)
+    }
+}
+
+impl From<NetworkKey> for RequestedBy {
+    fn from(network: NetworkKey) -> Self {
+        Self::Network(network)
+    }
+}
 
 /// The deadline of a query, and a number that no other query has.
 pub type QueryKey = (Instant, u64);
@@ -40,7 +60,7 @@ pub struct WaitingRead {
     pub read: Read,
 }
 
-type Queries = FairQueue<Turns<Asker, VecDeque<WaitingRead>>>;
+type Queries = FairQueue<Turns<RequestedBy, VecDeque<WaitingRead>>>;
 
 /// See the file's head.
 pub struct ReadQueue {
@@ -94,14 +114,14 @@ impl ReadQueue {
     /// Puts a client's query behind those of the same user. Returns the query that finds no place, if the queue is full:
     /// this one, or the newest of the user that has most waiting.
     #[must_use]
-    pub fn put(&self, asker: Asker, read: WaitingRead) -> Option<WaitingRead> {
+    pub fn put(&self, asker: RequestedBy, read: WaitingRead) -> Option<WaitingRead> {
         let displaced = self.state.lock().clients.put((asker, ()), read);
         self.changed.notify_one();
         displaced
     }
 
     /// Puts a shard's question behind those for the same user.
-    pub fn put_question(&self, asker: Asker, read: WaitingRead) {
+    pub fn put_question(&self, asker: RequestedBy, read: WaitingRead) {
         let displaced = self.state.lock().shards.put((asker, ()), read);
         assert!(displaced.is_none(), "a shard has more questions under way than it may");
         self.changed.notify_one();
@@ -149,12 +169,14 @@ impl State {
     }
 }
 
-/// The user for whom a shard asks a question; `None` for what concerns a channel.
-pub fn asker_of(question: &StoreQuestion) -> Asker {
+/// The user for whom a shard asks a question, or the server for what concerns a channel.
+pub fn asker_of(question: &StoreQuestion) -> RequestedBy {
     match question {
-        StoreQuestion::Head { .. } | StoreQuestion::Newest { .. } => None,
-        StoreQuestion::MayJoinGroup { user, .. } | StoreQuestion::MayJoinDirect { user, .. } => Some(*user),
-        StoreQuestion::Users { follower, .. } => Some(*follower),
+        StoreQuestion::Head { .. } | StoreQuestion::Newest { .. } => RequestedBy::Server,
+        StoreQuestion::MayJoinGroup { user, .. } | StoreQuestion::MayJoinDirect { user, .. } => {
+            RequestedBy::User(*user)
+        }
+        StoreQuestion::Users { follower, .. } => RequestedBy::User(*follower),
     }
 }
 
@@ -186,7 +208,7 @@ mod tests {
         /// The name of the query that found no place.
         fn put(&self, user: u128, number: usize) -> Option<String> {
             let displaced =
-                self.queue.put(Some(UserId(Uuid::from_u128(user))), self.read(format!("{user}.{number}")))?;
+                self.queue.put(UserId(Uuid::from_u128(user)).into(), self.read(format!("{user}.{number}")))?;
             (displaced.read)(&Memory::new());
             Some(self.told.recv().unwrap())
         }
@@ -222,7 +244,7 @@ mod tests {
             assert_eq!(told.put(1, number), None);
         }
         for number in 0..2 {
-            told.queue.put_question(None, told.read(format!("shard.{number}")));
+            told.queue.put_question(RequestedBy::Server, told.read(format!("shard.{number}")));
         }
         let taken = told.taken();
         assert_eq!(taken[..4], ["shard.0", "1.0", "shard.1", "1.1"]);
@@ -234,8 +256,8 @@ mod tests {
         let queue = Arc::new(ReadQueue::new(1, 2));
         let read = || WaitingRead { key: (Instant::now(), 0), read: Box::new(|_| ()) };
         let mut untaken = vec![Untaken::new(queue.clone()), Untaken::new(queue.clone())];
-        assert!(queue.put(None, read()).is_none());
-        queue.put_question(None, read());
+        assert!(queue.put(RequestedBy::Server, read()).is_none());
+        queue.put_question(RequestedBy::Server, read());
         assert!(queue.take().is_some(), "the shard's question");
         assert!(queue.state.lock().take().is_none(), "the client's query waits");
         let reader = std::thread::spawn({
@@ -244,7 +266,7 @@ mod tests {
         });
         untaken.pop();
         assert!(reader.join().unwrap());
-        assert!(queue.put(None, read()).is_none());
+        assert!(queue.put(RequestedBy::Server, read()).is_none());
         untaken.push(Untaken::new(queue.clone()));
         queue.end();
         assert!(queue.take().is_some(), "at the end all are answered");
@@ -258,7 +280,9 @@ mod tests {
             let queue = queue.clone();
             move || queue.take().is_some()
         });
-        assert!(queue.put(None, WaitingRead { key: (Instant::now(), 0), read: Box::new(|_| ()) }).is_none());
+        assert!(
+            queue.put(RequestedBy::Server, WaitingRead { key: (Instant::now(), 0), read: Box::new(|_| ()) }).is_none()
+        );
         assert!(reader.join().unwrap());
         queue.end();
         assert!(queue.take().is_none());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Line;
-use super::reads::{Asker, QueryKey, ReadQueue, Untaken, WaitingRead};
+use super::reads::{QueryKey, ReadQueue, RequestedBy, Untaken, WaitingRead};
 use crate::{Failure, Store};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -48,7 +48,7 @@ impl QuerySender {
     /// is refused.
     pub fn ask<T: 'static>(
         &self,
-        asker: Asker,
+        asker: RequestedBy,
         question: impl FnOnce(&dyn Store) -> Result<T, Failure> + Send + 'static,
         answer: impl Fn(Result<(T, Untaken), Failure>) + Clone + Send + 'static,
     ) {
@@ -63,7 +63,7 @@ impl QuerySender {
     /// Lets a reader answer a shard's question, which is never refused.
     pub fn ask_for_shard<T: 'static>(
         &self,
-        asker: Asker,
+        asker: RequestedBy,
         question: impl FnOnce(&dyn Store) -> Result<T, Failure> + Send + 'static,
         answer: impl Fn(Result<T, Failure>) + Clone + Send + 'static,
     ) {

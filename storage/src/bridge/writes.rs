@@ -1,8 +1,8 @@
 //! The queue of writes of HTTP handlers that wait for the committer.
 //!
 //! The users that ask share it, as they share the queue of reads (`reads.rs`): their writes take turns, and when there is
-//! no room, the newest write of the user that has most waiting is refused. The writes of one user stay in order. Writes
-//! that no user has asked for, such as sign-ins, count as those of one more user.
+//! no room, the newest write of the user that has most waiting is refused. The writes of one user stay in order. New accounts
+//! count as those of the network that asks for them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use engine::fair_queue::{FairQueue, Turns};
 use parking_lot::Mutex;
 
-use super::reads::Asker;
+use super::reads::RequestedBy;
 use crate::{Failure, Write, Written};
 
 /// A handler's write, and the channel for its answer.
@@ -19,7 +19,7 @@ pub struct ClientWrite {
     pub answer: flume::Sender<Result<Written, Failure>>,
 }
 
-type Waiting = FairQueue<Turns<Asker, VecDeque<ClientWrite>>>;
+type Waiting = FairQueue<Turns<RequestedBy, VecDeque<ClientWrite>>>;
 
 /// The handlers' end of the queue.
 #[derive(Clone)]
@@ -43,7 +43,7 @@ impl WriteQueue {
     /// Puts a write behind those of the same user. If the queue is full, this write or the newest of the user that has
     /// most waiting is answered with [`Failure::Passing`]. A write that is put after the committer has ended is dropped
     /// with its channel.
-    pub fn put(&self, asker: Asker, write: ClientWrite) {
+    pub fn put(&self, asker: RequestedBy, write: ClientWrite) {
         let mut state = self.0.lock();
         if state.ended {
             return;
@@ -93,7 +93,7 @@ mod tests {
     }
 
     /// Puts a write that names a user, and returns where its answer comes.
-    fn put(queue: &WriteQueue, asker: Asker, named: u128) -> flume::Receiver<Result<Written, Failure>> {
+    fn put(queue: &WriteQueue, asker: RequestedBy, named: u128) -> flume::Receiver<Result<Written, Failure>> {
         let (answer, answered) = flume::bounded(1);
         queue.put(asker, ClientWrite { write: Write::FinishAccountDeletion { user: user(named) }, answer });
         answered
@@ -109,10 +109,10 @@ mod tests {
     #[test]
     fn the_user_with_most_writes_gives_way_to_others() {
         let (queue, taker) = write_queue(4);
-        let flood: Vec<_> = (0..5).map(|number| put(&queue, Some(user(1)), number)).collect();
+        let flood: Vec<_> = (0..5).map(|number| put(&queue, user(1).into(), number)).collect();
         assert!(matches!(flood[4].try_recv(), Ok(Err(Failure::Passing(_)))), "its own share is all there is");
-        let other = put(&queue, Some(user(2)), 10);
-        let nobody = put(&queue, None, 20);
+        let other = put(&queue, user(2).into(), 10);
+        let nobody = put(&queue, RequestedBy::Server, 20);
         assert!(matches!(flood[3].try_recv(), Ok(Err(Failure::Passing(_)))), "the newest gives way");
         assert!(matches!(flood[2].try_recv(), Ok(Err(Failure::Passing(_)))));
         let taken: Vec<_> = std::iter::from_fn(|| taker.take()).map(named).collect();
@@ -125,9 +125,9 @@ mod tests {
     #[test]
     fn when_the_committer_has_ended_waiting_handlers_learn_it() {
         let (queue, taker) = write_queue(4);
-        let before = put(&queue, None, 1);
+        let before = put(&queue, RequestedBy::Server, 1);
         drop(taker);
-        let after = put(&queue, None, 2);
+        let after = put(&queue, RequestedBy::Server, 2);
         for answered in [before, after] {
             assert!(matches!(answered.try_recv(), Err(flume::TryRecvError::Disconnected)));
         }
