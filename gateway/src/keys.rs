@@ -59,10 +59,7 @@ impl SigningKeys {
     pub fn obtain(options: &Options) -> Result<Self, KeysError> {
         Self::given_or(options, |name| match options.store {
             StoreKind::Memory => random_key(),
-            StoreKind::Embedded | StoreKind::Scylla => {
-                make_key(&options.data, name)?;
-                kept_key(&options.data, name)
-            }
+            StoreKind::Embedded | StoreKind::Scylla => obtain_file(&options.data, name),
         })
     }
 
@@ -102,6 +99,12 @@ pub(crate) fn random_key() -> Result<Secret, KeysError> {
     let mut bytes = [0; KEY_BYTES];
     getrandom::fill(&mut bytes).map_err(KeysError::NoRandomness)?;
     Ok(Secret::new(bytes))
+}
+
+/// The key in the file of this name, which is made if it is missing.
+pub(crate) fn obtain_file(directory: &Path, name: &str) -> Result<Secret, KeysError> {
+    make_key(directory, name)?;
+    kept_key(directory, name)
 }
 
 /// Makes the key's file, unless it is there.

@@ -46,6 +46,7 @@ mod page;
 pub mod password;
 pub mod peer;
 mod percent;
+pub mod placement;
 pub mod proxy_header;
 mod readiness;
 pub mod reload;

@@ -12,7 +12,6 @@ use std::time::Instant;
 
 use engine::id::ShardId;
 use engine::limits::Rules;
-use engine::routing::PlacementKey;
 use engine::session::shared_budgets::SharedBudgets;
 use gateway::admin::token::AdminToken;
 use gateway::admin::{self, Admin};
@@ -35,8 +34,8 @@ use gateway::tls::{self, TlsAcceptor};
 use gateway::token::Tokens;
 use gateway::waiting::WaitingRoom;
 use gateway::{
-    announcement, backup, config, database, ending, file_modes, health_check, machine, memory, terminal, token_command,
-    transfer,
+    announcement, backup, config, database, ending, file_modes, health_check, machine, memory, placement, terminal,
+    token_command, transfer,
 };
 use runtime::clock;
 use runtime::shards::{Part, start};
@@ -174,6 +173,7 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
     let keys = SigningKeys::obtain(reloader.options()).map_err(said)?;
     let token = |admin| AdminToken::obtain(options).map(|token| (admin, token)).map_err(said);
     let admin = admin.map(token).transpose()?;
+    let placement_key = placement::key(options, &*store)?;
     let (bridge, ends) = Bridge::start(store, shards).map_err(said)?;
     let (client, fatal) = (bridge.client(), bridge.fatal());
     let (keep_alive, close_on_expiry) = (options.keep_alive, options.close_on_expiry);
@@ -244,7 +244,7 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
         process_rates: options.process_rates,
         sessions_per_user_max: options.sessions_per_user,
         memberships_per_user_max: options.memberships_per_user,
-        placement_key: placement_key()?,
+        placement_key,
         ..Rules::default()
     };
     drop(waiting_room);
@@ -389,13 +389,6 @@ fn stop_at_the_first_panic(logging: Arc<Logging>) {
         report(panic);
         std::process::abort();
     }));
-}
-
-/// A new key for each start: nothing that is stored depends on where channels are placed.
-fn placement_key() -> Result<PlacementKey, String> {
-    let mut key = PlacementKey::default();
-    getrandom::fill(&mut key.0).map_err(|error| format!("no random number from the system: {error}"))?;
-    Ok(key)
 }
 
 fn said(error: impl fmt::Display) -> String {

@@ -77,10 +77,19 @@ use part::read_on;
 pub use part::{Part, WrittenPlace};
 pub use written::Written;
 
+/// Bytes of the key by which channels are placed.
+pub const PLACEMENT_KEY_BYTES: usize = 16;
+
 /// A store. Its calls may block on the disk, so they run on the bridge's threads, never on a shard's.
 pub trait Store: Send + Sync + 'static {
     /// Begins a new life of the server. Returns an epoch greater than any that this store has returned before.
     fn next_epoch(&self) -> Result<Epoch, Failure>;
+
+    /// The key by which all servers of this installation place channels. A store that several servers share keeps the first
+    /// candidate that it is offered; another store leaves this to its server, whose candidate it returns.
+    fn placement_key(&self, candidate: [u8; PLACEMENT_KEY_BYTES]) -> Result<[u8; PLACEMENT_KEY_BYTES], Failure> {
+        Ok(candidate)
+    }
 
     /// Applies a group of writes in order and makes them durable. Returns one result per write, in the same order.
     /// Called by one thread at a time.

@@ -18,7 +18,7 @@ use scylla::policies::retry::FallthroughRetryPolicy;
 use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::{Consistency, SerialConsistency};
 use scylla::value::{CqlValue, Row};
-use storage::{ANSWER_DURATION_MAX, Failure};
+use storage::{ANSWER_DURATION_MAX, Failure, PLACEMENT_KEY_BYTES};
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
@@ -27,7 +27,7 @@ use crate::options::ScyllaOptions;
 use crate::outcome::{FailedAttempt, applied};
 use crate::schema;
 use crate::statements::{Statements, WRITE_DURATION_MAX};
-use crate::tables::{Mutation, Query, Statement};
+use crate::tables::{Mutation, Query, Statement, installation};
 
 /// How long a write is tried, counted from the request.
 pub const WRITE_PATIENCE: Duration = Duration::from_secs(6);
@@ -35,6 +35,8 @@ pub const WRITE_PATIENCE: Duration = Duration::from_secs(6);
 pub const LOOK_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the store then tries to undo it, before the caller gets the failure.
 pub const UNDO_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a server tries to agree with the others on where channels are placed.
+const PLACEMENT_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a query that takes several reads may take.
 pub const READ_PATIENCE: Duration = Duration::from_secs(8);
 
@@ -203,6 +205,30 @@ impl DatabaseSession {
         R: for<'f, 'm> DeserializeRow<'f, 'm>,
     {
         Ok(self.all(query).await?.into_iter().next())
+    }
+
+    /// The key by which channels are placed: this candidate, unless another server has written one before.
+    pub async fn placement_key(
+        &self,
+        candidate: [u8; PLACEMENT_KEY_BYTES],
+    ) -> Result<[u8; PLACEMENT_KEY_BYTES], Failure> {
+        let kept = async || match self.decided(installation::one()).await? {
+            Some((key,)) => key.try_into().map(Some).map_err(|key: Vec<u8>| {
+                Failure::Broken(format!(
+                    "the keyspace's placement key has {} bytes instead of {PLACEMENT_KEY_BYTES}",
+                    key.len()
+                ))
+            }),
+            None => Ok(None),
+        };
+        if let Some(key) = kept().await? {
+            return Ok(key);
+        }
+        let has_been_applied = || async { Ok(kept().await?.is_some()) };
+        let (claim, deadline) = (installation::claim(&candidate), Instant::now() + PLACEMENT_PATIENCE);
+        let claimed = self.decide(&claim, deadline, has_been_applied).await;
+        claimed.map_err(|failed| Failure::Passing(failed.reason))?;
+        kept().await?.ok_or_else(|| Failure::Broken("the placement key that was written is not there".into()))
     }
 
     /// Like `one`, but a serial read: it sees every lightweight transaction that has been decided, and completes those

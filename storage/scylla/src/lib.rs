@@ -57,7 +57,9 @@ use storage::account::{Account, Credential, CredentialOwner, Expiry, Profile, Re
 use storage::friend::{Friend, FriendPlace};
 use storage::group::{Group, GroupFilter, GroupPage, GroupPlace, RosterPlace};
 use storage::object::{Object, ObjectCounts, ObjectId, ObjectListing, ObjectPlace, is_object_name};
-use storage::{Answer, Failure, Lanes, PageStart, Part, Store, Submission, Write, Written, WrittenPlace, span};
+use storage::{
+    Answer, Failure, Lanes, PLACEMENT_KEY_BYTES, PageStart, Part, Store, Submission, Write, Written, WrittenPlace, span,
+};
 use tokio::runtime::Runtime;
 
 use cluster_store::ClusterStore;
@@ -199,6 +201,10 @@ impl Store for Scylla {
         let epoch = self.wait(self.begin_life())?;
         self.store.sweep();
         Ok(epoch)
+    }
+
+    fn placement_key(&self, candidate: [u8; PLACEMENT_KEY_BYTES]) -> Result<[u8; PLACEMENT_KEY_BYTES], Failure> {
+        self.wait(self.store.database.placement_key(candidate))
     }
 
     fn commit(&self, writes: &[Write]) -> Result<Vec<Result<Written, Failure>>, Failure> {

@@ -13,16 +13,17 @@ use storage::Failure;
 use crate::options::{Keyspace, ScyllaOptions};
 use crate::tables::{
     account_deletions, author_buckets, authored, blocked_by, channels, credentials, edges, friend_counts, friends,
-    group_counts, group_list, group_members, group_names, group_rosters, group_seats, groups, inboxes, intents,
-    leftovers, messages, notifications, object_counts, objects, public_objects, revocations, servers, transfers,
-    user_groups, usernames, users,
+    group_counts, group_list, group_members, group_names, group_rosters, group_seats, groups, inboxes, installation,
+    intents, leftovers, messages, notifications, object_counts, objects, public_objects, revocations, servers,
+    transfers, user_groups, usernames, users,
 };
 
 /// The schema's version. Rises with every migration; a program refuses versions that are newer than its own.
-pub const VERSION: i32 = 6;
+pub const VERSION: i32 = 7;
 
 /// The statements that lead to each version from the one before; the first creates everything.
-const MIGRATIONS: [&[&str]; VERSION as usize] = [VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6];
+const MIGRATIONS: [&[&str]; VERSION as usize] =
+    [VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7];
 
 const VERSION_1: &[&str] = &[
     messages::TABLE,
@@ -66,6 +67,9 @@ const VERSION_5: &[&str] = &[objects::TABLE, public_objects::TABLE, object_count
 
 /// What a user has noted of another. Rows that were written before have no such value.
 const VERSION_6: &[&str] = &[edges::METADATA, friends::METADATA];
+
+/// The next server that starts writes the row.
+const VERSION_7: &[&str] = &[installation::TABLE];
 
 const VERSION_TABLE: &str =
     "CREATE TABLE IF NOT EXISTS schema_version (id int PRIMARY KEY, version int, applied_us bigint)";

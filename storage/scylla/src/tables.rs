@@ -28,6 +28,7 @@
 //! | `leftovers` | kind; id | deleted things whose rows are still there |
 //! | `intents` | slot; part | how to undo changes in flight |
 //! | `servers`, `transfers` | one row | the server that has the keyspace; how far a move has come |
+//! | `installation` | one row | what all servers of the keyspace must agree on |
 
 pub mod account_deletions;
 pub mod author_buckets;
@@ -46,6 +47,7 @@ pub mod group_rosters;
 pub mod group_seats;
 pub mod groups;
 pub mod inboxes;
+pub mod installation;
 pub mod intents;
 pub mod leftovers;
 pub mod messages;
@@ -222,6 +224,8 @@ statements! {
     ClearIntent = intents::CLEAR,
     // The server that has the keyspace.
     Server = servers::ONE,
+    Installation = installation::ONE,
+    ClaimInstallation = installation::CLAIM,
     ServerWritten = servers::WRITTEN,
     ClaimServer = servers::CLAIM,
     TakeServer = servers::TAKE,
