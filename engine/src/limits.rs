@@ -284,6 +284,12 @@ pub const ASIDE_BATCHES_MAX: usize = 256;
 /// member may be owed.
 pub const ASIDE_BYTES_MAX: usize = SUBSCRIBER_LAG_BYTES_MAX as usize / 4;
 
+/// Requests that a turn takes in from parcels of other shards: at 2 to 10 µs each, up to 20 ms. The parcel with the last of
+/// them is taken in whole. The others wait in their rings.
+pub const PARCEL_REQUESTS_TURN_MAX: usize = 2048;
+/// Answers of the store that a turn takes in. They may let go of as many messages, joins and changes, at about 5 µs each.
+pub const RECEIPTS_TURN_MAX: usize = 2048;
+
 /// Parcels that fit into a ring between two shards. When it is full, parcels wait for a later turn, and sockets are not
 /// read meanwhile.
 pub const RING_PARCELS: usize = 1024;

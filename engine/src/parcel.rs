@@ -64,6 +64,17 @@ pub enum Parcel {
     },
 }
 
+impl Parcel {
+    /// How many requests it has, about: what else a parcel brings counts as one, and takes a turn's time like one.
+    pub fn requests(&self) -> usize {
+        match self {
+            Self::Requests { requests, .. } => requests.len(),
+            Self::Batch(batch) => batch.items.len(),
+            _ => 1,
+        }
+    }
+}
+
 /// News for every shard, because any shard may have sessions that it concerns.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Broadcast {

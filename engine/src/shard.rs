@@ -242,6 +242,11 @@ impl Shard {
         self.home.has_worked_enough()
     }
 
+    /// Whether half of that work was done. Connections that are read again take no more of it.
+    pub fn has_worked_half(&self) -> bool {
+        self.home.has_worked_half()
+    }
+
     /// Whether as many connections and memberships have ended in this turn as may. The caller lets further connections
     /// end in the next turn.
     pub fn has_ended_enough(&self) -> bool {

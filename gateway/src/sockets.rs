@@ -134,6 +134,8 @@ pub struct SocketTable {
     addresses: HashMap<ConnectionId, IpAddr>,
     /// Connections that turned out to be dead when they were written to.
     gone: WaitingLine,
+    /// Connections whose next requests may be read again.
+    resumed: WaitingLine,
     /// Connections whose deadlines are to be checked now.
     unchecked: WaitingLine,
     ticks: u32,
@@ -244,6 +246,7 @@ impl SocketTable {
             trusted: Live::default(),
             addresses: HashMap::new(),
             gone: WaitingLine::default(),
+            resumed: WaitingLine::default(),
             unchecked: WaitingLine::default(),
             ticks: 0,
             services,
@@ -535,6 +538,18 @@ impl SocketTable {
         }
     }
 
+    /// Reads connections again that have waited: first what they had sent before. They take half of a turn's work.
+    fn read_again(&mut self, shard: &mut Shard, now: Timestamp) {
+        while !shard.has_worked_half()
+            && let Some(id) = self.resumed.take()
+        {
+            let Some(socket) = self.socket(id) else { continue };
+            let mut kept = std::mem::take(&mut socket.unfinished);
+            self.watch(id, Interest { reads: Some(true), writes: None });
+            self.take_in(id, &mut kept, 0, shard, now);
+        }
+    }
+
     /// Drops dead connections, as many as may end in this turn.
     fn drop_the_gone(&mut self, shard: &mut Shard, now: Timestamp) {
         while !shard.has_ended_enough()
@@ -623,6 +638,9 @@ impl Sockets for SocketTable {
         self.http.reap();
         self.departing.reap();
         self.take_returns(shard, now);
+        if reading == Reading::On {
+            self.read_again(shard, now);
+        }
         while let Some(channel_query) = self.services.channel_queries().take() {
             shard.step(channel_query, now);
         }
@@ -676,21 +694,17 @@ impl Sockets for SocketTable {
         }
         // A full list is the beginning of a crowd. Those at its end would be seen many turns later.
         self.fair_order.end_turn(looked_at < events.len() || events.len() >= EVENTS_MAX);
-        let more = requests_wait || events.len() >= EVENTS_MAX || looked_at < events.len() || !self.gone.is_empty();
+        let waits = !self.gone.is_empty() || !self.resumed.is_empty();
+        let more = requests_wait || events.len() >= EVENTS_MAX || looked_at < events.len() || waits;
         if !is_crowded {
             self.events = events;
         }
         more
     }
 
-    fn carry_out(&mut self, effect: SocketEffect, shard: &mut Shard, now: Timestamp) {
+    fn carry_out(&mut self, effect: SocketEffect, shard: &mut Shard) {
         match effect {
-            SocketEffect::Resume(id) => {
-                let Some(socket) = self.socket(id) else { return };
-                let mut kept = std::mem::take(&mut socket.unfinished);
-                self.watch(id, Interest { reads: Some(true), writes: None });
-                self.take_in(id, &mut kept, 0, shard, now);
-            }
+            SocketEffect::Resume(id) => self.resumed.put(id),
             SocketEffect::Closing(id) => {
                 if shard.is_too_slow(id) {
                     self.tell_of_slow_reader(id, shard);

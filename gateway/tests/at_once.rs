@@ -56,7 +56,7 @@ impl Shore {
         self.shard.finish_turn(clock::wall(), &mut self.effects);
         assert!(self.effects.store.is_empty() && self.effects.parcels.is_empty(), "nothing here asks for these");
         for effect in self.effects.sockets.drain(..) {
-            self.table.carry_out(effect, &mut self.shard, now);
+            self.table.carry_out(effect, &mut self.shard);
         }
         self.shard.flush(&mut self.table);
         self.shard.pass(clock::monotonic(), &mut self.table);

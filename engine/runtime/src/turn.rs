@@ -25,6 +25,7 @@ use super::rings::Rings;
 use engine::counters::{SocketCounters, TurnCounters};
 use engine::fanout::subscribers::Outlet;
 use engine::id::{Monotonic, Now, Timestamp};
+use engine::limits::{PARCEL_REQUESTS_TURN_MAX, RECEIPTS_TURN_MAX};
 use engine::query::QueryAnswer;
 use engine::shard::SocketEffect;
 use engine::shard::{Effects, Input, Shard};
@@ -47,7 +48,7 @@ pub trait Sockets: Outlet {
     fn gather(&mut self, shard: &mut Shard, now: Timestamp, reading: Reading) -> bool;
 
     /// Does what the shard asks about a connection.
-    fn carry_out(&mut self, effect: SocketEffect, shard: &mut Shard, now: Timestamp);
+    fn carry_out(&mut self, effect: SocketEffect, shard: &mut Shard);
 
     /// Hands the answer of a channel query to the visitor that asked under this number.
     fn found(&mut self, number: u64, answer: QueryAnswer);
@@ -169,17 +170,25 @@ impl<S: Sockets> Turning<S> {
         }
     }
 
-    /// Takes in everything that has happened since the last turn. Returns whether the sockets may have more.
+    /// Takes in what has happened since the last turn, as much as a turn may. Returns whether there may be more.
     fn take_in(&mut self, now: Timestamp) -> bool {
-        while let Some(parcel) = self.rings.take() {
+        let (mut requests, mut receipts) = (0, 0);
+        while requests < PARCEL_REQUESTS_TURN_MAX
+            && let Some(parcel) = self.rings.take()
+        {
             self.counters.parcels_received += 1;
+            requests += parcel.requests();
             self.shard.step(Input::Parcel(parcel), now);
         }
-        while let Some((ticket, outcome)) = self.persistence.take() {
+        while receipts < RECEIPTS_TURN_MAX
+            && let Some((ticket, outcome)) = self.persistence.take()
+        {
+            receipts += 1;
             self.shard.step(Input::Receipt { ticket, outcome }, now);
         }
+        let more = requests >= PARCEL_REQUESTS_TURN_MAX || receipts >= RECEIPTS_TURN_MAX;
         let reading = if self.rings.is_full() { Reading::Off } else { Reading::On };
-        self.sockets.gather(&mut self.shard, now, reading)
+        self.sockets.gather(&mut self.shard, now, reading) || more
     }
 
     fn carry_out(&mut self, effects: &mut Effects, now: Timestamp) {
@@ -194,7 +203,7 @@ impl<S: Sockets> Turning<S> {
             self.sockets.found(number, answer);
         }
         for effect in effects.sockets.drain(..) {
-            self.sockets.carry_out(effect, &mut self.shard, now);
+            self.sockets.carry_out(effect, &mut self.shard);
         }
     }
 

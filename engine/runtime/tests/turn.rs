@@ -103,7 +103,7 @@ impl Sockets for Played {
         (self.gather)(shard, now, reading)
     }
 
-    fn carry_out(&mut self, _: SocketEffect, _: &mut Shard, _: Timestamp) {}
+    fn carry_out(&mut self, _: SocketEffect, _: &mut Shard) {}
 
     fn tick(&mut self, _: &mut Shard, _: Timestamp) {
         self.seen.ticks.fetch_add(1, SeqCst);

@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use crate::command::{Event, News, Reply};
 use crate::fanout::log::{Mark, Position, Run};
 use crate::id::{ChannelId, Timestamp};
-use crate::message::{MessageCode, Missed};
-use crate::wire::{json, protobuf, websocket};
+use crate::message::{MessageCode, Missed, Presence};
+use crate::presence_list::SharedPresences;
+use crate::wire::{Around, json, protobuf, websocket};
 
 /// The format of a connection's envelopes. A new format needs a variant here and an arm in `encoding`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,6 +83,51 @@ fn event_in(format: Format, event: &Event) -> Cow<'_, Event> {
 pub fn reply(format: Format, cid: &str, reply: &Reply) -> Vec<u8> {
     let reply = &*reply_in(format, reply);
     frame(format, |out| json::encode_reply(cid, reply, out), |out| protobuf::encode_reply(cid, reply, out))
+}
+
+/// Answers with fewer presences than this copy them: they are some KB.
+const SHARED_LIST_MIN: usize = 16;
+
+/// The frame of an answer with a long list of presences, which it shares with the answers to others.
+pub struct ListedFrame {
+    /// The frame's header, and its payload up to the list.
+    front: Vec<u8>,
+    presences: SharedPresences,
+    back: Vec<u8>,
+    encoding: Encoding,
+}
+
+impl ListedFrame {
+    /// The frame of this answer, if it has such a list.
+    pub fn of(format: Format, cid: &str, reply: &Reply) -> Option<Self> {
+        let Reply::Joined { channel, presences, count, me } = reply else { return None };
+        if presences.len() < SHARED_LIST_MIN {
+            return None;
+        }
+        let (encoding, count) = (format.encoding(), count.filter(|_| format.has_counts()));
+        let (around, header) = match encoding {
+            Encoding::Json => (json::around_list as Surround, websocket::front_of_text_frame as FrontOf),
+            Encoding::Protobuf => (protobuf::around_list as Surround, websocket::front_of_binary_frame as FrontOf),
+        };
+        let Around { front, back } = around(cid, channel, presences, count, me);
+        let front = header(&front, list_bytes(encoding, presences).len() + back.len());
+        Some(Self { front, presences: presences.clone(), back, encoding })
+    }
+
+    /// The frame's bytes, in three parts.
+    pub fn parts(&self) -> [&[u8]; 3] {
+        [&self.front, list_bytes(self.encoding, &self.presences), &self.back]
+    }
+}
+
+type Surround = fn(&str, &ChannelId, &SharedPresences, Option<u32>, &Presence) -> Around;
+type FrontOf = fn(&[u8], usize) -> Vec<u8>;
+
+fn list_bytes(encoding: Encoding, presences: &SharedPresences) -> &[u8] {
+    match encoding {
+        Encoding::Json => json::list_bytes(presences),
+        Encoding::Protobuf => protobuf::list_bytes(presences),
+    }
 }
 
 /// The frame of an event of a channel, for one subscriber.
@@ -220,7 +266,7 @@ impl Frames {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Presence;
+    use crate::id::{SessionId, UserId};
 
     fn event() -> Event {
         let channel = ChannelId::room("lobby").unwrap();
@@ -265,6 +311,29 @@ mod tests {
         assert_eq!((kept.of(Format::Protobuf), kept.events()), (at_once.of(Format::Protobuf), later.events()));
         assert_eq!([at_once.awaits_encoding(), kept.awaits_encoding(), later.awaits_encoding()], [false, false, true]);
         assert!(!later.is_empty() && later.bytes() > 0 && Frames::default().is_empty());
+    }
+
+    #[test]
+    fn an_answer_that_shares_its_list_has_the_same_bytes() {
+        let presence = |number: u128| {
+            let id = uuid::Uuid::from_u128(number);
+            Presence { user: UserId(id), session: SessionId(id), username: "ada".into(), persistence: true }
+        };
+        let answer = |presences: usize, count| Reply::Joined {
+            channel: ChannelId::room("lobby").unwrap(),
+            presences: (0..presences as u128).map(presence).collect(),
+            count,
+            me: presence(7),
+        };
+        for format in Format::ALL {
+            for (presences, count) in [(SHARED_LIST_MIN, None), (100, Some(7)), (2_000, Some(70_000))] {
+                let answer = answer(presences, count);
+                let shared = ListedFrame::of(format, "1", &answer).expect("the list is long");
+                assert_eq!(shared.parts().concat(), reply(format, "1", &answer), "{format:?} with {presences}");
+            }
+            assert!(ListedFrame::of(format, "1", &answer(SHARED_LIST_MIN - 1, None)).is_none());
+            assert!(ListedFrame::of(format, "1", &Reply::Done).is_none());
+        }
     }
 
     #[test]

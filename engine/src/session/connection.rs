@@ -5,13 +5,13 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
-use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::budget::Bucket;
 use crate::command::Command;
 use crate::counters::SessionEnd;
+use crate::fanout::frames::ListedFrame;
 use crate::fanout::log::Position;
 use crate::fanout::subscribers::{AudienceKey, Subscribers};
 use crate::fanout::tail::TailPiece;
@@ -171,18 +171,54 @@ const ALLOCATION_BYTES: usize = 16;
 pub enum FrameBytes {
     Own(Vec<u8>),
     Shared(Arc<[u8]>),
+    Listed(Box<ListedFrame>),
     Tail(TailPiece),
 }
 
-impl Deref for FrameBytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
+impl FrameBytes {
+    /// The parts that follow each other on the wire.
+    fn parts(&self) -> [&[u8]; FRAME_PARTS_MAX] {
         match self {
-            Self::Own(bytes) => bytes,
-            Self::Shared(bytes) => bytes,
-            Self::Tail(bytes) => bytes,
+            Self::Own(bytes) => [bytes, &[], &[]],
+            Self::Shared(bytes) => [bytes, &[], &[]],
+            Self::Tail(bytes) => [bytes, &[], &[]],
+            Self::Listed(frame) => frame.parts(),
         }
+    }
+
+    /// How many bytes it has.
+    pub fn len(&self) -> usize {
+        self.parts().iter().map(|part| part.len()).sum()
+    }
+
+    /// Whether it has no byte.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes behind the first `written`, as parts of which none is empty.
+    pub fn behind(&self, written: usize) -> impl Iterator<Item = &[u8]> {
+        let mut written = written;
+        self.parts().into_iter().filter_map(move |part| {
+            let skipped = written.min(part.len());
+            written -= skipped;
+            Some(&part[skipped..]).filter(|rest| !rest.is_empty())
+        })
+    }
+
+    /// The bytes in one piece.
+    #[cfg(test)]
+    fn to_vec(&self) -> Vec<u8> {
+        self.parts().concat()
+    }
+}
+
+/// Parts of one frame in a write.
+pub const FRAME_PARTS_MAX: usize = 3;
+
+impl From<ListedFrame> for FrameBytes {
+    fn from(frame: ListedFrame) -> Self {
+        Self::Listed(Box::new(frame))
     }
 }
 
@@ -594,8 +630,8 @@ mod tests {
         traffic.say(Private::of(b"answer".to_vec()));
         assert!(traffic.outbox_bytes < 2 * PONGS_BYTES_MAX, "{} bytes are held", traffic.outbox_bytes);
         let pongs: Vec<_> = traffic.outbox.iter().filter(|private| private.is_pong).collect();
-        assert_eq!(&*pongs[0].bytes, 0_u32.to_be_bytes(), "as long as few wait, each is answered");
-        assert_eq!(&*pongs[pongs.len() - 1].bytes, (pings - 1).to_be_bytes());
+        assert_eq!(pongs[0].bytes.to_vec(), 0_u32.to_be_bytes(), "as long as few wait, each is answered");
+        assert_eq!(pongs[pongs.len() - 1].bytes.to_vec(), (pings - 1).to_be_bytes());
         while !traffic.outbox.is_empty() {
             traffic.said();
         }
@@ -612,10 +648,10 @@ mod tests {
         traffic.say(Private { after: Some((key, Position(9))), ..Private::of(b"ack".to_vec()) });
         traffic.say_first(Private::of(b"rest".to_vec()));
         traffic.say_gap((key, Position(8)), None, |_| b"early".to_vec());
-        assert_eq!(&*traffic.outbox[1].bytes, b"early");
+        assert_eq!(traffic.outbox[1].bytes.to_vec(), b"early");
         traffic.outbox.remove(1);
         traffic.say_gap((key, Position(7)), None, |_| b"gap".to_vec());
-        let said: Vec<_> = traffic.outbox.iter().map(|private| &*private.bytes).collect();
+        let said: Vec<_> = traffic.outbox.iter().map(|private| private.bytes.to_vec()).collect();
         assert_eq!(said, [b"rest".as_slice(), b"joined", b"gap", b"ack"]);
     }
 
@@ -641,7 +677,7 @@ mod tests {
         traffic.say_tail(tail(cursor, log.end()));
         assert_eq!((traffic.tail_bytes(), all.held()), (7, 7));
         traffic.answer(first, Private::of(b"first".to_vec()));
-        let said: Vec<_> = traffic.outbox.iter().map(|private| &*private.bytes).collect();
+        let said: Vec<_> = traffic.outbox.iter().map(|private| private.bytes.to_vec()).collect();
         assert_eq!(said, [b"bc".as_slice(), b"said", b"defgh", b"first", b"second"]);
         assert!(traffic.outbox.iter().all(|private| private.after.is_none()));
     }

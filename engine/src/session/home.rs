@@ -12,7 +12,7 @@ use crate::budget::Work;
 use crate::command::{Command, RateLimit, Rejection, RejectionContext, Reply};
 use crate::counters::{HomeCounters, MALFORMED, SessionEnd, refusal_of};
 use crate::fair_queue::{FairQueue, Turns};
-use crate::fanout::frames;
+use crate::fanout::frames::{self, ListedFrame};
 use crate::fanout::log::Position;
 use crate::fanout::subscribers::{AudienceKey, PassReport, Subscribers};
 use crate::gate::Guest;
@@ -22,9 +22,9 @@ use crate::outbox::{Outbox, SocketEffect};
 use crate::parcel::{ChannelAction, ChannelRequest};
 use crate::process_rates::ProcessRate;
 use crate::session::admission::{Admitted, OpeningRefusal, Session, admit};
-use crate::session::connection::{Connection, OpenRequest, Private, RequestKind, Subscription};
+use crate::session::connection::{Connection, FrameBytes, OpenRequest, Private, RequestKind, Subscription};
 use crate::session::connections::Connections;
-use crate::session::costs::{HELD_BACK_TURN_WORK_MAX, LISTED_ELSEWHERE, OPENING, PING, REFUSAL, listed};
+use crate::session::costs::{LISTED_ELSEWHERE, OPENING, PING, REFUSAL, listed};
 use crate::session::held_bytes::HeldBytes;
 use crate::session::home::catching_up::{CatchUps, depart};
 use crate::session::home::draining::Drain;
@@ -473,7 +473,10 @@ impl Home {
         let format = connection.session.format;
         let traffic = connection.traffic();
         let Some(cid) = traffic.cid(number) else { return };
-        let bytes = frames::reply(format, cid, reply);
+        let bytes = match ListedFrame::of(format, cid, reply) {
+            Some(listed) => FrameBytes::from(listed),
+            None => frames::reply(format, cid, reply).into(),
+        };
         self.charge_answer(id, bytes.len());
         self.answer_with(id, number, Private { after, ..Private::of(bytes) }, outbox);
     }
@@ -508,7 +511,7 @@ impl Home {
     /// Takes up held requests that had to wait for this turn: worth half of what it may work, so that sockets are read as
     /// well.
     fn take_up_held_back(&mut self, outbox: &mut Outbox) {
-        while self.worked < HELD_BACK_TURN_WORK_MAX
+        while !self.has_worked_half()
             && let Some(id) = self.held_back.pop_front()
         {
             self.go_on(id, outbox);

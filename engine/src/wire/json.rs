@@ -12,8 +12,8 @@ mod write;
 pub use read::{Int32, decode, is_json_object};
 pub use timestamp::{TimestampText, timestamp};
 pub use write::{
-    channel_message, channel_presence, encode_error, encode_event, encode_gap, encode_news, encode_reply, notification,
-    text_members,
+    around_list, channel_message, channel_presence, encode_error, encode_event, encode_gap, encode_news, encode_reply,
+    list_bytes, notification, text_members,
 };
 
 /// The number of kinds of payloads.

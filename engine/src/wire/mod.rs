@@ -10,3 +10,9 @@ pub mod websocket;
 
 #[cfg(test)]
 mod tests;
+
+/// An envelope before and behind a list that is encoded elsewhere.
+pub struct Around {
+    pub front: Vec<u8>,
+    pub back: Vec<u8>,
+}

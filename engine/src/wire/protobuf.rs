@@ -9,7 +9,7 @@ mod schema;
 mod write;
 
 pub use read::decode;
-pub use write::{encode_event, encode_gap, encode_news, encode_reply};
+pub use write::{around_list, encode_event, encode_gap, encode_news, encode_reply, list_bytes};
 
 #[cfg(test)]
 mod tests;

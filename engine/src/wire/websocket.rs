@@ -9,7 +9,10 @@ mod decode;
 mod encode;
 
 pub use decode::{Assembly, Decoded, Incoming, decode, unmask};
-pub use encode::{binary_frame, close_frame, frame_length, ping_frame, pong_frame, text_frame};
+pub use encode::{
+    binary_frame, close_frame, frame_length, front_of_binary_frame, front_of_text_frame, ping_frame, pong_frame,
+    text_frame,
+};
 
 /// Longest message of a client, all its fragments together (docs/protocol.md, section 1.3).
 pub const MESSAGE_BYTES_MAX: usize = 4096;

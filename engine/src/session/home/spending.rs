@@ -13,7 +13,8 @@ use crate::limits::{REST_DURATION, RESTED_TURN_MAX};
 use crate::outbox::{Outbox, SocketEffect};
 use crate::session::connection::Rest;
 use crate::session::costs::{
-    ANSWER_BYTES_FREE, RECEIVED_BYTES_FREE, REFUSAL, SILENT_FRAME, TURN_WORK_MAX, cost_of, may_be_refused,
+    ANSWER_BYTES_FREE, HELD_BACK_TURN_WORK_MAX, RECEIVED_BYTES_FREE, REFUSAL, SILENT_FRAME, TURN_WORK_MAX, cost_of,
+    may_be_refused,
 };
 use crate::session::shared_budgets::{Payer, Purse};
 
@@ -102,6 +103,12 @@ impl Home {
             connection.rest = Rest::Not;
         }
         self.charge(id, work);
+    }
+
+    /// Whether the requests of this turn are half of the work that a turn may be. What was kept from earlier turns takes no
+    /// more, so that sockets are read as well.
+    pub fn has_worked_half(&self) -> bool {
+        self.worked >= HELD_BACK_TURN_WORK_MAX
     }
 
     /// Whether the requests that were read in this turn are as much work as a turn may be. The others are read in the next

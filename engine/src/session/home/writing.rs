@@ -219,17 +219,19 @@ impl Home {
                 return bytes;
             }
             let private = connection.traffic.as_deref();
-            let mut slices: Vec<&[u8]> = pieces
-                .iter()
-                .map(|piece| match piece {
-                    Piece::Log(subscription, from, to) => self.subscribers.bytes(subscription.key, *from, *to),
+            let mut slices: Vec<&[u8]> = Vec::with_capacity(pieces.len());
+            for piece in &pieces {
+                match piece {
+                    Piece::Log(subscription, from, to) => {
+                        slices.push(self.subscribers.bytes(subscription.key, *from, *to));
+                    }
                     Piece::Private(index) => {
                         let traffic = private.expect("private pieces are of the traffic");
                         let written = if *index == 0 { traffic.written } else { 0 };
-                        &traffic.outbox[*index].bytes[written..]
+                        slices.extend(traffic.outbox[*index].bytes.behind(written));
                     }
-                })
-                .collect();
+                }
+            }
             let offered = cut(&mut slices, most - bytes);
             self.counters.private_writes += 1;
             let Ok(written) = outlet.write(slot, &slices) else { return bytes };

@@ -12,6 +12,7 @@ use crate::id::{ChannelId, ChannelKind, GroupId, MessageId, NotificationId, Sess
 use crate::message::{Message, MessageCode, Missed, Presence, StatusPresence};
 use crate::presence_list::SharedPresences;
 use crate::social::notification::Notification;
+use crate::wire::Around;
 
 /// Appends the answer to the request with this `cid`. An empty `cid` is left out.
 pub fn encode_reply(cid: &str, reply: &Reply, out: &mut Vec<u8>) {
@@ -121,19 +122,40 @@ fn joined(
     me: &Presence,
     out: &mut Vec<u8>,
 ) {
-    begin_envelope(cid, "channel", out);
-    out.extend_from_slice(b"{\"id\":");
-    value(channel, out);
+    let Around { front, back } = around_list(cid, channel, presences, count, me);
+    out.extend_from_slice(&front);
     if !presences.is_empty() {
-        out.extend_from_slice(b",\"presences\":");
-        out.extend_from_slice(presences.json(presence_array));
+        out.extend_from_slice(list_bytes(presences));
     }
-    let behind = out.len();
-    value(&ChannelBody { me: me.into(), kind: channel.into(), presence_count: count }, out);
+    out.extend_from_slice(&back);
+}
+
+/// The parts of an envelope with a channel before and behind its list of presences. An empty list is left out.
+pub fn around_list(
+    cid: &str,
+    channel: &ChannelId,
+    presences: &SharedPresences,
+    count: Option<u32>,
+    me: &Presence,
+) -> Around {
+    let (mut front, mut back) = (Vec::new(), Vec::new());
+    begin_envelope(cid, "channel", &mut front);
+    front.extend_from_slice(b"{\"id\":");
+    value(channel, &mut front);
+    if !presences.is_empty() {
+        front.extend_from_slice(b",\"presences\":");
+    }
+    value(&ChannelBody { me: me.into(), kind: channel.into(), presence_count: count }, &mut back);
     // The body's members go on with the object that is open.
-    debug_assert_eq!(out[behind], b'{', "a body is an object");
-    out[behind] = b',';
-    out.push(b'}');
+    debug_assert_eq!(back[0], b'{', "a body is an object");
+    back[0] = b',';
+    back.push(b'}');
+    Around { front, back }
+}
+
+/// The list as it stands in an envelope.
+pub fn list_bytes(presences: &SharedPresences) -> &[u8] {
+    presences.json(presence_array)
 }
 
 fn bare_envelope(cid: &str, out: &mut Vec<u8>) {

@@ -17,6 +17,7 @@ use crate::id::{ChannelId, ChannelKind, Timestamp};
 use crate::message::{Message, MessageCode, Missed, Presence, StatusPresence};
 use crate::presence_list::SharedPresences;
 use crate::social::notification::Notification;
+use crate::wire::Around;
 
 /// Appends the answer to the request with this `cid`. An empty `cid` is left out.
 pub fn encode_reply(cid: &str, reply: &Reply, out: &mut Vec<u8>) {
@@ -90,8 +91,7 @@ fn envelope(cid: &str, payload: Option<Payload>, out: &mut Vec<u8>) {
 /// The number of the field `channel` of an envelope.
 const CHANNEL: u32 = 2;
 
-/// Appends an envelope with a channel. The presences, field 2 of a channel, are encoded already: the fields before and
-/// behind them are written around them.
+/// Appends an envelope with a channel. Its presences are field 2 of a channel, whose other fields stand around them.
 fn joined(
     cid: &str,
     channel: &ChannelId,
@@ -100,9 +100,22 @@ fn joined(
     me: &Presence,
     out: &mut Vec<u8>,
 ) {
+    let Around { front, back } = around_list(cid, channel, presences, count, me);
+    out.extend_from_slice(&front);
+    out.extend_from_slice(list_bytes(presences));
+    out.extend_from_slice(&back);
+}
+
+/// The parts of an envelope with a channel before and behind its list of presences.
+pub fn around_list(
+    cid: &str,
+    channel: &ChannelId,
+    presences: &SharedPresences,
+    count: Option<u32>,
+    me: &Presence,
+) -> Around {
     let KindFields { room_name, group_id, user_id_one, user_id_two } = channel.into();
     let before = Channel { id: channel.to_string(), ..Channel::default() };
-    let presences = presences.protobuf(|all| Channel { presences: list(all), ..Channel::default() }.encode_to_vec());
     let behind = Channel {
         self_: Some(me.into()),
         room_name,
@@ -112,12 +125,18 @@ fn joined(
         presence_count: count,
         ..Channel::default()
     };
-    envelope(cid, None, out);
-    encode_key(CHANNEL, WireType::LengthDelimited, out);
-    encode_varint((before.encoded_len() + presences.len() + behind.encoded_len()) as u64, out);
-    before.encode(out).expect("memory takes every write");
-    out.extend_from_slice(presences);
-    behind.encode(out).expect("memory takes every write");
+    let mut front = Vec::new();
+    envelope(cid, None, &mut front);
+    encode_key(CHANNEL, WireType::LengthDelimited, &mut front);
+    let bytes = before.encoded_len() + list_bytes(presences).len() + behind.encoded_len();
+    encode_varint(bytes as u64, &mut front);
+    before.encode(&mut front).expect("memory takes every write");
+    Around { front, back: behind.encode_to_vec() }
+}
+
+/// The list as it stands in an envelope.
+pub fn list_bytes(presences: &SharedPresences) -> &[u8] {
+    presences.protobuf(|all| Channel { presences: list(all), ..Channel::default() }.encode_to_vec())
 }
 
 fn acknowledged(message: &Message, code: MessageCode) -> ChannelMessageAck {

@@ -19,6 +19,16 @@ pub fn binary_frame(out: &mut Vec<u8>, write_payload: impl FnOnce(&mut Vec<u8>))
     data_frame(BINARY, out, write_payload);
 }
 
+/// A text frame up to the end of `front`, the beginning of its payload. So many bytes of payload follow.
+pub fn front_of_text_frame(front: &[u8], behind: usize) -> Vec<u8> {
+    front_of_frame(TEXT, front, behind)
+}
+
+/// A binary frame up to the end of `front`, the beginning of its payload. So many bytes of payload follow.
+pub fn front_of_binary_frame(front: &[u8], behind: usize) -> Vec<u8> {
+    front_of_frame(BINARY, front, behind)
+}
+
 /// Appends a ping. Its payload must fit into a control frame.
 pub fn ping_frame(out: &mut Vec<u8>, payload: &[u8]) {
     control_frame(PING, out, payload, &[]);
@@ -76,6 +86,24 @@ fn data_frame(opcode: u8, out: &mut Vec<u8>, write_payload: impl FnOnce(&mut Vec
         out.splice(start + 2..payload_start, length);
     }
     debug_assert_eq!(frame_length(&out[start..]), Some(out.len() - start), "the log finds the borders by this length");
+}
+
+/// The header of a data frame and the front of its payload, if `behind` further bytes follow it.
+fn front_of_frame(opcode: u8, front: &[u8], behind: usize) -> Vec<u8> {
+    let payload_bytes = front.len() + behind;
+    let mut out = Vec::with_capacity(LONG_HEADER_BYTES + front.len());
+    out.push(FIN | opcode);
+    if payload_bytes < usize::from(LENGTH_IS_U16) {
+        out.push(payload_bytes as u8);
+    } else if let Ok(length) = u16::try_from(payload_bytes) {
+        out.push(LENGTH_IS_U16);
+        out.extend_from_slice(&length.to_be_bytes());
+    } else {
+        out.push(LENGTH_IS_U64);
+        out.extend_from_slice(&(payload_bytes as u64).to_be_bytes());
+    }
+    out.extend_from_slice(front);
+    out
 }
 
 fn control_frame(opcode: u8, out: &mut Vec<u8>, front: &[u8], back: &[u8]) {
