@@ -332,8 +332,18 @@ impl Channel {
     fn submit(&mut self, submitted: Submitted, context: &StepContext, outbox: &mut Outbox) {
         self.want_head(outbox);
         if self.is_open() && self.waiting.is_empty() {
-            self.accept(submitted, context, outbox);
-        } else if let Err(submitted) = self.waiting.put(submitted) {
+            return self.accept(submitted, context, outbox);
+        }
+        let user = match &submitted {
+            Submitted::Message(requester, _) => self.members.get(requester.address).map(|member| member.presence.user),
+            Submitted::Join { member, .. } => Some(member.presence.user),
+            Submitted::Change(..) => None,
+        };
+        let put = match user {
+            Some(user) => self.waiting.put(user, submitted),
+            None => self.waiting.put_change(submitted),
+        };
+        if let Err(submitted) = put {
             self.turn_away(submitted, busy());
         }
     }
