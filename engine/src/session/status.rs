@@ -5,7 +5,7 @@
 //! changes continue exactly from that answer. The cost is one record per visible session and shard. Sessions that show
 //! no status, which are most, cost nothing.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::id::{SessionId, UserId};
 use crate::message::StatusPresence;
@@ -13,7 +13,8 @@ use crate::message::StatusPresence;
 /// The statuses that a shard knows, and which of its connections follow them.
 #[derive(Default)]
 pub struct Statuses {
-    shown: HashMap<UserId, Vec<StatusPresence>>,
+    /// By user, and then by session.
+    shown: HashMap<UserId, BTreeMap<SessionId, StatusPresence>>,
     /// Slots of connections on this shard, by the user they follow.
     followers: HashMap<UserId, HashSet<u32>>,
     /// The users that each connection follows, by its slot.
@@ -25,8 +26,10 @@ impl Statuses {
     pub fn change(&mut self, before: Option<&StatusPresence>, after: Option<&StatusPresence>) {
         let Some(either) = after.or(before) else { return };
         let shown = self.shown.entry(either.user).or_default();
-        shown.retain(|presence| presence.session != either.session);
-        shown.extend(after.cloned());
+        match after {
+            Some(after) => drop(shown.insert(either.session, after.clone())),
+            None => drop(shown.remove(&either.session)),
+        }
         if shown.is_empty() {
             self.shown.remove(&either.user);
         }
@@ -34,12 +37,17 @@ impl Statuses {
 
     /// What a session shows.
     pub fn of_session(&self, user: UserId, session: SessionId) -> Option<&StatusPresence> {
-        self.of(user).iter().find(|presence| presence.session == session)
+        self.shown.get(&user)?.get(&session)
     }
 
-    /// What a user's sessions show.
-    pub fn of(&self, user: UserId) -> &[StatusPresence] {
-        self.shown.get(&user).map_or(&[], Vec::as_slice)
+    /// What a user's sessions show, in the order of the sessions.
+    pub fn of(&self, user: UserId) -> impl Iterator<Item = &StatusPresence> {
+        self.shown.get(&user).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// Whether a session of the user shows a status.
+    pub fn shows(&self, user: UserId) -> bool {
+        self.shown.contains_key(&user)
     }
 
     /// The connection in this slot follows the user from now on.
@@ -114,13 +122,13 @@ mod tests {
         let (first, second) = (presence(1, 1, ""), presence(1, 2, "away"));
         statuses.change(None, Some(&first));
         statuses.change(None, Some(&second));
-        assert_eq!(statuses.of(first.user), [first.clone(), second.clone()]);
+        assert!(statuses.of(first.user).eq([&first, &second]));
         let third = presence(1, 1, "back");
         statuses.change(Some(&first), Some(&third));
         assert_eq!(statuses.of_session(first.user, first.session), Some(&third));
         statuses.change(Some(&third), None);
         statuses.change(Some(&second), None);
-        assert!(statuses.of(first.user).is_empty() && statuses.shown.is_empty());
+        assert!(!statuses.shows(first.user) && statuses.of(first.user).count() == 0);
     }
 
     #[test]

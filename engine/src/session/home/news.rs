@@ -368,7 +368,7 @@ impl Home {
     /// What the user's sessions show: as many as one answer tells of one user.
     fn first_statuses(&self, user: UserId) -> impl Iterator<Item = &StatusPresence> {
         let mut bytes = 0;
-        self.statuses.of(user).iter().take_while(move |presence| {
+        self.statuses.of(user).take_while(move |presence| {
             bytes += bytes_of(presence);
             bytes <= STATUSES_OF_USER_BYTES_MAX
         })
@@ -376,7 +376,7 @@ impl Home {
 
     /// For each of these users, whether any of the user's sessions is visible.
     pub fn online(&self, users: &[UserId]) -> Vec<bool> {
-        users.iter().map(|&user| !self.statuses.of(user).is_empty()).collect()
+        users.iter().map(|&user| self.statuses.shows(user)).collect()
     }
 }
 
