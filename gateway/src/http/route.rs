@@ -7,23 +7,30 @@ use storage::account::CredentialKind;
 use super::members::MemberAct;
 use crate::percent::{self, UrlPart};
 
-/// The first segments below `/v2/` of the protocol's REST features: those that this server has and those that it lacks.
-const FEATURES: [&str; 15] = [
-    "account",
-    "channel",
-    "event",
-    "friend",
-    "group",
+/// What of the protocol's REST API this server does not have, as the beginning of a path below `/v2/`. What is below such
+/// a path is lacking, too.
+const LACKING: [&str; 21] = [
+    "account/link/apple",
+    "account/link/facebook",
+    "account/link/facebookinstantgame",
+    "account/link/gamecenter",
+    "account/link/google",
+    "account/link/steam",
+    "account/unlink/apple",
+    "account/unlink/facebook",
+    "account/unlink/facebookinstantgame",
+    "account/unlink/gamecenter",
+    "account/unlink/google",
+    "account/unlink/steam",
+    "friend/facebook",
+    "friend/friends",
+    "friend/steam",
     "iap",
     "leaderboard",
     "match",
-    "notification",
+    "matchmaker",
     "party",
-    "rpc",
-    "session",
-    "storage",
     "tournament",
-    "user",
 ];
 
 /// What a client that deletes storage objects names in place of a collection.
@@ -77,7 +84,7 @@ pub enum Route {
     Functions,
     /// What a client's program tells the server for its operator's statistics.
     Event,
-    /// A feature of the protocol that this server does not have, or not in this form, by its name.
+    /// A feature of the protocol that this server does not have, as the beginning of its path below `/v2/`.
     Lacking(&'static str),
     Unknown,
 }
@@ -157,12 +164,18 @@ impl Route {
             ["v2", "account", "unlink", kind] => credential_kind(kind).map(Self::Unlink),
             _ => None,
         };
-        let feature = match names.as_slice() {
-            ["v2", first, ..] => FEATURES.into_iter().find(|feature| feature == first),
+        let lacking = || match names.as_slice() {
+            ["v2", below @ ..] => LACKING.into_iter().find(|feature| begins_with(below, feature)),
             _ => None,
         };
-        route.or(feature.map(Self::Lacking)).unwrap_or(Self::Unknown)
+        route.or_else(|| lacking().map(Self::Lacking)).unwrap_or(Self::Unknown)
     }
+}
+
+/// Whether these segments begin with those of the path.
+fn begins_with(segments: &[&str], path: &str) -> bool {
+    let mut segments = segments.iter();
+    path.split('/').all(|expected| segments.next() == Some(&expected))
 }
 
 const _: () = assert!(HTTP_ROUTES.len() == 13);
@@ -193,22 +206,33 @@ mod tests {
             ("/v2/%61ccount/session/refresh", Route::Refresh),
             ("/v2/%2561ccount", Route::Unknown),
             ("/v2/account%2525", Route::Unknown),
-            ("/v2/account/%zz", Route::Lacking("account")),
+            ("/v2/account/%zz", Route::Unknown),
             ("/%zz", Route::Unknown),
             ("/v2", Route::Unknown),
             ("/v2/", Route::Unknown),
-            ("/v2/account/", Route::Lacking("account")),
+            ("/v2/account/", Route::Unknown),
             ("//v2/account", Route::Unknown),
             ("/v2/account/authenticate/device/x/y/z", Route::LackingSignIn),
-            ("/v2/channel/2...a/presence/x/y", Route::Lacking("channel")),
+            ("/v2/channel/2...a/presence/x/y", Route::Unknown),
+            ("/v2/account/link/apple", Route::Lacking("account/link/apple")),
+            ("/v2%2Faccount/link%2Fapple", Route::Lacking("account/link/apple")),
+            ("/v2/account/link/facebookinstantgame/x", Route::Lacking("account/link/facebookinstantgame")),
+            ("/v2/account/link/appl", Route::Unknown),
+            ("/v2/account/link", Route::Unknown),
+            ("/v2/friend/friends", Route::Lacking("friend/friends")),
+            ("/v2/friend/x", Route::Unknown),
+            ("/v2/group/x/y", Route::Unknown),
+            ("/v2/matchmaker/stats", Route::Lacking("matchmaker")),
+            ("/v2/leaderboard/x/owner/y", Route::Lacking("leaderboard")),
+            ("/v2/leaderboards", Route::Unknown),
             ("/v2/rpc/say", Route::Functions),
             ("/v2/event", Route::Event),
-            ("/v2/event/x", Route::Lacking("event")),
+            ("/v2/event/x", Route::Unknown),
             ("/v2/storage", Route::Objects),
             ("/v2/storage/", Route::Collection(Some(String::new()))),
             ("/v2/storage/a%2Fb%20c", Route::Collection(Some("a/b c".into()))),
             ("/v2/storage/%ff/x", Route::CollectionOf(None, Some("x".into()))),
-            ("/v2/storage/a/b/c", Route::Lacking("storage")),
+            ("/v2/storage/a/b/c", Route::Unknown),
             ("*", Route::Unknown),
             ("", Route::Welcome),
         ] {
@@ -232,6 +256,7 @@ mod tests {
             ("/v2/storage", "storage"),
             ("/v2/storage/delete", "storage"),
             ("/v2/storage/saves/x", "storage"),
+            ("/v2/event", "event"),
             ("/v2/account/authenticate/steam", "other"),
             ("/x", "other"),
         ] {
@@ -249,10 +274,10 @@ mod tests {
         assert_eq!(id("/v2/channel/"), Some(Some("".into())));
         assert_eq!(id("/v2/channel/2...a%2Fb+c%20d"), Some(Some("2...a/b+c d".into())));
         assert_eq!(id("/v2/channel/2...%ff"), Some(None));
-        assert_eq!(Route::of("/v2/channel/2...a/b"), Route::Lacking("channel"));
+        assert_eq!(Route::of("/v2/channel/2...a/b"), Route::Unknown);
         assert_eq!(Route::of("/v2/channel/2...a%2Fb/presence"), Route::Presence(Some("2...a/b".into())));
         assert_eq!(Route::of("/v2/channel/2...%ff/presence"), Route::Presence(None));
         assert_eq!(id("/v2/channel/presence"), Some(Some("presence".into())));
-        assert_eq!(Route::of("/v2/channel/2...a/presence/b"), Route::Lacking("channel"));
+        assert_eq!(Route::of("/v2/channel/2...a/presence/b"), Route::Unknown);
     }
 }

@@ -155,6 +155,7 @@ pub const LACKING: &[LackingMethod] = &[
     no_post("ImportSteamFriends", "/v2/friend/steam"),
     no_get("ListFriendsOfFriends", "/v2/friend/friends"),
     no_post(CALL_FUNCTION, "/v2/rpc/x"),
+    no_get("GetMatchmakerStats", "/v2/matchmaker/stats"),
     no_get("ListMatches", "/v2/match"),
     no_get("ListParties", "/v2/party"),
     no_get("ListLeaderboardRecords", "/v2/leaderboard/x"),
@@ -183,6 +184,29 @@ mod tests {
 
     use super::*;
     use crate::http::route::Route;
+
+    /// The calls of Nakama's API service, in the order of its schema of 2026. Its only stream, `Realtime`, is none of them.
+    const OF_NAKAMA: &str = "AddFriends AddGroupUsers SessionRefresh SessionLogout AuthenticateApple AuthenticateCustom \
+        AuthenticateDevice AuthenticateEmail AuthenticateFacebook AuthenticateFacebookInstantGame AuthenticateGameCenter \
+        AuthenticateGoogle AuthenticateSteam BanGroupUsers BlockFriends CreateGroup DeleteAccount DeleteFriends DeleteGroup \
+        DeleteLeaderboardRecord DeleteNotifications DeleteTournamentRecord DeleteStorageObjects Event GetAccount GetUsers \
+        GetSubscription GetMatchmakerStats Healthcheck ImportFacebookFriends ImportSteamFriends JoinGroup JoinTournament \
+        KickGroupUsers LeaveGroup LinkApple LinkCustom LinkDevice LinkEmail LinkFacebook LinkFacebookInstantGame \
+        LinkGameCenter LinkGoogle LinkSteam ListChannelMessages ListFriends ListFriendsOfFriends ListGroups ListGroupUsers \
+        ListLeaderboardRecords ListLeaderboardRecordsAroundOwner ListMatches ListParties ListNotifications \
+        ListStorageObjects ListSubscriptions ListTournaments ListTournamentRecords ListTournamentRecordsAroundOwner \
+        ListUserGroups PromoteGroupUsers DemoteGroupUsers ReadStorageObjects RpcFunc UnlinkApple UnlinkCustom UnlinkDevice \
+        UnlinkEmail UnlinkFacebook UnlinkFacebookInstantGame UnlinkGameCenter UnlinkGoogle UnlinkSteam UpdateAccount \
+        UpdateGroup ValidatePurchaseApple ValidateSubscriptionApple ValidatePurchaseGoogle ValidateSubscriptionGoogle \
+        ValidatePurchaseHuawei ValidatePurchaseFacebookInstant WriteLeaderboardRecord WriteStorageObjects \
+        WriteTournamentRecord";
+
+    #[test]
+    fn every_call_of_nakama_is_served_or_known_to_be_lacking() {
+        let known: BTreeSet<&str> = METHODS.iter().map(|of| of.name).chain(LACKING.iter().map(|of| of.name)).collect();
+        let expected: BTreeSet<&str> = OF_NAKAMA.split_whitespace().collect();
+        assert_eq!(known, expected);
+    }
 
     #[test]
     fn each_method_stands_for_a_resource_or_for_none() {

@@ -76,6 +76,46 @@ fn ways_to_sign_in_that_are_not_here() {
 }
 
 #[test]
+fn what_is_not_here_is_refused_by_its_name() {
+    let world = World::new();
+    let session = world.sign_in("alice");
+    for (target, feature) in [
+        ("POST /v2/account/link/apple", "account/link/apple"),
+        ("POST /v2/account/unlink/facebookinstantgame", "account/unlink/facebookinstantgame"),
+        ("POST /v2/friend/facebook", "friend/facebook"),
+        ("POST /v2/friend/steam", "friend/steam"),
+        ("GET /v2/friend/friends?limit=10", "friend/friends"),
+        ("GET /v2/match", "match"),
+        ("GET /v2/matchmaker/stats", "matchmaker"),
+        ("GET /v2/party", "party"),
+        ("GET /v2/leaderboard/x/owner/y", "leaderboard"),
+        ("POST /v2/tournament/x/join", "tournament"),
+        ("POST /v2/iap/purchase/apple", "iap"),
+        ("POST /v2/rpc/anything", "rpc"),
+    ] {
+        let without = world.ask(target, As::Nobody, "");
+        without.expect_refusal(401, 16, target);
+        let text = without.json()["message"].as_str().unwrap().to_owned();
+        assert_eq!(text, format!("session token missing; and this server does not have this feature: {feature}"));
+        let with = world.ask(target, As::User(&session.token), "");
+        with.expect_refusal(404, 5, target);
+        let text = with.json()["message"].as_str().unwrap().to_owned();
+        let words = match feature {
+            "rpc" => "this server has no functions, so it does not have this rpc".to_owned(),
+            _ => format!("this server does not have this feature of the protocol: {feature}"),
+        };
+        assert_eq!(text, words, "{target}");
+    }
+    for token in [As::Nobody, As::User(&session.token)] {
+        for target in ["POST /v2/rpc/anything?http_key=defaulthttpkey", "GET /v2/rpc/anything?http_key=&unwrap=true"] {
+            let heard = world.ask(target, token, "");
+            heard.expect_refusal(401, 16, target);
+            assert!(heard.text.contains("does not know this http_key"), "{target}: {}", heard.text);
+        }
+    }
+}
+
+#[test]
 fn users_need_a_session_token() {
     let world = World::new();
     let session = world.sign_in("alice");
