@@ -50,11 +50,13 @@ pub const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const ACCEPTED_ENCODINGS: (HeaderName, HeaderValue) =
     (HeaderName::from_static("grpc-accept-encoding"), HeaderValue::from_static("identity,gzip"));
 
-/// The answer to a call, or the refusal of a request that is none. Returns what counts the answer's bytes, if it has any.
+/// The answer to a call whose head has come at `arrived`, or the refusal of a request that is none. Returns what counts the
+/// answer's bytes, if it has any.
 pub async fn answer<B: Body<Data = Bytes> + Unpin>(
     services: &Services,
     from: ClientNetwork,
     request: Request<B>,
+    arrived: Instant,
 ) -> (Response<AnswerBody>, Option<Rc<UnreadAnswer>>) {
     let (head, body) = request.into_parts();
     if let Some(status) = not_grpc(&head) {
@@ -63,7 +65,10 @@ pub async fn answer<B: Body<Data = Bytes> + Unpin>(
         return (refused, None);
     }
     let called = match status::timeout(&head.headers) {
-        Ok(time) => call(services, from, &head, body, time).await,
+        Ok(time) => {
+            let deadline = time.and_then(|time| arrived.checked_add(time));
+            call(services, from, &head, body, deadline).await
+        }
         Err(refusal) => Err(status_of(refuse(services, &Route::Unknown, from, None, &refusal)).await),
     };
     let held = match called {
@@ -154,16 +159,20 @@ impl Asked {
     }
 }
 
-/// Carries out a call within its time.
+/// Carries out a call before its deadline. Does nothing if the deadline has passed while the call waited for its turn.
 async fn call<B: Body<Data = Bytes> + Unpin>(
     services: &Services,
     from: ClientNetwork,
     head: &Parts,
     body: B,
-    time: Option<Duration>,
+    deadline: Option<Instant>,
 ) -> Result<Done, Status> {
-    let (begun, asked) = (Instant::now(), Asked::of(head.uri.path()));
-    let left = |most: Duration| time.map_or(most, |time| time.saturating_sub(begun.elapsed()).min(most));
+    let left =
+        |most: Duration| deadline.map_or(most, |deadline| deadline.saturating_duration_since(Instant::now()).min(most));
+    if left(MESSAGE_DURATION_MAX).is_zero() {
+        return Err(Status::deadline_exceeded("the call's time was over before its turn: nothing was done"));
+    }
+    let asked = Asked::of(head.uri.path());
     let (verb, path) = asked.resource();
     let route = Route::of(&path);
     let mut rest = rest_head(head, verb, path.parse().unwrap_or_default());

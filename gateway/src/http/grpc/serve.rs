@@ -31,7 +31,7 @@ use super::answer_body::AnswerBody;
 use super::calling::{GRPC_ENCODING, answer};
 use super::pace::{Doing, Pace};
 use super::status::GRPC_TIMEOUT;
-use super::stream::{GrpcStream, Meter};
+use super::stream::{FRAMES_TURN_MAX, GrpcStream, Meter};
 use crate::client_network::ClientNetwork;
 use crate::http::connections::Entered;
 use crate::http::costs::CHUNK;
@@ -48,15 +48,19 @@ use crate::upgrade::HEAD_BYTES_MAX;
 
 /// Calls that a connection may have at a time. A client that has more waits with them.
 const STREAMS_MAX: u32 = 64;
-/// Bytes that a client may send before they are read: more than the largest message.
+/// Bytes that a client may send before they are read, of a call and of all calls of a connection. Nearly all messages have
+/// fewer; longer ones, which write storage objects, come in parts.
 const WINDOW_BYTES: u32 = 64 << 10;
 /// Bytes of an answer that the library takes before the client has read those before them.
 const SEND_BUFFER_BYTES_MAX: usize = 64 << 10;
 /// The time in which the calls of a connection are answered at once. The others wait until its task is polled again, as the
 /// tasks of other connections do (`task_time.rs`).
 const CALLS_TIME_MAX: Duration = Duration::from_millis(2);
-/// Streams that a client has reset before the server has looked at them. A client that has more is cut.
+/// Streams that a client has reset before the server has looked at them. The library cuts a client that has more. No client
+/// has: the server looks at the streams of all frames that the library was given before it is given the next ones, and a
+/// stream that was reset has had two frames.
 const UNSEEN_RESETS_MAX: usize = 20;
+const _: () = assert!(FRAMES_TURN_MAX / 2 < UNSEEN_RESETS_MAX);
 /// Streams that the server has reset because the client has broken the rules. A client that has more is cut.
 const FAULTY_STREAMS_MAX: usize = 100;
 
@@ -108,8 +112,9 @@ struct Connection {
 }
 
 impl Connection {
-    /// Answers a request of this connection in its turn.
-    async fn answer(&self, mut request: Request<Incoming>) -> Response<AnswerBody> {
+    /// Answers a request of this connection in its turn. Its head has come at `arrived`: the client's time for the call runs
+    /// while it waits.
+    async fn answer(&self, mut request: Request<Incoming>, arrived: Instant) -> Response<AnswerBody> {
         let places = (self.calls.enter(), self.services.open_calls.enter());
         let (Some(_call), Some(_open)) = places else {
             return unavailable();
@@ -120,7 +125,7 @@ impl Connection {
         if !self.has_turn(from, held_bytes(request.uri(), request.headers())).await {
             return unavailable();
         }
-        let (answer, counted) = answer(&self.services, from, request).await;
+        let (answer, counted) = answer(&self.services, from, request, arrived).await;
         self.unread.borrow_mut().extend(counted.as_ref().map(Rc::downgrade));
         self.idle_since.set(Instant::now());
         self.has_answered.set(true);
@@ -208,8 +213,8 @@ async fn drive(stream: SecuredStream, unread: Vec<u8>, connection: &Rc<Connectio
     let begun: Rc<RefCell<Vec<Call>>> = Rc::default();
     let shared = connection.clone();
     let answering = service_fn(move |request| {
-        let shared = shared.clone();
-        Box::pin(async move { Ok::<_, Infallible>(shared.answer(request).await) })
+        let (shared, arrived) = (shared.clone(), Instant::now());
+        Box::pin(async move { Ok::<_, Infallible>(shared.answer(request, arrived).await) })
     });
     let mut http = http2::Builder::new(Calls(Rc::downgrade(&begun)))
         .max_concurrent_streams(STREAMS_MAX)

@@ -112,8 +112,25 @@ pub fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::http::answer::refused;
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_time_or_is_refused(text in "[0-9]{0,10}[HMSmun]?|[ -~]{0,12}") {
+            let headers = HeaderMap::from_iter([(GRPC_TIMEOUT, HeaderValue::from_str(&text).unwrap())]);
+            let is_time = (2..=TIMEOUT_DIGITS_MAX + 1).contains(&text.len())
+                && text.ends_with(['H', 'M', 'S', 'm', 'u', 'n'])
+                && text[..text.len() - 1].bytes().all(|byte| byte.is_ascii_digit());
+            let read = timeout(&headers);
+            prop_assert_eq!(read.is_ok(), is_time, "{:?} is read as {:?}", text, read);
+            if let Ok(time) = read {
+                prop_assert!(time.is_some_and(|time| time <= Duration::from_secs(99_999_999 * 3600)));
+            }
+        }
+    }
 
     #[test]
     fn times_are_read() {

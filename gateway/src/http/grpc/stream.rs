@@ -20,7 +20,7 @@ const LINGER_BYTES_MAX: usize = 512 << 10;
 
 /// Frames that the library is given each time the connection is let in. A call is one to three of them, and some cost as much
 /// as a small request. So a shard looks at a thousand frames between two turns at most, which takes it some milliseconds.
-const FRAMES_TURN_MAX: usize = 16;
+pub const FRAMES_TURN_MAX: usize = 16;
 
 /// Most bytes read at once. They may wait for the connection's turn.
 const READ_BYTES_MAX: usize = 4096;

@@ -3,6 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::io::Write;
 use std::pin::pin;
+use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -19,6 +20,7 @@ use super::message::{Framed, framed, read};
 use super::methods::{self, CALL_FUNCTION, HEALTH_CHECK, METHODS, SERVICE};
 use super::{schema, transcoding};
 use crate::client_network::ClientNetwork;
+use crate::http::route::Route;
 use crate::http::tests::{As, Session, World, block_on, request};
 
 /// The answer to a call.
@@ -48,7 +50,12 @@ fn run(test: impl FnOnce(&World)) {
 }
 
 fn send(world: &World, request: Request<Bytes>) -> Heard {
-    let mut answer = pin!(answer(&world.services, ClientNetwork::UNKNOWN, request.map(Full::new)));
+    send_at(world, request, Instant::now())
+}
+
+/// The answer to a call whose head has come at this time.
+fn send_at(world: &World, request: Request<Bytes>, arrived: Instant) -> Heard {
+    let mut answer = pin!(answer(&world.services, ClientNetwork::UNKNOWN, request.map(Full::new), arrived));
     let (answer, counted): (Response<AnswerBody>, _) = block_on(poll_fn(|context| {
         let polled = answer.as_mut().poll(context);
         world.go_on(context);
@@ -268,6 +275,12 @@ fn what_the_server_lacks_is_unimplemented_in_the_words_of_rest() {
             let target = format!("{} {}", lacking.verb, lacking.path);
             let (code, words) = rest(world, &target, As::User(&token), &Value::Null).unwrap_err();
             assert_eq!(code, 5, "{target}");
+            let named = match Route::of(lacking.path) {
+                Route::Lacking(feature) => feature,
+                Route::LackingSignIn => "way to sign in",
+                _ => "rpc",
+            };
+            assert!(words.contains(named), "{target}: {words}");
             let heard =
                 send(world, call_of(&format!("{SERVICE}{}", lacking.name), As::User(&token), framed(b"\x0a\x01x")));
             assert_eq!(
@@ -365,7 +378,31 @@ fn a_call_may_have_a_deadline() {
             send(world, call).code()
         };
         assert_eq!(code("1H"), 0);
+        assert_eq!(code("99999999H"), 0);
         assert_eq!(code("soon"), 3);
+        assert_eq!(code("0n"), 4);
+    });
+}
+
+#[test]
+fn the_time_of_a_call_runs_while_it_waits_for_its_turn() {
+    run(|world| {
+        let Session { token, .. } = world.sign_in("alice");
+        let group = json!({"name": "readers"});
+        let after_a_minute = |timeout: &str| {
+            let body = framed(&message("CreateGroup", &group));
+            let mut call = call_of(&format!("{SERVICE}CreateGroup"), As::User(&token), body);
+            call.headers_mut().insert("grpc-timeout", timeout.parse().unwrap());
+            send_at(world, call, Instant::now() - Duration::from_secs(60))
+        };
+        let late = after_a_minute("59S");
+        assert_eq!(
+            (late.code(), late.text()),
+            (4, "the call's time was over before its turn: nothing was done".into())
+        );
+        let groups = rest(world, "GET /v2/group", As::User(&token), &Value::Null);
+        assert_eq!(groups, Ok(json!({})), "nothing was done");
+        assert_eq!(after_a_minute("1H").code(), 0);
     });
 }
 
