@@ -166,6 +166,27 @@ fn calls_that_are_reset_at_once_keep_nothing_else_from_being_answered() {
 }
 
 #[test]
+fn so_many_faulty_calls_end_the_connection() {
+    const FAULTY_STREAMS_MAX: usize = 100;
+    const FRAMES_TURN_MAX: usize = 16;
+    let (server, _data) = started();
+    let mut peer = Peer::connect(server.grpc_address());
+    // HTTP/2 has no such header.
+    let faulty = [head("Healthcheck", None), header("connection", "close")].concat();
+    let open = |number: u32| frame(HEADERS, END_HEADERS | END_STREAM, 2 * number + 1, &faulty);
+    peer.write(&(0..2 * FAULTY_STREAMS_MAX as u32).flat_map(open).collect::<Vec<_>>());
+    let heard = peer.rest();
+    let resets = heard.iter().filter(|frame| frame.kind == RST_STREAM);
+    // What the server has said of the frames that it was given last is not written any more.
+    let answered = resets.clone().count();
+    assert!((FAULTY_STREAMS_MAX - FRAMES_TURN_MAX..=FAULTY_STREAMS_MAX).contains(&answered), "{answered}");
+    assert!(resets.clone().all(|frame| frame.error() == PROTOCOL_ERROR));
+    let end = heard.last().expect("frames");
+    assert_eq!((end.kind, end.error()), (GOAWAY, ENHANCE_YOUR_CALM));
+    assert_serves(&server, "faulty calls");
+}
+
+#[test]
 fn a_flood_of_pings_ends_the_connection() {
     let (server, _data) = started();
     let mut peer = Peer::connect(server.grpc_address());
@@ -190,6 +211,24 @@ fn idle_connections_are_told_that_they_end() {
         let farewell = peer.expect(&[GOAWAY]);
         assert_eq!(farewell.error(), NO_ERROR, "{which}");
         peer.rest();
+    }
+}
+
+#[test]
+fn a_call_ends_at_the_deadline_that_its_client_gives() {
+    let (server, _data) = started();
+    let mut peer = Peer::connect(server.grpc_address());
+    // Of both calls half a message comes. The first has only the server's own bound for it.
+    let late = || metric(&server, "stentor_grpc_calls_total{kind=\"deadline_exceeded\"}");
+    for (stream, more) in [(1, Vec::new()), (3, header("grpc-timeout", "200m"))] {
+        let head = [head("AuthenticateDevice", Some(PROGRAM)), more].concat();
+        peer.write(&frame(HEADERS, END_HEADERS, stream, &head));
+        peer.write(&frame(DATA, 0, stream, &[0]));
+    }
+    for (number, stream) in [(1, 3), (2, 1)] {
+        let answer = peer.expect(&[HEADERS, GOAWAY]);
+        assert_eq!((answer.kind, answer.stream, answer.flags & END_STREAM), (HEADERS, stream, END_STREAM));
+        assert_eq!(late(), number, "the call on stream {stream}");
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use tests::harness::{Launch, Refusal, Server, bearer, data_dir};
 
-use super::peer::{DATA, END_STREAM, GOAWAY, HEADERS, NO_ERROR, Peer, frame, long_page};
+use super::peer::{DATA, END_STREAM, GOAWAY, HEADERS, NO_ERROR, Peer, WINDOW_UPDATE, frame, long_page};
 
 /// Starts a server for HTTP on the port above a taken port, if the port above is free.
 fn start_above(taken: u16, flags: &[&str]) -> (Result<Server, Refusal>, tempfile::TempDir) {
@@ -65,7 +65,6 @@ fn a_stop_says_goodbye_to_clients() {
 #[test]
 fn a_long_page_comes_through_a_small_window() {
     const MESSAGES: u8 = 100;
-    const WINDOW_UPDATE: u8 = 8;
     let data = data_dir();
     let server = Launch::on(data.path()).without_budgets().start();
     let (page_of, content) = long_page(&server, MESSAGES);
