@@ -4,6 +4,7 @@ mod attacks;
 mod listening;
 mod peer;
 mod phone;
+mod python;
 mod random;
 
 use tests::harness::{make_certificate, run_node};
