@@ -2,6 +2,7 @@ package stentor;
 
 import com.google.gson.Gson;
 import com.google.gson.JsonObject;
+import com.google.common.util.concurrent.Futures;
 import com.google.common.util.concurrent.ListenableFuture;
 import com.google.protobuf.BoolValue;
 import com.google.protobuf.Empty;
@@ -27,19 +28,29 @@ import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 import javax.net.ssl.SSLContext;
 import javax.net.ssl.TrustManagerFactory;
+import nakama.api.Api.Notification;
 import nakama.api.NakamaGrpc;
 import nakama.api.NakamaGrpc.NakamaFutureStub;
 import nakama.api.NakamaOuterClass.Account;
+import nakama.api.NakamaOuterClass.AccountCustom;
 import nakama.api.NakamaOuterClass.AccountDevice;
 import nakama.api.NakamaOuterClass.AccountEmail;
 import nakama.api.NakamaOuterClass.AddFriendsRequest;
+import nakama.api.NakamaOuterClass.AddGroupUsersRequest;
+import nakama.api.NakamaOuterClass.AuthenticateCustomRequest;
 import nakama.api.NakamaOuterClass.AuthenticateDeviceRequest;
 import nakama.api.NakamaOuterClass.AuthenticateEmailRequest;
+import nakama.api.NakamaOuterClass.BanGroupUsersRequest;
 import nakama.api.NakamaOuterClass.BlockFriendsRequest;
 import nakama.api.NakamaOuterClass.ChannelMessageList;
 import nakama.api.NakamaOuterClass.CreateGroupRequest;
 import nakama.api.NakamaOuterClass.DeleteFriendsRequest;
 import nakama.api.NakamaOuterClass.DeleteGroupRequest;
+import nakama.api.NakamaOuterClass.DeleteNotificationsRequest;
+import nakama.api.NakamaOuterClass.DeleteStorageObjectId;
+import nakama.api.NakamaOuterClass.DeleteStorageObjectsRequest;
+import nakama.api.NakamaOuterClass.DemoteGroupUsersRequest;
+import nakama.api.NakamaOuterClass.Event;
 import nakama.api.NakamaOuterClass.FriendList;
 import nakama.api.NakamaOuterClass.GetUsersRequest;
 import nakama.api.NakamaOuterClass.Group;
@@ -53,13 +64,23 @@ import nakama.api.NakamaOuterClass.ListFriendsRequest;
 import nakama.api.NakamaOuterClass.ListGroupUsersRequest;
 import nakama.api.NakamaOuterClass.ListGroupsRequest;
 import nakama.api.NakamaOuterClass.ListNotificationsRequest;
+import nakama.api.NakamaOuterClass.ListStorageObjectsRequest;
 import nakama.api.NakamaOuterClass.ListUserGroupsRequest;
 import nakama.api.NakamaOuterClass.NotificationList;
+import nakama.api.NakamaOuterClass.PromoteGroupUsersRequest;
+import nakama.api.NakamaOuterClass.ReadStorageObjectId;
+import nakama.api.NakamaOuterClass.ReadStorageObjectsRequest;
 import nakama.api.NakamaOuterClass.Session;
 import nakama.api.NakamaOuterClass.SessionLogoutRequest;
 import nakama.api.NakamaOuterClass.SessionRefreshRequest;
+import nakama.api.NakamaOuterClass.StorageObjectAcks;
+import nakama.api.NakamaOuterClass.StorageObjectList;
+import nakama.api.NakamaOuterClass.StorageObjects;
 import nakama.api.NakamaOuterClass.UpdateAccountRequest;
+import nakama.api.NakamaOuterClass.UpdateGroupRequest;
 import nakama.api.NakamaOuterClass.UserGroupList;
+import nakama.api.NakamaOuterClass.WriteStorageObject;
+import nakama.api.NakamaOuterClass.WriteStorageObjectsRequest;
 import okhttp3.HttpUrl;
 import okhttp3.OkHttpClient;
 import okhttp3.Request;
@@ -146,9 +167,13 @@ public final class PhoneClient {
         friends(alice, bob);
         String group = groups(alice, bob);
         messages(alice, bob, group);
+        roles(alice, bob, group);
         get(as(alice).deleteGroup(DeleteGroupRequest.newBuilder().setGroupId(group).build()));
+        notifications(bob);
+        objects(alice, bob);
         refusals(alice);
         sessions(bob);
+        waysToSignIn();
     }
 
     private Session device(String id, String username) throws Exception {
@@ -210,6 +235,73 @@ public final class PhoneClient {
         return group.getId();
     }
 
+    /** What the owner of a group does with a member, who has left it before. */
+    private void roles(Session alice, Session bob, String group) throws Exception {
+        String bobId = id(bob);
+        get(as(alice).updateGroup(UpdateGroupRequest.newBuilder()
+                .setGroupId(group).setDescription(StringValue.of("of many books")).build()));
+        get(as(alice).addGroupUsers(AddGroupUsersRequest.newBuilder().setGroupId(group).addUserIds(bobId).build()));
+        check(role(bob, group) == 2, "bob was added");
+        get(as(alice).promoteGroupUsers(PromoteGroupUsersRequest.newBuilder().setGroupId(group).addUserIds(bobId).build()));
+        check(role(bob, group) == 1, "bob is an admin");
+        get(as(alice).demoteGroupUsers(DemoteGroupUsersRequest.newBuilder().setGroupId(group).addUserIds(bobId).build()));
+        check(role(bob, group) == 2, "bob is a member again");
+        get(as(alice).banGroupUsers(BanGroupUsersRequest.newBuilder().setGroupId(group).addUserIds(bobId).build()));
+        // Who is banned is not told so.
+        get(as(bob).joinGroup(JoinGroupRequest.newBuilder().setGroupId(group).build()));
+        UserGroupList left = get(as(bob).listUserGroups(ListUserGroupsRequest.newBuilder().setUserId(bobId).build()));
+        check(left.getUserGroupsCount() == 0, left);
+    }
+
+    private String id(Session session) throws Exception {
+        return get(as(session).getAccount(Empty.getDefaultInstance())).getUser().getId();
+    }
+
+    private int role(Session session, String group) throws Exception {
+        UserGroupList groups = get(as(session).listUserGroups(ListUserGroupsRequest.newBuilder().setUserId(id(session)).build()));
+        check(groups.getUserGroups(0).getGroup().getId().equals(group), groups);
+        return groups.getUserGroups(0).getState().getValue();
+    }
+
+    private void notifications(Session bob) throws Exception {
+        ListNotificationsRequest all = ListNotificationsRequest.newBuilder().setLimit(Int32Value.of(100)).build();
+        DeleteNotificationsRequest.Builder delete = DeleteNotificationsRequest.newBuilder();
+        for (Notification notification : get(as(bob).listNotifications(all)).getNotificationsList()) {
+            delete.addIds(notification.getId());
+        }
+        check(delete.getIdsCount() > 0, "bob was told of friends and groups");
+        get(as(bob).deleteNotifications(delete.build()));
+        check(get(as(bob).listNotifications(all)).getNotificationsCount() == 0, "they are deleted");
+        get(as(bob).event(Event.newBuilder().setName("opened").putProperties("screen", "lobby").build()));
+    }
+
+    private void objects(Session alice, Session bob) throws Exception {
+        WriteStorageObject.Builder object = WriteStorageObject.newBuilder()
+                .setCollection("saves").setKey("public").setValue("{\"level\":1}")
+                .setPermissionRead(Int32Value.of(2)).setPermissionWrite(Int32Value.of(1));
+        WriteStorageObject own = WriteStorageObject.newBuilder().setCollection("saves").setKey("own").setValue("{}").build();
+        StorageObjectAcks acks = get(as(bob).writeStorageObjects(
+                WriteStorageObjectsRequest.newBuilder().addObjects(object).addObjects(own).build()));
+        check(acks.getAcksCount() == 2 && acks.getAcks(0).getUserId().equals(id(bob)), acks);
+        ReadStorageObjectsRequest.Builder ids = ReadStorageObjectsRequest.newBuilder();
+        for (String key : new String[] {"public", "own"}) {
+            ids.addObjectIds(ReadStorageObjectId.newBuilder().setCollection("saves").setKey(key).setUserId(id(bob)));
+        }
+        StorageObjects read = get(as(alice).readStorageObjects(ids.build()));
+        check(read.getObjectsCount() == 1 && read.getObjects(0).getValue().equals("{\"level\":1}"), read);
+        check(get(as(bob).readStorageObjects(ids.build())).getObjectsCount() == 2, "bob reads both");
+        ListStorageObjectsRequest list = ListStorageObjectsRequest.newBuilder()
+                .setCollection("saves").setUserId(id(bob)).setLimit(Int32Value.of(10)).build();
+        StorageObjectList listed = get(as(alice).listStorageObjects(list));
+        check(listed.getObjectsCount() == 1 && listed.getObjects(0).getKey().equals("public"), listed);
+        Status stale = refused(as(bob).writeStorageObjects(
+                WriteStorageObjectsRequest.newBuilder().addObjects(object.setVersion("*")).build()));
+        check(stale.getCode() == Status.Code.INVALID_ARGUMENT, stale);
+        get(as(bob).deleteStorageObjects(DeleteStorageObjectsRequest.newBuilder().addObjectIds(DeleteStorageObjectId.newBuilder()
+                .setCollection("saves").setKey("public").setVersion(acks.getAcks(0).getVersion())).build()));
+        check(get(as(alice).listStorageObjects(list)).getObjectsCount() == 0, "it is deleted");
+    }
+
     /** The socket carries chat, and gRPC lists what was said. */
     private void messages(Session alice, Session bob, String group) throws Exception {
         try (Socket socket = new Socket(bob)) {
@@ -265,13 +357,34 @@ public final class PhoneClient {
     }
 
     private void sessions(Session bob) throws Exception {
-        Session renewed = get(program().sessionRefresh(SessionRefreshRequest.newBuilder()
-                .setToken(bob.getRefreshToken()).build()));
+        // The official client renews a session beside a call, not before it.
+        ListenableFuture<Account> beside = as(bob).getAccount(Empty.getDefaultInstance());
+        ListenableFuture<Session> renewing = program().sessionRefresh(SessionRefreshRequest.newBuilder()
+                .setToken(bob.getRefreshToken()).build());
+        get(Futures.allAsList(renewing, beside));
+        Session renewed = get(renewing);
         get(as(renewed).getAccount(Empty.getDefaultInstance()));
         get(as(renewed).sessionLogout(SessionLogoutRequest.newBuilder()
                 .setToken(renewed.getToken()).setRefreshToken(renewed.getRefreshToken()).build()));
         Status loggedOut = refused(as(renewed).getAccount(Empty.getDefaultInstance()));
         check(loggedOut.getCode() == Status.Code.UNAUTHENTICATED, loggedOut);
+    }
+
+    /** A user of a custom id gets a device, loses it, and deletes the account. */
+    private void waysToSignIn() throws Exception {
+        AuthenticateCustomRequest.Builder request = AuthenticateCustomRequest.newBuilder()
+                .setAccount(AccountCustom.newBuilder().setId("custom-of-carol"));
+        Session carol = get(program().authenticateCustom(request.setUsername("carol").build()));
+        check(carol.getCreated(), "a custom id signs in");
+        AccountDevice phone = AccountDevice.newBuilder().setId("device-of-carol").build();
+        get(as(carol).linkDevice(phone));
+        check(!device("device-of-carol", "carol").getCreated(), "a linked device signs in the same user");
+        get(as(carol).unlinkDevice(phone));
+        Status last = refused(as(carol).unlinkCustom(AccountCustom.newBuilder().setId("custom-of-carol").build()));
+        check(last.getCode() == Status.Code.PERMISSION_DENIED, last);
+        get(as(carol).deleteAccount(Empty.getDefaultInstance()));
+        Status gone = refused(program().authenticateCustom(request.setCreate(BoolValue.of(false)).build()));
+        check(gone.getCode() == Status.Code.NOT_FOUND, gone);
     }
 
     private static <T> T get(ListenableFuture<T> future) throws Exception {
