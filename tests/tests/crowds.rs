@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::harness::{Heard, Launch, Server, Socket, data_dir};
+use tests::harness::{Format, Heard, Launch, Server, Socket, data_dir};
 
 const SHARD_COUNTS: [u16; 2] = [1, 4];
 /// Visible members up to which the presence is exact.
@@ -192,5 +192,42 @@ fn a_crowd_is_told_of_in_few_events() {
         let (mut hidden, hears) = (server.connect("hidden"), others.len());
         let answer = hidden.request(json!({"channel_join": {"target": "crowd", "type": 1, "hidden": true}}));
         assert_eq!(answer["channel"]["presence_count"], hears as u64 + 1, "the hidden are not counted: {answer}");
+    });
+}
+
+/// A session that opens with `presence_count=false`, as the strictest readers of Nakama's schema need it.
+#[test]
+fn a_session_that_wants_no_counts_is_told_none() {
+    on_every_size(|server| {
+        let uncounted = |name: &str, format: Format| {
+            let token = server.sign_in(name).token;
+            let path = format!("/ws?token={token}&format={}&presence_count=false", format.name());
+            let mut socket = Socket::try_connect(server.address(), &path, &[]).expect("the server opens a session");
+            let answer = socket.request(json!({"channel_join": {"target": "crowd", "type": 1}}));
+            assert!(answer["channel"].is_object() && !answer.to_string().contains("presence_count"), "{answer}");
+            socket
+        };
+        let (mut first, _) = Member::join(server, "first");
+        let mut sockets: Vec<Socket> =
+            Format::ALL.map(|format| uncounted(&format!("early-{}", format.name()), format)).into();
+        let others: Vec<Member> =
+            (0..2 * ROOM).map(|number| Member::join(server, &format!("member-{number}")).0).collect();
+        sockets.extend(Format::ALL.map(|format| uncounted(&format!("late-{}", format.name()), format)));
+        let all = 1 + others.len() + sockets.len();
+        first.hear_until("all of them", |member| member.count == Some(all as u64));
+        // Everything that the others were told before is in front of this message.
+        first.socket.say("2...crowd", r#"{"are":"all here"}"#);
+        for (number, socket) in sockets.iter_mut().enumerate() {
+            let mut joins = BTreeSet::new();
+            for push in std::mem::take(&mut socket.pushes).into_iter().chain(std::iter::from_fn(|| {
+                let push = socket.receive();
+                push.get("channel_message").is_none().then_some(push)
+            })) {
+                assert!(!push.to_string().contains("presence_count"), "{push}");
+                joins.extend(sessions(&push["channel_presence_event"]["joins"]));
+            }
+            let is_early = number < Format::ALL.len();
+            assert!(!is_early || joins.len() >= ROOM / 2, "presences are told as to others: {}", joins.len());
+        }
     });
 }
