@@ -2,13 +2,11 @@
 //! costs the server.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use clap::Args;
 use serde::Serialize;
-use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
@@ -16,16 +14,17 @@ use crate::asker::{bearer, request};
 use crate::cpu;
 use crate::failure::Failure;
 use crate::goals::{self, Bound, Goal, ratio};
+use crate::grpc_client::{EMPTY_MESSAGE, GrpcClient, free_address};
 use crate::kept_connection::KeptConnection;
 use crate::report::{self, Conditions, median};
 use crate::server::{Kind, Server};
 use crate::setting::{Runs, Setting};
 
+/// The number of the clients' local address.
+const LOCAL_ADDRESS: u8 = 1;
+
 /// What a call over gRPC may cost, as a multiple of the same over REST.
 const GOAL: f64 = 2.0;
-
-/// A message without fields, behind its flag and its length.
-const EMPTY_MESSAGE: &[u8] = &[0; 5];
 
 #[derive(Args, Debug)]
 pub struct Options {
@@ -100,11 +99,6 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     Ok(setting.keep(&serde_json::json!({ "calls": all, "goals": goals }))?)
 }
 
-/// An address whose port is free now.
-fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind("127.0.0.1:0")?.local_addr()
-}
-
 /// Has the clients ask until the time is over. Returns how many calls were answered. Fails if one was not answered well.
 fn ask_for(
     runtime: &Runtime,
@@ -145,31 +139,11 @@ async fn ask_over_rest(address: SocketAddr, token: &str, until: Instant) -> io::
 }
 
 async fn ask_over_grpc(address: SocketAddr, token: &str, until: Instant) -> io::Result<u64> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let (mut client, connection) = h2::client::handshake(stream).await.map_err(io::Error::other)?;
-    // It ends with the last handle of the client.
-    tokio::spawn(connection);
-    let mut calls = 0;
+    let (mut client, mut calls) = (GrpcClient::connect(address, LOCAL_ADDRESS).await?, 0);
     while Instant::now() < until {
-        client = client.ready().await.map_err(io::Error::other)?;
-        let call = http::Request::post(format!("http://{address}/nakama.api.Nakama/GetAccount"))
-            .header("content-type", "application/grpc")
-            .header("te", "trailers")
-            .header("authorization", format!("Bearer {token}"))
-            .body(())
-            .map_err(io::Error::other)?;
-        let (answer, mut message) = client.send_request(call, false).map_err(io::Error::other)?;
-        message.send_data(Bytes::from_static(EMPTY_MESSAGE), true).map_err(io::Error::other)?;
-        let (head, mut body) = answer.await.map_err(io::Error::other)?.into_parts();
-        while let Some(part) = body.data().await {
-            let length = part.map_err(io::Error::other)?.len();
-            body.flow_control().release_capacity(length).map_err(io::Error::other)?;
-        }
-        let trailers = body.trailers().await.map_err(io::Error::other)?.unwrap_or(head.headers);
-        match trailers.get("grpc-status").map(|status| status.as_bytes()) {
-            Some(b"0") => calls += 1,
-            other => return Err(io::Error::other(format!("a call ended with the status {other:?}: {trailers:?}"))),
+        match client.call("GetAccount", token, EMPTY_MESSAGE).await?.as_str() {
+            "0" => calls += 1,
+            status => return Err(io::Error::other(format!("a call ended with {status}"))),
         }
     }
     Ok(calls)

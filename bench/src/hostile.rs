@@ -6,6 +6,7 @@
 
 mod attack;
 pub mod attacker;
+mod call_flood;
 mod halves;
 mod hang_up;
 mod list;
@@ -24,6 +25,7 @@ use crate::companion::Companion;
 use crate::cpu::Usage;
 use crate::dialect::ROOM;
 use crate::failure::Failure;
+use crate::grpc_client::free_address;
 use crate::launch::{Budgets, Launch};
 use crate::server::{Kind, Server};
 use crate::setting::{Disk, Setting};
@@ -95,8 +97,6 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let launch = Launch {
         store: "embedded".into(),
         budgets: Budgets::Default,
-        // Tokens live for a minute by default, and attacks may take longer.
-        more: ["--session-ttl", "1h"].map(str::to_owned).into(),
         data_in: Some(options.disk.directory()?),
         ..options.setting.launch(1)?
     };
@@ -122,6 +122,8 @@ fn chosen(options: &Options) -> Result<Vec<&'static Listed>, Failure> {
 
 /// Runs one attack on a server of its own.
 fn measure(listed: &Listed, options: &Options, launch: &Launch) -> Result<Measured, Failure> {
+    let grpc = free_address()?;
+    let launch = &Launch { more: vec!["--grpc".into(), grpc.to_string()], ..launch.clone() };
     let server = Server::start(Kind::Stentor, launch)?;
     let pace = Pace { members: options.members, messages_per_second: options.rate, pings_per_second: options.rate };
     let mut bystander = Bystander::join(server.address, &server.token()?, ROOM, pace)?;
@@ -132,8 +134,8 @@ fn measure(listed: &Listed, options: &Options, launch: &Launch) -> Result<Measur
     let watch = Watch::start(server.admin()?, server.pid());
     bystander.notice(WARM_UP)?;
     let quiet = phase(QUIET, length, &mut bystander, &watch, server.pid())?;
-    let order =
-        attacker::Options { server: server.address, room: ROOM.to_owned(), attack: listed.name.to_owned(), length };
+    let (room, attack) = (ROOM.to_owned(), listed.name.to_owned());
+    let order = attacker::Options { server: server.address, grpc, room, attack, length };
     let mut attackers = Companion::start("attackers", &order, launch, attackers_cpus(launch))?;
     answer_of(&attackers, &mut bystander)?;
     await_look(&mut bystander, &watch)?;

@@ -16,6 +16,7 @@ mod failure;
 mod fanout;
 mod frames;
 mod goals;
+mod grpc_client;
 mod hostile;
 mod http;
 mod kept_connection;

@@ -52,7 +52,8 @@ pub fn begin_to_connect(server: SocketAddr, number: u8) -> io::Result<TcpStream>
     Ok(socket)
 }
 
-fn local_address(number: u8) -> SocketAddr {
+/// The local address of this number, with any port.
+pub fn local_address(number: u8) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::new(127, 0, number, 1), 0))
 }
 

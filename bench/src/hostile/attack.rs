@@ -27,6 +27,8 @@ pub trait Attack {
 /// Whom an attack is against.
 pub struct Target {
     pub server: SocketAddr,
+    /// Where the server answers calls over gRPC.
+    pub grpc: SocketAddr,
     /// The room of the bystander.
     pub room: String,
     /// For how long `turn` will be called.

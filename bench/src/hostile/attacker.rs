@@ -17,6 +17,8 @@ const NICENESS: i32 = 19;
 #[derive(Serialize, Deserialize)]
 pub struct Options {
     pub server: SocketAddr,
+    /// Where the server answers calls over gRPC.
+    pub grpc: SocketAddr,
     pub room: String,
     pub attack: String,
     pub length: Duration,
@@ -43,8 +45,8 @@ pub fn serve() -> Result<(), Failure> {
 }
 
 fn run(options: Options) -> Result<(), Failure> {
-    let Options { server, room, attack, length } = options;
-    let target = Target { server, room, length };
+    let Options { server, grpc, room, attack, length } = options;
+    let target = Target { server, grpc, room, length };
     let mut attack = (find(&attack)?.make)();
     attack.prepare(&target)?;
     companion::answer(&Answer::Ok(Tally::default()))?;

@@ -1,6 +1,7 @@
 //! The list of all attacks: a new one is a type with the trait `Attack`, and a line here.
 
 use super::attack::Attack;
+use super::call_flood::{CallFlood, Called};
 use super::halves::{Halves, Part};
 use super::hang_up::{HangUp, Shared};
 use super::openings::{Openings, TokenKind};
@@ -27,6 +28,10 @@ fn flood(users: usize, sessions: usize, said: Said) -> Box<dyn Attack> {
 
 fn requests(users: usize, connections: usize, asked: Asked) -> Box<dyn Attack> {
     Box::new(RequestFlood::new(users, connections, asked))
+}
+
+fn calls(connections: usize, streams: usize, called: Called) -> Box<dyn Attack> {
+    Box::new(CallFlood::new(connections, streams, called))
 }
 
 /// All attacks, in the order in which they are run.
@@ -63,6 +68,10 @@ pub const ATTACKS: &[Listed] = &[
     listed("envelope-pings", "50 sessions of 10 users: pings of the protocol", || flood(10, 50, Said::EnvelopePing)),
     listed("pages", "one user, 20 connections: pages of 100 messages", || requests(1, 20, Asked::Page)),
     listed("pages-of-many", "100 users, a connection each: the same", || requests(100, 100, Asked::Page)),
+    listed("calls", "50 connections, 32 calls at a time each: health over gRPC", || calls(50, 32, Called::Health)),
+    listed("calls-pages", "one user, 20 connections, 16 calls at a time each: pages of 100 messages over gRPC", || {
+        calls(20, 16, Called::Page)
+    }),
     Listed {
         times_sign_ins: true,
         ..listed("passwords", "200 connections: wrong passwords of 200 accounts", || {
