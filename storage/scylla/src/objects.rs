@@ -23,7 +23,7 @@ const ROUNDS_MAX: usize = 32;
 impl ClusterStore {
     /// The object with this name, or `None`. Does not ask whether its owner has an account.
     pub async fn object_row(&self, id: &ObjectId) -> Result<Option<Object>, Failure> {
-        self.database.one(objects::one(id)).await?.map(|row| row.object(id.clone())).transpose()
+        self.database.one(objects::one(id)).await?.map(|row| row.object(id.owner)).transpose()
     }
 
     /// How many objects a user has, or `None` if that was never written.

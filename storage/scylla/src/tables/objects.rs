@@ -14,7 +14,7 @@ pub const TABLE: &str = "CREATE TABLE IF NOT EXISTS objects (
   user_id uuid, collection text, may_read int, object_key text, value text, version blob, may_write int,
   create_ns bigint, update_ns bigint, PRIMARY KEY ((user_id), collection, may_read, object_key))";
 
-pub(super) const ONE: &str = "SELECT may_read, value, version, may_write, create_ns, update_ns FROM objects WHERE user_id = ? AND collection = ? AND may_read IN (0, 1, 2) AND object_key = ?";
+pub(super) const ONE: &str = "SELECT collection, may_read, object_key, value, version, may_write, create_ns, update_ns FROM objects WHERE user_id = ? AND collection = ? AND may_read IN (0, 1, 2) AND object_key = ?";
 pub(super) const BETWEEN: &str = "SELECT collection, may_read, object_key, value, version, may_write, create_ns, update_ns FROM objects WHERE user_id = ? AND (collection, may_read, object_key) > (?, ?, ?) AND (collection, may_read, object_key) < (?, ?, ?) LIMIT ?";
 pub(super) const PAGE: &str = "SELECT collection, may_read, object_key, value, version, may_write, create_ns, update_ns FROM objects WHERE user_id = ? AND (collection, may_read, object_key) > (?, ?, ?) LIMIT ?";
 pub(super) const NAMES: &str = "SELECT collection, may_read, object_key FROM objects WHERE user_id = ? AND (collection, may_read, object_key) > (?, ?, ?) LIMIT ?";
@@ -24,22 +24,10 @@ pub(super) const DELETE: &str =
 pub(super) const DELETE_ALL: &str = "DELETE FROM objects USING TIMESTAMP ? WHERE user_id = ?";
 pub(super) const COUNT: &str = "SELECT user_id FROM objects";
 
-/// The columns of an object whose names the reader knows.
-#[derive(DeserializeRow)]
-#[scylla(flavor = "enforce_order")]
-pub struct Row {
-    may_read: i32,
-    value: String,
-    version: Vec<u8>,
-    may_write: i32,
-    create_ns: i64,
-    update_ns: i64,
-}
-
 /// An object's columns, without its owner.
 #[derive(DeserializeRow)]
 #[scylla(flavor = "enforce_order")]
-pub struct NamedRow {
+pub struct Row {
     collection: String,
     may_read: i32,
     object_key: String,
@@ -68,13 +56,13 @@ pub struct Name {
 }
 
 impl Row {
-    /// The object with these names. Fails with [`Failure::Corrupt`] if a permission or the version is none.
-    pub fn object(self, id: ObjectId) -> Result<Object, Failure> {
+    /// The object of this user. Fails with [`Failure::Corrupt`] if a permission or the version is none.
+    pub fn object(self, owner: UserId) -> Result<Object, Failure> {
         let version = <[u8; 16]>::try_from(self.version.as_slice());
         let version = version.map_err(|_| Failure::Corrupt("an object's version in the database is none".into()))?;
         let write = WritePermission::from_number(self.may_write);
         Ok(Object {
-            id,
+            id: ObjectId { owner, collection: self.collection, key: self.object_key },
             value: self.value,
             version: ObjectVersion(version),
             read: read(self.may_read)?,
@@ -82,15 +70,6 @@ impl Row {
             create_time: Timestamp(self.create_ns),
             update_time: Timestamp(self.update_ns),
         })
-    }
-}
-
-impl NamedRow {
-    /// The object of this user. Fails with [`Failure::Corrupt`] as [`Row::object`] does.
-    pub fn object(self, owner: UserId) -> Result<Object, Failure> {
-        let Self { collection, may_read, object_key, value, version, may_write, create_ns, update_ns } = self;
-        let id = ObjectId { owner, collection, key: object_key };
-        Row { may_read, value, version, may_write, create_ns, update_ns }.object(id)
     }
 }
 
@@ -167,14 +146,14 @@ pub fn one(of: &ObjectId) -> Query<Row> {
 }
 
 /// Objects of a user between two places, without these two.
-pub fn between(owner: UserId, places: &[Name; 2], limit: usize) -> Query<NamedRow> {
+pub fn between(owner: UserId, places: &[Name; 2], limit: usize) -> Query<Row> {
     let places = places.iter().flat_map(Name::values);
     let values = [id(owner.0)].into_iter().chain(places).chain([int(limit_of(limit))]);
     Query::new(Statement::ObjectsBetween, values.collect::<Vec<_>>())
 }
 
 /// Objects of a user in all collections, after a place.
-pub fn page(owner: UserId, after: &Name, limit: usize) -> Query<NamedRow> {
+pub fn page(owner: UserId, after: &Name, limit: usize) -> Query<Row> {
     Query::new(Statement::Objects, after_place(owner, after, limit))
 }
 
@@ -208,9 +187,8 @@ mod tests {
                 update_time: Timestamp(i64::MAX),
             };
             let mut row = put(&object);
-            assert_eq!(read_back(TABLE, &row, one(&id)).object(id.clone()).as_ref(), Ok(&object));
             let places = [Name::FIRST, Name { read: 3, ..Name::of(&object) }];
-            for found in [between(id.owner, &places, 1), page(id.owner, &Name::FIRST, 1)] {
+            for found in [one(&id), between(id.owner, &places, 1), page(id.owner, &Name::FIRST, 1)] {
                 assert_eq!(read_back(TABLE, &row, found).object(id.owner).as_ref(), Ok(&object));
             }
             let name = read_back(TABLE, &row, names(id.owner, &Name::FIRST, 1));
@@ -218,7 +196,7 @@ mod tests {
             check_delete(&row, &delete(&object));
             check_delete(&row, &delete_all(id.owner));
             row.values[5] = bytes(&[7; 15]);
-            assert!(matches!(read_back(TABLE, &row, one(&id)).object(id), Err(Failure::Corrupt(_))));
+            assert!(matches!(read_back(TABLE, &row, one(&id)).object(id.owner), Err(Failure::Corrupt(_))));
         }
     }
 
