@@ -154,7 +154,7 @@ pub(crate) const BACKLOG: i32 = 4096;
 const UNIX_SOCKET_MODE: u32 = 0o660;
 
 /// Bytes that the kernel may queue of what a client sends, without its bookkeeping, for which Linux allows as much again.
-/// A message has 4 KiB, a body 36 KiB at most. The server reads the sockets of flooders late, and without this bound the
+/// A message has 4 KiB, a body 36 KiB at most, and only those of storage objects up to 256 KiB. The server reads the sockets of flooders late, and without this bound the
 /// kernel would queue megabytes for each. Set on the listener, so that each connection has it when it begins: the window
 /// that is offered to the client cannot be taken back.
 ///

@@ -399,6 +399,6 @@ mod tests {
             ids.iter().map(|id| place_of(*id, &revocations.places)).collect::<Vec<_>>()
         };
         let same = places().iter().zip(places()).filter(|(one, other)| *one == other).count();
-        assert!(same < 50, "{same} of 1000 ids are in the same bucket of 256 in another process");
+        assert!(same < 50, "{same} of 1000 ids are in the same bucket of {BUCKETS} in another process");
     }
 }

@@ -11,7 +11,8 @@ use storage::{FORGOTTEN_AT_ONCE_MAX, Failure};
 
 use super::services::Services;
 
-/// Time between two rounds. A round that finds nothing costs one read.
+/// Time between two rounds. A round that finds nothing costs the embedded store one read. A database has no order by time: a
+/// round reads all its logouts there, `FORGOTTEN_AT_ONCE_MAX` in a query.
 const PAUSE: Duration = Duration::from_secs(600);
 
 /// Removes expired logouts for as long as it is polled. It must run in an executor of glommio.
