@@ -49,6 +49,11 @@ impl Work {
         Self { nanos: self.nanos / (count.max(1) as u64) }
     }
 
+    /// This work in whole microseconds.
+    pub const fn as_micros(self) -> u64 {
+        self.nanos / 1000
+    }
+
     /// The time in which a bucket gets so much back, at this rate of milliseconds a second.
     fn at(self, rate: NonZeroU32) -> Duration {
         Duration::from_nanos(self.nanos.saturating_mul(1000) / u64::from(rate.get()))

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use crate::budget::Work;
 use crate::command::{Command, RateLimit, Rejection, RejectionCode};
 use crate::id::{ShardId, Timestamp};
 use crate::process_rates::{PROCESS_RATES, ProcessRate};
@@ -263,6 +264,26 @@ pub const COSTLY_KINDS: [&str; 8] = [
 /// Why connections are closed before their HTTP answer is read, in the order of `SocketCounters::http_answers_cut`.
 pub const ANSWER_CUTS: [&str; 2] = ["full", "slow"];
 
+/// Writes to the sockets of sessions, and the bytes that they took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Written {
+    pub writes: u64,
+    pub bytes: u64,
+}
+
+impl Written {
+    /// Counts a write that took so many bytes.
+    pub fn add(&mut self, bytes: usize) {
+        self.writes += 1;
+        self.bytes += bytes as u64;
+    }
+
+    /// What was written since there was so little.
+    pub fn since(self, before: Self) -> Self {
+        Self { writes: self.writes - before.writes, bytes: self.bytes - before.bytes }
+    }
+}
+
 /// Connections, as the gateway sees them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SocketCounters {
@@ -282,6 +303,8 @@ pub struct SocketCounters {
     /// Reads that found data, and the bytes that they read.
     pub reads: u64,
     pub read_bytes: u64,
+    /// What was written to the sockets of sessions.
+    pub written: Written,
     /// Requests that were answered, by the class of the answer.
     pub http_answers: [u64; ANSWER_CLASSES.len()],
     /// Calls of gRPC that were answered, by the code of their status.
@@ -367,6 +390,24 @@ pub struct OwnerCounters {
     pub store_failures: u64,
 }
 
+/// The most that a single turn has done. Each number may be of another turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TurnMost {
+    /// Writes to the sockets of sessions, and the bytes that they took.
+    pub written: Written,
+    /// Work of the requests that were read, and of late writes, in microseconds.
+    pub work: u64,
+}
+
+impl TurnMost {
+    /// The greater of each number.
+    pub fn or(self, other: Self) -> Self {
+        let writes = self.written.writes.max(other.written.writes);
+        let bytes = self.written.bytes.max(other.written.bytes);
+        Self { written: Written { writes, bytes }, work: self.work.max(other.work) }
+    }
+}
+
 /// A shard's loop.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct TurnCounters {
@@ -375,6 +416,8 @@ pub struct TurnCounters {
     pub longest: u64,
     /// The longest time since the last report in which the shard had to turn and did not, because other tasks ran.
     pub longest_pause: u64,
+    /// The most that a single turn has done since the last report.
+    pub most: TurnMost,
     pub turning_nanos: u64,
     /// Time in the runtime while there was more to do: rings, timers, HTTP.
     pub looking_nanos: u64,
@@ -391,6 +434,11 @@ impl TurnCounters {
         self.turns.record(micros);
         self.longest = self.longest.max(micros);
         self.turning_nanos += took.as_nanos() as u64;
+    }
+
+    /// Takes in what a turn has done.
+    pub fn did(&mut self, written: Written, work: Work) {
+        self.most = self.most.or(TurnMost { written, work: work.as_micros() });
     }
 
     /// Counts time in the runtime while there was more to do.
@@ -461,6 +509,14 @@ mod tests {
         for (value, bucket) in [(1 << (last - 1), last - 1), ((1 << (last - 1)) + 1, last), (u64::MAX, last)] {
             check(value, bucket);
         }
+    }
+
+    #[test]
+    fn the_most_of_each_number_is_kept() {
+        let mut counters = TurnCounters::default();
+        counters.did(Written { writes: 3, bytes: 10 }, Work::micros(7));
+        counters.did(Written { writes: 2, bytes: 900 }, Work::micros(5));
+        assert_eq!(counters.most, TurnMost { written: Written { writes: 3, bytes: 900 }, work: 7 });
     }
 
     #[test]

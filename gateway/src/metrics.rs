@@ -203,9 +203,11 @@ impl Overview {
         self.newest.resize_with(reports.len(), || None);
         for (newest, report) in self.newest.iter_mut().zip(reports) {
             let Some(mut report) = report else { continue };
-            // A shard forgets its longest turn when it has reported it, and not every report is shown.
-            let before = newest.as_ref().filter(|_| !self.were_shown).map_or(0, |before| before.turn.longest);
-            report.turn.longest = report.turn.longest.max(before);
+            // A shard forgets its largest turns when it has reported it, and not every report is shown.
+            if let Some(before) = newest.as_ref().filter(|_| !self.were_shown) {
+                report.turn.longest = report.turn.longest.max(before.turn.longest);
+                report.turn.most = report.turn.most.or(before.turn.most);
+            }
             *newest = Some(report);
         }
         self.were_shown = false;
@@ -363,12 +365,16 @@ impl Overview {
         let up: Vec<_> = self.up.iter().enumerate().map(|(number, up)| (shard(number), u64::from(*up))).collect();
         page.number("shard_up", "Whether the shard answered in time", MetricType::Gauge, &up)?;
         let (mut longest, mut pauses) = (Vec::new(), Vec::new());
+        let (mut writes, mut bytes, mut work) = (Vec::new(), Vec::new(), Vec::new());
         let mut seconds = Vec::new();
         for (number, report) in self.newest.iter().enumerate() {
             let Some(report) = report else { continue };
             let turn = &report.turn;
             longest.push((shard(number), turn.longest as f64 / MICROS_PER_SECOND));
             pauses.push((shard(number), turn.longest_pause as f64 / MICROS_PER_SECOND));
+            writes.push((shard(number), turn.most.written.writes));
+            bytes.push((shard(number), turn.most.written.bytes));
+            work.push((shard(number), turn.most.work as f64 / MICROS_PER_SECOND));
             let nanos = [turn.turning_nanos, turn.looking_nanos, turn.waiting_nanos];
             for (kind, nanos) in CORE_KINDS.iter().zip(nanos) {
                 let labels = [("shard", number.to_string()), ("kind", (*kind).to_owned())];
@@ -378,6 +384,10 @@ impl Overview {
         page.seconds("longest_turn", "The longest turn since last asked", MetricType::Gauge, &longest)?;
         let help = "The longest time since last asked in which a due turn did not begin";
         page.seconds("longest_pause", help, MetricType::Gauge, &pauses)?;
+        page.number("turn_writes_max", "The most writes to sessions in a turn since last asked", MetricType::Gauge, &writes)?;
+        page.number("turn_bytes_max", "The most bytes written in a turn since last asked", MetricType::Gauge, &bytes)?;
+        let help = "The most work of requests, by their prices, in a turn since last asked";
+        page.seconds("turn_work_max", help, MetricType::Gauge, &work)?;
         page.seconds("core", "What a shard's core spent its time on", MetricType::Counter, &seconds)
     }
 }

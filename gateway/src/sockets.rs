@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use engine::counters::{STAGES, SessionEnd, SocketCounters};
+use engine::counters::{STAGES, SessionEnd, SocketCounters, Written};
 use engine::fanout::frames::Format;
 use engine::fanout::subscribers::{Gone, Outlet};
 use engine::id::{ConnectionId, ShardId, Timestamp};
@@ -614,6 +614,7 @@ impl Outlet for SocketTable {
             return Err(Gone);
         };
         debug_assert!(written <= offered, "the socket took {written} of {offered} bytes");
+        self.counters.written.add(written);
         if written > 0 && !socket.reads {
             socket.heard = self.ticks;
         }
@@ -787,6 +788,10 @@ impl Sockets for SocketTable {
 
     fn is_empty(&self) -> bool {
         self.open == 0 && self.http.len() == 0 && self.departing.len() == 0 && self.services.returns().is_empty()
+    }
+
+    fn written(&self) -> Written {
+        self.counters.written
     }
 
     fn counters(&self) -> SocketCounters {

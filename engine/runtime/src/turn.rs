@@ -22,7 +22,7 @@ use super::clock::{self, Laps};
 use super::persistence::Persistence;
 use super::reports::Question;
 use super::rings::Rings;
-use engine::counters::{SocketCounters, TurnCounters};
+use engine::counters::{SocketCounters, TurnCounters, TurnMost, Written};
 use engine::fanout::subscribers::Outlet;
 use engine::id::{Monotonic, Now, Timestamp};
 use engine::limits::{PARCEL_REQUESTS_TURN_MAX, RECEIPTS_TURN_MAX};
@@ -71,6 +71,9 @@ pub trait Sockets: Outlet {
 
     /// The counters of connections.
     fn counters(&self) -> SocketCounters;
+
+    /// What was written to sessions so far.
+    fn written(&self) -> Written;
 }
 
 /// Whether requests may be read. If a ring is full, they must wait in their sockets.
@@ -129,6 +132,7 @@ impl<S: Sockets> Turning<S> {
         loop {
             let Now { wall: now, monotonic } = clock::now();
             self.shard.begin_turn(monotonic);
+            let written = self.sockets.written();
             let ticked = ticks.take();
             if ticked > 0 {
                 self.counters.paused(late.take());
@@ -157,6 +161,7 @@ impl<S: Sockets> Turning<S> {
             self.shard.passed(clock::wall());
             stop = self.check_stop(stop, ticked);
             self.counters.turned(laps.end());
+            self.counters.did(self.sockets.written().since(written), self.shard.worked());
             if more || self.is_busy() {
                 slices += 1;
                 if slices.is_multiple_of(SLICES_PER_LOOK) {
@@ -220,7 +225,7 @@ impl<S: Sockets> Turning<S> {
         report.sockets = self.sockets.counters();
         report.levels.parcels_waiting = self.rings.waiting() as u64;
         report.turn = self.counters.clone();
-        (self.counters.longest, self.counters.longest_pause) = (0, 0);
+        (self.counters.longest, self.counters.longest_pause, self.counters.most) = (0, 0, TurnMost::default());
         let _ = question.try_send(Box::new(report));
     }
 

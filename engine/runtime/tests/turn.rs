@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use engine::command::{Command, Join};
-use engine::counters::SocketCounters;
+use engine::counters::{SocketCounters, Written};
 use engine::fanout::frames::Format;
 use engine::fanout::subscribers::{Gone, Outlet};
 use engine::id::{ChannelId, ConnectionId, Epoch, SessionId, ShardId, Timestamp, UserId};
@@ -133,6 +133,10 @@ impl Sockets for Played {
 
     fn counters(&self) -> SocketCounters {
         SocketCounters::default()
+    }
+
+    fn written(&self) -> Written {
+        Written::default()
     }
 }
 
