@@ -3,6 +3,10 @@
 //!
 //! The members who are cut are in several processes, and try again with waits of their own. Some members of the same
 //! room are never cut; they send and ping at a fixed pace and are timed before, during and after the return.
+//!
+//! A pass through the room goes in the order in which its members came. Members who have just joined are in the order of
+//! their processes, and those who came back are in random order, which costs the machine more. So all of them come back
+//! once before anything is timed, and the windows before and after the cut have members in the same kind of order.
 
 mod backoff;
 pub mod generator;
@@ -117,9 +121,11 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let mut bystander = Bystander::join(server.address, &server.token()?, ROOM, pace)?;
     let watch = Watch::start(server.admin()?, server.pid());
     watch.enter("filling");
-    let mut generators = start(options, members, &launch, &server)?;
-    hear_all(&generators, &mut bystander, FILLING_TIME_MAX)?;
-    let measured = measure(options, members, &mut generators, &mut bystander, &watch, server.pid())?;
+    let mut crowds = start(options, members, &launch, &server)?;
+    hear_all(&crowds, &mut bystander, FILLING_TIME_MAX)?;
+    watch.enter("mixing");
+    mix(&mut crowds, &mut bystander)?;
+    let measured = measure(options, members, &mut crowds, &mut bystander, &watch, server.pid())?;
     report::report(options, &launch, &measured)
 }
 
@@ -146,39 +152,55 @@ fn fitting(members: usize, connections_max: u64) -> usize {
     members.min(connections_max.saturating_sub(SPARE_CONNECTIONS) as usize)
 }
 
+/// A process of members who will be cut.
+struct Crowd {
+    process: Companion,
+    members: usize,
+    /// The openings that its members try until they are back.
+    openings: usize,
+}
+
 /// Starts the processes of the members who will be cut.
-fn start(options: &Options, members: usize, launch: &Launch, server: &Server) -> Result<Vec<Companion>, Failure> {
+fn start(options: &Options, members: usize, launch: &Launch, server: &Server) -> Result<Vec<Crowd>, Failure> {
     let cut = members - options.uncut;
     let cpus = &launch.client_cpus;
     let cpus = if cpus.len() > 1 { &cpus[1..] } else { &cpus[..] };
-    let (mut generators, mut started) = (Vec::new(), 0);
+    let (mut crowds, mut started) = (Vec::new(), 0);
     for (number, first) in (FIRST_ADDRESS..).zip((0..cut).step_by(PORTS_PER_ADDRESS)) {
         let members = PORTS_PER_ADDRESS.min(cut - first);
         started += members;
-        let crowd = generator::Options {
+        let of_process = generator::Options {
             server: server.address,
             room: ROOM.to_owned(),
             number,
             members,
-            openings: share(options.openings, members, cut),
             visible: !options.hidden,
             patience: RETURNING_TIME_MAX,
         };
-        generators.push(Companion::start("crowd-of-reconnects", &crowd, launch, cpus)?);
+        let process = Companion::start("crowd-of-reconnects", &of_process, launch, cpus)?;
+        crowds.push(Crowd { process, members, openings: share(options.openings, first, members, cut) });
     }
     assert_eq!(started, cut, "each member who is cut is in one process");
-    Ok(generators)
+    Ok(crowds)
 }
 
-/// The part of all openings that so many of all members try.
-fn share(openings: usize, members: usize, all: usize) -> usize {
-    openings * members / all
+/// The part of all openings that so many of all members try, behind the first ones. The parts are all openings together.
+fn share(openings: usize, first: usize, members: usize, all: usize) -> usize {
+    openings * (first + members) / all - openings * first / all
+}
+
+/// Lets all members come back once, each with one opening.
+fn mix(crowds: &mut [Crowd], bystander: &mut Bystander) -> Result<(), Failure> {
+    for crowd in &mut *crowds {
+        crowd.process.tell(&Order::Cut { openings: crowd.members })?;
+    }
+    hear_all(crowds, bystander, RETURNING_TIME_MAX * 2)
 }
 
 fn measure(
     options: &Options,
     members: usize,
-    generators: &mut [Companion],
+    crowds: &mut [Crowd],
     bystander: &mut Bystander,
     watch: &Watch,
     pid: u32,
@@ -194,11 +216,13 @@ fn measure(
     let before = windows(bystander)?;
     let used_before = meter.read()?;
     watch.enter("during");
-    generators.iter_mut().try_for_each(|generator| generator.tell(&Order::Cut))?;
-    let mut outcomes: Vec<Option<Outcome>> = generators.iter().map(|_| None).collect();
+    for crowd in &mut *crowds {
+        crowd.process.tell(&Order::Cut { openings: crowd.openings })?;
+    }
+    let mut outcomes: Vec<Option<Outcome>> = crowds.iter().map(|_| None).collect();
     let during = bystander.notice_until(RETURNING_TIME_MAX * 2, || {
-        for (outcome, generator) in outcomes.iter_mut().zip(&*generators).filter(|(outcome, _)| outcome.is_none()) {
-            *outcome = generator.heard::<Answer>()?.map(answered).transpose()?;
+        for (outcome, crowd) in outcomes.iter_mut().zip(&*crowds).filter(|(outcome, _)| outcome.is_none()) {
+            *outcome = crowd.process.heard::<Answer>()?.map(answered).transpose()?;
         }
         Ok(outcomes.iter().all(Option::is_some))
     })?;
@@ -217,10 +241,10 @@ fn measure(
 }
 
 /// Waits for an answer of each process, while the members that are never cut keep reading.
-fn hear_all(generators: &[Companion], bystander: &mut Bystander, patience: Duration) -> Result<(), Failure> {
+fn hear_all(crowds: &[Crowd], bystander: &mut Bystander, patience: Duration) -> Result<(), Failure> {
     let begun = Instant::now();
-    for generator in generators {
-        while generator.heard::<Answer>()?.map(answered).transpose()?.is_none() {
+    for crowd in crowds {
+        while crowd.process.heard::<Answer>()?.map(answered).transpose()?.is_none() {
             bystander.rest()?;
             if begun.elapsed() > patience {
                 return Err(Failure::faulty("not all members joined in time"));
@@ -280,7 +304,10 @@ mod tests {
 
     #[test]
     fn processes_share_the_openings_by_their_members() {
-        assert_eq!(share(100_000, 5_000, 17_500), 28_571);
-        assert_eq!(share(100_000, 17_500, 17_500), 100_000);
+        let shares = [0, 5_000, 10_000].map(|first| share(100_000, first, 5_000, 17_500));
+        let last = share(100_000, 15_000, 2_500, 17_500);
+        assert_eq!((shares, last), ([28_571, 28_571, 28_572], 14_286));
+        assert_eq!(shares.iter().sum::<usize>() + last, 100_000);
+        assert_eq!(share(100_000, 0, 17_500, 17_500), 100_000);
     }
 }

@@ -43,8 +43,6 @@ pub struct Options {
     /// The number of the local address, and of the process.
     pub number: u8,
     pub members: usize,
-    /// Openings of all members until each has come back, if no opening fails but the spoiled ones.
-    pub openings: usize,
     /// Whether members appear in the room's list.
     pub visible: bool,
     /// Members that are not back after this are given up.
@@ -53,8 +51,8 @@ pub struct Options {
 
 #[derive(Serialize, Deserialize)]
 pub enum Order {
-    /// Cut all connections, and come back.
-    Cut,
+    /// Cut all connections, and come back with so many openings of all members, if no opening fails but the spoiled ones.
+    Cut { openings: usize },
 }
 
 /// The answer when all members have joined, and when all are back; or why there is none.
@@ -126,8 +124,8 @@ fn run(options: &Options) -> Result<(), Failure> {
     let (orders, mut awaited) = (companion::orders(), false);
     loop {
         match orders.try_recv() {
-            Ok(Order::Cut) => {
-                crowd.cut()?;
+            Ok(Order::Cut { openings }) => {
+                crowd.cut(openings)?;
                 awaited = true;
             }
             Err(TryRecvError::Empty) => {}
@@ -187,7 +185,7 @@ impl Crowd<'_> {
     }
 
     /// Cuts all connections with resets, and plans the members' return.
-    fn cut(&mut self) -> Result<(), Failure> {
+    fn cut(&mut self, openings: usize) -> Result<(), Failure> {
         for member in &mut self.members {
             member.session.take().map_or(Ok(()), Session::reset)?;
             member.home = false;
@@ -197,7 +195,7 @@ impl Crowd<'_> {
         self.late_us.reset();
         self.timers = Timers::default();
         self.clock = Instant::now();
-        let (members, openings) = (self.members.len(), self.options.openings);
+        let members = self.members.len();
         for index in 0..members {
             let member = &mut self.members[index];
             (member.to_spoil, member.failures) = (spoiled_of(index, members, openings), 0);

@@ -25,7 +25,8 @@ pub fn report(options: &Options, launch: &Launch, measured: &Measured) -> Result
     println!("{}", Conditions::here());
     println!(
         "A room of {} at {} messages/s. {} of them are cut at once and come back; they wait up to {:?} at first, then up \
-         to twice as long each time, up to {:?}. {} are never cut, and are timed. Server on cores {:?}, clients on {:?}.\n",
+         to twice as long each time, up to {:?}. {} are never cut, and are timed. All have come back once before the first \
+         window, so that each window has them in a random order. Server on cores {:?}, clients on {:?}.\n",
         measured.members,
         options.rate,
         outcome.members,
