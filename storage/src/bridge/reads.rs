@@ -25,8 +25,8 @@ use super::Read;
 /// Queries of clients that may wait. At some 100 µs a page this is a twentieth of a second for two readers.
 pub const READS_MAX: usize = 1024;
 
-/// Answers to clients of a shard that it has not taken yet, beyond which readers wait: 8 MiB, if each is as long as an answer
-/// may be.
+/// Answers to clients of a shard that it has not taken yet, beyond which readers wait: some 26 MB if each has the longest
+/// profiles of a thousand users (1.6 MB), and 6 MB if each is a page of the hundred longest messages.
 pub const UNTAKEN_MAX: usize = 16;
 
 /// For whom a request is made.
