@@ -98,8 +98,11 @@ pub struct Noticed {
 impl Bystander {
     /// Lets all members join.
     pub fn join(server: SocketAddr, token: &str, room: &str, pace: Pace) -> Result<Bystander, Failure> {
-        let dialect =
-            Dialect::Stentor { token: token.to_owned(), persistence: Persistence::Passing, room: room.to_owned() };
+        let dialect = Dialect::Stentor {
+            tokens: vec![token.to_owned()],
+            persistence: Persistence::Passing,
+            room: room.to_owned(),
+        };
         let mut bystander = Bystander {
             pace,
             clock: Instant::now(),

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -10,6 +11,7 @@ use serde::Serialize;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
+use crate::accounts;
 use crate::asker::{bearer, request};
 use crate::cpu;
 use crate::failure::Failure;
@@ -25,6 +27,12 @@ const LOCAL_ADDRESS: u8 = 1;
 
 /// What a call over gRPC may cost, as a multiple of the same over REST.
 const GOAL: f64 = 2.0;
+
+/// Users in whose names the clients call, in turn: so many that none has asked for more than a user may.
+const USERS: usize = 256;
+
+/// The number of the local address from which they sign in.
+const SIGN_IN_ADDRESS: u8 = 200;
 
 #[derive(Args, Debug)]
 pub struct Options {
@@ -67,10 +75,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         let grpc = free_address()?;
         launch.more = vec!["--grpc".into(), grpc.to_string()];
         let server = Server::start(Kind::Stentor, &launch)?;
-        let token = server.token()?;
+        let tokens: Arc<[String]> = accounts::sign_in(server.address, SIGN_IN_ADDRESS, "caller", USERS)?.into();
         for (way, address) in [(Way::Rest, server.address), (Way::Grpc, grpc)] {
             let before = cpu::cpu_time(server.pid())?;
-            let calls = ask_for(&runtime, way, address, &token, *clients, runs.length())?;
+            let calls = ask_for(&runtime, way, address, &tokens, *clients, runs.length())?;
             let spent = cpu::cpu_time(server.pid())?.saturating_sub(before);
             let cpu_us = spent.as_secs_f64() * 1e6 / calls.max(1) as f64;
             let per_second = calls as f64 / runs.secs;
@@ -82,11 +90,12 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     println!("{}", Conditions::here());
     println!(
         "An account asked for by {clients} clients, one call at a time each; server on core {:?}, clients on core {}. \
-         Medians of {} rounds of {} s.\n",
+         They call in the names of {USERS} users. Medians of {} rounds of {} s. {}\n",
         launch.server_cpus,
         launch.client_cpu(),
         runs.repeat,
-        runs.secs
+        runs.secs,
+        launch.budgets
     );
     let row = |name, way| report::row(name, [of(way, |calls| calls.per_second), of(way, |calls| calls.cpu_us)]);
     println!(
@@ -104,19 +113,20 @@ fn ask_for(
     runtime: &Runtime,
     way: Way,
     address: SocketAddr,
-    token: &str,
+    tokens: &Arc<[String]>,
     clients: usize,
     length: Duration,
 ) -> Result<u64, Failure> {
     runtime.block_on(async {
         let until = Instant::now() + length;
         let mut asking = JoinSet::new();
-        for _ in 0..clients {
-            let token = token.to_owned();
+        for client in 0..clients {
+            let tokens = tokens.clone();
             asking.spawn(async move {
+                let first = client * tokens.len() / clients;
                 match way {
-                    Way::Rest => ask_over_rest(address, &token, until).await,
-                    Way::Grpc => ask_over_grpc(address, &token, until).await,
+                    Way::Rest => ask_over_rest(address, &tokens, first, until).await,
+                    Way::Grpc => ask_over_grpc(address, &tokens, first, until).await,
                 }
             });
         }
@@ -128,19 +138,27 @@ fn ask_for(
     })
 }
 
-async fn ask_over_rest(address: SocketAddr, token: &str, until: Instant) -> io::Result<u64> {
-    let request = request("GET /v2/account", &bearer(token), &[]);
+/// Asks in the names of these users in turn, beginning with the one at `first`.
+async fn ask_over_rest(address: SocketAddr, tokens: &[String], first: usize, until: Instant) -> io::Result<u64> {
+    let requests: Vec<_> = tokens.iter().map(|token| request("GET /v2/account", &bearer(token), &[])).collect();
     let (mut connection, mut calls) = (KeptConnection::open(address).await?, 0);
-    while Instant::now() < until {
-        connection.ask(&request).await?;
+    for request in requests.iter().cycle().skip(first) {
+        if Instant::now() >= until {
+            break;
+        }
+        connection.ask(request).await?;
         calls += 1;
     }
     Ok(calls)
 }
 
-async fn ask_over_grpc(address: SocketAddr, token: &str, until: Instant) -> io::Result<u64> {
+/// The same over gRPC.
+async fn ask_over_grpc(address: SocketAddr, tokens: &[String], first: usize, until: Instant) -> io::Result<u64> {
     let (mut client, mut calls) = (GrpcClient::connect(address, LOCAL_ADDRESS).await?, 0);
-    while Instant::now() < until {
+    for token in tokens.iter().cycle().skip(first) {
+        if Instant::now() >= until {
+            break;
+        }
         match client.call("GetAccount", token, EMPTY_MESSAGE).await?.as_str() {
             "0" => calls += 1,
             status => return Err(io::Error::other(format!("a call ended with {status}"))),

@@ -154,7 +154,7 @@ impl Room {
     fn open(&mut self) -> Result<(), Failure> {
         let index = self.connections.len();
         let member = index < self.shape.members;
-        let (first, next) = match self.dialect.upgrade_request() {
+        let (first, next) = match self.dialect.upgrade_request(index) {
             Some(head) => (head, Some(self.dialect.member_request())),
             None if member => (self.dialect.member_request(), None),
             None => (vec![BARE_PUBLISHER], None),

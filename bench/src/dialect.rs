@@ -29,9 +29,9 @@ pub enum Persistence {
 
 #[derive(Clone, Debug)]
 pub enum Dialect {
-    /// All members share one user's session token: many sessions of one user count as so many members.
     Stentor {
-        token: String,
+        /// A user's session token for each connection. With fewer tokens than connections, users have several sessions.
+        tokens: Vec<String>,
         persistence: Persistence,
         /// The room's name, plain letters only.
         room: String,
@@ -45,10 +45,11 @@ impl Dialect {
         matches!(self, Dialect::Stentor { .. })
     }
 
-    /// The head of the request that opens a WebSocket. `None` if a connection carries frames from its start.
-    pub fn upgrade_request(&self) -> Option<Vec<u8>> {
-        let Dialect::Stentor { token, .. } = self else { return None };
-        Some(upgrade_request(token, ""))
+    /// The head of the request that opens the WebSocket of the connection with this number. `None` if a connection carries
+    /// frames from its start.
+    pub fn upgrade_request(&self, connection: usize) -> Option<Vec<u8>> {
+        let Dialect::Stentor { tokens, .. } = self else { return None };
+        Some(upgrade_request(&tokens[connection % tokens.len()], ""))
     }
 
     /// Whether this response head opens the WebSocket that `upgrade_request` asked for.
@@ -161,7 +162,7 @@ mod tests {
     use crate::checker::{content, padding};
 
     fn stentor() -> Dialect {
-        Dialect::Stentor { token: "t".into(), persistence: Persistence::Passing, room: ROOM.into() }
+        Dialect::Stentor { tokens: vec!["t".into()], persistence: Persistence::Passing, room: ROOM.into() }
     }
 
     #[test]

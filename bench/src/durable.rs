@@ -53,6 +53,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         runs.repeat,
         runs.secs
     );
+    println!("{}", launch.budgets);
     println!("\n{}", sends.table(&["stentor", "store alone"], in_flight));
     let goals = sends.goals("stentor", "store alone", &[most], GOAL);
     goals::print(&goals);

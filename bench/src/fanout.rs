@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use crate::client::Shape;
 use crate::cpu;
 use crate::failure::Failure;
-use crate::launch::Launch;
+use crate::launch::{Budgets, Launch};
 use crate::run::{self, Patience, Run};
 use crate::search::Search;
 use crate::server::Kind;
@@ -29,6 +29,11 @@ const RATE_BEYOND_MAX: f64 = 1.5;
 const BEYOND: f64 = 2.0;
 /// The part of its maximum at which a room of two is measured beside it.
 const BESIDE: f64 = 0.5;
+/// Messages a second that one publisher may send within the default budgets, with something to spare.
+const PUBLISHER_RATE_MAX: f64 = 2_000.0;
+/// Why the server has no budgets if more are sent.
+const ONE_PUBLISHER: &str = "one publisher is offered as many messages as the server can deliver, and they are more than a \
+                             session's budget lets in";
 /// If the programs of a run waited for their cores for more than this share of the time, other programs disturbed the
 /// run.
 const DISTURBED_SHARE_MAX: f64 = 0.02;
@@ -63,6 +68,14 @@ impl Options {
         compared.into_iter().filter(|kind| self.only.is_empty() || self.only.contains(kind)).collect()
     }
 
+    /// A session may send some 2,500 messages a second by default, and one member publishes all.
+    fn budgets(&self) -> Budgets {
+        let asks_for_most = self.measure.iter().any(|question| matches!(question, Question::Max | Question::Beyond));
+        let is_fast =
+            self.measure.contains(&Question::Rates) && self.rates.iter().any(|&rate| rate > PUBLISHER_RATE_MAX);
+        if asks_for_most || is_fast { Budgets::Off(ONE_PUBLISHER) } else { Budgets::Default }
+    }
+
     fn shape(&self, members: usize) -> Shape {
         Shape { members, content_bytes: self.runs.payload }
     }
@@ -84,7 +97,7 @@ enum Question {
 
 pub fn run(options: &Options) -> Result<(), Failure> {
     check(options)?;
-    let launch = options.setting.launch_apart()?;
+    let launch = Launch { budgets: options.budgets(), ..options.setting.launch_apart()? };
     eprintln!("leave the machine alone meanwhile");
     let servers = options.servers();
     let mut visits: Vec<Visit> = Vec::new();
@@ -102,7 +115,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     assert_eq!(visits.len(), planned, "each server is visited in each round of each size");
     let report = Report::new(&visits, &options.rates, Comparison::of(options.tls));
     report.print();
-    println!("{}", conditions(options));
+    println!("{}", conditions(options, launch.budgets));
     warn_of_disturbance(&visits);
     options.setting.keep(&report)?;
     if visits.iter().all(Visit::nothing_lost) {
@@ -113,9 +126,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 }
 
 /// The conditions that a reader of the table must know to compare it.
-fn conditions(options: &Options) -> String {
+fn conditions(options: &Options, budgets: Budgets) -> String {
     format!(
-        "Stentor: one shard, store memory, messages passed on, not kept; members are hidden sessions of one user. The \
+        "Stentor: one shard, store memory, messages passed on, not kept; members are hidden, each a user of its own. {budgets} The \
          loops speak no protocol and send frames laid out like Stentor's.\nEvery delivery is checked for order, loss and \
          repetition; latency is from the intended time of sending, at a sample of {} members. Where the server's core is \
          not full at its maximum, the client's was. Medians of {} rounds of {} s a rate.",

@@ -26,7 +26,7 @@ use crate::cpu::Usage;
 use crate::dialect::ROOM;
 use crate::failure::Failure;
 use crate::grpc_client::free_address;
-use crate::launch::{Budgets, Launch};
+use crate::launch::Launch;
 use crate::server::{Kind, Server};
 use crate::setting::{Disk, Setting};
 use crate::watch::{Look, Watch};
@@ -96,7 +96,6 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     }
     let launch = Launch {
         store: "embedded".into(),
-        budgets: Budgets::Default,
         data_in: Some(options.disk.directory()?),
         ..options.setting.launch(1)?
     };

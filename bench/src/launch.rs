@@ -1,5 +1,6 @@
 //! How the servers and the helping processes of a run are started, and on which cores.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::process::{Child, Command};
@@ -12,10 +13,19 @@ use crate::dialect::Persistence;
 /// What one session and one user may ask of the server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Budgets {
-    /// As much as they like: the many members of a measured room are sessions of one user.
-    Off,
     /// What the server grants without options.
     Default,
+    /// As much as they like, for this reason.
+    Off(&'static str),
+}
+
+impl fmt::Display for Budgets {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Budgets::Default => write!(formatter, "The server has its default budgets of sessions and users."),
+            Budgets::Off(reason) => write!(formatter, "The server's budgets of sessions and users are off: {reason}."),
+        }
+    }
 }
 
 /// How the servers of one run are started.

@@ -23,7 +23,7 @@ use crate::companion::Companion;
 use crate::cpu::{self, Usage};
 use crate::dialect::ROOM;
 use crate::failure::Failure;
-use crate::launch::{Budgets, Launch};
+use crate::launch::Launch;
 use crate::metrics::Metrics;
 use crate::server::{Kind, Server};
 use crate::setting::{Disk, Setting};
@@ -100,7 +100,6 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     check(options)?;
     let launch = Launch {
         store: "embedded".into(),
-        budgets: Budgets::Default,
         more: ["--session-ttl", "1h"].map(str::to_owned).into(),
         data_in: Some(options.disk.directory()?),
         ..options.setting.launch(1)?

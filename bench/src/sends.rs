@@ -12,12 +12,16 @@ use serde::{Deserialize, Serialize};
 use crate::dialect::Persistence;
 use crate::failure::Failure;
 use crate::goals::{Bound, Goal, ratio};
-use crate::launch::Launch;
+use crate::launch::{Budgets, Launch};
 use crate::report::{self, median};
 use crate::setting::{Disk, Runs, Setting};
 
 /// Rooms over which the publishers are spread.
 pub const ROOMS: usize = 64;
+
+/// Why a server that is measured with durable sends has no budgets.
+pub const FAST_PUBLISHERS: &str = "each publisher sends again as soon as it is answered, which is more than a session's budget \
+                                   lets in";
 
 /// The settings of a question that is asked with durable sends.
 #[derive(Args, Debug)]
@@ -38,7 +42,8 @@ impl SendsOptions {
             return Err(Failure::Options("--in-flight must be above zero".into()));
         }
         let (store, data_in) = ("embedded".into(), Some(self.disk.directory()?));
-        Ok(Launch { store, persistence: Persistence::Kept, data_in, ..self.setting.launch(1)? })
+        let budgets = Budgets::Off(FAST_PUBLISHERS);
+        Ok(Launch { store, persistence: Persistence::Kept, data_in, budgets, ..self.setting.launch(1)? })
     }
 }
 

@@ -13,8 +13,10 @@ use rustls::ClientConfig;
 use serde::Serialize;
 use tempfile::TempDir;
 
+use crate::accounts;
 use crate::companion::Companion;
 use crate::dialect::{Dialect, ROOM, USERNAME};
+use crate::failure::Failure;
 use crate::http;
 use crate::launch::{Budgets, Launch};
 use crate::tls::Certificate;
@@ -22,6 +24,8 @@ use crate::tls::Certificate;
 /// Time from the start of the process until it prints where it listens. A durable store may have to create its files
 /// first.
 const START_TIME_MAX: Duration = Duration::from_secs(20);
+/// The number of the local address from which members sign in. Members connect from lower ones.
+const SIGN_IN_ADDRESS: u8 = 200;
 /// The server key that standard clients use by default; and the same with a colon, in base64.
 const SERVER_KEY: &str = "defaultkey";
 pub const SERVER_KEY_BASIC: &str = "ZGVmYXVsdGtleTo=";
@@ -120,17 +124,27 @@ impl Server {
         self.admin.ok_or_else(|| io::Error::other("a bare loop counts nothing"))
     }
 
-    /// The dialect for this server. For Stentor this signs in a user.
-    pub fn dialect(&self, kind: Kind, launch: &Launch) -> io::Result<Dialect> {
+    /// The dialect for this server. For Stentor this signs in a user for each of so many members.
+    pub fn dialect(&self, kind: Kind, launch: &Launch, members: usize) -> Result<Dialect, Failure> {
         match kind {
             Kind::BareLoop | Kind::BatchingLoop | Kind::TlsLoop => Ok(Dialect::Bare),
-            Kind::Stentor | Kind::StentorTls => {
-                Ok(Dialect::Stentor { token: self.token()?, persistence: launch.persistence, room: ROOM.into() })
-            }
+            Kind::Stentor | Kind::StentorTls => Ok(Dialect::Stentor {
+                tokens: self.tokens(members)?,
+                persistence: launch.persistence,
+                room: ROOM.into(),
+            }),
         }
     }
 
-    /// Signs in the one user of all sessions and returns a token.
+    /// Signs in so many users, and returns a token of each. The first is the user of `token`, whose messages are as long
+    /// as the bare loops' are.
+    pub fn tokens(&self, users: usize) -> Result<Vec<String>, Failure> {
+        let mut tokens = vec![self.token()?];
+        tokens.extend(accounts::sign_in(self.address, SIGN_IN_ADDRESS, "member", users.saturating_sub(1))?);
+        Ok(tokens)
+    }
+
+    /// Signs in the user who publishes, or who has all sessions, and returns a token.
     pub fn token(&self) -> io::Result<String> {
         let line = format!("POST /v2/account/authenticate/custom?create=true&username={USERNAME}");
         let headers = format!("Authorization: Basic {SERVER_KEY_BASIC}\r\nContent-Type: application/json\r\n");
@@ -150,7 +164,7 @@ fn command(kind: Kind, launch: &Launch, directory: Option<&Path>) -> io::Result<
     // Flags set every relevant option, so that no environment variable changes what is measured.
     command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--store", &launch.store]);
     command.args(["--server-key", SERVER_KEY, "--shards", &launch.shards.to_string()]);
-    if launch.budgets == Budgets::Off {
+    if let Budgets::Off(_) = launch.budgets {
         command.args(["--sessions-per-user", "0", "--memberships-per-user", "0"]);
         command.args(["--work-per-session", "0", "--work-per-user", "0"]);
     }

@@ -94,7 +94,7 @@ impl Setting {
             shards,
             server_cpus,
             client_cpus,
-            budgets: Budgets::Off,
+            budgets: Budgets::Default,
             more: Vec::new(),
             data_in: None,
         })

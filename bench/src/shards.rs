@@ -12,13 +12,14 @@ use std::time::Duration;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use crate::accounts;
 use crate::client::{Room, Shape};
 use crate::companion::{self, Companion};
 use crate::cpu::{self, Usage};
 use crate::dialect::{Dialect, Persistence};
 use crate::failure::{Failure, OPENING_TIME_MAX};
 use crate::goals::{self, Bound, Goal, ratio};
-use crate::launch::Launch;
+use crate::launch::{Budgets, Launch};
 use crate::report::{self, Conditions};
 use crate::run::{self, Patience, Run};
 use crate::search::Search;
@@ -27,6 +28,11 @@ use crate::setting::{Runs, Setting};
 
 /// Deliveries/s that each client is offered first. The search continues from there.
 const START_PER_CLIENT: f64 = 4e6;
+/// The local address from which the members of the first process sign in.
+const FIRST_SIGN_IN_ADDRESS: u8 = 100;
+/// Why the server has no budgets.
+const ONE_PUBLISHER: &str = "each room has one publisher, who is offered as many messages as the server can deliver, and they are \
+                             more than a session's budget lets in";
 /// Messages/s in each room in the quiet run: a quarter of a core's writes, or less.
 const QUIET_RATE: f64 = 20.0;
 /// By how much a delivery may become more expensive with further shards, in CPU time.
@@ -52,7 +58,10 @@ pub struct Options {
 #[derive(Serialize, Deserialize)]
 struct Crowd {
     address: SocketAddr,
+    /// The token of the user who publishes.
     token: String,
+    /// The number of the local address from which the other members sign in, and of the process.
+    number: u8,
     room: String,
     members: usize,
     payload: usize,
@@ -96,7 +105,7 @@ impl Layout {
         // measured with the same clients.
         let (clients, (_, client_cpus)) =
             (cores.saturating_sub(most_shards).max(1), options.setting.cores(most_shards)?);
-        let launch = Launch { client_cpus, ..options.setting.launch(shards)? };
+        let launch = Launch { client_cpus, budgets: Budgets::Off(ONE_PUBLISHER), ..options.setting.launch(shards)? };
         let apart = launch.client_cpus.iter().all(|cpu| !launch.server_cpus.contains(cpu))
             && launch.server_cpus.len() >= shards
             && launch.client_cpus.len() >= clients;
@@ -214,6 +223,7 @@ impl Asking<'_> {
         let crowd = Crowd {
             address: server.address,
             token: token.to_owned(),
+            number: FIRST_SIGN_IN_ADDRESS + u8::try_from(number).map_err(io::Error::other)?,
             room: format!("crowd-{number}"),
             members: self.options.members,
             payload,
@@ -268,8 +278,10 @@ pub fn crowd() -> Result<(), Failure> {
 }
 
 fn fill(options: &Crowd) -> Result<Room, Failure> {
-    let (token, room) = (options.token.clone(), options.room.clone());
-    let dialect = Dialect::Stentor { token, persistence: Persistence::Passing, room };
+    let (mut tokens, room) = (vec![options.token.clone()], options.room.clone());
+    let others = options.members.saturating_sub(1);
+    tokens.extend(accounts::sign_in(options.address, options.number, &format!("member-{}", options.number), others)?);
+    let dialect = Dialect::Stentor { tokens, persistence: Persistence::Passing, room };
     let shape = Shape { members: options.members, content_bytes: options.payload };
     let mut room = Room::new(options.address, dialect, shape)?;
     room.fill()?;
@@ -284,6 +296,7 @@ fn print(options: &Options, layouts: &[Layout], all: &[Figures]) -> Result<(), F
          message arrives once and in order, and p99 stays below a second. Medians of {} rounds.",
         options.members, options.runs.repeat
     );
+    println!("{}", Budgets::Off(ONE_PUBLISHER));
     for Layout { launch: Launch { shards, server_cpus, client_cpus, .. }, sharing, .. } in layouts {
         println!("{shards} shards on cores {server_cpus:?}, clients on {client_cpus:?}.");
         sharing.iter().for_each(|text| println!("{text}"));

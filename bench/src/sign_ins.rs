@@ -126,9 +126,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     println!("{}", Conditions::here());
     println!(
         "Sign-ins by {clients} clients, one at a time each; store {store}, server on core {:?}, clients on core {}. \
-         Medians of {repeat} runs of {secs} s.\n",
+         Medians of {repeat} runs of {secs} s. {}\n",
         launch.server_cpus,
         launch.client_cpu(),
+        launch.budgets,
     );
     println!("{}", table(&all, beside.is_some()));
     Ok(setting.keep(&serde_json::json!({ "runs": all }))?)

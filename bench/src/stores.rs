@@ -68,6 +68,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         runs.repeat,
         runs.secs
     );
+    println!("{}", launch.budgets);
     println!("\n{}", sends.table(&["embedded", "database", "driver alone"], in_flight));
     let goals = sends.goals("database", "driver alone", in_flight, GOAL);
     goals::print(&goals);

@@ -169,9 +169,9 @@ impl Scene<'_> {
     fn open(options: &Options, stopped: usize) -> Result<Scene<'_>, Failure> {
         let launch = options.setting.launch(1)?;
         let server = Server::start(Kind::Stentor, &launch)?;
-        let dialect =
-            Dialect::Stentor { token: server.token()?, persistence: Persistence::Passing, room: ROOM.to_owned() };
         let shape = Shape { members: options.members - stopped, content_bytes: options.payload };
+        let tokens = server.tokens(shape.members)?;
+        let dialect = Dialect::Stentor { tokens, persistence: Persistence::Passing, room: ROOM.to_owned() };
         let shared_core = (launch.client_cpus.len() == 1).then_some(launch.client_cpu());
         let mut scene = Scene {
             options,
@@ -200,15 +200,12 @@ impl Scene<'_> {
 
     /// Starts client processes, and returns when their members have joined.
     fn start(&mut self, room: &str, members: usize, behaviors: &[Behavior]) -> Result<Vec<Companion>, Failure> {
-        // Tokens live for a minute.
-        let token = self.server.token()?;
         let (mut companions, mut started) = (Vec::new(), 0);
         for first in (0..members).step_by(PORTS_PER_ADDRESS) {
             let members = PORTS_PER_ADDRESS.min(members - first);
             started += members;
             let crowd = crowd::Options {
                 address: self.server.address,
-                token: token.clone(),
                 room: room.to_owned(),
                 members,
                 behaviors: behaviors.to_vec(),

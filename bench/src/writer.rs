@@ -18,7 +18,8 @@ const CONTENT_BYTES: usize = 100;
 /// Writes so many messages of 100 bytes into this room, with the token of the writer, from the local address of this
 /// number. Returns when all of them are acknowledged.
 pub fn write(server: SocketAddr, number: u8, token: &str, room: &str, messages: usize) -> Result<(), Failure> {
-    let dialect = Dialect::Stentor { token: token.to_owned(), persistence: Persistence::Kept, room: room.to_owned() };
+    let dialect =
+        Dialect::Stentor { tokens: vec![token.to_owned()], persistence: Persistence::Kept, room: room.to_owned() };
     let mut publication = dialect.publication(CONTENT_BYTES);
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let mut session = Session::open(server, number, &upgrade_request(token, ""), &epoll, 0)?;

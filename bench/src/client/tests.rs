@@ -119,7 +119,7 @@ fn a_nakama_session_is_opened_joined_and_published_to() {
     let server = std::thread::spawn(move || speak_nakama(&listener));
     let shape = Shape { members: 1, content_bytes: CONTENT_BYTES };
     let dialect = Dialect::Stentor {
-        token: "secret".into(),
+        tokens: vec!["secret".into()],
         persistence: crate::dialect::Persistence::Passing,
         room: crate::dialect::ROOM.into(),
     };

@@ -38,7 +38,7 @@ pub fn round_trips(
     content_bytes: usize,
 ) -> Result<RoundTrips, Failure> {
     let dialect = Dialect::Stentor {
-        token: filled.server.token()?,
+        tokens: filled.server.tokens(2)?,
         persistence: Persistence::Passing,
         room: SMALL_ROOM.to_owned(),
     };

@@ -49,7 +49,7 @@ impl FilledServer {
     /// A running server, and the room before any member has joined.
     fn start(kind: Kind, shape: Shape, launch: &Launch) -> Result<FilledServer, Failure> {
         let server = Server::start(kind, launch).map_err(world("start the server"))?;
-        let dialect = server.dialect(kind, launch).map_err(world("sign in"))?;
+        let dialect = server.dialect(kind, launch, shape.members)?;
         let mut room = Room::new(server.address, dialect, shape)?;
         if let Some((address, config)) = server.secured() {
             room.secure(address, config);

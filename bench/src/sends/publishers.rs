@@ -65,8 +65,8 @@ impl Publishers {
         };
         for number in 0..count {
             let room = format!("durable-{:04}", number % rooms);
-            let dialect = Dialect::Stentor { token: token.clone(), persistence: Persistence::Kept, room };
-            let head = dialect.upgrade_request().unwrap_or_default();
+            let dialect = Dialect::Stentor { tokens: vec![token.clone()], persistence: Persistence::Kept, room };
+            let head = dialect.upgrade_request(number).unwrap_or_default();
             let connection = Connection::open(server.address, number, &head, Some(dialect.member_request()))?;
             connection.watch(&publishers.epoll, number, epoll::EventFlags::IN)?;
             let publisher = Publisher::new(number, dialect.publication(content_bytes));

@@ -10,8 +10,9 @@ use super::Options;
 use crate::cpu;
 use crate::dialect::Persistence;
 use crate::failure::Failure;
-use crate::launch::Launch;
+use crate::launch::{Budgets, Launch};
 use crate::report;
+use crate::sends::FAST_PUBLISHERS;
 use crate::sends::publishers::Publishers;
 use crate::server::Server;
 
@@ -35,7 +36,9 @@ pub struct Round {
 }
 
 pub fn run(options: &Options, data: &Path) -> Result<Vec<Round>, Failure> {
-    let launch = Launch { store: "embedded".into(), persistence: Persistence::Kept, ..options.setting.launch(1)? };
+    let budgets = Budgets::Off(FAST_PUBLISHERS);
+    let launch =
+        Launch { store: "embedded".into(), persistence: Persistence::Kept, budgets, ..options.setting.launch(1)? };
     let mut rounds = Vec::new();
     for number in 1..=options.kills {
         let start = Instant::now();
@@ -79,6 +82,7 @@ pub fn print(rounds: &[Round]) {
     if rounds.is_empty() {
         return;
     }
+    println!("\n{}", Budgets::Off(FAST_PUBLISHERS));
     let cells = |round: &Round| {
         let killed = if round.loaded { "under load" } else { "at once" };
         let figures = [round.first_ack_ms, round.acknowledged as f64, round.mib_written];

@@ -20,7 +20,7 @@ use crate::dialect::{Dialect, Persistence, upgrade_request};
 use crate::failure::Failure;
 use crate::received::Rare;
 use crate::sockets::{Connection, OPENING_MAX, PORTS_PER_ADDRESS, ready};
-use crate::{companion, cpu};
+use crate::{accounts, companion, cpu};
 
 /// A turn waits this long for events, and handles at most so many.
 const PATIENCE: Duration = Duration::from_millis(5);
@@ -43,7 +43,6 @@ const BUFFER_BYTES: usize = 256 << 10;
 #[derive(Serialize, Deserialize)]
 pub struct Options {
     pub address: SocketAddr,
-    pub token: String,
     pub room: String,
     pub members: usize,
     /// How the members behave, in turn.
@@ -91,6 +90,8 @@ pub struct Outcome {
 }
 
 struct Crowd {
+    /// A user's token for each member.
+    tokens: Vec<String>,
     epoll: rustix::fd::OwnedFd,
     members: Vec<Member>,
     joined: usize,
@@ -143,7 +144,10 @@ fn run(options: &Options) -> Result<(), Failure> {
 
 impl Crowd {
     fn fill(options: &Options) -> Result<Crowd, Failure> {
+        let number = u8::try_from(options.from_address).map_err(io::Error::other)?;
+        let name = format!("straggler-{number}");
         let mut crowd = Crowd {
+            tokens: accounts::sign_in(options.address, number, &name, options.members)?,
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             members: Vec::with_capacity(options.members),
             joined: 0,
@@ -171,9 +175,9 @@ impl Crowd {
         let index = self.members.len();
         let behavior = options.behaviors[index % options.behaviors.len()];
         let on_lag = if behavior == Behavior::Skipping { "&on_lag=skip" } else { "" };
-        let (token, room) = (options.token.clone(), options.room.clone());
-        let join = Dialect::Stentor { token, persistence: Persistence::Passing, room }.member_request();
-        let head = upgrade_request(&options.token, on_lag);
+        let (tokens, room) = (Vec::new(), options.room.clone());
+        let join = Dialect::Stentor { tokens, persistence: Persistence::Passing, room }.member_request();
+        let head = upgrade_request(&self.tokens[index], on_lag);
         let place = options.from_address * PORTS_PER_ADDRESS + index;
         let connection = Connection::open(options.address, place, &head, Some(join))?;
         self.members.push(Member::new(connection, behavior, options.next));

@@ -31,7 +31,7 @@ pub fn report(options: &Options, stopped: usize, measurements: &Measurements) ->
     println!(
         "A room of {} at {} messages/s, {} bytes of content each. {stopped} of them stop for {} s: a third reads nothing, a \
          third reads nothing and has asked to be moved on, a third reads {} bytes/s. The {} others are timed, from the \
-         intended time of sending.\n",
+         intended time of sending. Each member is a user of its own, and the server has its default budgets.\n",
         options.members,
         options.rate,
         options.payload,
