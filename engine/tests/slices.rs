@@ -1,17 +1,22 @@
-//! What one request or one answer of the store may cause is carried out in slices: no turn writes to more connections, and
-//! works off more waiting requests, than is bounded; and other users wait for a slice only.
+//! What many requests, one request or one answer of the store may cause is carried out in slices: no turn writes to more
+//! connections, and works off more waiting requests, than is bounded; and other users wait for a slice only.
 
 mod hall;
 
 use std::time::Duration;
 
+use engine::budget::Work;
 use engine::command::Command;
 use engine::id::{NotificationId, UserId};
-use engine::limits::{NOTICE_TURN_PUSHES_MAX, Rules, STATUS_TURN_PUSHES_MAX};
+use engine::limits::{
+    DEPARTURES_TURN_MAX, FLUSH_WRITES_MAX, NOTICE_TURN_PUSHES_MAX, REST_DURATION, RESTED_TURN_MAX, Rules,
+    STATUS_TURN_PUSHES_MAX,
+};
 use engine::parcel::Broadcast;
+use engine::session::shared_budgets::{Payer, Purse};
 use engine::shard::Input;
 use engine::social::notification::{Notice, Notification, NotificationCode};
-use hall::{Hall, NOW};
+use hall::{Hall, NOW, connection};
 use uuid::Uuid;
 
 /// No budgets: the bounds must hold without them.
@@ -127,4 +132,67 @@ fn joins_that_waited_for_one_commit_are_worked_off_in_several_turns() {
         before = now;
     }
     assert!(most < SESSIONS as usize / 4, "{most} lists of {SESSIONS} presences in one of {turns} turns");
+}
+
+#[test]
+fn answers_to_very_many_connections_are_written_in_several_turns() {
+    let sessions = 2 * FLUSH_WRITES_MAX as u32 + 100;
+    let mut hall = Hall::with(without_budgets());
+    (0..sessions).for_each(|slot| hall.open(slot));
+    hall.turn(Duration::ZERO);
+    hall.writes_most = 0;
+    (0..sessions).for_each(|slot| hall.ask(slot, Command::Ping));
+    // The last one's answer comes in the third turn, although nothing is asked meanwhile.
+    let answered = |hall: &Hall| (0..sessions).filter(|&slot| hall.text(slot).contains("pong")).count();
+    for turn in 1..=2 {
+        assert!(hall.one_turn(), "there is more to write after turn {turn}");
+        assert_eq!(answered(&hall), turn * FLUSH_WRITES_MAX);
+    }
+    hall.turn(Duration::ZERO);
+    assert_eq!(answered(&hall), sessions as usize);
+    assert_eq!(hall.writes_most, FLUSH_WRITES_MAX);
+}
+
+#[test]
+fn the_owners_of_channels_are_told_in_slices_of_members_who_hang_up() {
+    const SESSIONS: u32 = 4;
+    const ROOMS: usize = 600;
+    let mut hall = Hall::with(without_budgets());
+    for slot in 0..SESSIONS {
+        hall.open(slot);
+        for room in 0..ROOMS {
+            hall.join(slot, &format!("room {room}"));
+            hall.turn(Duration::from_millis(20));
+        }
+    }
+    let members = |hall: &Hall| hall.shard.report().levels.members as usize;
+    assert_eq!(members(&hall), SESSIONS as usize * ROOMS);
+    hall.departed_most = 0;
+    (0..SESSIONS).for_each(|slot| hall.shard.step(Input::Closed { connection: connection(slot) }, NOW));
+    let turns = hall.turn(Duration::ZERO);
+    assert_eq!((members(&hall), hall.shard.report().levels.channels), (0, 0), "all of them are told in the end");
+    assert_eq!(hall.departed_most, DEPARTURES_TURN_MAX as u64);
+    assert!(turns > SESSIONS as usize * ROOMS / DEPARTURES_TURN_MAX, "{turns} turns");
+}
+
+#[test]
+fn connections_that_have_rested_together_are_read_again_in_several_turns() {
+    let sessions = 3 * RESTED_TURN_MAX as u32 + 5;
+    let mut hall = Hall::with(Rules::default());
+    for slot in 0..sessions {
+        hall.open(slot);
+        let payer = Payer { user: Some(user(slot)), network: None };
+        hall.shard.shared_budgets().charge(payer, Purse::Requests, Work::micros(1_000_000));
+    }
+    hall.turn(Duration::ZERO);
+    assert!((0..sessions).all(|slot| !hall.shard.accepts(connection(slot))), "all of them are far beyond the budget");
+    assert_eq!(hall.shard.report().levels.resting, u64::from(sessions));
+    hall.turn(REST_DURATION);
+    // The next turn has begun, and the first are read in it.
+    let mut turns = 1;
+    while hall.one_turn() {
+        turns += 1;
+    }
+    assert_eq!((hall.resumed_most, turns), (RESTED_TURN_MAX, 4));
+    assert_eq!(hall.shard.report().levels.resting, 0);
 }

@@ -69,6 +69,10 @@ pub struct Hall {
     pub written_most: usize,
     /// The most writes of one turn.
     pub writes_most: usize,
+    /// The most memberships of which the channels' owner was told in one turn that they have ended.
+    pub departed_most: u64,
+    /// The most connections that one turn has read again.
+    pub resumed_most: usize,
 }
 
 pub fn connection(slot: u32) -> ConnectionId {
@@ -84,7 +88,20 @@ impl Hall {
         let shard = Shard::new(ShardId::alone(0), Chart::alone(1, Epoch(1)), rules, 7);
         let (sockets, closed, finished) = (Sockets::default(), BTreeSet::new(), BTreeSet::new());
         let now = Monotonic(3_600_000_000_000);
-        Self { shard, sockets, now, closed, finished, ended_most: 0, written_most: 0, writes_most: 0 }
+        let (ended_most, departed_most) = (0, 0);
+        let (written_most, writes_most, resumed_most) = (0, 0, 0);
+        Self {
+            shard,
+            sockets,
+            now,
+            closed,
+            finished,
+            ended_most,
+            written_most,
+            writes_most,
+            departed_most,
+            resumed_most,
+        }
     }
 
     /// Opens a session of a user of its own.
@@ -179,7 +196,8 @@ impl Hall {
 
     /// Ends one turn. Returns whether the store was asked something; the answer is in.
     fn end_turn(&mut self) -> bool {
-        let before = self.shard.report().levels.subscriptions;
+        let before = self.shard.report().levels;
+        let mut resumed = 0;
         let mut effects = Effects::default();
         self.shard.finish_turn(NOW, &mut effects);
         self.shard.flush(&mut self.sockets);
@@ -187,15 +205,17 @@ impl Hall {
         self.shard.invariants();
         self.written_most = self.written_most.max(std::mem::take(&mut self.sockets.written));
         self.writes_most = self.writes_most.max(std::mem::take(&mut self.sockets.writes));
-        let ended = before.saturating_sub(self.shard.report().levels.subscriptions);
-        self.ended_most = self.ended_most.max(ended);
+        let after = self.shard.report().levels;
+        self.ended_most = self.ended_most.max(before.subscriptions.saturating_sub(after.subscriptions));
+        self.departed_most = self.departed_most.max(before.members.saturating_sub(after.members));
         for effect in effects.sockets {
             match effect {
                 SocketEffect::Closing(connection) => drop(self.closed.insert(connection)),
                 SocketEffect::Finish(connection) => drop(self.finished.insert(connection)),
-                SocketEffect::Resume(_) => {}
+                SocketEffect::Resume(_) => resumed += 1,
             }
         }
+        self.resumed_most = self.resumed_most.max(resumed);
         let asked = !effects.store.is_empty();
         for (ticket, request) in effects.store {
             let receipt = match request {
