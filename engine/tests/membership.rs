@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use engine::command::{Command, Join};
 use engine::id::{ChannelId, ConnectionId, GroupId, UserId};
-use engine::limits::{ENDINGS_STEP_MAX, ENDINGS_TURN_MAX, Rules};
+use engine::limits::{ENDINGS_STEP_MAX, ENDINGS_TURN_MAX, GROUP_CHANGES_OF_USER_MAX, Rules};
 use engine::message::{Message, MessageCode};
 use engine::persist::{StoreQuestion, StoreReceipt, StoreRequest, StoreWrite, Ticket};
-use engine::query::QueryAnswer;
+use engine::query::{QueryAnswer, Undone};
 use engine::session::home::Visibility;
 use engine::shard::Input;
 use engine::social::group::{GroupAct, GroupChange, GroupOutcome, GroupRefusal};
@@ -94,10 +94,43 @@ fn what_is_asked_behind_a_kick_is_looked_at_when_it_is_decided() {
 
 /// Asks for a leave, which may remove members. Returns what the store is asked.
 fn leave(world: &mut World, number: u64) -> Vec<(Ticket, StoreRequest)> {
-    let actor = UserId(Uuid::from_u128(1000 + u128::from(number)));
+    leave_of(world, UserId(Uuid::from_u128(1000 + u128::from(number))), number)
+}
+
+fn leave_of(world: &mut World, actor: UserId, number: u64) -> Vec<(Ticket, StoreRequest)> {
     let query = GroupChange { group: GROUP, actor, act: GroupAct::Leave }.into();
     world.shard.step(Input::ChannelQuery { number, channel: ChannelId::group(GROUP), query }, NOW);
     world.turn()
+}
+
+#[test]
+fn so_many_changes_of_one_user_wait_and_others_have_places() {
+    const REFUSED: QueryAnswer = QueryAnswer::GroupChanged(Err(Undone::NothingDone));
+    let [flooder, other] = [9, 10].map(|number| UserId(Uuid::from_u128(number)));
+    let mut world = World::new();
+    join(&mut world);
+    let (change, _) = only(leave_of(&mut world, flooder, 0));
+    for number in 1..GROUP_CHANGES_OF_USER_MAX as u64 {
+        assert!(leave_of(&mut world, flooder, number).is_empty(), "it waits for the first");
+    }
+    assert!(world.answers.is_empty());
+    for number in [100, 101] {
+        assert!(leave_of(&mut world, flooder, number).is_empty());
+        assert_eq!(std::mem::take(&mut world.answers), [(number, REFUSED)]);
+    }
+    assert!(leave_of(&mut world, other, 200).is_empty());
+    assert!(world.answers.is_empty(), "another user's change waits");
+
+    let found_nothing = || StoreReceipt::GroupChanged(Err(GroupRefusal::NotFound));
+    let (mut change, _) = only(world.answer(change, found_nothing()));
+    assert!(leave_of(&mut world, flooder, 102).is_empty());
+    assert!(!world.answers.iter().any(|(number, _)| *number == 102), "a place was free again");
+    for _ in 0..GROUP_CHANGES_OF_USER_MAX {
+        (change, _) = only(world.answer(change, found_nothing()));
+    }
+    assert!(world.answer(change, found_nothing()).is_empty());
+    let decided = |number| world.answers.iter().any(|(of, answer)| *of == number && *answer != REFUSED);
+    assert!(decided(200) && decided(102), "each that waited is decided: {:?}", world.answers);
 }
 
 #[test]
