@@ -3,6 +3,8 @@
 //! Each test file is a program of its own and uses a part of this module.
 #![allow(dead_code)]
 
+pub mod shore;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
