@@ -125,3 +125,26 @@ fn written(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> An
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use engine::command::RateLimit;
+
+    use super::*;
+
+    /// The times that refusals of this code name. Drawn so often, none is missing but once in 10^38 runs.
+    fn waits(code: Code) -> BTreeSet<u64> {
+        let refusal = Refusal { code, message: "later".into(), about: None, cause: None };
+        let wait = |_| refused(&refusal).headers()[RETRY_AFTER].to_str().expect("text").parse::<u64>().expect("seconds");
+        (0..400).map(wait).collect()
+    }
+
+    #[test]
+    fn clients_that_were_refused_together_come_back_at_different_times() {
+        let spread = waits(Code::OverBudget { limit: RateLimit::WorkPerUser, wait_seconds: 7 });
+        assert_eq!(spread, BTreeSet::from([7, 8, 9]), "behind the end of the debt, not before it");
+        assert_eq!(waits(Code::Unavailable), BTreeSet::from([1, 2, 3, 4, 5]));
+    }
+}

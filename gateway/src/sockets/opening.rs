@@ -293,3 +293,30 @@ fn hang_up_refused(mut socket: Socket) {
     let mut rest = [0; 1024];
     let _ = net::recv(&socket.descriptor, &mut rest[..], RecvFlags::DONTWAIT);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Drawn so often, none of a few times is missing but once in 10^38 runs.
+    fn waits(refusal: impl Fn() -> UpgradeRefusal) -> BTreeSet<u64> {
+        let wait = |_| match refusal() {
+            UpgradeRefusal::OverBudget { retry_after_seconds }
+            | UpgradeRefusal::BeyondRate { retry_after_seconds }
+            | UpgradeRefusal::SessionsOfUser { retry_after_seconds } => retry_after_seconds,
+            other => panic!("{other:?} names no time"),
+        };
+        (0..400).map(wait).collect()
+    }
+
+    #[test]
+    fn openings_that_were_refused_together_come_back_at_different_times() {
+        let retry_after = Duration::from_millis(6_500);
+        let spread = waits(|| refusal_of(OpeningRefusal::OverBudget { retry_after }));
+        assert_eq!(spread, BTreeSet::from([7, 8, 9]), "behind the end of the debt, not before it");
+        assert_eq!(waits(|| beyond_rate(7)), BTreeSet::from([7, 8, 9]));
+        assert!(waits(|| refusal_of(OpeningRefusal::TooManySessions)).len() > 2);
+    }
+}
