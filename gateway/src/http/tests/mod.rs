@@ -15,6 +15,7 @@ mod owner;
 mod presence;
 mod refusals;
 mod sessions;
+mod shares;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
