@@ -468,6 +468,8 @@ pub struct Levels {
     pub lag_bytes: u64,
     /// The memory that the logs of all channels hold.
     pub log_bytes: u64,
+    /// The memory that answers and news hold while they wait for full sockets.
+    pub unread_bytes: u64,
     /// Requests the store has not answered.
     pub store_requests: u64,
     /// Parcels that found their ring full.

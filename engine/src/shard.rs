@@ -483,6 +483,7 @@ impl Shard {
                 parked: levels.parked as u64,
                 lag_bytes: levels.lag_bytes,
                 log_bytes: levels.log_bytes,
+                unread_bytes: self.home.unread_bytes(),
                 store_requests: self.store_requests() as u64,
                 ..Levels::default()
             },

@@ -96,6 +96,7 @@ const GAUGES: &[(&str, &str, One)] = &[
     ("members", "Memberships of connections in channels", |r| r.levels.members),
     ("subscriptions", "Places in the audiences that passes go through", |r| r.levels.subscriptions),
     ("readers_parked", "Places whose connection takes no more for now", |r| r.levels.parked),
+    ("unread_bytes", "Bytes of answers and news that full sockets of sessions do not take", |r| r.levels.unread_bytes),
     ("sockets_resting", "Sockets read later because too much was asked over them", |r| r.levels.resting),
     ("store_queue", "Requests that the store has not answered", |r| r.levels.store_requests),
     ("parcels_waiting", "Parcels that found their ring full", |r| r.levels.parcels_waiting),
@@ -384,7 +385,12 @@ impl Overview {
         page.seconds("longest_turn", "The longest turn since last asked", MetricType::Gauge, &longest)?;
         let help = "The longest time since last asked in which a due turn did not begin";
         page.seconds("longest_pause", help, MetricType::Gauge, &pauses)?;
-        page.number("turn_writes_max", "The most writes to sessions in a turn since last asked", MetricType::Gauge, &writes)?;
+        page.number(
+            "turn_writes_max",
+            "The most writes to sessions in a turn since last asked",
+            MetricType::Gauge,
+            &writes,
+        )?;
         page.number("turn_bytes_max", "The most bytes written in a turn since last asked", MetricType::Gauge, &bytes)?;
         let help = "The most work of requests, by their prices, in a turn since last asked";
         page.seconds("turn_work_max", help, MetricType::Gauge, &work)?;

@@ -541,6 +541,11 @@ impl Home {
             || waits
     }
 
+    /// The memory that answers and news hold while they wait for full sockets.
+    pub fn unread_bytes(&self) -> u64 {
+        self.held_bytes.bytes()
+    }
+
     /// Whether as many connections and memberships have ended in this turn as may. Those that end for a reason that can
     /// wait must wait for the next turn.
     pub fn has_ended_enough(&self) -> bool {
