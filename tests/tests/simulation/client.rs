@@ -207,7 +207,10 @@ impl Client {
                 self.end_stay(channel, turn);
             }
         } else {
-            assert!(matches!(what, "ping" | "status") || envelope.get("error").is_some(), "{envelope}");
+            assert!(
+                matches!(what, "ping" | "status" | "follow" | "unfollow") || envelope.get("error").is_some(),
+                "{envelope}"
+            );
         }
     }
 

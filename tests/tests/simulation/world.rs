@@ -166,6 +166,10 @@ pub struct World {
     /// Requests of clients, and requests to the store.
     requests: u64,
     store_requests: u64,
+    /// Requests of hostile clients that a budget may refuse.
+    costly_requests: u64,
+    /// Those of them that were not asked, because their connection was not read.
+    untaken: u64,
     /// When the store was last asked to send a request to chat, by the users.
     asked_to_chat: BTreeMap<(UserId, UserId), Monotonic>,
 }
@@ -211,6 +215,8 @@ impl World {
             unknown: 0,
             requests: 0,
             store_requests: 0,
+            costly_requests: 0,
+            untaken: 0,
             asked_to_chat: BTreeMap::new(),
         };
         for number in 0..plan.clients {
@@ -337,6 +343,7 @@ impl World {
         self.shards[shard].pass(self.monotonic, &mut self.wires[shard]);
         let passed = self.wires[shard].take_written();
         self.check_written(shard, &flushed, &passed);
+        self.check_held(shard);
         self.serve_waiting(shard);
         self.shards[shard].invariants();
         if let Some(due) = self.shards[shard].next_due() {
@@ -430,6 +437,7 @@ impl World {
         let client = &mut self.clients[client];
         let shard = &mut self.shards[client.shard];
         if !shard.accepts(client.connection) {
+            self.untaken += u64::from(client.hostile && what != "leave" && what != "ping" && what != "unfollow");
             return;
         }
         client.next_cid += 1;
