@@ -179,12 +179,12 @@ fn the_owners_of_channels_are_told_in_slices_of_members_who_hang_up() {
 fn connections_that_have_rested_together_are_read_again_in_several_turns() {
     let sessions = 3 * RESTED_TURN_MAX as u32 + 5;
     let mut hall = Hall::with(Rules::default());
+    (0..sessions).for_each(|slot| hall.open(slot));
+    hall.turn(Duration::ZERO);
     for slot in 0..sessions {
-        hall.open(slot);
         let payer = Payer { user: Some(user(slot)), network: None };
         hall.shard.shared_budgets().charge(payer, Purse::Requests, Work::micros(1_000_000));
     }
-    hall.turn(Duration::ZERO);
     assert!((0..sessions).all(|slot| !hall.shard.accepts(connection(slot))), "all of them are far beyond the budget");
     assert_eq!(hall.shard.report().levels.resting, u64::from(sessions));
     hall.turn(REST_DURATION);
