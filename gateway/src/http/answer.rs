@@ -137,7 +137,8 @@ mod tests {
     /// The times that refusals of this code name. Drawn so often, none is missing but once in 10^38 runs.
     fn waits(code: Code) -> BTreeSet<u64> {
         let refusal = Refusal { code, message: "later".into(), about: None, cause: None };
-        let wait = |_| refused(&refusal).headers()[RETRY_AFTER].to_str().expect("text").parse::<u64>().expect("seconds");
+        let wait =
+            |_| refused(&refusal).headers()[RETRY_AFTER].to_str().expect("text").parse::<u64>().expect("seconds");
         (0..400).map(wait).collect()
     }
 

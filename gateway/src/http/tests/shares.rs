@@ -129,7 +129,9 @@ fn each_write_of_a_user_waits_in_the_share_of_this_user() {
         (format!("POST /v2/friend?ids={}", bob.user), format!("DELETE /v2/friend?ids={}", bob.user));
     let update = format!("PUT /v2/group/{group}");
     let object = r#"{"objects":[{"collection":"c","key":"k","value":"{}"}]}"#;
-    let no_object = r#"{"object_ids":[{"collection":"c","key":"nothing"}]}"#;
+    let known_object = r#"{"objects":[{"collection":"c","key":"known","value":"{}"}]}"#;
+    assert_eq!(world.ask("PUT /v2/storage", As::User(&ada.token), known_object).status, 200);
+    let object_id = r#"{"object_ids":[{"collection":"c","key":"known"}]}"#;
     let asked = [
         (befriend.as_str(), As::User(&ada.token), ""),
         (leave.as_str(), As::User(&ada.token), ""),
@@ -140,7 +142,7 @@ fn each_write_of_a_user_waits_in_the_share_of_this_user() {
         ("POST /v2/account/unlink/custom", As::User(&ada.token), r#"{"id":"custom-of-ada"}"#),
         ("DELETE /v2/notification?ids=00000000-0000-0000-0000-000000000008", As::User(&ada.token), ""),
         ("PUT /v2/storage", As::User(&ada.token), object),
-        ("PUT /v2/storage/delete", As::User(&ada.token), no_object),
+        ("PUT /v2/storage/delete", As::User(&ada.token), object_id),
         ("POST /v2/session/logout", As::User(&carol.token), "{}"),
         ("DELETE /v2/account", As::User(&dave.token), ""),
         ("POST /v2/account/authenticate/device", As::Client, r#"{"id":"device-of-a-new-user"}"#),
