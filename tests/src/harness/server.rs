@@ -106,6 +106,11 @@ impl Launch {
         self
     }
 
+    /// Adds a flag and its value, unless the flag is there already.
+    pub fn flag_by_default(self, name: &str, value: impl ToString) -> Self {
+        if self.flags.iter().any(|flag| flag == name) { self } else { self.flag(name, value) }
+    }
+
     /// Adds flags and their values, as on a command line.
     pub fn flags(mut self, flags: impl IntoIterator<Item = String>) -> Self {
         self.flags.extend(flags);

@@ -36,6 +36,7 @@ fn page_of(stage: &Stage, channel: &str, user: &str) -> String {
 fn answers_that_are_never_read_hold_a_bounded_memory_and_give_it_back() {
     const CONNECTIONS: usize = 800;
     const USERS: usize = 10;
+    // A user's budget would let in two hundred of these pages, and the bound is met by some hundreds.
     let stage = Stage::launch_with(Launch::without_budgets);
     let channel = fill_a_room(&stage);
     let requests: Vec<String> = (0..USERS).map(|user| page_of(&stage, &channel, &format!("attacker-{user}"))).collect();
@@ -76,7 +77,7 @@ fn requests_that_come_all_at_once_are_answered_in_many_turns() {
     /// Requests that begin between two turns (`gateway/src/http/request_turns.rs`).
     const REQUESTS_TURN_MAX: usize = 64;
     const TURNS: &str = "stentor_turn_seconds_count";
-    let stage = Stage::launch_with(Launch::without_budgets);
+    let stage = Stage::launch();
     let mut bystander = stage.server.connect("bystander");
     let before = stage.metric(TURNS);
     let requests = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(REQUESTS);

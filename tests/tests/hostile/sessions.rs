@@ -1,40 +1,35 @@
 //! What sessions ask: more of them than a user may have, joins and leaves without end, hanging up all at once, pings whose
 //! answers are never read, and changes of groups by strangers.
 //!
-//! Where a budget would end the attack before it meets the bound that a test is about, there are no budgets.
+//! Where the budget of a session or a user would end the attack before it meets the bound that a test is about, these budgets
+//! are off, and the test says so. Those of addresses are on.
+
+use std::collections::BTreeSet;
 
 use serde_json::json;
 use tests::harness::{Launch, RawSocket, Socket, masked_frame};
 
-use crate::stage::{ATTACKER, Stage};
-
-/// Opens a session, and returns the head of the server's answer.
-fn open(stage: &Stage, token: &str) -> (RawSocket, String) {
-    let mut socket = stage.connect(ATTACKER);
-    let request = format!(
-        "GET /ws?token={token} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    );
-    socket.write(request.as_bytes());
-    let head = socket.read_head();
-    (socket, head)
-}
+use crate::stage::{Stage, open_session};
 
 #[test]
 fn a_user_with_too_many_sessions_is_told_so_and_loses_none() {
     let stage = Stage::launch_with(|launch: Launch| launch.flag("--sessions-per-user", 3));
     let token = stage.server.sign_in("many").token;
     let mut sessions: Vec<Socket> = (0..3).map(|_| stage.server.connect("many")).collect();
+    let mut waits = BTreeSet::new();
     for _ in 0..50 {
-        let (_, head) = open(&stage, &token);
-        assert!(head.starts_with("HTTP/1.1 429 ") && head.contains("\r\nRetry-After: "), "{head}");
+        let (_, head) = open_session(&stage, &token);
+        assert!(head.starts_with("HTTP/1.1 429 "), "{head}");
+        let (_, wait) = head.split_once("\r\nRetry-After: ").unwrap_or_else(|| panic!("{head}"));
+        waits.insert(wait.split("\r\n").next().map(str::to_owned));
     }
+    assert!(waits.len() > 1, "clients that were refused together come back at other times: {waits:?}");
     assert_eq!(stage.metric("stentor_openings_refused_total{kind=\"sessions_of_user\"}"), 50);
     sessions.iter_mut().for_each(Socket::assert_open);
     stage.server.connect("another").assert_open();
     sessions.pop().expect("there are three").close(1000);
     // The server takes the end of the connection in before it takes a later one.
-    let (_, head) = open(&stage, &token);
+    let (_, head) = open_session(&stage, &token);
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
 }
 
@@ -45,6 +40,7 @@ const VISITS: usize = 300;
 fn sessions_that_come_and_go_cost_a_room_little_and_hide_no_message() {
     const READERS: usize = 40;
     const ATTACKERS: usize = 8;
+    // A user's budget would let in some hundreds of these joins. The room must bear more.
     let stage = Stage::launch_with(Launch::without_budgets);
     let mut readers: Vec<Socket> = (0..READERS).map(|_| stage.server.connect("reader")).collect();
     let channel = readers.iter_mut().map(|reader| reader.join("hall")).last().expect("there are readers");
@@ -79,6 +75,7 @@ fn sessions_that_come_and_go_cost_a_room_little_and_hide_no_message() {
 fn members_of_many_rooms_who_hang_up_together_are_all_gone_in_the_end() {
     const SESSIONS: usize = 20;
     const ROOMS: usize = 500;
+    // The collector is one user, whose budget would let in four thousand joins, of ten thousand.
     let stage = Stage::launch_with(Launch::without_budgets);
     let mut bystander = stage.server.connect("bystander");
     bystander.join("room 0");
@@ -105,16 +102,19 @@ fn members_of_many_rooms_who_hang_up_together_are_all_gone_in_the_end() {
 fn pings_whose_answers_are_never_read_hold_little_memory() {
     const CONNECTIONS: usize = 60;
     const PINGS: usize = 60_000;
-    let stage = Stage::launch_with(Launch::without_budgets);
+    // With budgets the server would read the pingers later, and few pings would come to wait for their answers.
+    let stage = Stage::launch_with(|launch: Launch| launch.without_budgets().flag("--work-per-address", 0));
     let token = stage.server.sign_in("pinger").token;
-    let mut sockets: Vec<RawSocket> = (0..CONNECTIONS).map(|_| open(&stage, &token).0).collect();
+    let mut sockets: Vec<RawSocket> = (0..CONNECTIONS).map(|_| open_session(&stage, &token).0).collect();
     let before = stage.server.resident_kib();
     let pings = masked_frame(0x89, b"").repeat(PINGS);
-    for socket in &mut sockets {
-        socket.write_within(std::time::Duration::from_secs(1));
-        // The server stops to read when the kernel takes no more pongs. What it has read by then is what counts.
-        socket.try_write(&pings);
-    }
+    stage.beside_a_room(|| {
+        for socket in &mut sockets {
+            socket.write_within(std::time::Duration::from_secs(1));
+            // The server stops to read when the kernel takes no more pongs. What it has read by then is what counts.
+            socket.try_write(&pings);
+        }
+    });
     let more = stage.server.resident_kib().saturating_sub(before);
     assert!(more < CONNECTIONS * 256, "{more} KiB more for {CONNECTIONS} connections");
     stage.server.assert_works("pings");
@@ -125,6 +125,7 @@ fn pings_whose_answers_are_never_read_hold_little_memory() {
 #[test]
 fn a_session_that_takes_no_byte_is_closed_although_its_socket_is_not_read() {
     const SESSIONS: &str = "stentor_connections{kind=\"session\"}";
+    // The slow reader asks for more than its budget, and is to be read all the time.
     let stage = Stage::launch_with(Launch::without_budgets);
     let question = masked_frame(0x81, json!({"cid": "x".repeat(3000), "ping": {}}).to_string().as_bytes());
     let open = |name| RawSocket::upgraded(stage.server.address(), &stage.server.sign_in(name).token);
