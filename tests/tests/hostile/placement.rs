@@ -44,7 +44,7 @@ fn placed(names: &[String]) -> BTreeMap<String, u64> {
 }
 
 #[test]
-fn chosen_names_are_spread_over_the_shards_and_another_start_spreads_them_otherwise() {
+fn chosen_names_are_spread_over_the_shards_and_another_installation_spreads_them_otherwise() {
     let names = chosen();
     let [first, second] = [placed(&names), placed(&names)];
     for placed in [&first, &second] {
@@ -52,5 +52,5 @@ fn chosen_names_are_spread_over_the_shards_and_another_start_spreads_them_otherw
         // The chance that 64 rooms are on two of four shards is one in 10^18.
         assert!(shards.len() > 2, "{placed:?}");
     }
-    assert_ne!(first, second, "the key is a new one at each start");
+    assert_ne!(first, second, "each installation has a key of its own");
 }
