@@ -33,14 +33,19 @@ impl Default for Histogram {
 impl Histogram {
     /// Counts one value in the bucket of the next power of two, or in the last bucket if it is larger than all bounds.
     pub fn record(&mut self, value: u64) {
-        let bucket = u64::BITS - value.saturating_sub(1).leading_zeros();
-        self.buckets[(bucket as usize).min(BUCKETS - 1)] += 1;
+        self.buckets[Self::bucket(value)] += 1;
         self.sum = self.sum.saturating_add(value);
     }
 
     /// Records the time between two timestamps. If the clock went back, the time counts as zero.
     pub fn record_between(&mut self, from: Timestamp, to: Timestamp) {
         self.record(u64::try_from(to.0.saturating_sub(from.0) / 1000).unwrap_or(0));
+    }
+
+    /// The bucket that counts this value.
+    pub fn bucket(value: u64) -> usize {
+        let bucket = u64::BITS - value.saturating_sub(1).leading_zeros();
+        (bucket as usize).min(BUCKETS - 1)
     }
 
     /// How many values were recorded.

@@ -227,10 +227,10 @@ impl Shard {
 
     fn receipt(&mut self, ticket: Ticket, outcome: Result<StoreReceipt, StoreFailure>) {
         let (asker, asked) = self.asked.answered(ticket);
+        self.owner.counters.store.record_between(asked, self.now.wall);
+        self.owner.counters.store_failures += u64::from(outcome.is_err());
         match asker {
             Asker::Channel(channel, purpose) => {
-                self.owner.counters.store.record_between(asked, self.now.wall);
-                self.owner.counters.store_failures += u64::from(outcome.is_err());
                 self.owner.receipt(channel, purpose, outcome, self.now, &mut self.outbox);
             }
             Asker::Follower(connection) => self.home.receipt(connection, outcome, &mut self.outbox),

@@ -135,8 +135,14 @@ impl Desk for Office {
         let overview = &mut self.overview;
         overview.take_in(observer.ask(PATIENCE));
         let ready = store.unready().is_none();
-        let (disk, rows_read) = (store.disk_room(), store.rows_read());
-        overview.store = StoreState { ready, disk, rows_read, damaged_blocks: store.damaged_blocks() };
+        overview.store = StoreState {
+            ready,
+            disk: store.disk_room(),
+            rows_read: store.rows_read(),
+            damaged_blocks: store.damaged_blocks(),
+            client_failures: store.failures(),
+            client_writes: store.write_latency(),
+        };
         overview.log_lines_left_out = log_limit::left_out();
         overview.process = ProcessState::read();
         overview.admin_refused = self.refused;

@@ -51,7 +51,6 @@ const COUNTERS: &[(&str, &str, One)] = &[
     ("gaps", "Readers that were moved to the newest message", |r| r.home.gaps),
     ("batch_gaps", "Missing batches of channels that a shard noticed", |r| r.home.batch_gaps),
     ("messages_lost", "Messages in missing batches that could not be told again", |r| r.home.lost),
-    ("store_failures", "Requests that the store could not carry out", |r| r.owner.store_failures),
     ("parcels_sent", "Parcels sent to other shards", |r| r.turn.parcels_sent),
     ("parcels_received", "Parcels received from other shards", |r| r.turn.parcels_received),
 ];
@@ -105,7 +104,6 @@ const GAUGES: &[(&str, &str, One)] = &[
 const HISTOGRAMS: &[(&str, &str, Lengths)] = &[
     ("pass", "From a pass's beginning to its last write", |r| &r.fanout.passes),
     ("fanout_latency", "From a message's acceptance to the last write of its pass", |r| &r.fanout.latency),
-    ("store_latency", "From a request to the store until its receipt is taken in", |r| &r.owner.store),
     ("turn", "One turn of a shard's loop", |r| &r.turn.turns),
 ];
 
@@ -184,7 +182,7 @@ impl PageFormat {
 }
 
 /// The state of the store when an operator asks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct StoreState {
     /// Whether it takes requests.
     pub ready: bool,
@@ -194,6 +192,10 @@ pub struct StoreState {
     pub rows_read: u64,
     /// Damaged blocks that it has met since its start.
     pub damaged_blocks: usize,
+    /// Requests of HTTP and gRPC that it could not carry out.
+    pub client_failures: u64,
+    /// How long the writes of HTTP and gRPC took, and those of the server itself.
+    pub client_writes: Histogram,
 }
 
 impl Overview {
@@ -268,8 +270,14 @@ impl Collector for Overview {
         for (name, help, one) in GAUGES {
             page.single(name, help, MetricType::Gauge, self.sum(one))?;
         }
-        let StoreState { ready, disk, rows_read, damaged_blocks } = self.store;
+        let StoreState { ready, disk, rows_read, damaged_blocks, client_failures, ref client_writes } = self.store;
         page.single("store_ready", "Whether the store takes requests", MetricType::Gauge, u64::from(ready))?;
+        let help = "Requests that the store could not carry out";
+        let failures = self.sum(|report| report.owner.store_failures) + client_failures;
+        page.single("store_failures", help, MetricType::Counter, failures)?;
+        let help = "From a write, or a shard's question, to the store until its answer";
+        let parts = self.reports().map(|report| &report.owner.store).chain([client_writes]);
+        page.histogram("store_latency", help, parts)?;
         if let Some(DiskRoom { free, reserve, used }) = disk {
             page.single("disk_free_bytes", "Room on the store's disk", MetricType::Gauge, free)?;
             let help = "Room that must stay free there: with less, writes are refused";

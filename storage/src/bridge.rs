@@ -12,6 +12,7 @@
 
 mod askers;
 mod client;
+mod client_counts;
 mod committer;
 mod ends;
 mod reads;
@@ -33,6 +34,7 @@ pub use ends::{NotTaken, StoreQueue, StoreQueueServer, store_queue};
 pub use reads::RequestedBy;
 
 use crate::{ANSWER_DURATION_MAX, Failure, Store};
+use client_counts::ClientCounts;
 use committer::Committer;
 use reads::{ReadQueue, UNTAKEN_MAX};
 use stall::{CommitUnderWay, StallWatch, StallWatchEnd};
@@ -71,6 +73,7 @@ pub struct Bridge {
     readers: Vec<JoinHandle<()>>,
     watchers: Vec<JoinHandle<()>>,
     stall_watch_end: Arc<StallWatchEnd>,
+    client_counts: Arc<ClientCounts>,
 }
 
 impl Bridge {
@@ -111,6 +114,7 @@ impl Bridge {
             readers: Vec::new(),
             watchers: Vec::new(),
             stall_watch_end: Arc::default(),
+            client_counts: Arc::default(),
         };
         let (line, waiting) = (bridge.line.clone(), bridge.waiting.clone());
         bridge.watchers.push(spawn("store-watch", move || {
@@ -146,8 +150,8 @@ impl Bridge {
 
     /// A client for HTTP handlers, usable on any thread.
     pub fn client(&self) -> Client {
-        let store = Arc::downgrade(&self.store);
-        Client::new(self.line.clone(), self.bell.clone(), self.writes.clone(), self.queries.clone(), store)
+        let (store, counts) = (Arc::downgrade(&self.store), self.client_counts.clone());
+        Client::new(self.line.clone(), self.bell.clone(), self.writes.clone(), self.queries.clone(), store, counts)
     }
 
     /// Receives one failure, if the store ever fails for good: the process should then stop.

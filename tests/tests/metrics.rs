@@ -177,8 +177,16 @@ fn known_traffic_gives_known_numbers() {
         exactly("stentor_readers_parked", 0);
         exactly("stentor_reader_lag_bytes", 0);
         exactly("stentor_store_queue", 0);
-        // One for each message, and one for the head of the channel's history.
-        exactly("stentor_store_latency_seconds_count", MESSAGES + 1);
+        // One for each message and each new account, one for the head of the channel's history, and one in which the server
+        // notes the time of its newest tokens: within a second of the first, and a minute later again.
+        let asked = MESSAGES + MEMBERS + 2;
+        let noted = once(&server, "stentor_store_latency_seconds_count", asked as f64);
+        assert_eq!(
+            noted.get("stentor_store_latency_seconds_count"),
+            asked as f64,
+            "{shards}: what the store was asked"
+        );
+        exactly("stentor_store_failures_total", 0);
         assert_eq!(page.sum("stentor_shard_up"), f64::from(shards));
         assert!(page.get("stentor_socket_writes_total{kind=\"private\"}") > 0.0);
         // Each message was acknowledged before the next was sent, so the sender's shard made a pass for each.

@@ -3,6 +3,7 @@
 use engine::persist::{Lasting, Receipt, StoreFailure, StoreQuestion, StoreReceipt, Ticket};
 
 use super::Line;
+use super::client_counts::ClientAnswer;
 use crate::{Failure, Written, limited};
 
 /// A shard that asks, with the way to it.
@@ -25,7 +26,7 @@ impl ShardAsker {
 /// The receiver of a write's result, with the way to it.
 pub enum Asker {
     Shard(ShardAsker),
-    Client(flume::Sender<Result<Written, Failure>>),
+    Client(ClientAnswer),
 }
 
 impl Asker {
@@ -36,8 +37,7 @@ impl Asker {
         }
         match self {
             Self::Shard(shard) => shard.answer(written.and_then(Written::answer)),
-            // A handler that has gone away needs no answer.
-            Self::Client(answer) => drop(answer.send(written)),
+            Self::Client(answer) => answer.give(written),
         }
     }
 }

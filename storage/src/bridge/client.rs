@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use engine::counters::Histogram;
 use engine::id::{ChannelId, GroupId, MessageId, NotificationId, Timestamp, UserId};
 use engine::message::Message;
 use engine::social::friend::{FriendAct, FriendState};
@@ -11,6 +12,7 @@ use engine::social::group::Role;
 use engine::social::notification::Notification;
 
 use super::Line;
+use super::client_counts::{ClientAnswer, ClientCounts};
 use super::reads::RequestedBy;
 use super::waiting::QuerySender;
 use super::writes::{ClientWrite, WriteQueue};
@@ -42,6 +44,7 @@ pub struct Client {
     queries: QuerySender,
     reads_asked: Arc<AtomicU64>,
     store: Weak<dyn Store>,
+    counts: Arc<ClientCounts>,
 }
 
 impl Clone for Client {
@@ -58,8 +61,9 @@ impl Client {
         writes: WriteQueue,
         queries: QuerySender,
         store: Weak<dyn Store>,
+        counts: Arc<ClientCounts>,
     ) -> Self {
-        Self { asker: RequestedBy::Server, line, bell, writes, queries, reads_asked: Arc::default(), store }
+        Self { asker: RequestedBy::Server, line, bell, writes, queries, reads_asked: Arc::default(), store, counts }
     }
 
     /// The same client, whose requests are made for this user or network: they wait in its share of the queues. The requests
@@ -71,7 +75,7 @@ impl Client {
     fn asking_for(&self, asker: RequestedBy) -> Self {
         let (line, bell, writes) = (self.line.clone(), self.bell.clone(), self.writes.clone());
         let (queries, reads_asked, store) = (self.queries.clone(), self.reads_asked.clone(), self.store.clone());
-        Self { asker, line, bell, writes, queries, reads_asked, store }
+        Self { asker, line, bell, writes, queries, reads_asked, store, counts: self.counts.clone() }
     }
 
     /// Why a request made now must fail; `None` if it need not.
@@ -107,6 +111,16 @@ impl Client {
     /// How many rows the store has looked at since its start, removed ones included; 0 if it does not count them.
     pub fn rows_read(&self) -> u64 {
         self.store.upgrade().map_or(0, |store| store.rows_read())
+    }
+
+    /// How long the writes of all clients of the bridge took, from their asking to their answer.
+    pub fn write_latency(&self) -> Histogram {
+        self.counts.writes()
+    }
+
+    /// How many reads and writes of all clients of the bridge the store could not carry out.
+    pub fn failures(&self) -> u64 {
+        self.counts.failures()
     }
 
     /// How many reads this client has sent to the store.
@@ -399,7 +413,7 @@ impl Client {
     }
 
     async fn write(&self, write: Write) -> Result<Written, Failure> {
-        let (answer, answered) = flume::bounded(1);
+        let (answer, answered) = ClientAnswer::new(self.counts.clone());
         self.line.while_open(|| {
             self.writes.put(self.asker, ClientWrite { write, answer });
             // A full bell means that the committer has already been woken.
@@ -416,7 +430,11 @@ impl Client {
     ) -> Result<T, Failure> {
         self.reads_asked.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = flume::bounded(1);
-        let answer = move |found| drop(answer.try_send(found));
+        let counts = self.counts.clone();
+        let answer = move |found| {
+            counts.count_read(&found);
+            drop(answer.try_send(found));
+        };
         self.line.while_open(|| {
             self.queries.ask(self.asker, question, answer);
             Ok(())

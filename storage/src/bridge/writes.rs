@@ -10,13 +10,14 @@ use std::sync::Arc;
 use engine::fair_queue::{FairQueue, Turns};
 use parking_lot::Mutex;
 
+use super::client_counts::ClientAnswer;
 use super::reads::RequestedBy;
-use crate::{Failure, Write, Written};
+use crate::{Failure, Write};
 
 /// A handler's write, and the channel for its answer.
 pub struct ClientWrite {
     pub write: Write,
-    pub answer: flume::Sender<Result<Written, Failure>>,
+    pub answer: ClientAnswer,
 }
 
 type Waiting = FairQueue<Turns<RequestedBy, VecDeque<ClientWrite>>>;
@@ -51,8 +52,7 @@ impl WriteQueue {
         let displaced = state.waiting.put((asker, ()), write);
         drop(state);
         if let Some(displaced) = displaced {
-            // A handler that has gone away needs no answer.
-            let _ = displaced.answer.try_send(Err(Failure::Passing("too many requests wait for the store".into())));
+            displaced.answer.give(Err(Failure::Passing("too many requests wait for the store".into())));
         }
     }
 
@@ -61,7 +61,7 @@ impl WriteQueue {
         loop {
             let taken = self.0.lock().waiting.take();
             let Some(write) = taken else { return };
-            let _ = write.answer.try_send(Err(failure.clone()));
+            write.answer.give(Err(failure.clone()));
         }
     }
 }
@@ -87,6 +87,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::Written;
 
     fn user(number: u128) -> UserId {
         UserId(Uuid::from_u128(number))
@@ -94,7 +95,7 @@ mod tests {
 
     /// Puts a write that names a user, and returns where its answer comes.
     fn put(queue: &WriteQueue, asker: RequestedBy, named: u128) -> flume::Receiver<Result<Written, Failure>> {
-        let (answer, answered) = flume::bounded(1);
+        let (answer, answered) = ClientAnswer::new(Arc::default());
         queue.put(asker, ClientWrite { write: Write::FinishAccountDeletion { user: user(named) }, answer });
         answered
     }

@@ -163,5 +163,6 @@ fn strangers_who_leave_a_group_do_not_keep_its_members_waiting() {
         assert!(answer["channel_message_ack"].is_object(), "{answer}");
     }
     let asked = stage.metric("stentor_store_latency_seconds_count") - before;
-    assert_eq!(asked, 50, "the group's channel asked the store for its member's messages alone");
+    // The server may note the time of its newest tokens meanwhile.
+    assert!((50..=51).contains(&asked), "{asked}: the group's channel asked the store for its member's messages alone");
 }
