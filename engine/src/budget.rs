@@ -143,6 +143,15 @@ impl<K: Copy + Eq + Hash> Budgets<K> {
         Self { rate, buckets: HashMap::new(), order: VecDeque::new() }
     }
 
+    /// Gives each key another rate. What was spent at the old one is still to be given back, unless there is no limit any
+    /// more.
+    pub fn set_rate(&mut self, rate: Option<NonZeroU32>) {
+        self.rate = rate;
+        if rate.is_none() && !self.order.is_empty() {
+            *self = Self::new(None);
+        }
+    }
+
     /// Whether there is a limit.
     pub fn is_bounded(&self) -> bool {
         self.rate.is_some()

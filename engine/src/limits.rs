@@ -352,7 +352,33 @@ pub struct Rules {
     pub placement_key: PlacementKey,
 }
 
+/// Those of the rules for clients that may change while the server runs. `Rules` says what each is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ClientLimits {
+    pub sends_per_second: Option<NonZeroU32>,
+    pub work_per_session: Option<NonZeroU32>,
+    pub work_per_user: Option<NonZeroU32>,
+    pub work_per_address: Option<NonZeroU32>,
+    pub sessions_per_user_max: Option<NonZeroU32>,
+    pub memberships_per_user_max: Option<NonZeroU32>,
+}
+
 impl Rules {
+    /// The same rules, with these limits.
+    pub fn with(self, limits: ClientLimits) -> Self {
+        let ClientLimits { sends_per_second, work_per_session, work_per_user, work_per_address, .. } = limits;
+        let ClientLimits { sessions_per_user_max, memberships_per_user_max, .. } = limits;
+        Self {
+            sends_per_second,
+            work_per_session,
+            work_per_user,
+            work_per_address,
+            sessions_per_user_max,
+            memberships_per_user_max,
+            ..self
+        }
+    }
+
     /// Bytes of memory that answers and news may hold while they wait for all full sockets of one shard: a half of what logs
     /// may hold. Beyond it the user whose connections hold most gives way: the connection that holds most is cut off.
     pub fn outboxes_bytes_max(&self) -> u64 {

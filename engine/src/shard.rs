@@ -17,7 +17,7 @@ use crate::command::{Command, Rejection};
 use crate::counters::{Levels, Report, SessionEnd, SocketCounters, TurnCounters, kind_of};
 use crate::fanout::subscribers::Outlet;
 use crate::id::{ChannelId, ConnectionId, Monotonic, Now, ShardId, Timestamp, UserId};
-use crate::limits::Rules;
+use crate::limits::{ClientLimits, Rules};
 use crate::outbox::{Asker, Outbox, Output, ToEveryHome, ToHome, ToOwner};
 use crate::parcel::{Broadcast, ChannelRequest, Parcel};
 use crate::persist::{StoreFailure, StoreReceipt, StoreRequest, Ticket};
@@ -143,6 +143,11 @@ impl Shard {
     /// The budgets that the sessions of this shard share with the gateway's HTTP handlers.
     pub fn shared_budgets(&self) -> SharedBudgets {
         self.home.shared_budgets.clone()
+    }
+
+    /// Puts these limits in force.
+    pub fn set_limits(&mut self, limits: ClientLimits) {
+        self.home.set_limits(limits);
     }
 
     /// To whose budgets the work of a connection is charged. Empty if it has no session.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use engine::limits::ClientLimits;
 use engine::process_rates::ProcessRates;
 
 use crate::allowed_origins::AllowedOrigins;
@@ -15,7 +16,7 @@ use crate::trusted_proxies::TrustedProxies;
 
 /// The keys whose values change on SIGHUP. All others need a restart. The signing keys are not here, but with what signs by
 /// them (`token.rs`).
-pub const LIVE_KEYS: [&str; 30] = [
+pub const LIVE_KEYS: [&str; 36] = [
     "account_creation",
     "accounts_per_second",
     "admin_host",
@@ -29,6 +30,7 @@ pub const LIVE_KEYS: [&str; 30] = [
     "identity_name_claim",
     "joins_per_second",
     "log_level",
+    "memberships_per_user",
     "openings_per_second",
     "previous_refresh_key",
     "previous_refresh_key_file",
@@ -39,13 +41,18 @@ pub const LIVE_KEYS: [&str; 30] = [
     "proxy_protocol",
     "refresh_key",
     "refresh_key_file",
+    "sends_per_second",
     "server_key",
     "session_key",
     "session_key_file",
+    "sessions_per_user",
     "sign_ins_per_second",
     "tls_cert",
     "tls_key",
     "trusted_proxies",
+    "work_per_address",
+    "work_per_session",
+    "work_per_user",
 ];
 
 /// A value that all threads see change at once.
@@ -60,6 +67,7 @@ pub struct LiveOptions {
     pub trusted_proxies: Live<TrustedProxies>,
     pub allowed_origins: Live<AllowedOrigins>,
     pub process_rates: Live<ProcessRates>,
+    pub client_limits: Live<ClientLimits>,
     /// The certificate of the listeners with TLS, if there are any.
     pub tls: Option<Arc<TlsAcceptor>>,
     /// The hash of the whole configuration in force, without secrets.
@@ -76,6 +84,7 @@ impl LiveOptions {
             trusted_proxies: live(options.trusted_proxies.clone()),
             allowed_origins: live(options.allowed_origins.clone()),
             process_rates: live(options.process_rates),
+            client_limits: live(options.client_limits),
             tls: None,
             sha256: live(toml::sha256(&options.configuration)),
         }
@@ -94,6 +103,7 @@ impl LiveOptions {
         self.trusted_proxies.store(Arc::new(options.trusted_proxies.clone()));
         self.allowed_origins.store(Arc::new(options.allowed_origins.clone()));
         self.process_rates.store(Arc::new(options.process_rates));
+        self.client_limits.store(Arc::new(options.client_limits));
         if let (Some(acceptor), Some(files)) = (&self.tls, &options.tls) {
             acceptor.look_at(files);
         }

@@ -223,6 +223,7 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
                 table.give_memory_back(memory);
                 table.bound_heads(HEADS_BYTES_MAX / shards);
                 table.trust(live.trusted_proxies);
+                table.follow_limits(live.client_limits);
                 if close_on_expiry {
                     table.close_on_expiry();
                 }
@@ -237,18 +238,12 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
     });
     let rules = Rules {
         room_members_max: options.room_members_max,
-        sends_per_second: options.sends_per_second,
-        work_per_session: options.work_per_session,
-        work_per_user: options.work_per_user,
-        work_per_address: options.work_per_address,
         process_rates: options.process_rates,
-        sessions_per_user_max: options.sessions_per_user,
-        memberships_per_user_max: options.memberships_per_user,
         placement_key,
         ..Rules::default()
     };
     drop(waiting_room);
-    let running = start(epoch, rules, parts.collect())?;
+    let running = start(epoch, rules.with(options.client_limits), parts.collect())?;
     let (events, heard) = flume::bounded(EVENTS_MAX);
     let drain = Arc::new(Drain::new(health.clone(), options.drain, events.clone()));
     let admin_address = admin.as_ref().map(|(admin, _)| admin.address()).transpose().map_err(said)?;

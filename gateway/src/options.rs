@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::FromArgMatches;
+use engine::limits::ClientLimits;
 use engine::process_rates::ProcessRates;
 use storage::embedded::EmbeddedOptions;
 use storage::retention::Retention;
@@ -110,16 +111,8 @@ pub struct Options {
     pub password_threads: usize,
     /// Visible members up to which joins and leaves are announced one by one.
     pub room_members_max: usize,
-    /// `None`: no limit.
-    pub sends_per_second: Option<NonZeroU32>,
-    /// Milliseconds of work a second, of one session, and of one user or one address on one shard. `None`: no limit.
-    pub work_per_session: Option<NonZeroU32>,
-    pub work_per_user: Option<NonZeroU32>,
-    pub work_per_address: Option<NonZeroU32>,
-    /// Sessions of one user on one shard. `None`: no limit.
-    pub sessions_per_user: Option<NonZeroU32>,
-    /// Memberships of all sessions of one user on one shard. `None`: no limit.
-    pub memberships_per_user: Option<NonZeroU32>,
+    /// What one session, user or address may do.
+    pub client_limits: ClientLimits,
     /// What the whole process lets in in a second.
     pub process_rates: ProcessRates,
     pub server_key: String,
@@ -285,12 +278,14 @@ impl Options {
             keep_alive: settings.keep_alive.0,
             password_threads: settings.password_threads,
             room_members_max: settings.room_members_max as usize,
-            sends_per_second: NonZeroU32::new(settings.sends_per_second),
-            work_per_session: NonZeroU32::new(settings.work_per_session),
-            work_per_user: NonZeroU32::new(settings.work_per_user),
-            work_per_address: NonZeroU32::new(settings.work_per_address),
-            sessions_per_user: NonZeroU32::new(settings.sessions_per_user),
-            memberships_per_user: NonZeroU32::new(settings.memberships_per_user),
+            client_limits: ClientLimits {
+                sends_per_second: NonZeroU32::new(settings.sends_per_second),
+                work_per_session: NonZeroU32::new(settings.work_per_session),
+                work_per_user: NonZeroU32::new(settings.work_per_user),
+                work_per_address: NonZeroU32::new(settings.work_per_address),
+                sessions_per_user_max: NonZeroU32::new(settings.sessions_per_user),
+                memberships_per_user_max: NonZeroU32::new(settings.memberships_per_user),
+            },
             process_rates: ProcessRates {
                 openings: NonZeroU32::new(settings.openings_per_second),
                 sign_ins: NonZeroU32::new(settings.sign_ins_per_second),

@@ -112,6 +112,7 @@ impl Reloader {
         self.in_force.trusted_proxies = read.trusted_proxies;
         self.in_force.allowed_origins = read.allowed_origins;
         self.in_force.process_rates = read.process_rates;
+        self.in_force.client_limits = read.client_limits;
         // Without listeners that have TLS there is no certificate to change.
         if let (Some(in_force), Some(read)) = (&mut self.in_force.tls, read.tls) {
             *in_force = read;
@@ -226,6 +227,17 @@ mod tests {
         assert_eq!(**reloader.live.process_rates.load(), options(&new).process_rates);
         let foreign = [b"https://b.example".as_slice()];
         assert!(!reloader.live.allowed_origins.load().allow(foreign.into_iter()));
+    }
+
+    #[test]
+    fn what_each_client_may_do_changes() {
+        let mut reloader = reloader(&["--work-per-user", "70"]);
+        let new = ["--work-per-address", "50", "--sends-per-second", "3", "--memberships-per-user", "9"];
+        let changes = reloader.apply(options(&new)).unwrap();
+        assert_eq!(changes.applied, ["sends_per_second", "work_per_user", "work_per_address", "memberships_per_user"]);
+        assert!(changes.left.is_empty(), "{:?}", changes.left);
+        assert_eq!(**reloader.live.client_limits.load(), options(&new).client_limits);
+        assert_eq!(reloader.apply(options(&["--room-members-max", "9"])).unwrap().left, ["room_members_max"]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod draining;
 mod expiry;
 mod fair_order;
 mod introductions;
+mod limits;
 mod opening;
 mod told;
 mod transport;
@@ -34,6 +35,7 @@ use engine::counters::{STAGES, SessionEnd, SocketCounters, Written};
 use engine::fanout::frames::Format;
 use engine::fanout::subscribers::{Gone, Outlet};
 use engine::id::{ConnectionId, ShardId, Timestamp};
+use engine::limits::ClientLimits;
 use engine::query::QueryAnswer;
 use engine::session::home::CloseMode;
 use engine::shard::SocketEffect;
@@ -130,6 +132,7 @@ pub struct SocketTable {
     /// The proxies that are trusted now, as the newest connection found them.
     proxies: Arc<TrustedProxies>,
     trusted: Live<TrustedProxies>,
+    limits: Option<Live<ClientLimits>>,
     /// The addresses of connections whose request is being read, as far as they were needed or a proxy has told them.
     addresses: HashMap<ConnectionId, IpAddr>,
     /// Connections that turned out to be dead when they were written to.
@@ -244,6 +247,7 @@ impl SocketTable {
             heads: UnfinishedHeads::new(HEADS_BYTES_MAX),
             proxies: Arc::default(),
             trusted: Live::default(),
+            limits: None,
             addresses: HashMap::new(),
             gone: WaitingLine::default(),
             resumed: WaitingLine::default(),
@@ -735,7 +739,7 @@ impl Sockets for SocketTable {
         }
         self.check_deadlines(shard, now);
         self.keep_spares();
-        self.services.take_up_rates();
+        self.take_up_limits(shard);
         if cfg!(debug_assertions) {
             self.invariants();
         }

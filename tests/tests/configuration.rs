@@ -6,8 +6,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use serde_json::json;
-use tests::harness::{Launch, RawSocket, Server, data_dir, loadgen};
+use serde_json::{Value, json};
+use tests::harness::{Launch, RawSocket, Server, Socket, data_dir, loadgen};
 
 /// How long a server may take to write a line into its log.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -333,6 +333,74 @@ fn sighup_applies_what_can_change_and_names_the_rest() {
     await_said(&server, "these keys have changed and need a restart: keep_alive");
     assert_ne!(hash_in_force(), sha256(&printed_now()), "it still runs with the old value");
     server.stop();
+}
+
+/// Asks until the answer is this one.
+fn until_answered<T: PartialEq + std::fmt::Debug>(what: &str, expected: &T, mut ask: impl FnMut() -> T) {
+    let begun = Instant::now();
+    loop {
+        let answer = ask();
+        if answer == *expected {
+            return;
+        }
+        assert!(begun.elapsed() < DEADLINE, "{what}: {answer:?}");
+    }
+}
+
+/// What an operator does in an attack: the limits change, and the sessions and clients that are there feel it at once.
+#[test]
+fn sighup_changes_limits_under_a_live_server() {
+    let data = data_dir();
+    let file = data.path().join("stentor.toml");
+    let open = "work_per_session = 0\nwork_per_user = 0\n";
+    let write = |more: &str| std::fs::write(&file, format!("{open}{more}")).expect("our own file");
+    write("");
+    let server = Launch::on(&data.path().join("store")).flag("--config", file.display()).start();
+    let ann = server.sign_in("ann");
+    let mut socket = Socket::connect(server.address(), &ann.token);
+    let room = socket.join("lobby");
+    let read = || server.http().get("/v2/account", &ann.token).status;
+    let path = format!("/ws?lang=en&status=false&token={}", ann.token);
+    let opening = || Socket::try_connect(server.address(), &path, &[]).map_or_else(|status| status, |_| 101);
+    let reason = |answer: Value| answer["error"]["context"]["reason"].as_str().unwrap_or("none").to_owned();
+    let set = |more: &str| {
+        write(more);
+        server.signal(Signal::HUP);
+    };
+    for _ in 0..100 {
+        assert_eq!((read(), reason(socket.say(&room, "{}"))), (200, "none".to_owned()));
+    }
+    set("work_per_address = 1\n");
+    until_answered("a flood of reads is refused", &429, read);
+    set("");
+    until_answered("reads are let in again", &200, read);
+
+    set("sends_per_second = 1\n");
+    until_answered("a flood of sends is refused", &"sends_per_second".to_owned(), || reason(socket.say(&room, "{}")));
+    set("sessions_per_user = 1\n");
+    until_answered("a second session is refused", &429, opening);
+    set("memberships_per_user = 1\n");
+    let join = json!({"channel_join": {"target": "another room", "type": 1}});
+    let leave = |channel: &str| json!({"channel_leave": {"channel_id": channel}});
+    until_answered("a second membership is refused", &true, || {
+        let answer = socket.request(join.clone());
+        let joined = answer["channel"]["id"].as_str().map(str::to_owned);
+        joined.into_iter().for_each(|channel| drop(socket.request(leave(&channel))));
+        answer["error"].is_object()
+    });
+
+    // The rates of the whole process come the same way.
+    set("openings_per_second = 1\n");
+    until_answered("a storm of openings is refused", &429, opening);
+    set("joins_per_second = 1\n");
+    until_answered("a storm of joins is refused", &"joins_per_second".to_owned(), || {
+        let answer = socket.request(join.clone());
+        let joined = answer["channel"]["id"].as_str().map(str::to_owned);
+        joined.into_iter().for_each(|channel| drop(socket.request(leave(&channel))));
+        reason(answer)
+    });
+    let said = server.output();
+    assert!(!said.contains("need a restart"), "{said}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::fanout::log::Position;
 use crate::fanout::subscribers::{AudienceKey, PassReport, Subscribers};
 use crate::gate::Guest;
 use crate::id::{ChannelId, ChannelKind, ConnectionId, Monotonic, UserId};
-use crate::limits::{DEPARTURES_TURN_MAX, ENDS_TURN_MAX, NOTICES_WAITING_MAX, Rules, SUBSCRIPTIONS_MAX};
+use crate::limits::{ClientLimits, DEPARTURES_TURN_MAX, ENDS_TURN_MAX, NOTICES_WAITING_MAX, Rules, SUBSCRIPTIONS_MAX};
 use crate::outbox::{Outbox, SocketEffect};
 use crate::parcel::{ChannelAction, ChannelRequest};
 use crate::process_rates::ProcessRate;
@@ -159,6 +159,12 @@ impl Home {
             counters: HomeCounters::default(),
             monotonic: Monotonic::default(),
         }
+    }
+
+    /// Puts these limits in force. What clients were let in to have before stays theirs.
+    pub fn set_limits(&mut self, limits: ClientLimits) {
+        self.rules = self.rules.with(limits);
+        self.shared_budgets.set_work(limits.work_per_user, limits.work_per_address);
     }
 
     /// Whether the user may open one more session here. The opening is charged to the user, and so is its refusal. The

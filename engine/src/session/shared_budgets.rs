@@ -69,6 +69,11 @@ impl Purses {
         Self { users: Budgets::new(per_user), networks: Budgets::new(per_network) }
     }
 
+    fn set_rates(&mut self, per_user: Option<NonZeroU32>, per_network: Option<NonZeroU32>) {
+        self.users.set_rate(per_user);
+        self.networks.set_rate(per_network);
+    }
+
     fn standings(&self, payer: Payer, now: Monotonic) -> [(RateLimit, Standing); 2] {
         let user = payer.user.map_or(Standing::Within, |user| self.users.standing(&user, now));
         let network = payer.network.map_or(Standing::Within, |network| self.networks.standing(&network, now));
@@ -127,6 +132,13 @@ impl SharedBudgets {
         for (gate, rate) in self.0.borrow_mut().gates.iter_mut().zip(PROCESS_RATES) {
             gate.set(rates.of(rate), shards);
         }
+    }
+
+    /// Sets how many milliseconds of work a second a user and a network have, in each purse.
+    pub fn set_work(&self, per_user: Option<NonZeroU32>, per_network: Option<NonZeroU32>) {
+        let table = &mut *self.0.borrow_mut();
+        table.requests.set_rates(per_user, per_network);
+        table.tokens.set_rates(per_user, per_network);
     }
 
     /// Lets one in, unless this shard's part of the rate is used up. Then the result is the time after which the client may
@@ -291,6 +303,23 @@ mod tests {
             assert_eq!(standing, Standing::Within, "another network has another budget");
             budgets.invariants();
         }
+    }
+
+    #[test]
+    fn a_budget_that_is_set_later_holds_from_then_on() {
+        let budgets = budgets();
+        let flood = || budgets.charge(BOB, Purse::Requests, MOST.times(2));
+        let is_over = || budgets.standings(BOB, Purse::Requests).map(|(_, standing)| standing != Standing::Within);
+        flood();
+        assert_eq!(is_over(), [true, false], "networks have no budget");
+        budgets.set_work(None, NonZeroU32::new(100));
+        assert!(budgets.bounds_networks());
+        assert_eq!(is_over(), [false, false], "the debt to a limit that is gone is forgotten");
+        flood();
+        assert_eq!(is_over(), [false, true]);
+        budgets.set_work(None, NonZeroU32::new(200));
+        assert_eq!(is_over(), [false, true], "another rate forgives nothing");
+        budgets.invariants();
     }
 
     #[test]

@@ -79,8 +79,9 @@ fn defaults() {
     assert_eq!(options.server_key, "defaultkey");
     assert_eq!(options.session_ttl, Duration::from_hours(1));
     assert_eq!(options.refresh_ttl, Duration::from_hours(24));
-    assert_eq!((options.sends_per_second, options.sessions_per_user), (None, Some(SESSIONS_PER_USER_MAX)));
-    let work = (options.work_per_session, options.work_per_user);
+    let limits = options.client_limits;
+    assert_eq!((limits.sends_per_second, limits.sessions_per_user_max), (None, Some(SESSIONS_PER_USER_MAX)));
+    let work = (limits.work_per_session, limits.work_per_user);
     assert_eq!(work, (Some(WORK_PER_SESSION_MAX), Some(WORK_PER_USER_MAX)));
     assert_eq!((options.session_key, options.refresh_key), (None, None));
 }
@@ -92,10 +93,11 @@ fn a_flag_wins_over_the_file() {
     assert_eq!(listen(&options), ["[::1]:2"]);
     assert_eq!(options.store, StoreKind::Memory);
     assert_eq!(options.shards.get(), 3);
-    assert_eq!(options.sends_per_second, NonZeroU32::new(5));
-    assert_eq!(options.sessions_per_user, None, "0 is no limit");
-    assert_eq!(options.memberships_per_user, Some(MEMBERSHIPS_PER_USER_MAX));
-    assert_eq!((options.work_per_session, options.work_per_user), (None, NonZeroU32::new(7)));
+    let limits = options.client_limits;
+    assert_eq!(limits.sends_per_second, NonZeroU32::new(5));
+    assert_eq!(limits.sessions_per_user_max, None, "0 is no limit");
+    assert_eq!(limits.memberships_per_user_max, Some(MEMBERSHIPS_PER_USER_MAX));
+    assert_eq!((limits.work_per_session, limits.work_per_user), (None, NonZeroU32::new(7)));
     assert_eq!(options.session_ttl, Duration::from_secs(3600));
     assert_eq!(options.refresh_ttl, Duration::from_secs(120));
 }
