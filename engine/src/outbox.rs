@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::channel::pending::PendingPlace;
+use crate::command::RateLimit;
 use crate::id::{ChannelId, ConnectionId, ShardId, UserId};
 use crate::parcel::{Backlog, Batch, Broadcast, CaughtUp, ChannelRequest, Reached};
 use crate::persist::StoreRequest;
@@ -74,13 +75,18 @@ pub enum SocketEffect {
     Closing(ConnectionId),
     /// Its close frame is written: nothing more will be written.
     Finish(ConnectionId),
+    /// A request of it was refused because it came too fast for this limit: operators should know.
+    TooFast(ConnectionId, RateLimit),
 }
 
 impl SocketEffect {
     /// The connection that the effect is about.
     pub fn connection(self) -> ConnectionId {
         match self {
-            Self::Resume(connection) | Self::Closing(connection) | Self::Finish(connection) => connection,
+            Self::Resume(connection)
+            | Self::Closing(connection)
+            | Self::Finish(connection)
+            | Self::TooFast(connection, _) => connection,
         }
     }
 }

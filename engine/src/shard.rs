@@ -160,6 +160,11 @@ impl Shard {
         self.home.is_too_slow(id)
     }
 
+    /// The user and the network of a connection's session. Empty if it has no session.
+    pub fn client(&self, id: ConnectionId) -> Payer {
+        self.home.client(id)
+    }
+
     /// The work of the requests that were read in this turn, and of late writes.
     pub fn worked(&self) -> Work {
         self.home.worked()

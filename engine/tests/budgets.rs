@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use engine::budget::Work;
-use engine::command::{Command, Join};
+use engine::command::{Command, Join, RateLimit};
 use engine::id::UserId;
 use engine::limits::{REST_DURATION, Rules};
 use engine::persist::StoreReceipt;
@@ -72,6 +72,7 @@ fn a_user_pays_for_the_requests_of_all_sessions() {
     join(&mut world, "join");
     assert!(world.heard.text().contains("\"reason\":\"work_per_user\""), "{}", world.heard.text());
     assert_eq!(world.shard.report().home.too_fast, [0, 0, 1, 0, 0]);
+    assert_eq!(world.sockets, [SocketEffect::TooFast(MEMBER, RateLimit::WorkPerUser)], "operators are told");
     // What is charged to the other purse hinders no request.
     let mut world = World::new();
     world.shard.shared_budgets().charge(PAYER, Purse::Tokens, Work::micros(1_000_000));

@@ -712,10 +712,11 @@ impl Sockets for SocketTable {
             SocketEffect::Resume(id) => self.resumed.put(id),
             SocketEffect::Closing(id) => {
                 if shard.is_too_slow(id) {
-                    self.tell_of_slow_reader(id, shard);
+                    Self::tell_of_slow_reader(id, shard);
                 }
                 self.enter(id, Stage::Closing);
             }
+            SocketEffect::TooFast(id, limit) => Self::tell_of_limit(id, limit, shard),
             SocketEffect::Finish(id) => {
                 self.enter(id, Stage::HangingUp);
                 if let Some(socket) = self.socket(id)

@@ -22,12 +22,17 @@ const AHEAD_MAX: usize = 2 * 1024 * 1024 / CONTENT_BYTES;
 fn is_let_go_and_the_others_hear_everything() {
     for shards in [1, 4] {
         let data = data_dir();
-        one_stops_reading(Launch::on(data.path()).shards(shards).without_budgets().start());
+        let launch = Launch::on(data.path()).shards(shards).without_budgets().flag("--trusted-proxies", "127.0.0.1");
+        one_stops_reading(launch.start());
     }
 }
 
 fn one_stops_reading(server: Server) {
-    let mut slow = server.connect("slow");
+    let account = server.sign_in("slow");
+    // As a proxy that is trusted has it.
+    let from = [("X-Forwarded-For", "192.0.2.7")];
+    let path = format!("/ws?lang=en&status=false&token={}", account.token);
+    let mut slow = Socket::try_connect(server.address(), &path, &from).expect("a session");
     rustix::net::sockopt::set_socket_recv_buffer_size(slow.stream(), 16 * 1024).expect("SO_RCVBUF");
     slow.join_as("flood", json!({"persistence": false, "hidden": false}));
     let readers: Vec<_> = (0..3)
@@ -59,7 +64,8 @@ fn one_stops_reading(server: Server) {
     server.assert_works("a slow reader");
     let said = server.stop();
     let line = said.lines().find(|line| line.contains("a session is closed: its client reads too slowly"));
-    assert!(line.is_some_and(|line| line.contains("peer=127.0.0.1") && line.contains("user=")), "{said}");
+    let line = line.unwrap_or_else(|| panic!("{said}"));
+    assert!(line.contains("client=192.0.2.7") && line.contains(&format!("user={}", account.user_id)), "{line}");
 }
 
 fn flood(talker: &mut Socket, channel: &str, readers: &[AtomicUsize]) {

@@ -473,6 +473,7 @@ impl Home {
             self.counters.refused[refusal_of(rejection)] += 1;
             if let Some(RejectionContext::TooFast { limit, .. }) = rejection.context {
                 self.counters.too_fast[limit.place()] += 1;
+                outbox.socket(SocketEffect::TooFast(id, limit));
             }
         }
         let Some(connection) = self.connections.get_mut(id) else { return };

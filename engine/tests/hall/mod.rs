@@ -213,6 +213,7 @@ impl Hall {
                 SocketEffect::Closing(connection) => drop(self.closed.insert(connection)),
                 SocketEffect::Finish(connection) => drop(self.finished.insert(connection)),
                 SocketEffect::Resume(_) => resumed += 1,
+                SocketEffect::TooFast(..) => {}
             }
         }
         self.resumed_most = self.resumed_most.max(resumed);

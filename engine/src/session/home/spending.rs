@@ -122,9 +122,14 @@ impl Home {
         self.worked
     }
 
+    /// The user and the network of a connection's session. Empty if there is no such connection.
+    pub fn client(&self, id: ConnectionId) -> Payer {
+        self.connections.get(id).map_or(Payer::default(), |connection| connection.session.payer())
+    }
+
     /// To whose budgets the work of a connection is charged. Empty if there is no such connection.
     pub fn payer(&self, id: ConnectionId) -> Payer {
-        let payer = self.connections.get(id).map_or(Payer::default(), |connection| connection.session.payer());
+        let payer = self.client(id);
         // Networks without budgets pay nothing.
         Payer { network: payer.network.filter(|_| self.shared_budgets.bounds_networks()), ..payer }
     }
