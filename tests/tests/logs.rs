@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tests::harness::{DEADLINE, Launch, SERVER_KEY, Server, Socket, data_dir};
+use tests::harness::{DEADLINE, Http, Launch, SERVER_KEY, Server, Socket, data_dir};
 
 fn await_said(server: &Server, expected: &str) {
     let begun = Instant::now();
@@ -82,6 +82,90 @@ fn an_attack_is_seen_and_no_secret_is_in_the_log() {
             assert!(refused["user"].is_string() && refused["timestamp"].is_string(), "{refused}");
             assert_eq!(refused["target"], "gateway::http::told");
         }
+    }
+}
+
+/// The line with these words.
+fn line_with<'a>(said: &'a str, words: &str) -> &'a str {
+    said.lines().find(|line| line.contains(words)).unwrap_or_else(|| panic!("{words} is not in {said}"))
+}
+
+/// The client is behind a proxy, whose own address would say nothing.
+#[test]
+fn limits_that_sessions_reach_are_told_with_client_and_user() {
+    let join = |number: usize| json!({"channel_join": {"target": format!("room-{number}"), "type": 1, "hidden": true}});
+    for (limit, value) in [
+        ("sends_per_second", 1),
+        ("joins_per_second", 2),
+        ("work_per_session", 1),
+        ("work_per_user", 1),
+        ("work_per_address", 1),
+    ] {
+        let data = data_dir();
+        let launch = Launch::on(data.path()).flag("--trusted-proxies", "127.0.0.1").admin("127.0.0.1:0");
+        let flag = |name: &str, value: u32| format!("--{}={value}", name.replace('_', "-"));
+        let others =
+            ["work_per_session", "work_per_user", "memberships_per_user"].into_iter().filter(|name| *name != limit);
+        let flags: Vec<String> = others.map(|name| flag(name, 0)).chain([flag(limit, value)]).collect();
+        let server = launch.flags(flags).start();
+        let ann = server.sign_in("ann");
+        let path = format!("/ws?lang=en&status=false&token={}", ann.token);
+        let mut socket =
+            Socket::try_connect(server.address(), &path, &[("X-Forwarded-For", "192.0.2.9")]).expect("a session");
+        let room = socket.join("lobby");
+        let begun = Instant::now();
+        for number in 0.. {
+            let asked =
+                if limit == "sends_per_second" { socket.say(&room, "{}") } else { socket.request(join(number % 50)) };
+            if asked["error"]["context"]["reason"] == limit {
+                break;
+            }
+            assert!(begun.elapsed() < DEADLINE, "{limit} is not reached: {asked}");
+        }
+        await_said(&server, "a limit is reached: a request of a session was refused");
+        let said = server.stop();
+        let line = line_with(&said, "a limit is reached: a request of a session was refused");
+        for expected in ["WARN", "client=192.0.2.9", &format!("user={}", ann.user_id), &format!("limit=\"{limit}\"")] {
+            assert!(line.contains(expected), "{expected} is not in {line}");
+        }
+    }
+}
+
+#[test]
+fn requests_that_are_refused_for_their_size_or_number_are_told() {
+    const GUESSERS: usize = 200;
+    let data = data_dir();
+    let server = Launch::on(data.path()).flag("--work-per-user", 1).start();
+    let http = server.http();
+    let long = json!({"id": "x".repeat(20_000)});
+    assert_eq!(http.post("/v2/account/authenticate/device", SERVER_KEY, &long).status, 400);
+    let ann = server.sign_in("ann");
+    let begun = Instant::now();
+    while http.get("/v2/account", &ann.token).status != 429 {
+        assert!(begun.elapsed() < DEADLINE, "the limit is not reached");
+    }
+    // More passwords than there are places in the queue.
+    let refused = std::thread::scope(|scope| {
+        let guess = |number: usize| {
+            let body = json!({"email": format!("guessed-{number}@example.org"), "password": "a guessed password"});
+            let address = server.address();
+            scope.spawn(move || {
+                Http::new(address).post("/v2/account/authenticate/email", SERVER_KEY, &body).status == 503
+            })
+        };
+        let guesses: Vec<_> = (0..GUESSERS).map(guess).collect();
+        guesses.into_iter().map(|guess| guess.join().expect("an answer")).filter(|full| *full).count()
+    });
+    assert!(refused > 0, "the queue was full");
+    let said = server.stop();
+    for (words, level, user) in [
+        ("a request was too large", "INFO", ""),
+        ("a limit is reached: a request was refused", "WARN", &*format!("user={}", ann.user_id)),
+        ("what all clients share is full: a request was refused", "WARN", ""),
+    ] {
+        let line = line_with(&said, words);
+        assert!(line.contains(level) && line.contains("client=127.0.0.1") && line.contains("reason="), "{line}");
+        assert!(line.contains(user), "{user} is not in {line}");
     }
 }
 

@@ -107,12 +107,12 @@ async fn drive(
             Poll::Pending => {}
         }
         if pace.poll_displaced(context).is_ready() {
-            services.unread_answers.was_cut(AnswerCut::Full);
+            services.unread_answers.was_cut(AnswerCut::Full, pace.reader(peer));
             return Poll::Ready(None);
         }
         ready!(alarm.poll(pace.deadline(), context));
         if pace.is_read_too_slowly(Instant::now()) {
-            services.unread_answers.was_cut(AnswerCut::Slow);
+            services.unread_answers.was_cut(AnswerCut::Slow, pace.reader(peer));
         }
         Poll::Ready(None)
     })

@@ -18,7 +18,8 @@ use super::chunks::{self, ChunkFraming};
 use super::framing::{Fault, Framing, Passage};
 use super::request_turns::{Beginner, READ_BYTES_TURN_MAX};
 use super::secured_stream::SecuredStream;
-use super::unread_answers::UnreadAnswer;
+use super::unread_answers::{Reader, UnreadAnswer};
+use crate::peer::Peer;
 use crate::upgrade::{HEAD_BYTES_MAX, is_worth_parsing};
 
 /// Time for a request's head, time for its body, and time for the client to read each part of an answer that is
@@ -131,6 +132,11 @@ impl Pace {
     /// Ready when the answer has given way to others and the connection is to be closed.
     pub fn poll_displaced(&self, context: &Context<'_>) -> Poll<()> {
         self.in_hand.borrow().as_ref().map_or(Poll::Pending, |answer| answer.poll_displaced(context))
+    }
+
+    /// Who is to read the newest answer of this connection.
+    pub fn reader(&self, peer: &Peer) -> Reader {
+        self.in_hand.borrow().as_ref().map_or_else(|| Reader::unknown(peer.network()), UnreadAnswer::reader)
     }
 
     /// When the connection is given up. While an answer waits for its client, the client's reading counts alone.

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 
 use engine::counters::ANSWER_CUTS;
 use engine::id::UserId;
+use tracing::field::display;
 
 use crate::byte_shares::{ByteShares, Holder};
 use crate::client_network::ClientNetwork;
@@ -50,6 +51,21 @@ struct HeldAnswers {
 pub struct UnreadAnswer {
     answers: Rc<UnreadAnswers>,
     holder: Holder,
+    reader: Reader,
+}
+
+/// Who is to read an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reader {
+    pub client: ClientNetwork,
+    pub user: Option<UserId>,
+}
+
+impl Reader {
+    /// The client at this network, of which no user is known.
+    pub fn unknown(client: ClientNetwork) -> Self {
+        Self { client, user: None }
+    }
 }
 
 impl UnreadAnswers {
@@ -75,7 +91,8 @@ impl UnreadAnswers {
             }
         }
         // An answer that has just been made has no `UnreadAnswer` yet, and its connection is not closed.
-        (!given_way.contains(&holder)).then(|| UnreadAnswer { answers: self.clone(), holder })
+        let reader = Reader { client: from, user };
+        (!given_way.contains(&holder)).then(|| UnreadAnswer { answers: self.clone(), holder, reader })
     }
 
     /// The bytes that answers hold now.
@@ -91,14 +108,18 @@ impl UnreadAnswers {
     }
 
     /// Takes in that a connection was closed before its answer was read.
-    pub fn was_cut(&self, cut: AnswerCut) {
+    pub fn was_cut(&self, cut: AnswerCut, reader: Reader) {
         let count = &self.cuts[cut as usize];
         count.set(count.get() + 1);
+        let Reader { client, user } = reader;
+        let user = || user.map(|user| display(user.0));
         match cut {
-            AnswerCut::Full => {
-                log_limit::warn!("unread HTTP answers fill their memory: the connection of one is closed")
-            }
-            AnswerCut::Slow => log_limit::warn!("a client reads its HTTP answer too slowly: its connection is closed"),
+            AnswerCut::Full => log_limit::warn!(
+                %client, user = user(), "unread HTTP answers fill their memory: the connection of one is closed"
+            ),
+            AnswerCut::Slow => log_limit::warn!(
+                %client, user = user(), "a client reads its HTTP answer too slowly: its connection is closed"
+            ),
         }
     }
 
@@ -109,6 +130,11 @@ impl UnreadAnswers {
 }
 
 impl UnreadAnswer {
+    /// Who is to read it.
+    pub fn reader(&self) -> Reader {
+        self.reader
+    }
+
     /// Ready when the answer has given way: its connection is to be closed.
     pub fn poll_displaced(&self, context: &Context<'_>) -> Poll<()> {
         let held = &mut *self.answers.held.borrow_mut();

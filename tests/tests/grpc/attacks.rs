@@ -250,7 +250,8 @@ fn a_message_that_does_not_come_is_not_waited_for() {
 #[test]
 fn answers_that_no_window_lets_through_are_given_up() {
     let (server, _data) = started();
-    let alice = bearer(&server.sign_in("alice").token);
+    let account = server.sign_in("alice");
+    let (alice, user) = (bearer(&account.token), account.user_id);
     // SETTINGS_INITIAL_WINDOW_SIZE is 0.
     let mut peer = Peer::with_settings(server.grpc_address(), &[0, 4, 0, 0, 0, 0]);
     for number in 0..10 {
@@ -261,6 +262,10 @@ fn answers_that_no_window_lets_through_are_given_up() {
     let heard = peer.rest();
     assert!(heard.iter().all(|frame| frame.kind != DATA), "no window, no data");
     assert_eq!(metric(&server, "stentor_http_answers_cut_total{kind=\"slow\"}"), 1);
+    let said = server.output();
+    let line = said.lines().find(|line| line.contains("a client reads its HTTP answer too slowly"));
+    let line = line.unwrap_or_else(|| panic!("{said}"));
+    assert!(line.contains("client=127.0.0.1") && line.contains(&format!("user={user}")), "{line}");
     await_that("the answers are forgotten", || metric(&server, "stentor_answer_bytes") == 0);
 }
 

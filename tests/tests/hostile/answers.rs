@@ -56,6 +56,10 @@ fn answers_that_are_never_read_hold_a_bounded_memory_and_give_it_back() {
         stage.await_metric(cut, CONNECTIONS as u64 / 2);
         attackers
     });
+    let said = stage.server.output();
+    let line = said.lines().find(|line| line.contains("unread HTTP answers fill their memory"));
+    let line = line.unwrap_or_else(|| panic!("{said}"));
+    assert!(line.contains(&format!("client={ATTACKER}")) && line.contains("user="), "{line}");
     let held = stage.metric("stentor_answer_bytes") as usize;
     assert!(held <= ANSWERS_KIB_MAX << 10, "{held} bytes are held");
     assert!(held >= (ANSWERS_KIB_MAX << 10) / 2, "{held} bytes: those that there is room for stay");
@@ -67,6 +71,23 @@ fn answers_that_are_never_read_hold_a_bounded_memory_and_give_it_back() {
             && stage.server.resident_kib().saturating_sub(before) < ANSWERS_KIB_MAX / 2
     });
     stage.server.assert_works("answers that are never read");
+}
+
+/// A client that reads nothing of a long answer is given up after ten seconds, and the log names it.
+#[test]
+fn a_slow_reader_of_an_answer_is_named() {
+    let stage = Stage::launch_with(|launch| launch.without_budgets().flag("--trusted-proxies", "127.0.0.0/8"));
+    let request = page_of(&stage, &fill_a_room(&stage), "slow");
+    let user = stage.server.sign_in("slow").user_id;
+    let mut socket = stage.connect(ATTACKER);
+    rustix::net::sockopt::set_socket_recv_buffer_size(&socket.second_hand().into_stream(), 16 << 10)
+        .expect("SO_RCVBUF");
+    socket.write(request.replacen("Host: ", "X-Forwarded-For: 192.0.2.8\r\nHost: ", 1).as_bytes());
+    stage.await_metric("stentor_http_answers_cut_total{kind=\"slow\"}", 1);
+    let said = stage.server.output();
+    let line = said.lines().find(|line| line.contains("a client reads its HTTP answer too slowly"));
+    let line = line.unwrap_or_else(|| panic!("{said}"));
+    assert!(line.contains("client=192.0.2.8") && line.contains(&format!("user={user}")), "{line}");
 }
 
 /// Health checks cost their sender nothing, so they are answered a few in each turn of the shard.

@@ -41,7 +41,7 @@ use crate::http::receiving::held_bytes;
 use crate::http::request_turns::Beginner;
 use crate::http::secured_stream::SecuredStream;
 use crate::http::services::Services;
-use crate::http::unread_answers::{AnswerCut, UnreadAnswer};
+use crate::http::unread_answers::{AnswerCut, Reader, UnreadAnswer};
 use crate::log_limit;
 use crate::peer::Peer;
 use crate::upgrade::HEAD_BYTES_MAX;
@@ -153,10 +153,17 @@ impl Connection {
         !unread.is_empty()
     }
 
-    /// Whether an answer has given way to others.
-    fn is_displaced(&self, context: &Context<'_>) -> bool {
+    /// Who was to read an answer that has given way to others, if one has.
+    fn displaced(&self, context: &Context<'_>) -> Option<Reader> {
         let unread = self.unread.borrow();
-        unread.iter().filter_map(Weak::upgrade).any(|answer| answer.poll_displaced(context).is_ready())
+        let mut unread = unread.iter().filter_map(Weak::upgrade);
+        unread.find(|answer| answer.poll_displaced(context).is_ready()).map(|answer| answer.reader())
+    }
+
+    /// Who is to read the oldest answer of this connection.
+    fn reader(&self) -> Reader {
+        let oldest = self.unread.borrow().iter().find_map(Weak::upgrade);
+        oldest.map_or_else(|| Reader::unknown(self.peer.network()), |answer| answer.reader())
     }
 
     /// Charges the client's network for what was read. Returns whether the connection is to be read later.
@@ -262,8 +269,8 @@ async fn drive(stream: SecuredStream, unread: Vec<u8>, connection: &Rc<Connectio
                 }
                 return Poll::Ready(());
             }
-            if connection.is_displaced(context) {
-                services.unread_answers.was_cut(AnswerCut::Full);
+            if let Some(reader) = connection.displaced(context) {
+                services.unread_answers.was_cut(AnswerCut::Full, reader);
                 return Poll::Ready(());
             }
             let has_unread = connection.has_unread();
@@ -281,7 +288,7 @@ async fn drive(stream: SecuredStream, unread: Vec<u8>, connection: &Rc<Connectio
             let Some(deadline) = pace.deadline(doing) else { return Poll::Pending };
             ready!(alarm.poll(deadline, context));
             if pace.is_read_too_slowly(Instant::now()) {
-                services.unread_answers.was_cut(AnswerCut::Slow);
+                services.unread_answers.was_cut(AnswerCut::Slow, connection.reader());
                 return Poll::Ready(());
             }
             if !doing.has_begun || !pace.says_goodbye(Instant::now()) {
