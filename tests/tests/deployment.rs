@@ -56,6 +56,43 @@ fn what_monitoring_mounts_is_there_and_is_for_this_machine() {
     assert_eq!(of("compose.yml"), of("prometheus.yml"));
 }
 
+/// Runs a program of `tests/schemas` and returns whether it was content, and what it said.
+fn against_schemas(arguments: &[&str], file: &Path) -> (bool, String) {
+    let schemas = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/target");
+    let mut python = Command::new("python3");
+    python.env("PYTHONPATH", &schemas).arg(schemas.join("bin").join(arguments[0])).args(&arguments[1..]).arg(file);
+    let output = python.output().expect("Python and the schemas are installed: ./check does it");
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    (output.status.success(), said)
+}
+
+/// Asserts that a file of `deploy/` fits its schema, and that it does not with a key misspelt.
+fn fits_its_schema(name: &str, checker: &[&str], misspelt: [&str; 2]) {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join("deploy");
+    let (fits, said) = against_schemas(checker, &deploy.join(name));
+    assert!(fits, "{name}: {said}");
+    let wrong = tempfile::Builder::new().suffix(".yaml").tempfile().expect("a temporary file");
+    let text = read(&format!("deploy/{name}"));
+    assert!(text.contains(misspelt[0]), "{name} has {}", misspelt[0]);
+    std::fs::write(wrong.path(), text.replace(misspelt[0], misspelt[1])).expect("our own file");
+    let (fits, said) = against_schemas(checker, wrong.path());
+    assert!(!fits && said.contains(misspelt[1].trim_end_matches(':')), "{name} with {}: {said}", misspelt[1]);
+}
+
+#[test]
+fn the_manifest_fits_the_schemas_of_kubernetes() {
+    let checker = ["kubernetes-validate", "--strict"];
+    fits_its_schema("kubernetes.yaml", &checker, ["preStop:", "preStopp:"]);
+    fits_its_schema("kubernetes.yaml", &checker, ["publishNotReadyAddresses:", "publishUnreadyAddresses:"]);
+}
+
+#[test]
+fn the_files_of_compose_fit_its_schema() {
+    let checker = ["check-jsonschema", "--builtin-schema", "vendor.compose-spec"];
+    fits_its_schema("compose.yaml", &checker, ["stop_grace_period:", "stop_grace_time:"]);
+    fits_its_schema("compose.monitoring.yaml", &checker, ["volumes:", "volume:"]);
+}
+
 #[test]
 fn the_unit_is_understood() {
     // The program that the unit starts is not installed here, so the copy starts another one.
