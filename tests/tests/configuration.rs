@@ -65,6 +65,15 @@ fn each_command_has_its_own_help() {
     check(&["serve", "--help"], &["--listen", "--work-per-user", "--session-ttl", "[default: localhost:7350]"], &[]);
     check(&["config", "--help"], &["check", "print", "default", "docs", "completion", "man"], &["--listen"]);
     check(&["config", "check", "--help"], &["--strict", "--listen"], &[]);
+    let help = printed(&["--help"], &[]);
+    let commands = help.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("the commands");
+    let commands: Vec<&str> = commands.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next()).collect();
+    let names: Vec<&str> = commands.into_iter().filter(|name| !name.is_empty()).collect();
+    assert!(names.len() >= 18, "{names:?}");
+    for name in names.into_iter().filter(|name| !["serve", "config", "help"].contains(name)) {
+        // Flags of a server that no command but these looks at.
+        check(&[name, "--help"], &[&format!("stentor {name}")], &["--work-per-user", "--drain-time <", "--keep-alive"]);
+    }
     check(
         &["--help"],
         &["export", "import", "schema", "healthcheck", "config", "[env: STENTOR_LISTEN=]"],

@@ -305,6 +305,9 @@ pub(super) fn help(arguments: &[OsString]) -> Option<clap::Error> {
         })
         .mut_subcommand("backup", |command| only(command, &of_calls))
         .mut_subcommand("erase", |command| only(command, &of_calls))
+        .mut_subcommand("channels", |command| only(command, &of_calls))
+        .mut_subcommand("user", |command| only(command, &of_calls))
+        .mut_subcommand("disconnect", |command| only(command, &of_calls))
         .mut_subcommand("restore", |command| only(command, &["data", CONFIG]))
         .mut_subcommand("verify", |command| only(command, &["data", CONFIG]))
         .mut_subcommand("config", |command| {
