@@ -55,6 +55,7 @@ mod sending;
 mod session;
 pub mod sign_in;
 pub mod sockets;
+mod stop_grace;
 pub mod supervisor;
 mod target;
 mod task_time;

@@ -3,12 +3,13 @@
 
 use std::fs;
 use std::io;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::sockets::SPARES;
+use crate::stop_grace;
 
 /// Descriptors that are not connections of clients and belong to no shard. These are the store's files, the standard
 /// streams, and the operators' listener with its connections. The store's files are 256 tables that fjall keeps open, the
@@ -24,7 +25,7 @@ const SHARD_DESCRIPTORS: u64 = 9;
 const DESCRIPTORS_MIN: u64 = 40;
 
 /// Bytes that glommio locks for the rings of one shard.
-const LOCKED_BYTES_PER_SHARD: u64 = 512 * 1024;
+pub(crate) const LOCKED_BYTES_PER_SHARD: u64 = 512 * 1024;
 
 /// Checks the limits that the process needs and raises them. Returns how many connections fit, for all shards
 /// together. Fails, with a text for operators, if a limit is too low, io_uring is forbidden, or the clock is before
@@ -66,7 +67,13 @@ pub struct Allowed {
     pub cores: usize,
     /// The limit on open descriptors, to which a start raises the present one.
     pub descriptors: u64,
+    /// The limit on locked memory in bytes, to which a start raises the present one.
+    pub locked_memory: u64,
+    /// The most connections that the kernel lets wait for a listener.
+    pub waiting_connections: u64,
     pub surroundings: Surroundings,
+    /// How long the supervisor waits for a stop, if it says so.
+    pub stop_grace: Option<Duration>,
 }
 
 /// What has started the process, which is where limits are set.
@@ -80,10 +87,19 @@ pub enum Surroundings {
 
 /// Looks at the machine, and changes nothing.
 pub fn allowed() -> Allowed {
+    let surroundings = surroundings();
+    let waiting = fs::read_to_string("/proc/sys/net/core/somaxconn").ok().and_then(|text| text.trim().parse().ok());
     Allowed {
         cores: cores().len(),
         descriptors: getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX),
-        surroundings: surroundings(),
+        locked_memory: getrlimit(Resource::Memlock).maximum.unwrap_or(u64::MAX),
+        // Without /proc nothing is known, and nothing is to be said.
+        waiting_connections: waiting.unwrap_or(u64::MAX),
+        stop_grace: match &surroundings {
+            Surroundings::Unit(unit) => stop_grace::of_unit(unit),
+            Surroundings::Shell | Surroundings::Container => None,
+        },
+        surroundings,
     }
 }
 

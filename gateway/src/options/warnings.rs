@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Options;
-use crate::machine::{Allowed, Surroundings};
+use crate::listeners::BACKLOG;
+use crate::machine::{Allowed, LOCKED_BYTES_PER_SHARD, Surroundings};
 
 /// The server key of a server whose operator has set none.
 const DEFAULT_KEY: &str = "defaultkey";
@@ -18,6 +19,9 @@ const DESCRIPTORS_LOW: u64 = 65_536;
 /// Descriptors that the advice asks for: as many as Linux allows a process unless `fs.nr_open` says otherwise.
 const DESCRIPTORS_ADVISED: u64 = 1_048_576;
 
+/// Bytes of locked memory that the advice asks for, as the unit in `deploy/` does: the rings of 128 shards.
+const LOCKED_BYTES_ADVISED: u64 = 64 << 20;
+
 /// How long systemd waits for a stop unless `TimeoutStopSec=` says otherwise.
 const GRACE_OF_SYSTEMD: Duration = Duration::from_secs(90);
 
@@ -30,6 +34,7 @@ pub fn warnings(options: &Options, machine: &Allowed) -> Vec<String> {
     let checks = [open_with_the_default_key, public_admin, session_outlives_refresh, sessions_end_soon];
     let of_options = checks.into_iter().filter_map(|check| check(options, machine));
     let of_machine = too_many_shards(options, machine).into_iter().chain(few_descriptors(machine));
+    let of_machine = of_machine.chain(little_locked_memory(options, machine)).chain(short_queue(machine));
     let of_machine = of_machine.chain(short_grace(options, machine));
     of_options.chain(keys_left_out(options)).chain(keys_that_have_ended(options)).chain(of_machine).collect()
 }
@@ -125,42 +130,83 @@ fn few_descriptors(machine: &Allowed) -> Option<String> {
     (limit < DESCRIPTORS_LOW).then(|| {
         format!(
             "the limit on open descriptors is {limit}, which bounds the connections: {}",
-            raise(&machine.surroundings)
+            raise(&machine.surroundings, "nofile", DESCRIPTORS_ADVISED)
         )
     })
 }
 
-/// The server cannot see what its supervisor was told. So this asks for a look where the supervisor's own default is too short.
+fn little_locked_memory(options: &Options, machine: &Allowed) -> Option<String> {
+    let needed = u64::from(options.shards.get()) * LOCKED_BYTES_PER_SHARD;
+    let (limit, wanted) = (machine.locked_memory, needed.max(LOCKED_BYTES_ADVISED));
+    (limit < needed).then(|| {
+        format!(
+            "the limit on locked memory is {} KiB, and io_uring needs {} KiB for the rings of these shards, or the server does \
+             not start: {}",
+            limit / 1024,
+            needed / 1024,
+            raise(&machine.surroundings, "memlock", wanted)
+        )
+    })
+}
+
+fn short_queue(machine: &Allowed) -> Option<String> {
+    let (most, wanted) = (machine.waiting_connections, BACKLOG);
+    (most < u64::from(wanted.unsigned_abs())).then(|| {
+        let command = match machine.surroundings {
+            Surroundings::Container => format!("start the container with: docker run --sysctl net.core.somaxconn={wanted}"),
+            Surroundings::Shell | Surroundings::Unit(_) => {
+                format!("raise it before a start: sudo sysctl -w net.core.somaxconn={wanted}")
+            }
+        };
+        format!(
+            "the kernel lets {most} connections wait for a listener (net.core.somaxconn), and those of a crowd that comes at once \
+             are dropped beyond that: {command}"
+        )
+    })
+}
+
+/// If the supervisor does not say how long it waits, this asks for a look where its own default is too short. A server that
+/// a shell has started may get a supervisor later, so this tells what it must be told then.
 fn short_grace(options: &Options, machine: &Allowed) -> Option<String> {
     let needed = options.drain.stop_max();
-    let (grace, setting) = match machine.surroundings {
-        Surroundings::Shell => return None,
-        Surroundings::Unit(_) => (GRACE_OF_SYSTEMD, "TimeoutStopSec= of the unit"),
-        Surroundings::Container => {
-            (GRACE_OF_CONTAINERS, "terminationGracePeriodSeconds of the pod, or stop_grace_period of the container,")
+    let (grace, whose, setting) = match (&machine.surroundings, machine.stop_grace) {
+        (_, Some(grace)) => (grace, "the supervisor kills the server after", "TimeoutStopSec= of the unit"),
+        (Surroundings::Unit(_), None) => {
+            let whose = "unless the unit says otherwise, systemd kills the server after";
+            (GRACE_OF_SYSTEMD, whose, "TimeoutStopSec= of the unit")
         }
+        (Surroundings::Shell, None) => {
+            (GRACE_OF_SYSTEMD, "a supervisor may kill the server before; systemd does after", "its TimeoutStopSec=")
+        }
+        (Surroundings::Container, None) => (
+            GRACE_OF_CONTAINERS,
+            "unless it was told otherwise, the supervisor kills the server after",
+            "terminationGracePeriodSeconds of the pod, or stop_grace_period of the container,",
+        ),
     };
     (needed > grace).then(|| {
         let [needed, grace] = [needed, grace].map(|time| time.as_secs());
         format!(
-            "a stop may take {needed} s (drain_wait, drain_time and 15 s), and the supervisor kills the server after {grace} s \
-             unless it was told otherwise: {setting} must be more than {needed} s"
+            "a stop may take {needed} s (drain_wait, drain_time and 15 s), and {whose} {grace} s: {setting} must be more than \
+             {needed} s"
         )
     })
 }
 
-/// The command that raises the limit on open descriptors.
-fn raise(surroundings: &Surroundings) -> String {
-    let wanted = DESCRIPTORS_ADVISED;
+/// The command that raises a limit of the process, which `prlimit` and Docker know by this name.
+fn raise(surroundings: &Surroundings, limit: &str, wanted: u64) -> String {
     match surroundings {
         Surroundings::Shell => {
-            format!("raise it in the shell that starts the server: sudo prlimit --pid $$ --nofile={wanted}:{wanted}")
+            format!("raise it in the shell that starts the server: sudo prlimit --pid $$ --{limit}={wanted}:{wanted}")
         }
-        Surroundings::Container => format!("start the container with: docker run --ulimit nofile={wanted}:{wanted}"),
-        Surroundings::Unit(unit) => format!(
-            "raise it: sudo mkdir -p /etc/systemd/system/{unit}.d && printf '[Service]\\nLimitNOFILE={wanted}\\n' | sudo tee \
-             /etc/systemd/system/{unit}.d/descriptors.conf && sudo systemctl daemon-reload && sudo systemctl restart {unit}"
-        ),
+        Surroundings::Container => format!("start the container with: docker run --ulimit {limit}={wanted}:{wanted}"),
+        Surroundings::Unit(unit) => {
+            let setting = limit.to_uppercase();
+            format!(
+                "raise it: sudo mkdir -p /etc/systemd/system/{unit}.d && printf '[Service]\\nLimit{setting}={wanted}\\n' | sudo \
+                 tee /etc/systemd/system/{unit}.d/{limit}.conf && sudo systemctl daemon-reload && sudo systemctl restart {unit}"
+            )
+        }
     }
 }
 
@@ -177,7 +223,14 @@ mod tests {
     }
 
     fn roomy() -> Allowed {
-        Allowed { cores: 4, descriptors: 1 << 20, surroundings: Surroundings::Shell }
+        Allowed {
+            cores: 4,
+            descriptors: 1 << 20,
+            locked_memory: 8 << 20,
+            waiting_connections: 4096,
+            surroundings: Surroundings::Shell,
+            stop_grace: None,
+        }
     }
 
     fn check(arguments: &[&str], machine: &Allowed, expected: &[&str]) {
@@ -258,7 +311,34 @@ mod tests {
         check(&["--drain-time", "65s"], &unit(), &[]);
         check(&["--drain-time", "6s"], &container(), &["take 31 s", "after 30 s", "terminationGracePeriodSeconds"]);
         check(&["--drain-wait", "0", "--drain-time", "15s"], &container(), &[]);
-        check(&["--drain-time", "1h"], &roomy(), &[]);
+        check(&["--drain-time", "65s"], &roomy(), &[]);
+        check(&["--drain-time", "66s"], &roomy(), &["take 91 s", "systemd does after 90 s", "its TimeoutStopSec="]);
+        // The unit of deploy/.
+        let told = |seconds: u64| Allowed { stop_grace: Some(Duration::from_secs(seconds)), ..unit() };
+        check(&["--drain-time", "70s"], &told(120), &[]);
+        check(&["--drain-time", "1h"], &Allowed { stop_grace: Some(Duration::MAX), ..unit() }, &[]);
+        check(&["--drain-time", "96s"], &told(120), &["take 121 s", "kills the server after 120 s"]);
+        check(&[], &told(20), &["take 25 s", "kills the server after 20 s", "TimeoutStopSec="]);
+    }
+
+    #[test]
+    fn rings_and_waiting_connections_have_room() {
+        let locked = |bytes: u64, surroundings: Surroundings| Allowed { locked_memory: bytes, surroundings, ..roomy() };
+        let four = ["--shards", "4"];
+        check(&four, &locked(2 << 20, Surroundings::Shell), &[]);
+        let little = (2 << 20) - 1;
+        let shell = ["is 2047 KiB", "2048 KiB", "sudo prlimit --pid $$ --memlock=67108864:67108864"];
+        check(&four, &locked(little, Surroundings::Shell), &shell);
+        check(&four, &locked(little, Surroundings::Container), &["docker run --ulimit memlock=67108864:67108864"]);
+        let unit = Surroundings::Unit("chat.service".into());
+        check(&four, &locked(little, unit), &["LimitMEMLOCK=67108864", "chat.service.d/memlock.conf"]);
+        let queue = |surroundings: Surroundings| Allowed { waiting_connections: 128, surroundings, ..roomy() };
+        check(
+            &[],
+            &queue(Surroundings::Shell),
+            &["lets 128 connections wait", "sudo sysctl -w net.core.somaxconn=4096"],
+        );
+        check(&[], &queue(Surroundings::Container), &["docker run --sysctl net.core.somaxconn=4096"]);
     }
 
     #[test]
