@@ -33,6 +33,22 @@ fn containers_set_what_there_is() {
     }
 }
 
+/// The image has the toolchain that it builds with: another one would be downloaded at each build.
+#[test]
+fn the_container_is_built_with_the_toolchain_of_its_image() {
+    let ignored = read("deploy/Dockerfile.dockerignore");
+    assert!(ignored.lines().any(|line| line == "rust-toolchain.toml"), "{ignored}");
+    let version = |text: &str, before: &str| {
+        let rest = text.split(before).nth(1).unwrap_or_else(|| panic!("no {before}"));
+        let digits: String = rest.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+        let mut parts = digits.split('.').map(|part| part.parse::<u32>().expect("a number"));
+        (parts.next().expect("a version"), parts.next().expect("a version"))
+    };
+    let (image, needed) =
+        (version(&read("deploy/Dockerfile"), "FROM rust:"), version(&read("Cargo.toml"), "rust-version = \""));
+    assert!(image >= needed, "{image:?} is older than {needed:?}");
+}
+
 #[test]
 fn what_monitoring_mounts_is_there_and_is_for_this_machine() {
     let monitoring = read("deploy/compose.monitoring.yaml");
