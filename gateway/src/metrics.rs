@@ -22,6 +22,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use storage::DiskRoom;
 
+use crate::version;
+
 pub use self::process::ProcessState;
 
 /// A number of one report.
@@ -263,8 +265,10 @@ impl Collector for Overview {
         for (name, help, kinds, several) in COUNTERS_BY_KIND {
             page.number(name, help, MetricType::Counter, &self.by_kind(kinds, *several))?;
         }
-        let build = [([("version", env!("CARGO_PKG_VERSION"))], 1)];
-        page.number("build_info", "Always 1; the label says which version this is", MetricType::Gauge, &build)?;
+        // The words behind it, in a build for development, are no part of a name.
+        let commit = version::COMMIT.split(' ').next().unwrap_or_default();
+        let build = [([("version", env!("CARGO_PKG_VERSION")), ("commit", commit)], 1)];
+        page.number("build_info", "Always 1; the labels say which build this is", MetricType::Gauge, &build)?;
         let connections = self.by_kind(&STAGES, |report| report.sockets.stages.to_vec());
         page.number("connections", "Connections now, by their stage", MetricType::Gauge, &connections)?;
         for (name, help, one) in GAUGES {

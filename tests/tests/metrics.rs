@@ -91,7 +91,7 @@ fn check_labels(labels: &str) {
     for label in inside.split(',') {
         let (name, value) = label.split_once("=\"").expect(label);
         assert!(
-            matches!(name, "shard" | "kind" | "route" | "le" | "version" | "sha256"),
+            matches!(name, "shard" | "kind" | "route" | "le" | "version" | "commit" | "sha256"),
             "{name}: labels must not grow with users or rooms"
         );
         assert!(value.ends_with('"') && !value[..value.len() - 1].contains(['"', '\\', '\n']), "{label}");

@@ -7,6 +7,7 @@ use storage::DiskRoom;
 
 use crate::drain::DrainStatus;
 use crate::metrics::Overview;
+use crate::version;
 
 /// What does not change while the process lives.
 pub struct Facts {
@@ -22,6 +23,7 @@ pub struct Facts {
 #[derive(Serialize)]
 pub(super) struct Status {
     version: &'static str,
+    commit: &'static str,
     uptime_seconds: u64,
     ready: bool,
     /// Why new clients should go elsewhere.
@@ -70,6 +72,7 @@ impl Status {
     ) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
+            commit: version::COMMIT,
             uptime_seconds: facts.begun.elapsed().as_secs(),
             ready: unready.is_none(),
             unready,
