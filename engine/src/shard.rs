@@ -45,9 +45,9 @@ pub enum Input {
     Pong { connection: ConnectionId, frame: Vec<u8> },
     /// The server closes a connection; the frame is the last that the client receives.
     Close { connection: ConnectionId, frame: Vec<u8>, close_mode: CloseMode, end: SessionEnd },
-    /// Close all sessions, evenly over this time; the frame is the last that each client receives. No session may open
-    /// afterwards.
-    Drain { time: Duration, frame: Vec<u8> },
+    /// Close all sessions, evenly over this time. Each client receives one of the frames as its last, in turn. No session may
+    /// open afterwards.
+    Drain { time: Duration, frames: Vec<Vec<u8>> },
     /// A connection is gone. Its slot may be used again.
     Closed { connection: ConnectionId },
     /// A parcel from another shard has arrived.
@@ -186,7 +186,7 @@ impl Shard {
             Input::Close { connection, frame, close_mode, end } => {
                 home.close(connection, frame, close_mode, end, outbox)
             }
-            Input::Drain { time, frame } => home.drain(time, frame),
+            Input::Drain { time, frames } => home.drain(time, frames),
             Input::Closed { connection } => home.closed(connection, outbox),
             Input::Parcel(parcel) => self.open_parcel(parcel),
             Input::ChannelQuery { number, channel, query } => {

@@ -18,7 +18,7 @@ fn rules() -> Rules {
 }
 
 fn drain(hall: &mut Hall, time: Duration) {
-    hall.shard.step(Input::Drain { time, frame: FRAME.to_vec() }, NOW);
+    hall.shard.step(Input::Drain { time, frames: vec![FRAME.to_vec()] }, NOW);
 }
 
 fn hall_with(sessions: u32) -> Hall {
@@ -40,6 +40,17 @@ fn as_many_are_closed_as_the_time_says() {
     }
     assert!((0..SESSIONS).all(|slot| hall.heard(slot) == FRAME), "each is told");
     assert!(!hall.shard.is_busy());
+}
+
+#[test]
+fn clients_are_told_different_things_in_turn() {
+    let mut hall = hall_with(9);
+    let frames = ["soon", "later", "last"].map(|text| text.as_bytes().to_vec());
+    hall.shard.step(Input::Drain { time: Duration::ZERO, frames: frames.to_vec() }, NOW);
+    hall.turn(SECOND);
+    for frame in &frames {
+        assert_eq!((0..9).filter(|slot| hall.heard(*slot) == *frame).count(), 3, "{frame:?}");
+    }
 }
 
 #[test]

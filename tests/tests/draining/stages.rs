@@ -1,5 +1,6 @@
 //! The stages of a drain, and what ends it at once.
 
+use std::collections::BTreeSet;
 use std::net::TcpStream;
 
 use rustix::process::Signal;
@@ -107,10 +108,15 @@ fn without_a_time_all_sessions_are_closed_and_told_to_come_back() {
         let mut server = Launch::on(data.path()).shards(shards).start();
         let mut sockets: Vec<_> = (0..20).map(|n| server.connect(&format!("member-{n}"))).collect();
         server.signal(Signal::TERM);
+        let mut hints = BTreeSet::new();
         for socket in &mut sockets {
-            let expected = "the server restarts: connect again".to_owned();
-            assert_eq!(socket.expect_closed(), Closed::Frame { code: 1012, reason: expected });
+            let Closed::Frame { code: 1012, reason } = socket.expect_closed() else { panic!("no restart") };
+            let (hint, text) = reason.split_once("; ").unwrap_or_else(|| panic!("{reason}"));
+            assert_eq!(text, "the server restarts: connect again");
+            let hint = hint.strip_prefix("retry_after_ms=").and_then(|number| number.parse::<u32>().ok());
+            hints.insert(hint.unwrap_or_else(|| panic!("{reason}")));
         }
+        assert!(hints.len() > 5 && hints.last() <= Some(&5000), "clients do not come back together: {hints:?}");
         let said = server.await_success();
         assert!(said.contains("drained"), "{said}");
     }

@@ -19,8 +19,8 @@ use crate::session::connections::Connections;
 pub(super) struct Drain {
     begun: Monotonic,
     time: Duration,
-    /// The last frame of each session.
-    frame: Vec<u8>,
+    /// The last frames of the sessions, which take them in turn.
+    frames: Vec<Vec<u8>>,
     /// The sessions when it began.
     total: usize,
     /// Those of them that the drain has closed.
@@ -87,14 +87,15 @@ impl Drain {
 }
 
 impl Home {
-    /// Begins to close all sessions, evenly over this time. `frame` is the last that each client receives, after the
-    /// answers to its requests. No session may open afterwards. A second drain changes nothing.
-    pub fn drain(&mut self, time: Duration, frame: Vec<u8>) {
+    /// Begins to close all sessions, evenly over this time. One of `frames`, of which there is at least one, is the last that
+    /// each client receives, after the answers to its requests. No session may open afterwards. A second drain changes nothing.
+    pub fn drain(&mut self, time: Duration, frames: Vec<Vec<u8>>) {
+        debug_assert!(!frames.is_empty(), "each client is told");
         let (begun, total) = (self.monotonic, self.open);
         self.drain.get_or_insert_with(|| {
             let (round, is_behind) = (Round::Readers, total > 0);
             let (closed, closing, ended_alone) = (0, HashSet::new(), 0);
-            Drain { begun, time, frame, total, closed, closing, ended_alone, round, next_slot: 0, is_behind }
+            Drain { begun, time, frames, total, closed, closing, ended_alone, round, next_slot: 0, is_behind }
         });
     }
 
@@ -106,9 +107,10 @@ impl Home {
             looks += 1;
             let slot = drain.look(&mut self.connections);
             if let Some(id) = slot.and_then(|slot| self.connections.id_in_slot(slot)) {
+                let frame = drain.frames[drain.closed % drain.frames.len()].clone();
                 drain.closed += 1;
                 self.counters.drained += 1;
-                self.close(id, drain.frame.clone(), CloseMode::AfterAnswers, SessionEnd::Drained, outbox);
+                self.close(id, frame, CloseMode::AfterAnswers, SessionEnd::Drained, outbox);
             }
         }
         drain.is_behind = drain.is_due(self.monotonic);
