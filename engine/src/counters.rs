@@ -301,6 +301,8 @@ pub struct SocketCounters {
     pub stages: [u64; STAGES.len()],
     /// TLS handshakes that failed.
     pub tls_refused: u64,
+    /// Steps of TLS handshakes that were left to a later turn.
+    pub tls_put_off: u64,
     /// Sessions whose TLS the kernel has taken over.
     pub tls_in_kernel: u64,
     /// WebSocket openings that were refused, by the reason.

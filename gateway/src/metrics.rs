@@ -39,6 +39,7 @@ const COUNTERS: &[(&str, &str, One)] = &[
     ("connections_accepted", "Connections accepted", |r| r.sockets.accepted),
     ("connections_refused", "Connections refused because no more fit", |r| r.sockets.refused),
     ("tls_handshakes_failed", "TLS handshakes that failed", |r| r.sockets.tls_refused),
+    ("tls_steps_put_off", "Steps of TLS handshakes left to a later turn", |r| r.sockets.tls_put_off),
     ("tls_sessions_in_kernel", "Sessions whose TLS the kernel has taken over", |r| r.sockets.tls_in_kernel),
     ("sessions_opened", "WebSocket sessions opened", |r| r.home.sessions_opened),
     ("drain_sessions_closed", "Sessions that a drain has closed", |r| r.home.drained),

@@ -678,6 +678,7 @@ impl Sockets for SocketTable {
             if self.socket(id).is_some_and(|socket| socket.has_handshake_ahead()) {
                 handshakes += 1;
                 if handshakes > HANDSHAKES_PER_TURN_MAX {
+                    self.counters.tls_put_off += 1;
                     continue;
                 }
                 if !self.affords_handshake(id) {

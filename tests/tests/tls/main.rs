@@ -3,6 +3,7 @@
 
 mod client;
 mod kernel;
+mod waiting;
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
