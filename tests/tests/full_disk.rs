@@ -79,6 +79,11 @@ fn a_full_disk_refuses_writes_says_so_once_and_is_done_with_when_there_is_room()
         }
         let (status, reason) = health(&server);
         assert!(status == 503 && reason.contains("must stay free"), "{status} {reason}");
+        for http in [&server.http(), &admin] {
+            let unready = http.request("GET", "/readyz", &[], "");
+            assert!(unready.status == 503 && unready.body.contains("must stay free"), "{unready:?}");
+            assert_eq!(http.request("GET", "/healthz", &[], "").status, 200, "it lives");
+        }
         let sign_up = server.http().post(
             "/v2/account/authenticate/custom?create=true&username=carol",
             tests::harness::SERVER_KEY,
@@ -96,6 +101,9 @@ fn a_full_disk_refuses_writes_says_so_once_and_is_done_with_when_there_is_room()
         disk.make_room();
         say_when_there_is_room(&mut socket, &channel, r#"{"n":"after"}"#);
         assert_eq!(health(&server).0, 200);
+        for http in [&server.http(), &admin] {
+            assert_eq!(http.request("GET", "/readyz", &[], "").status, 200, "ready again");
+        }
         assert_eq!(gauge(&admin, "stentor_store_ready"), 1.0);
         assert_eq!(lines(&server, "Writes are taken again"), round, "one line each time:\n{}", server.output());
     }

@@ -199,3 +199,44 @@ fn by_database(keyspace: &str) -> Refusal {
     );
     Refusal::new(StatusCode::CONFLICT, "by_database", message, next)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use storage::bridge::Bridge;
+    use storage::memory::Memory;
+
+    use super::*;
+
+    fn begin(plan: BackupPlan) -> serde_json::Value {
+        let (bridge, _) = Bridge::start(Arc::new(Memory::new()), 0).expect("threads");
+        let refused = Backups::new(plan, bridge.client()).begin("/nowhere/backup", true).expect_err("no backup here");
+        assert_eq!(refused.answer().status(), StatusCode::CONFLICT);
+        serde_json::to_value(&refused).expect("JSON")
+    }
+
+    #[test]
+    #[cfg(feature = "scylla")]
+    fn a_database_answers_with_its_own_commands() {
+        let arguments = ["stentor", "--store", "scylla", "--scylla", "127.0.0.1:1", "--keyspace", "chats"];
+        let options = Options::from_arguments(arguments.map(OsString::from)).expect("good options");
+        let plan = BackupPlan::of(&options);
+        assert_eq!(plan, BackupPlan::Database { keyspace: "chats".into() });
+        let refused = begin(plan);
+        assert_eq!(refused["code"], "by_database");
+        let next = refused["next"].as_str().expect("what to do");
+        for command in
+            ["nodetool snapshot -t stentor chats;", "nodetool clearsnapshot -t stentor chats;", "docs/scylla.md"]
+        {
+            assert!(next.contains(command), "{command} is not in {next}");
+        }
+    }
+
+    #[test]
+    fn a_store_that_keeps_nothing_has_no_backup() {
+        let arguments = ["stentor", "--store", "memory"].map(OsString::from);
+        let options = Options::from_arguments(arguments).expect("good options");
+        assert_eq!(begin(BackupPlan::of(&options))["code"], "no_backup");
+    }
+}
