@@ -505,6 +505,8 @@ fn encode(
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Path, PathBuf};
+
     use super::*;
 
     #[test]
@@ -517,9 +519,31 @@ mod tests {
         let names: Vec<&str> =
             page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
         assert!(names.len() > 30, "{names:?}");
-        for name in names {
+        for name in &names {
             assert!(explained.contains(&format!("| `{name}")), "{name} is not in docs/operations.md");
         }
+        // And the other way round: what documents name is there.
+        for (document, text) in documents() {
+            let words = text.match_indices("stentor_").map(|(at, _)| {
+                let is_of_name = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_';
+                text[at..].split(|letter| !is_of_name(letter)).next().unwrap_or_default()
+            });
+            for word in words {
+                let is_sample = |suffix: &&str| word.strip_suffix(suffix).is_some_and(|name| names.contains(&name));
+                let is_known = ["", "_total", "_bucket", "_count", "_sum", "_info"].iter().any(is_sample);
+                assert!(is_known, "{}: there is no metric {word}", document.display());
+            }
+        }
+    }
+
+    /// The documents for people, with their texts.
+    fn documents() -> Vec<(PathBuf, String)> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is above this crate");
+        let folders = [root.to_path_buf(), root.join("docs"), root.join("docs/decisions")];
+        let paths = folders.iter().flat_map(|folder| std::fs::read_dir(folder).expect("a folder"));
+        let paths = paths.map(|entry| entry.expect("an entry").path());
+        let documents = paths.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+        documents.map(|path| (path.clone(), std::fs::read_to_string(&path).expect("text"))).collect()
     }
 
     #[test]
