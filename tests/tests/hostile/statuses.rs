@@ -78,14 +78,22 @@ fn thousands_of_sessions_that_show_statuses_end_nothing_and_delay_no_other() {
         // The others go, and those who stay are told of it.
         sessions.truncate(DEAF);
         let let_go = || stage.metric("stentor_slow_readers_closed_total{kind=\"1013\"}") > 0;
-        for storm in 1..=STORMS_MAX {
-            sessions[..NOISY].iter_mut().for_each(|session| session.write(&long_status().repeat(CHANGES)));
-            let updates = SESSIONS + storm * NOISY * CHANGES;
-            stage.await_that("the storm is over", || let_go() || stage.metric(UPDATES) as usize >= updates);
-            if let_go() {
-                break;
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            // If they read nothing either, the server would soon read nothing of them.
+            let noisy: Vec<RawSocket> = sessions[..NOISY].iter().map(RawSocket::second_hand).collect();
+            let over = &over;
+            scope.spawn(move || drain(&noisy, over));
+            let _end = SetAtEnd(over);
+            for storm in 1..=STORMS_MAX {
+                sessions[..NOISY].iter_mut().for_each(|session| session.write(&long_status().repeat(CHANGES)));
+                let updates = SESSIONS + storm * NOISY * CHANGES;
+                stage.await_that("the storm is over", || let_go() || stage.metric(UPDATES) as usize >= updates);
+                if let_go() {
+                    break;
+                }
             }
-        }
+        });
         assert!(let_go(), "sessions that read nothing are let go");
         drop(sessions);
         stage.await_that("all of them are gone", || stage.metric(OPEN) <= 2);

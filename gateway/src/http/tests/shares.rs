@@ -77,6 +77,9 @@ impl Store for Gated {
     }
 }
 
+/// A request whose answer is awaited.
+type Asking<'a> = Pin<Box<dyn Future<Output = Answer> + 'a>>;
+
 type Flood = Vec<Pin<Box<dyn Future<Output = Result<(), Failure>>>>>;
 
 fn is_ready<T>(future: &mut Pin<Box<dyn Future<Output = T> + '_>>) -> Poll<T> {
@@ -150,10 +153,10 @@ fn each_write_of_a_user_waits_in_the_share_of_this_user() {
     let gate = store.gate.lock();
     let mut flood = fill(&world, &store);
     let go_on = || world.go_on(&mut Context::from_waker(Waker::noop()));
-    let mut waiting: Vec<(&str, Pin<Box<dyn Future<Output = Answer> + '_>>)> = Vec::new();
+    let mut waiting: Vec<(&str, Asking<'_>)> = Vec::new();
     for (target, who, body) in asked {
         let request = request(target, who).body(Bytes::copy_from_slice(body.as_bytes())).unwrap();
-        let mut asking: Pin<Box<dyn Future<Output = Answer> + '_>> = Box::pin(answer(&world.services, request));
+        let mut asking: Asking<'_> = Box::pin(answer(&world.services, request));
         let begun = Instant::now();
         loop {
             if let Poll::Ready(answer) = is_ready(&mut asking) {
