@@ -94,11 +94,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         listed.iter().for_each(|listed| println!("{:<18} {}", listed.name, listed.about));
         return Ok(());
     }
-    let launch = Launch {
-        store: "embedded".into(),
-        data_in: Some(options.disk.directory()?),
-        ..options.setting.launch(1)?
-    };
+    let launch =
+        Launch { store: "embedded".into(), data_in: Some(options.disk.directory()?), ..options.setting.launch(1)? };
     let mut all = Vec::new();
     for listed in listed {
         eprintln!("{}: {}", listed.name, listed.about);

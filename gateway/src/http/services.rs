@@ -233,7 +233,8 @@ impl Services {
     /// Charges work to the payer's purses before it begins, or refuses it. A refusal is charged too, but less.
     pub(super) fn afford(&self, payer: Payer, purse: Purse, work: Work) -> Result<(), Refusal> {
         let afforded = self.budgets.afford(payer, purse, work, costs::REFUSAL);
-        afforded.map_err(|(limit, retry_after)| Refusal::over_budget(limit, retry_after))
+        let about = payer.user;
+        afforded.map_err(|(limit, retry_after)| Refusal { about, ..Refusal::over_budget(limit, retry_after) })
     }
 
     /// Whether the payer is so far beyond a budget that its connections are read later.

@@ -80,8 +80,7 @@ fn a_slow_reader_of_an_answer_is_named() {
     let request = page_of(&stage, &fill_a_room(&stage), "slow");
     let user = stage.server.sign_in("slow").user_id;
     let mut socket = stage.connect(ATTACKER);
-    rustix::net::sockopt::set_socket_recv_buffer_size(&socket.second_hand().into_stream(), 16 << 10)
-        .expect("SO_RCVBUF");
+    rustix::net::sockopt::set_socket_recv_buffer_size(socket.second_hand().into_stream(), 16 << 10).expect("SO_RCVBUF");
     socket.write(request.replacen("Host: ", "X-Forwarded-For: 192.0.2.8\r\nHost: ", 1).as_bytes());
     stage.await_metric("stentor_http_answers_cut_total{kind=\"slow\"}", 1);
     let said = stage.server.output();
