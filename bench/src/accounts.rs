@@ -7,8 +7,10 @@ use rustix::event::epoll;
 
 use crate::asker::{Asker, Reply, request};
 use crate::failure::Failure;
-use crate::server::SERVER_KEY_BASIC;
 use crate::sockets::ready;
+
+/// The server key that standard clients use by default, with a colon, in base64.
+pub const SERVER_KEY_BASIC: &str = "ZGVmYXVsdGtleTo=";
 
 const CONNECTIONS: usize = 16;
 const PATIENCE: Duration = Duration::from_millis(100);

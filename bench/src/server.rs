@@ -13,7 +13,7 @@ use rustls::ClientConfig;
 use serde::Serialize;
 use tempfile::TempDir;
 
-use crate::accounts;
+use crate::accounts::{self, SERVER_KEY_BASIC};
 use crate::companion::Companion;
 use crate::dialect::{Dialect, ROOM, USERNAME};
 use crate::failure::Failure;
@@ -26,9 +26,8 @@ use crate::tls::Certificate;
 const START_TIME_MAX: Duration = Duration::from_secs(20);
 /// The number of the local address from which members sign in. Members connect from lower ones.
 const SIGN_IN_ADDRESS: u8 = 200;
-/// The server key that standard clients use by default; and the same with a colon, in base64.
+/// The server key that standard clients use by default.
 const SERVER_KEY: &str = "defaultkey";
-pub const SERVER_KEY_BASIC: &str = "ZGVmYXVsdGtleTo=";
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -11,6 +11,7 @@ use serde::Serialize;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
+use crate::accounts::SERVER_KEY_BASIC;
 use crate::asker::request;
 use crate::cpu;
 use crate::failure::Failure;
@@ -19,7 +20,7 @@ use crate::kept_connection::KeptConnection;
 use crate::launch::Launch;
 use crate::pairs::Ratio;
 use crate::report::{self, Conditions, median};
-use crate::server::{Kind, SERVER_KEY_BASIC, Server};
+use crate::server::{Kind, Server};
 use crate::setting::Setting;
 
 /// Fewest runs of each binary that are compared.

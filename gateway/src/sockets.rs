@@ -6,6 +6,7 @@
 //! this table (`sockets/opening.rs`).
 
 mod accept;
+mod carried_over;
 mod dismissing;
 mod draining;
 mod expiry;
@@ -539,27 +540,6 @@ impl SocketTable {
             let mut frame = Vec::new();
             websocket::ping_frame(&mut frame, b"");
             shard.step(Input::Tell { connection: id, frame }, now);
-        }
-    }
-
-    /// Reads connections again that have waited: first what they had sent before. They take half of a turn's work.
-    fn read_again(&mut self, shard: &mut Shard, now: Timestamp) {
-        while !shard.has_worked_half()
-            && let Some(id) = self.resumed.take()
-        {
-            let Some(socket) = self.socket(id) else { continue };
-            let mut kept = std::mem::take(&mut socket.unfinished);
-            self.watch(id, Interest { reads: Some(true), writes: None });
-            self.take_in(id, &mut kept, 0, shard, now);
-        }
-    }
-
-    /// Drops dead connections, as many as may end in this turn.
-    fn drop_the_gone(&mut self, shard: &mut Shard, now: Timestamp) {
-        while !shard.has_ended_enough()
-            && let Some(id) = self.gone.take()
-        {
-            self.drop_connection(id, shard, now);
         }
     }
 

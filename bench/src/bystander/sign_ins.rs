@@ -9,10 +9,10 @@ use rustix::event::epoll;
 use rustix::fd::OwnedFd;
 
 use super::{LOCAL_ADDRESS, Quantiles};
+use crate::accounts::SERVER_KEY_BASIC;
 use crate::asker::{Asker, Reply, request};
 use crate::publisher::Schedule;
 use crate::received::empty_histogram;
-use crate::server::SERVER_KEY_BASIC;
 use crate::sockets::ready;
 
 const PER_SECOND: f64 = 4.0;

@@ -4,11 +4,11 @@ use rustix::event::epoll;
 use rustix::fd::OwnedFd;
 
 use super::attack::{Attack, LOCAL_ADDRESS, PATIENCE, Tally, Target};
+use crate::accounts::SERVER_KEY_BASIC;
 use crate::asker::{Asker, Reply, bearer, request};
 use crate::bystander::sign_in_with_password;
 use crate::failure::Failure;
 use crate::http;
-use crate::server::SERVER_KEY_BASIC;
 use crate::sockets::ready;
 use crate::writer;
 
