@@ -13,8 +13,10 @@ use crate::channel::announcements::Announcements;
 use crate::channel::catching_up::Behind;
 use crate::channel::departures::Departures;
 use crate::channel::ending::Ending;
+use crate::channel::entering::Entering;
 use crate::channel::members::{Address, Member, Members};
 use crate::channel::numbering::Numbering;
+use crate::channel::owner::Given;
 use crate::channel::pending::{Pending, PendingPlace};
 use crate::channel::presence::{PresenceChanges, PresenceList, PresenceNews, Return, Telling};
 use crate::channel::rankings::Shown;
@@ -29,13 +31,14 @@ use crate::limits::RECENT_MAX;
 use crate::message::{Message, Presence};
 use crate::outbox::{Asker, Outbox, Purpose};
 use crate::parcel::{Batch, BatchNumber, ChannelAction, ChannelRequest, MessageAction};
-use crate::persist::{StoreFailure, StoreQuestion, StoreReceipt, StoreRequest};
-use crate::query::{Block, ChannelChange, NewestMessages, PresencePage, Undone, Version, Visitor};
+use crate::persist::{ChannelHead, StoreFailure, StoreQuestion, StoreReceipt, StoreRequest};
+use crate::query::{Block, ChannelChange, NewestMessages, PresencePage, QueryAnswer, Undone, Version, Visitor};
 
 mod announcements;
 mod catching_up;
 mod departures;
 mod ending;
+mod entering;
 pub(crate) mod members;
 mod membership;
 mod messages;
@@ -77,6 +80,8 @@ pub struct Channel {
     /// With more visible members than this, the channel is a crowd.
     room_max: usize,
     history: History,
+    /// The last place that the owner before this one has given out, if it has left that behind.
+    given: Option<ChannelHead>,
     pending: Pending<Work, Decision>,
     /// Work that came while the end of the history was unknown, or while a change that may remove members was undecided.
     waiting: Waiting,
@@ -89,6 +94,8 @@ pub struct Channel {
     held_by: Vec<ShardId>,
     /// Homes that have missed a batch and are not answered yet: each of them once.
     behind: Vec<Behind>,
+    /// Members whose homes hand them over, because the owner before was another one.
+    entering: Entering,
     pub announcements: Announcements,
     /// What is told after the turn's announcements: answers to visitors, notices, blocks.
     pub afterwards: Outbox,
@@ -195,7 +202,14 @@ impl Channel {
     /// A channel without members, whose last message is not known yet: its first request makes it ask the store. A room
     /// with more than `room_max` members becomes a crowd (docs/protocol.md, section 2.11). `requests_to_chat` are those that
     /// a direct channel knew when it was dropped.
-    pub fn new(id: ChannelId, epoch: Epoch, room_max: usize, requests_to_chat: RequestsToChat) -> Self {
+    /// `keeps_events`: members may have their homes on other nodes.
+    pub fn new(
+        id: ChannelId,
+        epoch: Epoch,
+        room_max: usize,
+        keeps_events: bool,
+        requests_to_chat: RequestsToChat,
+    ) -> Self {
         Self {
             id,
             epoch,
@@ -210,13 +224,15 @@ impl Channel {
             recent: Recent::default(),
             room_max,
             history: History::Unknown,
+            given: None,
             pending: Pending::default(),
             waiting: Waiting::default(),
             undecided_changes: 0,
             ending: Ending::default(),
             held_by: Vec::new(),
             behind: Vec::new(),
-            announcements: Announcements::default(),
+            entering: Entering::default(),
+            announcements: Announcements::new(keeps_events),
             afterwards: Outbox::default(),
         }
     }
@@ -224,7 +240,7 @@ impl Channel {
     /// Whether this channel can be dropped without losing anything.
     pub fn is_idle(&self) -> bool {
         let at_rest = self.pending.is_empty() && self.waiting.is_empty() && !matches!(self.history, History::Asked);
-        self.members.is_empty() && at_rest && self.behind.is_empty()
+        self.members.is_empty() && at_rest && self.behind.is_empty() && self.entering.is_over()
     }
 
     /// Returns the number of members at the last call, and the number now.
@@ -298,6 +314,7 @@ impl Channel {
             ChannelAction::Leave => self.leave(address, Some(number), context),
             ChannelAction::Depart => {
                 self.abandon_joins(address);
+                self.end_entry(address);
                 self.leave(address, None, context);
             }
             ChannelAction::Join { presence, hidden, format } => {
@@ -350,7 +367,8 @@ impl Channel {
 
     /// Whether the channel accepts work now.
     fn is_open(&self) -> bool {
-        matches!(self.history, History::Known(_)) && self.undecided_changes == 0 && self.ending.is_empty()
+        let may_go_on = self.undecided_changes == 0 && self.ending.is_empty() && self.has_its_homes();
+        matches!(self.history, History::Known(_)) && may_go_on
     }
 
     /// Takes up waiting work until the channel is not open any more.
@@ -391,7 +409,7 @@ impl Channel {
     }
 
     fn ask_store(&self, purpose: Purpose, request: impl Into<StoreRequest>, outbox: &mut Outbox) {
-        outbox.store(Asker::Channel(self.id.clone(), purpose), request);
+        outbox.store(Asker::Channel(self.id.clone(), self.epoch, purpose), request);
     }
 
     fn join(&mut self, mut member: Member, number: u32, now: Monotonic) {
@@ -483,7 +501,8 @@ impl Channel {
         let failure = match receipt {
             Ok(StoreReceipt::Head(head)) => {
                 self.announcements.last = head.map_or(Sequence::default(), |head| head.sequence);
-                self.history = History::Known(Numbering::after(head));
+                self.announcements.stored = head.map(|head| head.id);
+                self.history = History::Known(Numbering::after(head, self.given));
                 return self.go_on(context, outbox);
             }
             Ok(_) => StoreFailure::nothing_done("the channel's head could not be read"),
@@ -533,6 +552,53 @@ impl Channel {
         }
     }
 
+    /// Refuses everything that is under way, because another shard orders the channel from here on.
+    pub fn give_up(&mut self) {
+        for work in self.pending.take_all() {
+            match work {
+                Work::Message(requester, _) => self.refuse(requester, moved_away()),
+                Work::Join { member, number, .. } => {
+                    self.refuse(Requester { address: member.address, number }, moving());
+                }
+                Work::AbandonedJoin(..) => {}
+                Work::ChangeGroup { visitor, .. } => {
+                    self.afterwards.answer(visitor, QueryAnswer::GroupChanged(Err(Undone::OutcomeUnknown)));
+                }
+                Work::Block(visitor, _) => {
+                    self.afterwards.answer(visitor, QueryAnswer::Blocked(Err(Undone::OutcomeUnknown)));
+                }
+                Work::Purge(visitor, _) => {
+                    self.afterwards.answer(visitor, QueryAnswer::Purged(Err(Undone::OutcomeUnknown)));
+                }
+            }
+        }
+        let mut waiting = std::mem::take(&mut self.waiting);
+        while let Some(submitted) = waiting.take() {
+            self.turn_away(submitted, moving());
+        }
+    }
+
+    /// Takes over what the owner before this one has left behind. Messages wait for the homes of its members until then.
+    pub fn inherit(&mut self, given: Given, until: Monotonic) {
+        self.given = given.last;
+        self.wait_for_homes(given.homes, until);
+    }
+
+    /// What the next owner must know, if this one gives the channel up.
+    pub fn given(&self) -> Given {
+        let last = match &self.history {
+            History::Known(numbering) => numbering.last().filter(|last| Some(last.id) != self.announcements.stored),
+            History::Unknown | History::Asked => self.given,
+        };
+        Given { last, homes: self.members.homes().chain(self.awaited_homes()).collect() }
+    }
+
+    /// Whether anything is under way that must end before another shard orders the channel.
+    pub fn is_at_work(&self) -> bool {
+        let rests = self.pending.is_empty() && self.waiting.is_empty() && self.ending.is_empty();
+        !rests || !self.announcements.are_sent()
+    }
+
     /// Whether presences end, some in each turn.
     pub fn is_ending_presences(&self) -> bool {
         !self.ending.is_empty()
@@ -540,6 +606,7 @@ impl Channel {
 
     /// Ends up to `max` of the presences that end, and goes on if none is left. Returns how many it has looked at.
     pub fn go_on_ending(&mut self, max: usize, context: &StepContext, outbox: &mut Outbox) -> usize {
+        self.stop_waiting_for_homes(context.now.monotonic);
         let ended = self.end_presences(max);
         self.let_go(context);
         self.go_on(context, outbox);
@@ -622,13 +689,17 @@ impl Channel {
 
     /// When this channel will have a presence event to announce, even if nothing else happens until then.
     pub fn due(&self) -> Option<Monotonic> {
-        self.presence_changes.due(&self.members)
+        self.entering.due().or_else(|| self.presence_changes.due(&self.members))
     }
 
     /// Ends the turn: returns its announcements as one batch for each shard that has something to receive.
     /// `number` is the last batch number that the owner gave out.
     pub fn batches(&mut self, now: Monotonic, number: &mut BatchNumber) -> Vec<(ShardId, Batch)> {
-        self.announce_presence(Telling::InTurn, now);
+        self.settle(now);
+        // What members were told of each other stays true until it is known who is left.
+        if !self.entering.is_unsettled() {
+            self.announce_presence(Telling::InTurn, now);
+        }
         for address in self.presence_changes.take_unaware() {
             if let Some(member) = self.members.get(address).filter(|member| !member.known) {
                 self.tell_own_join(address, member.presence.clone());
@@ -646,6 +717,18 @@ impl Channel {
         let presences = self.members.visible_after(after).take(limit).map(|member| member.presence.clone()).collect();
         PresencePage { presences, count: self.members.visible_count() }
     }
+}
+
+/// Why a channel that moves to another server refuses what it has not taken up.
+pub(crate) fn moving() -> Rejection {
+    Rejection::unavailable("this channel moves to another server: nothing was done, try again")
+}
+
+/// Why a channel that has moved to another server refuses what it had under way.
+fn moved_away() -> Rejection {
+    Rejection::outcome_unknown(
+        "the outcome is unknown: the channel has moved to another server, and history may show this request as done",
+    )
 }
 
 fn not_a_member() -> Rejection {

@@ -367,6 +367,8 @@ pub struct HomeCounters {
     pub gaps: u64,
     /// How often a batch of a channel was found to be missing.
     pub batch_gaps: u64,
+    /// Parcels to nodes to which none goes now: their shards ask what they have missed when one goes again.
+    pub unreached: u64,
     /// Messages, updates and removals that were in missing batches and could not be told again: each once, however many
     /// members should have been told.
     pub lost: u64,

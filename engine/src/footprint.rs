@@ -50,5 +50,5 @@ const _: () = {
     // Ids make up most of a member's size, and a change here costs memory for every connection.
     assert!(size_of::<UserId>() == 16 && size_of::<SessionId>() == 16);
     assert!(size_of::<Member>() <= 80);
-    assert!(size_of::<Subscription>() == 8);
+    assert!(size_of::<Subscription>() == 12);
 };

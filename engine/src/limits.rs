@@ -231,6 +231,21 @@ pub const CROWD_LIST_MAX: usize = 100;
 /// Joins of a crowd that one event names; the event counts all of them.
 pub const CROWD_SAMPLE_MAX: usize = 20;
 
+/// For how long after the first node has handed its members to a new owner others may. Charts are read every two seconds, and
+/// most nodes hear of a new one sooner. Meanwhile no join and no leave is told, and a message is told with its sender's join.
+pub const ENTER_GRACE: Duration = Duration::from_secs(3);
+/// For how long a request waits for a channel that moves to another node, before it is refused as not done: as long as a dead
+/// node keeps what it had.
+pub const MOVE_PATIENCE: Duration = Duration::from_secs(12);
+/// How often a shard that waits for a chart asks the owner again: most nodes hear of a new chart sooner.
+pub const MOVE_RETRY_INTERVAL: Duration = Duration::from_millis(100);
+/// For how long a channel that was given up in order waits for the homes of its members before it accepts messages.
+pub const HOMES_PATIENCE: Duration = Duration::from_secs(1);
+/// Members in one parcel that hands members to a new owner: about half a megabyte.
+pub const ENTRANTS_MAX: usize = 4096;
+/// Members of one channel on whom the store is asked at once when they enter again.
+pub const ENTRIES_ASKED_MAX: usize = 64;
+
 /// How often a crowd's members are told the count.
 pub const CROWD_EVENT_INTERVAL: Duration = Duration::from_secs(1);
 

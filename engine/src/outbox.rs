@@ -7,10 +7,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::channel::members::Address;
 use crate::channel::pending::PendingPlace;
 use crate::command::RateLimit;
-use crate::id::{ChannelId, ConnectionId, ShardId, UserId};
-use crate::parcel::{Backlog, Batch, Broadcast, CaughtUp, ChannelRequest, Reached};
+use crate::id::{ChannelId, ConnectionId, Epoch, ShardId, UserId};
+use crate::parcel::{Backlog, Batch, Broadcast, CaughtUp, ChannelRequest, Enter, Reached};
 use crate::persist::StoreRequest;
 use crate::query::{Block, ChannelQuery, QueryAnswer, Version, Visitor};
 
@@ -39,6 +40,8 @@ pub enum ToOwner {
     Backlog(Backlog),
     /// A batch is missing at this shard, which has come so far.
     CatchUp(Option<Reached>),
+    /// Members of this shard, which the owner may not know.
+    Enter(Enter),
 }
 
 /// What one home may be told.
@@ -46,6 +49,18 @@ pub enum ToOwner {
 pub enum ToHome {
     Batch(Batch),
     CaughtUp(Box<CaughtUp>),
+    /// Shard `from`, which was taken for the channel's owner, does not order it.
+    NotOrdered {
+        from: ShardId,
+        channel: ChannelId,
+        requests: Vec<ChannelRequest>,
+    },
+    /// Shard `from` wants to hear `Flushed` with this number behind everything that this shard, as an owner, has for it.
+    Flush {
+        from: ShardId,
+        number: u64,
+    },
+    Flushed(u64),
     /// The store has confirmed a block. The home of shard `from` hears under this number that this home has acted on it.
     Blocked {
         from: ShardId,
@@ -94,8 +109,8 @@ impl SocketEffect {
 /// Which part of a shard waits for the store.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Asker {
-    /// A channel, and what it wants to know.
-    Channel(ChannelId, Purpose),
+    /// A channel, the epoch under which it is ordered, and what it wants to know.
+    Channel(ChannelId, Epoch, Purpose),
     /// A connection that wants to follow users.
     Follower(ConnectionId),
 }
@@ -107,6 +122,8 @@ pub enum Purpose {
     Head,
     /// Its newest messages, which will be this version.
     Newest(Version),
+    /// Whether a member of another home may enter again.
+    Entry(Address),
     /// The decision on an entry of its queue, and the user who asked for what stands there. The server did for the deletion of
     /// an account's messages.
     Decision(PendingPlace, Option<UserId>),
@@ -142,6 +159,26 @@ impl Outbox {
     /// Asks the owner of the channel for what this shard has missed since `reached`.
     pub fn catch_up(&mut self, channel: ChannelId, reached: Option<Reached>) {
         self.put(Output::Owner(channel, ToOwner::CatchUp(reached)));
+    }
+
+    /// Hands members of this shard to the owner of their channel.
+    pub fn enter(&mut self, enter: Enter) {
+        self.put(Output::Owner(enter.channel.clone(), ToOwner::Enter(enter)));
+    }
+
+    /// Tells a home that shard `from` does not order the channel, and gives back what the home has asked.
+    pub fn not_ordered(&mut self, home: ShardId, from: ShardId, channel: ChannelId, requests: Vec<ChannelRequest>) {
+        self.put(Output::Home(home, ToHome::NotOrdered { from, channel, requests }));
+    }
+
+    /// Asks a shard for `Flushed` with this number, behind everything that it has for the home `from`.
+    pub fn flush(&mut self, shard: ShardId, from: ShardId, number: u64) {
+        self.put(Output::Home(shard, ToHome::Flush { from, number }));
+    }
+
+    /// Tells a home that everything which was for it has left.
+    pub fn flushed(&mut self, home: ShardId, number: u64) {
+        self.put(Output::Home(home, ToHome::Flushed(number)));
     }
 
     /// Answers a home that has missed a batch.

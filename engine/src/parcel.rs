@@ -10,6 +10,7 @@ use crate::command::{Event, Reply};
 use crate::fanout::frames::{Format, Frames};
 use crate::id::{ChannelId, ConnectionId, Epoch, MessageId, Sequence, ShardId, UserId};
 use crate::message::{Presence, StatusPresence};
+use crate::presence_list::SharedPresences;
 use crate::query::{Block, ChannelQuery, QueryAnswer};
 use crate::social::notification::Notice;
 
@@ -31,6 +32,23 @@ pub enum Parcel {
         reached: Option<Reached>,
     },
     CaughtUp(Box<CaughtUp>),
+    /// The members of a shard, for an owner that does not know them, because another one ordered the channel before.
+    Enter(Enter),
+    /// The shard does not order this channel: nothing of these requests was done. Without requests, it is the answer to
+    /// `CatchUp` or to `Enter`.
+    NotOrdered {
+        from: ShardId,
+        channel: ChannelId,
+        requests: Vec<ChannelRequest>,
+    },
+    /// Asks for `Flushed` with this number, behind everything that the receiver has to tell shard `from` now.
+    Flush {
+        from: ShardId,
+        number: u64,
+    },
+    Flushed {
+        number: u64,
+    },
     /// A visitor (a requester without a session) asks about a channel. `number` identifies the query, so that the
     /// answer reaches the visitor.
     ChannelQuery {
@@ -167,6 +185,8 @@ pub struct Reached {
     pub last: Sequence,
     /// Messages, updates and removals announced since the owner made the channel.
     pub told: u64,
+    /// The newest stored message announced. A later owner finds the messages behind it in the store.
+    pub stored: Option<MessageId>,
 }
 
 impl Reached {
@@ -176,7 +196,37 @@ impl Reached {
     }
 }
 
-/// The owner's answer to `Parcel::CatchUp`: where the channel stands, and what the shard has missed.
+/// Members that a shard hands to a new owner of their channel, instead of all that the owner knew of that shard.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Enter {
+    pub from: ShardId,
+    pub channel: ChannelId,
+    /// How far the shard has come with the owner before.
+    pub reached: Option<Reached>,
+    /// At most `ENTRANTS_MAX`.
+    pub members: Vec<Entrant>,
+    pub part: EnterPart,
+}
+
+/// Which part of a shard's members a parcel has. They go in several parcels if they are many.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EnterPart {
+    pub is_first: bool,
+    pub is_last: bool,
+}
+
+/// A member of a channel, as its home knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entrant {
+    pub connection: ConnectionId,
+    pub presence: Presence,
+    pub hidden: bool,
+    /// The other members were told of this one.
+    pub known: bool,
+    pub format: Format,
+}
+
+/// The owner's answer to `Parcel::CatchUp` and to `Parcel::Enter`: where the channel stands, and what the shard has missed.
 #[derive(Clone, Debug)]
 pub struct CaughtUp {
     pub channel: ChannelId,
@@ -189,6 +239,8 @@ pub struct CaughtUp {
     pub members: Vec<ConnectionId>,
     /// Requests of the shard's connections that are not answered yet: the answers come in later batches.
     pub unanswered: Vec<(ConnectionId, u32)>,
+    /// It answers `Parcel::Enter`.
+    pub entered: bool,
 }
 
 /// What can be told of the announcements between `CaughtUp::from` and `CaughtUp::reached`.
@@ -215,4 +267,7 @@ pub enum Item {
     Left { connection: ConnectionId, number: u32 },
     /// Like `Left`, but the connection did not ask to leave.
     Evicted { connection: ConnectionId },
+    /// All members that the others were told of, once the members of all nodes have entered again. Each home tells its
+    /// readers how this differs from what they were told; in a crowd, with the count.
+    Presences { presences: SharedPresences, count: Option<u32> },
 }

@@ -11,12 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::budget::Work;
-use crate::channel::owner::Owner;
-use crate::chart::Chart;
+use crate::channel::owner::{Given, LeftSlot, Owner};
+use crate::chart::{Chart, Slot};
 use crate::command::{Command, Rejection};
 use crate::counters::{Levels, Report, SessionEnd, SocketCounters, TurnCounters, kind_of};
 use crate::fanout::subscribers::Outlet;
-use crate::id::{ChannelId, ConnectionId, Monotonic, Now, ShardId, Timestamp, UserId};
+use crate::id::{ChannelId, ConnectionId, Life, Monotonic, Now, ShardId, Timestamp, UserId};
 use crate::limits::{ClientLimits, Rules};
 use crate::outbox::{Asker, Outbox, Output, ToEveryHome, ToHome, ToOwner};
 use crate::parcel::{Broadcast, ChannelRequest, Parcel};
@@ -65,6 +65,16 @@ pub enum Input {
     /// In one process no batch is lost, and nothing gives this input. What carries parcels between processes gives it
     /// from time to time, and when a connection to another process is back.
     CompareWithOwners,
+    /// A newer chart: channels may have other owners, and nodes may be up that were not, or the other way round.
+    Chart(Arc<Chart>),
+    /// Parcels to the node of this life arrive from here on, and parcels from it come.
+    LinkOpened(Life),
+    /// Parcels to the node of this life, and from it, may have been lost. None goes to it until its link is open.
+    LinkReset(Life),
+    /// Give these slots up in order. `Effects::left` says when nothing is under way in their channels.
+    Leave(Vec<Slot>),
+    /// What other shards have left behind of slots that this one takes. The chart that says so comes after it.
+    Inherit(Vec<(ChannelId, Given)>),
     /// The store has answered.
     Receipt { ticket: Ticket, outcome: Result<StoreReceipt, StoreFailure> },
 }
@@ -76,11 +86,14 @@ pub struct Effects {
     pub store: Vec<(Ticket, StoreRequest)>,
     pub sockets: Vec<SocketEffect>,
     pub answers: Vec<(u64, QueryAnswer)>,
+    /// Slots that this shard has given up: another one may take them.
+    pub left: Vec<LeftSlot>,
 }
 
 impl Effects {
     fn is_empty(&self) -> bool {
-        self.parcels.is_empty() && self.store.is_empty() && self.sockets.is_empty() && self.answers.is_empty()
+        let has_no_work = self.parcels.is_empty() && self.store.is_empty() && self.sockets.is_empty();
+        has_no_work && self.answers.is_empty() && self.left.is_empty()
     }
 }
 
@@ -114,10 +127,13 @@ impl Shard {
     /// Makes a shard. The chart says which channels it orders, and where the others are; `seed` is the seed of the random bits
     /// in message ids.
     pub fn new(id: ShardId, chart: Arc<Chart>, rules: Rules, seed: u64) -> Self {
-        let home = Home::new(rules);
+        let mut home = Home::new(rules);
         let cores = chart.cores(id.life).and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MIN);
         home.shared_budgets.set_rates(&rules.process_rates, cores);
         let routing = Routing::new(id, chart, rules.placement_key);
+        if routing.is_of_cluster() {
+            home.keep_told();
+        }
         Self {
             routing: routing.clone(),
             home,
@@ -206,9 +222,30 @@ impl Shard {
                 outbox.answer(Visitor { shard: self.routing.own(), number }, answer);
             }
             Input::CompareWithOwners => home.compare_with_owners(outbox),
+            Input::Chart(chart) => self.follow_chart(chart),
+            Input::LinkOpened(life) => {
+                self.routing.set_linked(life, true);
+                home.link_is_open(life, &self.routing, outbox);
+            }
+            Input::LinkReset(life) => {
+                self.routing.set_linked(life, false);
+                home.link_is_reset(life, &self.routing, outbox);
+            }
+            Input::Leave(slots) => self.owner.leave(&slots),
+            Input::Inherit(given) => self.owner.inherit(given),
             Input::Receipt { ticket, outcome } => self.receipt(ticket, outcome),
         }
         self.carry_out();
+    }
+
+    /// Takes in a chart. Channels that this shard does not order any more end first, so that their last batches come before the
+    /// members that enter elsewhere.
+    fn follow_chart(&mut self, chart: Arc<Chart>) {
+        let before = self.routing.clone();
+        self.routing.set_chart(chart);
+        self.owner.follow(&self.routing, self.now, &mut self.outbox);
+        self.carry_out();
+        self.home.follow_chart(&before, &self.routing, &mut self.outbox);
     }
 
     /// Takes in what another shard has sent.
@@ -220,6 +257,12 @@ impl Shard {
                 }
             }
             Parcel::CatchUp { from, channel, reached } => self.tell_owner(from, channel, ToOwner::CatchUp(reached)),
+            Parcel::Enter(enter) => self.tell_owner(enter.from, enter.channel.clone(), ToOwner::Enter(enter)),
+            Parcel::NotOrdered { from, channel, requests } => {
+                self.tell_home(ToHome::NotOrdered { from, channel, requests });
+            }
+            Parcel::Flush { from, number } => self.tell_home(ToHome::Flush { from, number }),
+            Parcel::Flushed { number } => self.tell_home(ToHome::Flushed(number)),
             Parcel::Backlog { from, channel, state } => self.tell_owner(from, channel, ToOwner::Backlog(state)),
             Parcel::ChannelQuery { from, number, channel, query } => {
                 self.tell_owner(from, channel, ToOwner::Query(Visitor { shard: from, number }, query));
@@ -240,8 +283,8 @@ impl Shard {
         self.owner.counters.store.record_between(asked, self.now.wall);
         self.owner.counters.store_failures += u64::from(outcome.is_err());
         match asker {
-            Asker::Channel(channel, purpose) => {
-                self.owner.receipt(channel, purpose, outcome, self.now, &mut self.outbox);
+            Asker::Channel(channel, epoch, purpose) => {
+                self.owner.receipt(channel, epoch, purpose, outcome, self.now, &mut self.outbox);
             }
             Asker::Follower(connection) => self.home.receipt(connection, outcome, &mut self.outbox),
         }
@@ -297,17 +340,20 @@ impl Shard {
                 Output::Owner(channel, to_owner) => match self.routing.owner_of(&channel) {
                     Some(Route::Here) => self.tell_owner(own, channel, to_owner),
                     Some(Route::Shard(shard)) => self.send_to_owner(shard, channel, to_owner),
-                    None => self.refuse_without_owner(&channel, to_owner),
+                    Some(Route::Cut) | None => self.refuse_without_owner(&channel, to_owner),
                 },
                 Output::Home(shard, to_home) => match self.routing.shard(shard) {
                     Route::Here => self.tell_home(to_home),
                     Route::Shard(shard) => self.send_to_home(shard, to_home),
+                    // It asks what it has missed when parcels go there again.
+                    Route::Cut => self.home.counters.unreached += 1,
                 },
                 Output::EveryHome(to_every_home) => self.tell_every_home(to_every_home),
                 Output::Socket(effect) => self.effects.sockets.push(effect),
                 Output::Answer(Visitor { shard, number }, answer) => match self.routing.shard(shard) {
                     Route::Here => self.effects.answers.push((number, answer)),
                     Route::Shard(shard) => self.effects.parcels.push((shard, Parcel::QueryAnswer { number, answer })),
+                    Route::Cut => self.home.counters.unreached += 1,
                 },
                 Output::Store(asker, request) => self.ask_store(asker, request),
             }
@@ -317,11 +363,27 @@ impl Shard {
     /// Tells the owner of a channel, which is on this shard, what shard `from` wants.
     fn tell_owner(&mut self, from: ShardId, channel: ChannelId, to_owner: ToOwner) {
         let (now, owner, outbox) = (self.now, &mut self.owner, &mut self.outbox);
+        if !owner.takes_up(&channel) {
+            return self.give_back(from, channel, to_owner);
+        }
         match to_owner {
             ToOwner::Request(request) => owner.request(from, channel, request, now, outbox),
             ToOwner::Query(visitor, query) => owner.query(visitor, channel, query, now, outbox),
             ToOwner::Backlog(state) => owner.backlog(from, channel, state, now, outbox),
             ToOwner::CatchUp(reached) => owner.catch_up(from, channel, reached, outbox),
+            ToOwner::Enter(enter) => owner.enter(enter, now, outbox),
+        }
+    }
+
+    /// Gives back what shard `from` wants of a channel that this shard does not order, or gives up.
+    fn give_back(&mut self, from: ShardId, channel: ChannelId, to_owner: ToOwner) {
+        let own = self.routing.own();
+        match to_owner {
+            ToOwner::Request(request) => self.outbox.not_ordered(from, own, channel, vec![request]),
+            ToOwner::Query(visitor, query) => self.outbox.answer(visitor, query.undone(Undone::NothingDone)),
+            ToOwner::CatchUp(_) | ToOwner::Enter(_) => self.outbox.not_ordered(from, own, channel, Vec::new()),
+            // The next owner hears of it.
+            ToOwner::Backlog(_) => {}
         }
     }
 
@@ -331,7 +393,8 @@ impl Shard {
             ToOwner::Request(request) => self.home.refuse_without_owner(channel, &request, &mut self.outbox),
             ToOwner::Query(visitor, query) => self.outbox.answer(visitor, query.undone(Undone::NothingDone)),
             // The next owner knows nothing of this shard's place, nor of its backlog, until it hears of the shard's members.
-            ToOwner::Backlog(_) | ToOwner::CatchUp(_) => {}
+            ToOwner::Backlog(_) => {}
+            ToOwner::CatchUp(_) | ToOwner::Enter(_) => self.home.wait_for_chart(channel),
         }
     }
 
@@ -339,6 +402,11 @@ impl Shard {
         match to_home {
             ToHome::Batch(batch) => self.home.receive(batch, &mut self.outbox),
             ToHome::CaughtUp(answer) => self.home.caught_up(*answer, &mut self.outbox),
+            ToHome::NotOrdered { from, channel, requests } => {
+                self.home.not_ordered(from, channel, requests, &self.routing, &mut self.outbox);
+            }
+            ToHome::Flush { from, number } => self.owner.flush(from, number),
+            ToHome::Flushed(number) => self.home.flushed(&self.routing, number, &mut self.outbox),
             ToHome::Blocked { from, number, block } => {
                 self.home.end_following(block);
                 self.outbox.block_heard(from, number);
@@ -354,6 +422,7 @@ impl Shard {
             ToOwner::Query(Visitor { number, .. }, query) => Parcel::ChannelQuery { from, number, channel, query },
             ToOwner::Backlog(state) => Parcel::Backlog { from, channel, state },
             ToOwner::CatchUp(reached) => Parcel::CatchUp { from, channel, reached },
+            ToOwner::Enter(enter) => Parcel::Enter(enter),
         };
         self.effects.parcels.push((to, parcel));
     }
@@ -362,6 +431,9 @@ impl Shard {
         let parcel = match to_home {
             ToHome::Batch(batch) => Parcel::Batch(batch),
             ToHome::CaughtUp(answer) => Parcel::CaughtUp(answer),
+            ToHome::NotOrdered { from, channel, requests } => Parcel::NotOrdered { from, channel, requests },
+            ToHome::Flush { from, number } => Parcel::Flush { from, number },
+            ToHome::Flushed(number) => Parcel::Flushed { number },
             ToHome::Blocked { from, number, block } => Parcel::Blocked { from, number, block },
             ToHome::BlockHeard { number } => Parcel::BlockHeard { number },
         };
@@ -396,9 +468,9 @@ impl Shard {
     /// Sends a request to the store, or fails it at once if the store has too much to do.
     fn ask_store(&mut self, asker: Asker, request: StoreRequest) {
         match asker {
-            Asker::Channel(channel, purpose) if !self.asked.has_room_for(&purpose) => {
+            Asker::Channel(channel, epoch, purpose) if !self.asked.has_room_for(&purpose) => {
                 let failure = Err(StoreFailure::nothing_done("the store has too much to do"));
-                self.owner.receipt(channel, purpose, failure, self.now, &mut self.outbox);
+                self.owner.receipt(channel, epoch, purpose, failure, self.now, &mut self.outbox);
             }
             asker => self.effects.store.push((self.asked.ask(asker, self.now.wall), request)),
         }
@@ -424,6 +496,9 @@ impl Shard {
             self.carry_out();
         }
         self.home.tell_notices();
+        self.home.look_for_owners(&self.routing, &mut self.outbox);
+        self.carry_out();
+        self.effects.left.extend(self.owner.take_left());
         self.request_parcels.clear();
         debug_assert!(effects.is_empty(), "the last turn's effects are carried out");
         mem::swap(effects, &mut self.effects);

@@ -22,8 +22,8 @@ pub struct StoreRequests {
 }
 
 impl StoreRequests {
-    /// Whether a channel may ask for this. Requests for its head or its newest messages are bounded by the number of
-    /// channels.
+    /// Whether a channel may ask for this. Requests for its head, its newest messages and members that enter again are bounded
+    /// by the number of channels.
     pub fn has_room_for(&self, purpose: &Purpose) -> bool {
         let Purpose::Decision(_, user) = purpose else { return true };
         let own = user.and_then(|user| self.shares.get(&user).copied()).unwrap_or(0);
@@ -71,8 +71,8 @@ impl StoreRequests {
 /// The user that has asked for it, if a user fills a share.
 fn user(asker: &Asker) -> Option<UserId> {
     match asker {
-        Asker::Channel(_, Purpose::Decision(_, user)) => *user,
-        Asker::Channel(_, Purpose::Head | Purpose::Newest(_)) | Asker::Follower(_) => None,
+        Asker::Channel(_, _, Purpose::Decision(_, user)) => *user,
+        Asker::Channel(_, _, Purpose::Head | Purpose::Newest(_) | Purpose::Entry(_)) | Asker::Follower(_) => None,
     }
 }
 
@@ -82,7 +82,7 @@ mod tests {
 
     use super::*;
     use crate::channel::pending::{Pending, PendingPlace};
-    use crate::id::ChannelId;
+    use crate::id::{ChannelId, Epoch};
 
     /// Lets the user ask until there is no room for it. Returns the tickets.
     fn fill(requests: &mut StoreRequests, pending: &mut Pending<(), ()>, user: Option<UserId>) -> Vec<Ticket> {
@@ -94,7 +94,7 @@ mod tests {
                 return tickets;
             }
             let channel = ChannelId::room("hall").expect("a name");
-            tickets.push(requests.ask(Asker::Channel(channel, purpose), Timestamp::default()));
+            tickets.push(requests.ask(Asker::Channel(channel, Epoch(1), purpose), Timestamp::default()));
         }
     }
 

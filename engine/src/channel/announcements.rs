@@ -10,19 +10,22 @@ use std::sync::Arc;
 use crate::channel::members::{Address, Members};
 use crate::command::{Event, Reply};
 use crate::fanout::frames::Frames;
-use crate::id::{ChannelId, Epoch, Sequence, ShardId};
+use crate::id::{ChannelId, Epoch, MessageId, Sequence, ShardId};
 use crate::parcel::{Batch, BatchNumber, Item, Reached};
 
 /// The announcements of one turn.
 #[derive(Default)]
 pub struct Announcements {
-    /// The newest message announced.
+    /// The newest message announced, and the newest of those that are stored.
     pub last: Sequence,
+    pub stored: Option<MessageId>,
     /// Messages announced since the channel was made.
     told: u64,
     /// Messages announced since the owner last took this number for its counters.
     pub published: u64,
     run: Frames,
+    /// Whether homes may be on other nodes, so that events are kept for them.
+    keeps_events: bool,
     answers: Vec<(ShardId, Item)>,
     homes: Vec<(ShardId, Vec<Item>)>,
     /// The last batch to each shard that is the home of members.
@@ -30,6 +33,11 @@ pub struct Announcements {
 }
 
 impl Announcements {
+    /// Without announcements yet. `keeps_events`: homes may be on other nodes.
+    pub fn new(keeps_events: bool) -> Self {
+        Self { run: Frames::keeping(keeps_events), keeps_events, ..Self::default() }
+    }
+
     /// Announces an event to all current members. The run ends before another member joins, so the event is encoded in
     /// the formats of the current members only.
     pub fn announce(&mut self, event: &Event, members: &Members) {
@@ -73,10 +81,30 @@ impl Announcements {
         self.put(to.home, Item::Evicted { connection: to.connection });
     }
 
+    /// Tells all homes of members something that each of them tells its members in its own way.
+    pub fn tell_homes(&mut self, members: &Members, item: &Item) {
+        self.seal(members);
+        for home in members.homes() {
+            self.put(home, item.clone());
+        }
+    }
+
+    /// Frames for homes, without an event yet.
+    pub fn frames(&self) -> Frames {
+        Frames::keeping(self.keeps_events)
+    }
+
+    /// The home receives batches from here on. The one before the next is `batch`, unless it was sent one already.
+    pub fn begin(&mut self, home: ShardId, batch: BatchNumber) {
+        if self.sent.iter().all(|(known, _)| *known != home) {
+            self.sent.push((home, batch));
+        }
+    }
+
     /// Ends the run: its frames go to the current members, and the waiting answers follow.
     pub fn seal(&mut self, members: &Members) {
         if !self.run.is_empty() {
-            let frames = Arc::new(std::mem::take(&mut self.run));
+            let frames = Arc::new(std::mem::replace(&mut self.run, Frames::keeping(self.keeps_events)));
             for home in members.homes() {
                 self.put(home, Item::Frames(frames.clone()));
             }
@@ -106,7 +134,7 @@ impl Announcements {
         let mut batches = Vec::with_capacity(self.homes.len());
         for (home, items) in std::mem::take(&mut self.homes) {
             *number = number.next();
-            let reached = Reached { epoch, batch: *number, last: self.last, told: self.told };
+            let reached = Reached { epoch, batch: *number, last: self.last, told: self.told, stored: self.stored };
             let previous = self.send(home, *number);
             batches.push((home, Batch { channel: channel.clone(), previous, reached, items }));
         }
@@ -121,7 +149,8 @@ impl Announcements {
     /// the batches to a shard that is the home of no member.
     pub fn reached(&self, home: ShardId, epoch: Epoch, batch: BatchNumber) -> Reached {
         let sent = self.sent.iter().find(|(known, _)| *known == home);
-        Reached { epoch, batch: sent.map_or(batch, |(_, last)| *last), last: self.last, told: self.told }
+        let batch = sent.map_or(batch, |(_, last)| *last);
+        Reached { epoch, batch, last: self.last, told: self.told, stored: self.stored }
     }
 
     /// Whether everything that was announced is in batches that were returned.

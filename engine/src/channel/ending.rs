@@ -47,6 +47,14 @@ impl Channel {
         self.begin_ending(Ending { addresses, all: true });
     }
 
+    /// Ends these presences too; the other members are told.
+    pub(super) fn end_also(&mut self, addresses: Vec<Address>) {
+        if !self.ending.is_of_all() {
+            self.ending.addresses.extend(addresses);
+            self.end_presences(ENDINGS_STEP_MAX);
+        }
+    }
+
     fn begin_ending(&mut self, ending: Ending) {
         debug_assert!(self.ending.is_empty(), "nothing is released while presences end");
         self.ending = ending;

@@ -128,6 +128,9 @@ impl Channel {
     pub(super) fn show(&mut self, message: Message) {
         if !matches!(message.code, MessageCode::Update | MessageCode::Remove) {
             self.announcements.last = message.sequence;
+            if message.persistent {
+                self.announcements.stored = Some(message.id);
+            }
         }
         self.recent.show(&message);
         self.announcements.announce(&Event::Message(message), &self.members);

@@ -11,12 +11,13 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use crate::channel::rankings::{Busiest, Ranking};
 use crate::channel::requests_to_chat::KeptRequests;
 use crate::channel::{Channel, StepContext};
+use crate::chart::Slot;
 use crate::counters::OwnerCounters;
 use crate::id::{ChannelId, Epoch, Monotonic, Now, ShardId};
-use crate::limits::{CHANNELS_PAGE_MAX, ENDINGS_TURN_MAX, PRESENCE_PAGE_MAX, RECENTS_BYTES_MAX, Rules};
+use crate::limits::{CHANNELS_PAGE_MAX, ENDINGS_TURN_MAX, HOMES_PATIENCE, PRESENCE_PAGE_MAX, RECENTS_BYTES_MAX, Rules};
 use crate::outbox::{Outbox, Purpose};
-use crate::parcel::{Backlog, BatchNumber, ChannelAction, ChannelRequest, Reached};
-use crate::persist::{StoreFailure, StoreReceipt};
+use crate::parcel::{Backlog, BatchNumber, ChannelAction, ChannelRequest, Enter, Reached};
+use crate::persist::{ChannelHead, StoreFailure, StoreReceipt};
 use crate::query::{
     ChannelOrder, ChannelQuery, ChannelSeen, ChannelsQuery, NewestQuery, PresencePage, PresenceQuery, QueryAnswer,
     Version, Visitor,
@@ -47,6 +48,14 @@ pub struct Owner {
     /// Channels with a presence event that waits, and when it may be announced.
     due: BTreeMap<ChannelId, Monotonic>,
     requests_to_chat: KeptRequests,
+    /// Slots that this shard gives up in order, until the chart says that it does not have them.
+    leaving: BTreeMap<Slot, Leaving>,
+    /// The monotonic clock's reading of this turn.
+    now: Monotonic,
+    /// What owners before this one have left behind, of channels that were not made here yet.
+    inherited: HashMap<ChannelId, Given>,
+    /// Homes that want to hear that everything for them has left.
+    flushes: Vec<(ShardId, u64)>,
     /// The largest and the busiest channels.
     by_members: Ranking,
     busiest: Busiest,
@@ -57,6 +66,32 @@ pub struct Owner {
     /// Random bits that make ids hard to guess by accident. No secret depends on them.
     random: ChaCha8Rng,
     pub counters: OwnerCounters,
+}
+
+/// A slot that a shard has given up in order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LeftSlot {
+    pub slot: Slot,
+    /// What the next owner must know of its channels.
+    pub given: Vec<(ChannelId, Given)>,
+}
+
+/// What an owner that gives a channel up leaves behind for the next one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Given {
+    /// The last place that was given out, if messages behind the stored ones have had places.
+    pub last: Option<ChannelHead>,
+    /// The homes of members. The next owner accepts messages when their members have entered.
+    pub homes: Vec<ShardId>,
+}
+
+/// A slot that this shard gives up.
+struct Leaving {
+    epoch: Epoch,
+    /// Channels that have work under way. No channel takes up further work.
+    busy: Vec<ChannelId>,
+    /// It was reported that no work is under way.
+    is_reported: bool,
 }
 
 impl Owner {
@@ -74,6 +109,10 @@ impl Owner {
             ending: BTreeSet::new(),
             due: BTreeMap::new(),
             requests_to_chat: KeptRequests::default(),
+            leaving: BTreeMap::new(),
+            now: Monotonic::default(),
+            inherited: HashMap::new(),
+            flushes: Vec::new(),
             by_members: Ranking::default(),
             busiest: Busiest::default(),
             readings: 0,
@@ -85,6 +124,7 @@ impl Owner {
 
     /// Begins a turn: ends some of the presences that end.
     pub fn begin_turn(&mut self, now: Now, outbox: &mut Outbox) {
+        self.now = now.monotonic;
         let mut left = ENDINGS_TURN_MAX;
         while left > 0
             && let Some(id) = self.ending.pop_first()
@@ -178,15 +218,19 @@ impl Owner {
     pub fn receipt(
         &mut self,
         id: ChannelId,
+        epoch: Epoch,
         purpose: Purpose,
         outcome: Result<StoreReceipt, StoreFailure>,
         now: Now,
         outbox: &mut Outbox,
     ) {
         let context = self.context(now);
-        // A channel is not kept only because the store reads its newest messages.
-        let Some(channel) = self.channels.get_mut(&id) else { return };
+        let unused = unused_version(&mut self.readings, epoch);
+        // A channel is not kept only because the store reads its newest messages, and one that has ended knows no answer. It
+        // may have been made again under another epoch.
+        let Some(channel) = self.channels.get_mut(&id).filter(|channel| channel.epoch() == epoch) else { return };
         match purpose {
+            Purpose::Entry(address) => channel.entry_decided(address, outcome, unused, &context, outbox),
             Purpose::Decision(place, _) => channel.decided(place, outcome, &context, outbox),
             Purpose::Head => channel.head(outcome, &context, outbox),
             Purpose::Newest(version) => channel.read(version, outcome),
@@ -220,41 +264,140 @@ impl Owner {
             waits
         });
         for id in std::mem::take(&mut self.touched) {
-            let Some(channel) = self.channels.get_mut(&id) else { continue };
-            channel.untouch();
-            if channel.is_ending_presences() {
-                self.ending.insert(id.clone());
-            }
-            for (home, batch) in channel.batches(now, &mut self.batch) {
-                outbox.batch(home, batch);
-            }
-            for (home, answer) in channel.caught_up(self.batch) {
-                outbox.caught_up(home, answer);
-            }
-            outbox.append(&mut channel.afterwards);
-            let (before, members) = channel.count_members();
-            self.members = self.members - before + members;
-            self.by_members.change(&id, before as u32, members as u32);
-            let (before, bytes) = channel.count_recent();
-            self.recent_bytes = self.recent_bytes - before + bytes;
-            if before == 0 && bytes > 0 {
-                self.with_recent.push_back(id.clone());
-            }
-            let published = std::mem::take(&mut channel.announcements.published);
-            self.counters.published += published;
-            self.busiest.count(&id, &mut channel.shown, published);
-            if let Some(due) = channel.due() {
-                self.due.insert(id.clone(), due);
-            }
-            if channel.is_idle() {
-                self.due.remove(&id);
-                self.recent_bytes -= bytes;
-                self.requests_to_chat.keep(id.clone(), channel.take_requests_to_chat(), now);
-                self.channels.remove(&id);
-                give_back(&mut self.channels);
+            self.announce_channel(&id, now, outbox);
+            if self.channels.get(&id).is_some_and(|channel| channel.is_idle()) {
+                self.drop_channel(&id, now);
             }
         }
         self.forget_recents();
+        for (home, number) in self.flushes.drain(..) {
+            outbox.flushed(home, number);
+        }
+    }
+
+    /// Puts into the outbox what a channel has to announce.
+    fn announce_channel(&mut self, id: &ChannelId, now: Monotonic, outbox: &mut Outbox) {
+        let Some(channel) = self.channels.get_mut(id) else { return };
+        channel.untouch();
+        if channel.is_ending_presences() || channel.may_stop_waiting_for_homes(now) {
+            self.ending.insert(id.clone());
+        }
+        for (home, batch) in channel.batches(now, &mut self.batch) {
+            outbox.batch(home, batch);
+        }
+        for (home, answer) in channel.caught_up(self.batch) {
+            outbox.caught_up(home, answer);
+        }
+        outbox.append(&mut channel.afterwards);
+        let (before, members) = channel.count_members();
+        self.members = self.members - before + members;
+        self.by_members.change(id, before as u32, members as u32);
+        let (before, bytes) = channel.count_recent();
+        self.recent_bytes = self.recent_bytes - before + bytes;
+        if before == 0 && bytes > 0 {
+            self.with_recent.push_back(id.clone());
+        }
+        let published = std::mem::take(&mut channel.announcements.published);
+        self.counters.published += published;
+        self.busiest.count(id, &mut channel.shown, published);
+        if let Some(due) = channel.due() {
+            self.due.insert(id.clone(), due);
+        }
+    }
+
+    /// Forgets a channel that has announced what it had to.
+    fn drop_channel(&mut self, id: &ChannelId, now: Monotonic) {
+        let Some(mut channel) = self.channels.remove(id) else { return };
+        self.due.remove(id);
+        self.ending.remove(id);
+        let (members, _) = channel.count_members();
+        self.members -= members;
+        self.by_members.change(id, members as u32, 0);
+        self.recent_bytes -= channel.count_recent().0;
+        self.requests_to_chat.keep(id.clone(), channel.take_requests_to_chat(), now);
+        give_back(&mut self.channels);
+    }
+
+    /// Takes in a newer chart. Channels that this shard does not order any more end: what they have under way is refused, its
+    /// outcome is unknown. Members on nodes that are not up leave.
+    pub fn follow(&mut self, routing: &Routing, now: Now, outbox: &mut Outbox) {
+        self.routing = routing.clone();
+        self.leaving.retain(|slot, leaving| routing.epoch_of_slot(*slot) == Some(leaving.epoch));
+        self.inherited.retain(|id, _| routing.epoch_of(id).is_some());
+        let is_over = |id: &ChannelId, epoch| routing.epoch_of(id) != Some(epoch);
+        let over = self.channels.iter().filter(|(id, channel)| is_over(id, channel.epoch()));
+        let over: Vec<ChannelId> = over.map(|(id, _)| id.clone()).collect();
+        for id in over {
+            if let Some(channel) = self.channels.get_mut(&id) {
+                channel.give_up();
+            }
+            self.announce_channel(&id, now.monotonic, outbox);
+            self.drop_channel(&id, now.monotonic);
+        }
+        for (id, channel) in &mut self.channels {
+            if channel.depart_homes(|home| routing.is_up(home.life)) && channel.touch() {
+                self.touched.push(id.clone());
+            }
+        }
+    }
+
+    /// Gives slots up in order: their channels finish what is under way and take up nothing further.
+    pub fn leave(&mut self, slots: &[Slot]) {
+        for &slot in slots {
+            let Some(epoch) = self.routing.epoch_of_slot(slot) else { continue };
+            let of_slot = self.channels.keys().filter(|id| self.routing.slot(id) == slot).cloned();
+            let busy = of_slot.collect();
+            self.leaving.entry(slot).or_insert(Leaving { epoch, busy, is_reported: false });
+        }
+    }
+
+    /// Whether this shard orders the channel and takes up work for it.
+    pub fn takes_up(&self, channel: &ChannelId) -> bool {
+        self.routing.epoch_of(channel).is_some()
+            && (self.leaving.is_empty() || !self.leaving.contains_key(&self.routing.slot(channel)))
+    }
+
+    /// Slots that this shard gives up and with which it is done since this was last called.
+    pub fn take_left(&mut self) -> Vec<LeftSlot> {
+        let mut done = Vec::new();
+        for (slot, leaving) in self.leaving.iter_mut().filter(|(_, leaving)| !leaving.is_reported) {
+            let channels = &self.channels;
+            leaving.busy.retain(|id| channels.get(id).is_some_and(|channel| channel.is_at_work()));
+            if leaving.busy.is_empty() {
+                leaving.is_reported = true;
+                done.push(*slot);
+            }
+        }
+        done.into_iter().map(|slot| LeftSlot { slot, given: self.given(slot) }).collect()
+    }
+
+    fn given(&self, slot: Slot) -> Vec<(ChannelId, Given)> {
+        let of_slot = self.channels.iter().filter(|(id, _)| self.routing.slot(id) == slot);
+        let given = of_slot.map(|(id, channel)| (id.clone(), channel.given()));
+        let unmade = self.inherited.iter().filter(|(id, _)| self.routing.slot(id) == slot);
+        given.chain(unmade.map(|(id, given)| (id.clone(), given.clone()))).collect()
+    }
+
+    /// Takes over what the owners before this one have left behind. Comes before the chart that makes this shard the owner.
+    pub fn inherit(&mut self, given: Vec<(ChannelId, Given)>) {
+        self.inherited.extend(given);
+    }
+
+    /// Tells the home `Flushed` with this number behind everything that this shard has to announce now.
+    pub fn flush(&mut self, home: ShardId, number: u64) {
+        self.flushes.push((home, number));
+    }
+
+    /// Takes in members of a home. It is answered at the end of a turn.
+    pub fn enter(&mut self, enter: Enter, now: Now, outbox: &mut Outbox) {
+        let id = enter.channel.clone();
+        let context = self.context(now);
+        let epoch = self.channel(&id).epoch();
+        let unused = unused_version(&mut self.readings, epoch);
+        let channel = self.channel(&id);
+        channel.enter(enter, unused, &context, outbox);
+        let first = channel.touch();
+        self.touched.extend(first.then_some(id));
     }
 
     /// Has channels forget their newest messages while all together keep too many bytes.
@@ -284,7 +427,7 @@ impl Owner {
 
     /// Whether channels may have something to announce.
     pub fn is_busy(&self) -> bool {
-        !self.touched.is_empty() || !self.ending.is_empty()
+        !self.touched.is_empty() || !self.ending.is_empty() || !self.flushes.is_empty()
     }
 
     /// How many channels there are, and memberships in them, as of the end of the last turn. Looks at no channel.
@@ -297,7 +440,13 @@ impl Owner {
             let epoch = self.routing.epoch_of(id);
             debug_assert!(epoch.is_some(), "{id} is ordered elsewhere");
             let requests_to_chat = self.requests_to_chat.take(id);
-            Box::new(Channel::new(id.clone(), epoch.unwrap_or_default(), self.room_max, requests_to_chat))
+            let keeps_events = self.routing.is_of_cluster();
+            let epoch = epoch.unwrap_or_default();
+            let mut channel = Channel::new(id.clone(), epoch, self.room_max, keeps_events, requests_to_chat);
+            if let Some(given) = self.inherited.remove(id) {
+                channel.inherit(given, self.now.plus(HOMES_PATIENCE));
+            }
+            Box::new(channel)
         })
     }
 
@@ -365,8 +514,8 @@ mod tests {
         assert_eq!(owner.size().1, places.len());
         // The store says where each channel's history ends. A channel that waits for this answer is not dropped.
         while let Some(output) = outbox.take() {
-            if let Output::Store(Asker::Channel(channel, purpose), _) = output {
-                owner.receipt(channel, purpose, Ok(StoreReceipt::Head(None)), now, &mut Outbox::default());
+            if let Output::Store(Asker::Channel(channel, epoch, purpose), _) = output {
+                owner.receipt(channel, epoch, purpose, Ok(StoreReceipt::Head(None)), now, &mut Outbox::default());
             }
         }
         assert!(owner.channels.capacity() > 10_000);

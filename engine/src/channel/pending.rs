@@ -99,6 +99,13 @@ impl<W, D> Pending<W, D> {
         Some((entry.work, decision))
     }
 
+    /// Takes out all entries, decided or not, in order.
+    pub fn take_all(&mut self) -> Vec<W> {
+        self.first += self.entries.len() as u64;
+        (self.bytes, self.shares) = (0, HashMap::new());
+        std::mem::take(&mut self.entries).into_iter().map(|entry| entry.work).collect()
+    }
+
     /// Asserts what the type promises. Looks at every entry.
     pub fn invariants(&self) {
         assert!(

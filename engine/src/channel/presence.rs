@@ -181,6 +181,17 @@ impl PresenceChanges {
         PresenceList { presences, count }
     }
 
+    /// All presences that the others were told of, in no particular order; in a crowd, with the count that all are told now.
+    pub fn all_known(&mut self, members: &Members) -> (SharedPresences, Option<u32>) {
+        let known = members.visible_after(None).filter(|member| member.known).map(|member| member.presence.clone());
+        let presences: SharedPresences = known.chain(self.left.iter().cloned()).collect();
+        let count = self.crowd.as_mut().map(|crowd| {
+            crowd.told_count = Some(count(members));
+            count(members)
+        });
+        (presences, count)
+    }
+
     /// The number of joins and leaves that are not told.
     fn waiting(&self) -> usize {
         self.arrived.len() + self.left.len()

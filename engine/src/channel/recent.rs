@@ -90,6 +90,22 @@ impl Recent {
         *complete || messages.front().is_some_and(|oldest| oldest.sequence.0 <= after.0 + 1)
     }
 
+    /// Whether all messages after this one are in memory; with `None`, all messages of the channel.
+    pub fn reaches_id(&self, after: Option<MessageId>) -> bool {
+        let State::Known { messages, complete, .. } = &self.state else { return false };
+        *complete || messages.front().is_some_and(|oldest| Some(oldest.id) <= after)
+    }
+
+    /// The messages in memory after one message and up to another, in order.
+    pub fn between_ids(&self, after: Option<MessageId>, last: Option<MessageId>) -> impl Iterator<Item = &Message> {
+        let messages = match &self.state {
+            State::Known { messages, .. } => Some(messages),
+            _ => None,
+        };
+        let is_between = move |message: &&Message| Some(message.id) > after && Some(message.id) <= last;
+        messages.into_iter().flatten().filter(is_between)
+    }
+
     /// The messages in memory after one place and up to another, in order. The store may know messages that are not
     /// shown yet; they come after `last`.
     pub fn between(&self, after: Sequence, last: Sequence) -> impl Iterator<Item = &Message> {

@@ -167,7 +167,8 @@ const PRESENCE_BYTES: usize = 150;
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Frames {
     runs: [Run; Format::COUNT],
-    /// The events themselves, if they are kept. They cross to other nodes, which encode them in the formats that they need.
+    /// Whether the events themselves are kept. They cross to other nodes, which encode them in the formats that they need.
+    keeps: bool,
     events: Vec<Event>,
     /// How many of the events are messages.
     messages: u64,
@@ -175,8 +176,16 @@ pub struct Frames {
 }
 
 impl Frames {
+    /// Frames without an event yet, which keep the events if they are to cross to other nodes.
+    pub fn keeping(keeps: bool) -> Self {
+        Self { keeps, ..Self::default() }
+    }
+
     /// Encodes an event, once for each of these formats.
     pub fn push(&mut self, event: &Event, formats: impl Iterator<Item = Format>) {
+        if self.keeps {
+            self.events.push(event.clone());
+        }
         if let Event::Message(message) = event {
             self.messages += 1;
             // A removal carries the removed message's own times, not the time of the removal.
@@ -196,19 +205,10 @@ impl Frames {
         }
     }
 
-    /// Like `push`, and keeps the event for other nodes. Either all events of the frames are kept, or none.
-    pub fn push_kept(&mut self, event: Event, formats: impl Iterator<Item = Format>) {
-        debug_assert!(!self.events.is_empty() || self.messages == 0, "all events are kept, or none");
-        self.push(&event, formats);
-        self.events.push(event);
-    }
-
     /// Frames of events that were encoded in no format yet.
-    pub fn of_events(events: Vec<Event>) -> Self {
-        let mut frames = Self::default();
-        for event in events {
-            frames.push_kept(event, std::iter::empty());
-        }
+    pub fn of_events(events: &[Event]) -> Self {
+        let mut frames = Self::keeping(true);
+        events.iter().for_each(|event| frames.push(event, std::iter::empty()));
         frames
     }
 
@@ -303,10 +303,10 @@ mod tests {
     #[test]
     fn kept_events_are_encoded_later_as_they_would_have_been_at_once() {
         let formats = [Format::Protobuf, Format::JsonWithoutCounts];
-        let (mut at_once, mut kept) = (Frames::default(), Frames::default());
+        let (mut at_once, mut kept) = (Frames::default(), Frames::keeping(true));
         at_once.push(&event(), formats.into_iter());
-        kept.push_kept(event(), formats.into_iter());
-        let later = Frames::of_events(vec![event()]);
+        kept.push(&event(), formats.into_iter());
+        let later = Frames::of_events(&[event()]);
         assert_eq!(later.encoded(formats.into_iter()), at_once);
         assert_eq!((kept.of(Format::Protobuf), kept.events()), (at_once.of(Format::Protobuf), later.events()));
         assert_eq!([at_once.awaits_encoding(), kept.awaits_encoding(), later.awaits_encoding()], [false, false, true]);

@@ -7,6 +7,7 @@
 //! (`ROTATION_INTERVAL`), so that each write carries more. The first message after a rest is sent at once.
 
 mod audience;
+mod told;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
@@ -15,6 +16,7 @@ use slab::Slab;
 
 pub(crate) use audience::Subscriber;
 use audience::{Audience, AudienceLevels, Rotation};
+use told::Told;
 
 use crate::counters::FanoutCounters;
 use crate::fanout::frames::{Format, Frames};
@@ -132,6 +134,8 @@ struct Listening {
     /// How far the owner's batches have been taken in here.
     reached: Reached,
     backlog: Backlog,
+    /// What the subscribers were told of each other, if the channel may get another owner.
+    told: Option<Box<Told>>,
 }
 
 /// How a member skips a part of the log.
@@ -160,6 +164,7 @@ impl Subscribers {
             audiences: [None; Format::COUNT],
             reached,
             backlog: Backlog::Low,
+            told: None,
         });
         let key = *listening.audiences[format as usize]
             .get_or_insert_with(|| AudienceKey(self.audiences.insert(Box::new(Audience::of(channel.clone()))) as u32));
@@ -227,7 +232,10 @@ impl Subscribers {
 
     /// Appends frames to the channel's logs, and starts their passes.
     pub fn append(&mut self, channel: &ChannelId, frames: &Frames) {
-        let Some(listening) = self.channels.get(channel) else { return };
+        let Some(listening) = self.channels.get_mut(channel) else { return };
+        if let Some(told) = &mut listening.told {
+            frames.events().iter().for_each(|event| told.hear(event));
+        }
         let audiences = listening.audiences;
         // Frames of another node are encoded here, once for each format in which anything listens.
         let listened = Format::ALL.into_iter().filter(|&format| audiences[format as usize].is_some());

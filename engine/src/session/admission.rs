@@ -29,6 +29,11 @@ pub struct Session {
 }
 
 impl Session {
+    /// The session's presence in a channel that it has joined with this `persistence`.
+    pub fn presence(&self, persistence: bool) -> Presence {
+        Presence { user: self.user, session: self.session, username: self.username.clone(), persistence }
+    }
+
     /// To whose budgets the session's work is charged.
     pub fn payer(&self) -> Payer {
         Payer { user: Some(self.user), network: self.network }
@@ -128,12 +133,7 @@ fn admit_join(join: Join, session: &Session) -> Result<Admitted, Rejection> {
         },
         kind => return Err(Rejection::bad_input(format!("type {kind} is none of 1 (room), 2 (direct), 3 (group)"))),
     };
-    let presence = Presence {
-        user: session.user,
-        session: session.session,
-        username: session.username.clone(),
-        persistence: join.persistence,
-    };
+    let presence = session.presence(join.persistence);
     Ok(Admitted::ChannelRequest(channel, ChannelAction::Join { presence, hidden: join.hidden, format: session.format }))
 }
 

@@ -67,6 +67,24 @@ pub enum Rest {
 pub struct Subscription {
     pub key: AudienceKey,
     pub index: u32,
+    pub terms: JoinTerms,
+}
+
+/// How a member has joined.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct JoinTerms {
+    pub hidden: bool,
+    pub persistence: bool,
+}
+
+impl JoinTerms {
+    /// The terms of a join; of another request, none.
+    pub fn of(action: &ChannelAction) -> Self {
+        match action {
+            ChannelAction::Join { presence, hidden, .. } => Self { hidden: *hidden, persistence: presence.persistence },
+            _ => Self::default(),
+        }
+    }
 }
 
 /// The unanswered requests and the unwritten answers of a connection.
@@ -110,6 +128,8 @@ struct Slot {
 pub struct OpenRequest {
     pub channel: ChannelId,
     pub kind: RequestKind,
+    /// If it is a join.
+    pub terms: JoinTerms,
 }
 
 /// What a request changes.
@@ -308,7 +328,7 @@ impl Connection {
     /// Asserts what the connection's tables promise. `slot` is its place in the table of connections.
     pub fn invariants(&self, slot: u32, subscribers: &Subscribers) {
         assert!(self.subscriptions.len() <= SUBSCRIPTIONS_MAX, "subscriptions are bounded");
-        for Subscription { key, index } in &self.subscriptions {
+        for Subscription { key, index, .. } in &self.subscriptions {
             subscribers.assert_place(*key, *index, slot, self.parked);
         }
         let Some(traffic) = &self.traffic else { return };
@@ -371,6 +391,13 @@ impl Traffic {
     pub fn open_requests(&self) -> impl Iterator<Item = (u32, &OpenRequest)> {
         let unanswered = self.slots.iter().enumerate().filter(|(_, slot)| slot.answer.is_none());
         unanswered.filter_map(|(index, slot)| Some((self.first.wrapping_add(index as u32), slot.request.as_ref()?)))
+    }
+
+    /// How the request with this number wants to join; `None` if it is answered.
+    pub fn join_terms(&self, number: u32) -> Option<JoinTerms> {
+        self.cid(number)?;
+        let mut open = self.open_requests().filter(|(open, _)| *open == number);
+        open.next().map(|(_, request)| request.terms)
     }
 
     /// Whether a request of the connection still waits for its answer.

@@ -22,7 +22,7 @@ use crate::outbox::{Outbox, SocketEffect};
 use crate::parcel::{ChannelAction, ChannelRequest};
 use crate::process_rates::ProcessRate;
 use crate::session::admission::{Admitted, OpeningRefusal, Session, admit};
-use crate::session::connection::{Connection, FrameBytes, OpenRequest, Private, RequestKind, Subscription};
+use crate::session::connection::{Connection, FrameBytes, JoinTerms, OpenRequest, Private, RequestKind, Subscription};
 use crate::session::connections::Connections;
 use crate::session::costs::{LISTED_ELSEWHERE, OPENING, PING, REFUSAL, listed};
 use crate::session::held_bytes::HeldBytes;
@@ -38,6 +38,7 @@ use crate::social::notification::Notification;
 mod catching_up;
 mod draining;
 mod inspecting;
+mod moving;
 mod news;
 mod receiving;
 mod spending;
@@ -89,6 +90,12 @@ pub struct Home {
     lookups: HashMap<ConnectionId, Lookup>,
     /// Channels of which a batch is missing.
     catch_ups: CatchUps,
+    /// Owners that were asked to say when everything for this home has left them, so far.
+    flushes: u64,
+    /// Channels whose owners were asked again, and since when they wait for a chart.
+    asked_again: HashMap<ChannelId, Monotonic>,
+    /// Whether channels may get other owners, so that it must be known what readers were told of each other.
+    keeps_told: bool,
     /// Memberships of connections that are gone or close: their channels' owners are not told yet.
     departures: VecDeque<(ConnectionId, ChannelId)>,
     /// Connections that are to be closed, each once: their readers are too slow, their accounts are gone, or more have
@@ -141,6 +148,9 @@ impl Home {
             report: PassReport::default(),
             lookups: HashMap::new(),
             catch_ups: CatchUps::default(),
+            flushes: 0,
+            asked_again: HashMap::new(),
+            keeps_told: false,
             departures: VecDeque::new(),
             ending: VecDeque::new(),
             deferred: VecDeque::new(),
@@ -165,6 +175,11 @@ impl Home {
     pub fn set_limits(&mut self, limits: ClientLimits) {
         self.rules = self.rules.with(limits);
         self.shared_budgets.set_work(limits.work_per_user, limits.work_per_address);
+    }
+
+    /// Channels may get other owners from here on.
+    pub fn keep_told(&mut self) {
+        self.keeps_told = true;
     }
 
     /// Whether the user may open one more session here. The opening is charged to the user, and so is its refusal. The
@@ -246,7 +261,8 @@ impl Home {
                 let is_room = matches!(channel.kind(), ChannelKind::Room(_));
                 traffic.exclusive |= matches!(action, ChannelAction::Join { .. }) && !is_room;
                 let kind = RequestKind::of(&action);
-                traffic.wait_for_owner(OpenRequest { channel: channel.clone(), kind });
+                let terms = JoinTerms::of(&action);
+                traffic.wait_for_owner(OpenRequest { channel: channel.clone(), kind, terms });
                 if kind == RequestKind::Join {
                     let listed = listed(self.subscribers.count(&channel), self.rules.room_members_max);
                     self.charge(id, listed);
@@ -389,7 +405,7 @@ impl Home {
                 self.departures.push_back((id, request.channel.clone()));
             }
         }
-        for Subscription { key, index } in &subscriptions {
+        for Subscription { key, index, .. } in &subscriptions {
             if interrupted == Some(*key) {
                 let cursor = self.subscribers.cursor(*key, *index);
                 let rest = self.subscribers.bytes(*key, cursor, self.subscribers.border(*key, cursor)).to_vec();
@@ -408,7 +424,7 @@ impl Home {
         }
     }
 
-    fn take_out(&mut self, Subscription { key, index }: Subscription) {
+    fn take_out(&mut self, Subscription { key, index, .. }: Subscription) {
         for (slot, index) in self.subscribers.unsubscribe(key, index).into_iter().flatten() {
             let moved = self.connections.in_slot(slot).expect("a member has a connection");
             for subscription in moved.subscriptions.iter_mut().filter(|subscription| subscription.key == key) {

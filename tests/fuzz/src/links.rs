@@ -77,7 +77,7 @@ pub fn parcel_seeds() -> Vec<Vec<u8>> {
     let joined = Reply::Joined { channel: channel.clone(), presences: joins.into(), count: None, me: presence.clone() };
     let refused = Reply::Refused(Rejection::outcome_unknown("unknown"));
     let items = vec![
-        Item::Frames(Arc::new(Frames::of_events(vec![event]))),
+        Item::Frames(Arc::new(Frames::of_events(&[event]))),
         Item::Joined { connection, number: 1, reply: joined },
         Item::Answer { connection, number: 2, reply: refused },
     ];

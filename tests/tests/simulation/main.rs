@@ -14,6 +14,7 @@ use engine::limits::{PASS_VISITS_MAX, WORK_PER_SESSION_MAX, WORK_PER_USER_MAX, W
 mod client;
 mod inbox;
 mod member;
+mod nodes;
 mod people;
 mod registry;
 mod rings;
@@ -21,6 +22,7 @@ mod slowness;
 mod store;
 mod world;
 
+use nodes::Moves;
 use rings::Carriage;
 use world::{Clocks, Pace, Plan, World};
 
@@ -61,6 +63,7 @@ const PLAN: Plan = Plan {
     clocks: Clocks::Agree,
     haste: 1,
     carriage: Carriage::Reliable,
+    moves: Moves::None,
     pass_visits_max: PASS_VISITS_MAX,
     write_bytes_max: WRITE_BYTES_MAX,
 };
@@ -239,6 +242,32 @@ fn lost_doubled_and_late_batches_change_no_order_and_no_stored_message_is_missed
     }
     assert!(faults.iter().all(|&count| count > 1000), "{seen}");
     assert!(gaps > 1000 && lost > 100 && unknown > 100, "{seen}");
+}
+
+#[test]
+#[ignore = "no server moves channels yet, and this does not hold yet when they move"]
+fn channels_that_move_in_order_lose_nothing_and_no_client_notices() {
+    let mut moved = 0;
+    for seed in seeds(60) {
+        for (shards, haste, room_members_max) in [(2, 1, 1000), (3, 1, 1000), (3, 1000, 1000), (3, 1000, 4)] {
+            let plan = Plan { shards, haste, room_members_max, turns: 800, moves: Moves::Orderly, ..PLAN };
+            moved += run_world(seed, plan).nodes.map_or(0, |nodes| nodes.counts[0]);
+        }
+    }
+    assert!(moved > 10_000 || std::env::var_os("SEED").is_some(), "{moved} slots have changed hands");
+}
+
+#[test]
+#[ignore = "no server moves channels yet, and this does not hold yet when they move"]
+fn nodes_that_die_take_no_stored_message_with_them_and_leave_no_ghost() {
+    let mut died = 0;
+    for seed in seeds(60) {
+        for (shards, haste, store_fails) in [(2, 1, false), (3, 1, false), (3, 1000, true), (4, 1000, false)] {
+            let plan = Plan { shards, haste, store_fails, turns: 800, moves: Moves::Deaths, ..PLAN };
+            died += run_world(seed, plan).nodes.map_or(0, |nodes| nodes.counts[1]);
+        }
+    }
+    assert!(died > 500 || std::env::var_os("SEED").is_some(), "{died} nodes have died");
 }
 
 #[test]

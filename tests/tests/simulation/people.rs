@@ -231,7 +231,7 @@ impl People {
     fn turn_shard(&mut self, shard: usize) {
         let mut effects = Effects::default();
         self.shards[shard].finish_turn(self.now, &mut effects);
-        self.rings.send(shard, effects.parcels);
+        self.rings.send(shard, effects.parcels.into_iter().map(|(to, parcel)| (to.core.into(), parcel)));
         for (ticket, request) in effects.store {
             self.registry.ask(shard, ticket, request);
         }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use engine::id::{ShardId, Timestamp};
+use engine::id::Timestamp;
 use engine::parcel::Parcel;
 use engine::shard::{Input, Shard};
 
@@ -35,10 +35,17 @@ impl Rings {
         self.carriage = carriage;
     }
 
-    pub fn send(&mut self, from: usize, parcels: impl IntoIterator<Item = (ShardId, Parcel)>) {
+    /// Takes parcels of a shard, each with the shard that it is for.
+    pub fn send(&mut self, from: usize, parcels: impl IntoIterator<Item = (usize, Parcel)>) {
         for (to, parcel) in parcels {
-            self.queues.entry((from, to.core.into())).or_default().push_back(parcel);
+            self.queues.entry((from, to)).or_default().push_back(parcel);
         }
+    }
+
+    /// The shard has died: what was on its way from it and to it is gone.
+    pub fn clear(&mut self, shard: usize) {
+        self.queues.retain(|(from, to), _| *from != shard && *to != shard);
+        self.late.retain(|(_, to, _)| *to != shard);
     }
 
     /// Delivers some parcels. `now` holds each shard's own time.

@@ -53,6 +53,22 @@ impl Slowness {
         receipts
     }
 
+    /// The shard has died: some of what it has asked is carried out, and nothing is answered.
+    pub fn forget(
+        &mut self,
+        shard: usize,
+        random: &mut Random,
+        mut carry_out: impl FnMut(StoreRequest) -> StoreReceipt,
+    ) {
+        // A shard's requests are carried out in order, so those that are not come last.
+        let carried_out = random.below(self.asked[shard].len() + 1);
+        let asked = std::mem::take(&mut self.asked[shard]);
+        for (_, request) in asked.into_iter().take(carried_out) {
+            carry_out(request);
+        }
+        self.answered[shard].clear();
+    }
+
     pub fn is_quiet(&self) -> bool {
         self.asked.iter().all(VecDeque::is_empty) && self.answered.iter().all(Vec::is_empty)
     }

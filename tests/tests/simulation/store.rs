@@ -49,6 +49,13 @@ impl SlowStore {
         receipts
     }
 
+    /// The shard has died.
+    pub fn forget(&mut self, shard: usize, random: &mut Random) {
+        let mut slowness = std::mem::take(&mut self.slowness);
+        slowness.forget(shard, random, |request| self.apply(request));
+        self.slowness = slowness;
+    }
+
     pub fn is_quiet(&self) -> bool {
         self.slowness.is_quiet()
     }

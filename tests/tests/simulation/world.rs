@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::client::{Client, Shown, Stay};
 use crate::inbox::{self, Inbox};
+use crate::nodes::{Moves, Nodes};
 use crate::rings::{Carriage, Rings};
 use crate::store::SlowStore;
 
@@ -43,6 +44,8 @@ pub struct Plan {
     /// How many times more time passes in each turn than usually.
     pub haste: i64,
     pub carriage: Carriage,
+    /// Whether each shard is a node of its own, and how slots change hands.
+    pub moves: Moves,
     /// Visits in one slice of a pass. If they are few, messages come while a pass is under way, so its next rotation
     /// must wait.
     pub pass_visits_max: usize,
@@ -73,6 +76,12 @@ pub enum Pace {
 
 /// How often the shards compare with the owners, if batches are lost.
 pub const COMPARE_ONE_TURN_IN: usize = 20;
+
+/// How often slots begin to change hands, and how often a node dies.
+const MOVE_ONE_TURN_IN: usize = 25;
+const DEATH_ONE_TURN_IN: usize = 80;
+/// What passes until others take the slots of a node that has died.
+const LEASE: i64 = 12_000_000_000;
 
 /// The allowed lag if clients are slow: about a dozen messages.
 const SLOW_LAG_BYTES_MAX: u64 = 4000;
@@ -153,6 +162,10 @@ pub struct World {
     /// The number of rotations that had to wait.
     pub waits: u64,
     shards: Vec<Shard>,
+    rules: Rules,
+    seed: u64,
+    /// The nodes, if each shard is one.
+    pub nodes: Option<Nodes>,
     pub rings: Rings,
     wires: Vec<Wires>,
     store: SlowStore,
@@ -192,11 +205,20 @@ impl World {
             write_bytes_max,
             ..Rules::default()
         };
-        let shards = (0..plan.shards)
-            .map(|id| {
-                Shard::new(ShardId::alone(id), Chart::alone(plan.shards, Epoch(1)), rules, seed ^ (u64::from(id) << 32))
-            })
-            .collect();
+        let nodes = (plan.moves != Moves::None).then(|| Nodes::new(plan.shards.into()));
+        let shard = |id: u16| {
+            let seed = seed ^ (u64::from(id) << 32);
+            match &nodes {
+                None => Shard::new(ShardId::alone(id), Chart::alone(plan.shards, Epoch(1)), rules, seed),
+                Some(nodes) => {
+                    let mut shard = Shard::new(nodes.shard(id.into()), nodes.chart(), rules, seed);
+                    let others = nodes.others(id.into()).into_iter();
+                    others.for_each(|life| shard.step(Input::LinkOpened(life), Timestamp(1_700_000_000_000_000_000)));
+                    shard
+                }
+            }
+        };
+        let shards = (0..plan.shards).map(shard).collect();
         let mut world = Self {
             plan,
             random: Random(seed),
@@ -205,6 +227,9 @@ impl World {
             monotonic: Monotonic(0),
             waits: 0,
             shards,
+            rules,
+            seed,
+            nodes,
             rings: Rings::default(),
             wires: (0..plan.shards).map(|_| Wires::default()).collect(),
             store: SlowStore::new(plan.shards.into(), plan.store_fails),
@@ -236,7 +261,8 @@ impl World {
 
     fn connect(&mut self, number: usize, witness: bool) -> Client {
         self.generation += 1;
-        let shard = self.random.below(self.shards.len());
+        // The witness is on the node that lives on.
+        let shard = if witness && self.nodes.is_some() { 0 } else { self.random.below(self.shards.len()) };
         // Every connection gets a new slot: choosing free slots is the gateway's business.
         let connection = ConnectionId { slot: self.generation, generation: self.generation };
         let (user, session) = (UserId(self.random.uuid()), SessionId(self.random.uuid()));
@@ -259,7 +285,7 @@ impl World {
             witness,
             hostile,
             on_lag,
-            carriage: self.plan.carriage,
+            carriage: if self.loses() { Carriage::Lossy } else { Carriage::Reliable },
             reads_one_turn_in: if hostile || (slow && self.random.one_in(3)) { 30 } else { 2 },
             closed: false,
             inbox: Inbox::of(format),
@@ -288,6 +314,7 @@ impl World {
         if self.plan.carriage == Carriage::Lossy && self.random.one_in(COMPARE_ONE_TURN_IN) {
             self.compare();
         }
+        self.change_nodes();
         for client in 0..self.clients.len() {
             if self.clients[client].hostile {
                 self.attack(client);
@@ -314,6 +341,11 @@ impl World {
     fn settle(&mut self) {
         let walls: Vec<Timestamp> = (0..self.shards.len()).map(|shard| self.wall(shard)).collect();
         self.rings.deliver(&mut self.shards, &walls, &mut self.random);
+        if let Some(nodes) = &mut self.nodes {
+            for (node, shard) in self.shards.iter_mut().enumerate() {
+                nodes.news(node, &mut self.random).into_iter().for_each(|input| shard.step(input, walls[node]));
+            }
+        }
         for (shard, ticket, outcome) in self.store.turn(&mut self.random) {
             self.shards[shard].step(Input::Receipt { ticket, outcome }, walls[shard]);
         }
@@ -331,7 +363,14 @@ impl World {
         let mut effects = Effects::default();
         let now = self.wall(shard);
         self.shards[shard].finish_turn(now, &mut effects);
-        self.rings.send(shard, effects.parcels);
+        match &mut self.nodes {
+            None => self.rings.send(shard, effects.parcels.into_iter().map(|(to, parcel)| (to.core.into(), parcel))),
+            Some(nodes) => {
+                let parcels = effects.parcels.into_iter();
+                self.rings.send(shard, parcels.filter_map(|(to, parcel)| Some((nodes.node(to)?, parcel))));
+                nodes.left(shard, effects.left);
+            }
+        }
         for (ticket, request) in effects.store {
             self.check_asked(&request);
             self.store.ask(shard, ticket, request);
@@ -450,14 +489,61 @@ impl World {
 
     /// A client disconnects, and another takes its place, on any shard.
     fn replace(&mut self, client: usize) {
+        let (shard, connection) = self.replace_silently(client);
+        let now = self.wall(shard);
+        self.shards[shard].step(Input::Closed { connection }, now);
+    }
+
+    /// Like `replace`, but the shard does not hear of it. Returns the shard and the former connection.
+    fn replace_silently(&mut self, client: usize) -> (usize, ConnectionId) {
         let fresh = self.connect(client, false);
         let mut gone = std::mem::replace(&mut self.clients[client], fresh);
         self.wires[gone.shard].slots.remove(&gone.connection.slot);
         gone.end_all_stays(self.store.turns);
         self.past.append(&mut gone.past);
         self.unknown += gone.unknown;
-        let now = self.wall(gone.shard);
-        self.shards[gone.shard].step(Input::Closed { connection: gone.connection }, now);
+        (gone.shard, gone.connection)
+    }
+
+    /// Lets slots change hands, or a node die.
+    fn change_nodes(&mut self) {
+        let Some(nodes) = &mut self.nodes else { return };
+        if self.random.one_in(MOVE_ONE_TURN_IN)
+            && let Some((node, slots)) = nodes.begin_move(&mut self.random)
+        {
+            let now = self.wall(node);
+            self.shards[node].step(Input::Leave(slots), now);
+        } else if self.plan.moves == Moves::Deaths && self.random.one_in(DEATH_ONE_TURN_IN) {
+            // The witness is on the first node, which lives on.
+            let node = 1 + self.random.below(self.shards.len() - 1);
+            self.kill(node);
+        }
+    }
+
+    /// A node dies with all its connections. Others take its slots when its lease is over.
+    fn kill(&mut self, node: usize) {
+        let Some(nodes) = &mut self.nodes else { return };
+        nodes.die(node, &mut self.random);
+        self.rings.clear(node);
+        self.store.forget(node, &mut self.random);
+        self.now.0 += LEASE;
+        let mut shard = Shard::new(nodes.shard(node), nodes.chart(), self.rules, self.seed ^ self.random.next());
+        shard.begin_turn(self.monotonic);
+        self.shards[node] = shard;
+        for client in 0..self.clients.len() {
+            if self.clients[client].shard == node {
+                self.replace_silently(client);
+            }
+        }
+        self.wires[node] = Wires::default();
+        for client in self.clients.iter().filter(|client| client.shard == node) {
+            self.wires[node].slots.insert(client.connection.slot, Wire { room: 64, ..Wire::default() });
+        }
+    }
+
+    /// Whether answers and unkept messages may be lost.
+    fn loses(&self) -> bool {
+        self.plan.carriage == Carriage::Lossy || self.plan.moves == Moves::Deaths
     }
 
     /// Runs the world without any further act until everything under way has ended.
@@ -474,9 +560,10 @@ impl World {
             self.settle();
             let answered = self.clients.iter().all(|client| client.asked.is_empty());
             let passed = self.rings.are_quiet(&self.shards, &self.wires);
-            quiet = if answered && passed && self.store.is_quiet() { quiet + 1 } else { 0 };
-            // A crowd is told its count once a second, so wait three seconds.
-            if quiet == 30 {
+            let settled = self.nodes.as_ref().is_none_or(Nodes::is_quiet);
+            quiet = if answered && passed && settled && self.store.is_quiet() { quiet + 1 } else { 0 };
+            // A crowd is told its count once a second, so wait three seconds; and longer than members may enter again.
+            if quiet == if self.nodes.is_none() { 30 } else { 60 } {
                 return;
             }
         }
@@ -485,7 +572,7 @@ impl World {
 
     /// Whether shards may ask for what they have missed, beside what clients ask.
     fn catches_up(&self) -> bool {
-        self.plan.carriage == Carriage::Lossy
+        self.plan.carriage == Carriage::Lossy || self.nodes.is_some()
     }
 
     /// The shards compare with the owners, as a bus between processes makes them do from time to time: the last batch of
@@ -509,7 +596,7 @@ impl World {
     }
 
     pub fn check_quiet(&self) {
-        if self.plan.carriage == Carriage::Lossy {
+        if self.loses() {
             return self.check_recovered();
         }
         let witness = &self.clients[0];

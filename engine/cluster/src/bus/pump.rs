@@ -10,10 +10,11 @@ use bytes::Bytes;
 use engine::id::{Life, Monotonic, ShardId};
 use tokio::sync::watch;
 
+use super::Figures;
 use super::connection::{Connection, Servers, Trouble};
 use super::heartbeats::sign;
-use super::{Figures, Incoming, Outgoing};
 use crate::codec;
+use crate::ends::{Incoming, Outgoing};
 use crate::limits::Limits;
 use crate::link::{Event, Reason};
 use crate::links::Links;

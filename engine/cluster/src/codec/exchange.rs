@@ -97,7 +97,7 @@ pub(super) struct Lists<'a> {
 
 impl<'a> Lists<'a> {
     /// The place of a list. Copies of one list have the same place.
-    fn place(&mut self, list: &'a SharedPresences) -> u32 {
+    pub fn place(&mut self, list: &'a SharedPresences) -> u32 {
         let same = |known: &&SharedPresences| std::ptr::eq(&known[..], &list[..]);
         let place = self.known.iter().rposition(same).unwrap_or_else(|| {
             self.known.push(list);

@@ -6,14 +6,16 @@ use engine::command::Event;
 use engine::fanout::frames::Frames;
 use engine::id::{ConnectionId, Sequence};
 use engine::parcel::{
-    Backlog, Batch, BatchNumber, Broadcast, CaughtUp, ChannelRequest, Item, Parcel, Reached, Recovered,
+    Backlog, Batch, BatchNumber, Broadcast, CaughtUp, ChannelRequest, Enter, EnterPart, Entrant, Item, Parcel, Reached,
+    Recovered,
 };
 use engine::presence_list::SharedPresences;
 use rkyv::with::InlineAsBox;
 use rkyv::{Archive, Serialize};
 
 use super::basics::{
-    ArchivedConnectionV1, ConnectionV1, NoticeV1, Numbered, PresenceV1, StatusPresenceV1, channel, epoch, shard, user,
+    ArchivedConnectionV1, ConnectionV1, NoticeV1, Numbered, PresenceV1, StatusPresenceV1, channel, epoch, message_id,
+    shard, user,
 };
 use super::exchange::{ArchivedEventV1, EventV1, Lists, ReplyV1, RequestV1, presence_list};
 use super::queries::{AnswerV1, BlockV1, QueryV1};
@@ -56,6 +58,29 @@ enum ParcelV1<'a> {
         recovered: Option<Vec<EventV1<'a>>>,
         members: Vec<ConnectionV1>,
         unanswered: Vec<UnansweredV1>,
+        entered: bool,
+    },
+    Enter {
+        from: u32,
+        #[rkyv(with = InlineAsBox)]
+        channel: &'a str,
+        reached: Option<ReachedV1>,
+        members: Vec<EntrantV1<'a>>,
+        is_first: bool,
+        is_last: bool,
+    },
+    NotOrdered {
+        from: u32,
+        #[rkyv(with = InlineAsBox)]
+        channel: &'a str,
+        requests: Vec<RequestV1<'a>>,
+    },
+    Flush {
+        from: u32,
+        number: u64,
+    },
+    Flushed {
+        number: u64,
     },
     ChannelQuery {
         from: u32,
@@ -96,6 +121,16 @@ struct ReachedV1 {
     batch: u64,
     last: u64,
     told: u64,
+    stored: Option<[u8; 16]>,
+}
+
+#[derive(Archive, Serialize)]
+struct EntrantV1<'a> {
+    connection: ConnectionV1,
+    presence: PresenceV1<'a>,
+    hidden: bool,
+    known: bool,
+    format: i32,
 }
 
 #[derive(Archive, Serialize)]
@@ -112,6 +147,7 @@ enum ItemV1<'a> {
     Event { connection: ConnectionV1, event: EventV1<'a> },
     Left { connection: ConnectionV1, number: u32 },
     Evicted { connection: ConnectionV1 },
+    Presences { list: u32, count: Option<u32> },
 }
 
 impl<'a> TryFrom<&'a Parcel> for RecordV1<'a> {
@@ -141,6 +177,20 @@ impl<'a> ParcelV1<'a> {
                 Self::CatchUp { from: from.to_bits(), channel: channel.as_str(), reached: reached.map(Into::into) }
             }
             Parcel::CaughtUp(answer) => Self::caught_up(answer)?,
+            Parcel::Enter(enter) => Self::Enter {
+                from: enter.from.to_bits(),
+                channel: enter.channel.as_str(),
+                reached: enter.reached.map(Into::into),
+                members: enter.members.iter().map(Into::into).collect(),
+                is_first: enter.part.is_first,
+                is_last: enter.part.is_last,
+            },
+            Parcel::NotOrdered { from, channel, requests } => {
+                let requests = requests.iter().map(Into::into).collect();
+                Self::NotOrdered { from: from.to_bits(), channel: channel.as_str(), requests }
+            }
+            Parcel::Flush { from, number } => Self::Flush { from: from.to_bits(), number: *number },
+            Parcel::Flushed { number } => Self::Flushed { number: *number },
             Parcel::ChannelQuery { from, number, channel, query } => Self::ChannelQuery {
                 from: from.to_bits(),
                 number: *number,
@@ -174,6 +224,7 @@ impl<'a> ParcelV1<'a> {
             },
             members: answer.members.iter().map(|member| (*member).into()).collect(),
             unanswered: answer.unanswered.iter().map(unanswered).collect(),
+            entered: answer.entered,
         })
     }
 
@@ -210,7 +261,7 @@ impl TryFrom<&ArchivedRecordV1<'_>> for Parcel {
                 channel: channel(id)?,
                 reached: reached.as_ref().map(Into::into),
             },
-            ArchivedParcelV1::CaughtUp { channel: id, from, reached, recovered, members, unanswered } => {
+            ArchivedParcelV1::CaughtUp { channel: id, from, reached, recovered, members, unanswered, entered } => {
                 let of_request =
                     |request: &ArchivedUnansweredV1| ((&request.connection).into(), request.number.to_native());
                 let recovered = recovered.as_ref().map(|events| frames(events)).transpose()?;
@@ -221,8 +272,25 @@ impl TryFrom<&ArchivedRecordV1<'_>> for Parcel {
                     recovered: recovered.map_or(Recovered::TooMuch, Recovered::Frames),
                     members: members.iter().map(ConnectionId::from).collect(),
                     unanswered: unanswered.iter().map(of_request).collect(),
+                    entered: *entered,
                 }))
             }
+            ArchivedParcelV1::Enter { from, channel: id, reached, members, is_first, is_last } => Self::Enter(Enter {
+                from: shard(from.to_native()),
+                channel: channel(id)?,
+                reached: reached.as_ref().map(Into::into),
+                members: members.iter().map(Entrant::try_from).collect::<Result<_, _>>()?,
+                part: EnterPart { is_first: *is_first, is_last: *is_last },
+            }),
+            ArchivedParcelV1::NotOrdered { from, channel: id, requests } => Self::NotOrdered {
+                from: shard(from.to_native()),
+                channel: channel(id)?,
+                requests: requests.iter().map(ChannelRequest::try_from).collect::<Result<_, _>>()?,
+            },
+            ArchivedParcelV1::Flush { from, number } => {
+                Self::Flush { from: shard(from.to_native()), number: number.to_native() }
+            }
+            ArchivedParcelV1::Flushed { number } => Self::Flushed { number: number.to_native() },
             ArchivedParcelV1::ChannelQuery { from, number, channel: id, query } => Self::ChannelQuery {
                 from: shard(from.to_native()),
                 number: number.to_native(),
@@ -269,6 +337,7 @@ impl<'a> ItemV1<'a> {
             Item::Event { connection, event } => Self::Event { connection: (*connection).into(), event: event.into() },
             Item::Left { connection, number } => Self::Left { connection: (*connection).into(), number: *number },
             Item::Evicted { connection } => Self::Evicted { connection: (*connection).into() },
+            Item::Presences { presences, count } => Self::Presences { list: lists.place(presences), count: *count },
         })
     }
 }
@@ -289,13 +358,23 @@ impl ArchivedItemV1<'_> {
             Self::Event { connection, event } => Item::Event { connection: of(connection), event: event.try_into()? },
             Self::Left { connection, number } => Item::Left { connection: of(connection), number: number.to_native() },
             Self::Evicted { connection } => Item::Evicted { connection: of(connection) },
+            Self::Presences { list, count } => {
+                let presences = lists.get(list.to_native() as usize).ok_or(Damage::List)?.clone();
+                Item::Presences { presences, count: count.as_ref().map(|count| count.to_native()) }
+            }
         })
     }
 }
 
 impl From<Reached> for ReachedV1 {
     fn from(reached: Reached) -> Self {
-        Self { epoch: reached.epoch.0, batch: reached.batch.0, last: reached.last.0, told: reached.told }
+        Self {
+            epoch: reached.epoch.0,
+            batch: reached.batch.0,
+            last: reached.last.0,
+            told: reached.told,
+            stored: reached.stored.map(|id| id.0.into_bytes()),
+        }
     }
 }
 
@@ -306,7 +385,30 @@ impl From<&ArchivedReachedV1> for Reached {
             batch: BatchNumber(reached.batch.to_native()),
             last: Sequence(reached.last.to_native()),
             told: reached.told.to_native(),
+            stored: reached.stored.as_ref().map(|id| message_id(*id)),
         }
+    }
+}
+
+impl<'a> From<&'a Entrant> for EntrantV1<'a> {
+    fn from(entrant: &'a Entrant) -> Self {
+        let Entrant { connection, presence, hidden, known, format } = entrant;
+        let (connection, presence) = ((*connection).into(), presence.into());
+        Self { connection, presence, hidden: *hidden, known: *known, format: format.number() }
+    }
+}
+
+impl TryFrom<&ArchivedEntrantV1<'_>> for Entrant {
+    type Error = Damage;
+
+    fn try_from(entrant: &ArchivedEntrantV1) -> Result<Self, Damage> {
+        Ok(Self {
+            connection: (&entrant.connection).into(),
+            presence: (&entrant.presence).into(),
+            hidden: entrant.hidden,
+            known: entrant.known,
+            format: Numbered::from_number(entrant.format.to_native())?,
+        })
     }
 }
 
@@ -320,6 +422,6 @@ fn events(frames: &Frames) -> Result<Vec<EventV1<'_>>, NotKept> {
 
 /// Frames that the home of their readers encodes.
 fn frames(events: &[ArchivedEventV1]) -> Result<Arc<Frames>, Damage> {
-    let events = events.iter().map(Event::try_from).collect::<Result<_, _>>()?;
-    Ok(Arc::new(Frames::of_events(events)))
+    let events = events.iter().map(Event::try_from).collect::<Result<Vec<_>, _>>()?;
+    Ok(Arc::new(Frames::of_events(&events)))
 }

@@ -64,9 +64,9 @@ proptest! {
 
     #[test]
     fn frames_are_encoded_where_they_are_read(events in prop::collection::vec(events(), 1..5)) {
-        let (mut here, mut there) = (Frames::default(), Frames::default());
+        let (mut here, mut there) = (Frames::keeping(true), Frames::default());
         for event in &events {
-            here.push_kept(event.clone(), [Format::Json].into_iter());
+            here.push(event, [Format::Json].into_iter());
             there.push(event, [Format::Protobuf].into_iter());
         }
         let Parcel::Batch(batch) = decode(&bytes(&batch(vec![Item::Frames(Arc::new(here))]))).unwrap().parcel else {
@@ -120,7 +120,15 @@ fn frames_without_their_events_do_not_cross() {
     let caught_up = |recovered| {
         let (channel, reached) = (channel.clone(), Reached::default());
         let (members, unanswered) = (Vec::new(), Vec::new());
-        Parcel::CaughtUp(Box::new(CaughtUp { channel, from: None, reached, recovered, members, unanswered }))
+        Parcel::CaughtUp(Box::new(CaughtUp {
+            channel,
+            from: None,
+            reached,
+            recovered,
+            members,
+            unanswered,
+            entered: false,
+        }))
     };
     assert_eq!(encode(FROM, TO, &caught_up(Recovered::Frames(frames))).unwrap_err(), NotKept);
     bytes(&caught_up(Recovered::Frames(Arc::default())));

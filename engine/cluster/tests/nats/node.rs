@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use cluster::bus::{Bus, BusEnd, BusOptions, Incoming, Outgoing};
+use cluster::bus::{Bus, BusOptions};
+use cluster::ends::{BusEnd, Incoming, Outgoing};
 use cluster::limits::Limits;
 use cluster::link::Reason;
 use cluster::packet::LinkNumber;

@@ -129,7 +129,7 @@ fn message(channel: &ChannelId, number: u32) -> Message {
 
 /// The end of a batch.
 fn end(epoch: u64, batch: u64) -> Reached {
-    Reached { epoch: Epoch(epoch), batch: BatchNumber(batch), last: Sequence(batch), told: batch }
+    Reached { epoch: Epoch(epoch), batch: BatchNumber(batch), last: Sequence(batch), told: batch, stored: None }
 }
 
 #[test]
@@ -624,7 +624,7 @@ fn frames_of_another_node_are_encoded_for_those_who_listen() {
     for format in Format::ALL {
         let mut subscribers = Subscribers::default();
         let (key, _) = subscribers.subscribe(&channel, format, 0, Reached::default());
-        subscribers.append(&channel, &Frames::of_events(vec![event.clone()]));
+        subscribers.append(&channel, &Frames::of_events(std::slice::from_ref(&event)));
         assert_eq!(subscribers.end(key).0, encoded.of(format).bytes.len() as u64, "{format:?}");
         subscribers.invariants();
     }

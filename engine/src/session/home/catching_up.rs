@@ -12,7 +12,7 @@ use crate::command::{Rejection, Reply};
 use crate::counters::SessionEnd;
 use crate::fanout::frames;
 use crate::fanout::subscribers::Followed;
-use crate::id::{ChannelId, ConnectionId, Epoch};
+use crate::id::{ChannelId, ConnectionId, Epoch, Monotonic};
 use crate::limits::{ASIDE_BATCHES_MAX, ASIDE_BYTES_MAX};
 use crate::message::Missed;
 use crate::outbox::Outbox;
@@ -27,14 +27,42 @@ const LOST: &str = "messages of a channel were lost on the way: connect and join
 /// Channels whose owners were asked what is missing, at most once each at a time.
 pub type CatchUps = HashMap<ChannelId, CatchUp>;
 
+/// Whom a channel that has not caught up waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Awaited {
+    /// The owner, which was asked.
+    #[default]
+    Owner,
+    /// An owner before this one, until everything has left it: the flush with this number.
+    Flush(u64),
+    /// A newer chart, here or at the owner.
+    Chart {
+        /// Requests that have waited since then for long enough are refused.
+        since: Monotonic,
+        /// The owner was asked last.
+        asked: Monotonic,
+    },
+}
+
 /// A channel whose owner was asked what is missing.
 #[derive(Default)]
 pub struct CatchUp {
+    pub(super) waits_for: Awaited,
     /// Requests that were unanswered when the owner was asked: at most `REQUESTS_IN_FLIGHT_MAX` of each connection.
     open: Vec<(ConnectionId, u32)>,
     aside: Aside,
     /// Requests that wait for the answer, in order; bounded as `open` is.
-    held: Vec<ChannelRequest>,
+    pub(super) held: Vec<ChannelRequest>,
+}
+
+impl CatchUp {
+    /// Requests that no owner has taken up wait here again: before those that came after them.
+    pub(super) fn give_back(&mut self, requests: Vec<ChannelRequest>) {
+        let is_given_back =
+            |asked: &(ConnectionId, u32)| requests.iter().any(|request| (request.connection, request.number) == *asked);
+        self.open.retain(|asked| !is_given_back(asked));
+        self.held.splice(0..0, requests);
+    }
 }
 
 /// Batches that came too early.
@@ -110,16 +138,25 @@ impl Home {
         self.ask_owner(channel, open, outbox);
     }
 
-    fn ask_owner(&mut self, channel: &ChannelId, mut open: Vec<(ConnectionId, u32)>, outbox: &mut Outbox) {
+    /// The owner is asked where the channel stands. These requests are unanswered, and those of them that do not wait here an
+    /// owner has answered or has under way.
+    pub(super) fn await_answers(&mut self, channel: &ChannelId, mut open: Vec<(ConnectionId, u32)>) {
         let catch_up = self.catch_ups.entry(channel.clone()).or_default();
         open.retain(|asked| !catch_up.held.iter().any(|held| (held.connection, held.number) == *asked));
-        catch_up.open = open;
+        (catch_up.open, catch_up.waits_for) = (open, Awaited::Owner);
+    }
+
+    pub(super) fn ask_owner(&mut self, channel: &ChannelId, open: Vec<(ConnectionId, u32)>, outbox: &mut Outbox) {
+        self.await_answers(channel, open);
         outbox.catch_up(channel.clone(), self.subscribers.reached(channel));
     }
 
     /// The unanswered requests to the owners of some channels. Looks at every connection, which is acceptable because
     /// batches are rarely lost.
-    fn open_requests(&self, of: impl Fn(&ChannelId) -> bool) -> BTreeMap<ChannelId, Vec<(ConnectionId, u32)>> {
+    pub(super) fn open_requests(
+        &self,
+        of: impl Fn(&ChannelId) -> bool,
+    ) -> BTreeMap<ChannelId, Vec<(ConnectionId, u32)>> {
         let mut open: BTreeMap<ChannelId, Vec<_>> = BTreeMap::new();
         for (id, connection) in self.connections.iter() {
             let requests = connection.traffic.iter().flat_map(|traffic| traffic.open_requests());
@@ -142,6 +179,10 @@ impl Home {
     pub fn caught_up(&mut self, answer: CaughtUp, outbox: &mut Outbox) {
         let CaughtUp { channel, from, reached, .. } = &answer;
         let Some(catch_up) = self.catch_ups.get_mut(channel) else { return };
+        if catch_up.waits_for != Awaited::Owner {
+            // Another owner is going to answer.
+            return;
+        }
         let here = self.subscribers.reached(channel);
         let is_past = here.is_some_and(|here| here.place() > reached.place());
         let is_level = here.is_some_and(|here| here.place() == reached.place());
@@ -204,13 +245,18 @@ impl Home {
         for id in answer.members.iter().filter(|id| !here.contains(id)) {
             depart(*id, &answer.channel, outbox);
         }
-        // The owner has removed these members, or it was restarted and knows no member.
         for id in subscribed.into_iter().filter(|id| !members.contains(id)) {
-            self.close_lost(id, outbox);
+            if answer.entered {
+                // It may not enter, or the owner could not say whether it may.
+                self.unsubscribe(id, &answer.channel);
+            } else {
+                // The owner has removed these members, or it was restarted and knows no member.
+                self.close_lost(id, outbox);
+            }
         }
     }
 
-    fn subscribers_of(&self, channel: &ChannelId) -> Vec<ConnectionId> {
+    pub(super) fn subscribers_of(&self, channel: &ChannelId) -> Vec<ConnectionId> {
         let slots = self.subscribers.slots(channel).into_iter();
         slots.filter_map(|slot| self.connections.id_in_slot(slot)).collect()
     }
@@ -219,7 +265,9 @@ impl Home {
     fn recover(&mut self, channel: &ChannelId, from: Reached, to: Reached, recovered: &Recovered, outbox: &mut Outbox) {
         let told_again = match recovered {
             Recovered::Frames(frames) => {
-                self.subscribers.append(channel, frames);
+                if !frames.is_empty() {
+                    self.subscribers.append(channel, frames);
+                }
                 frames.messages()
             }
             Recovered::TooMuch => {
@@ -227,7 +275,9 @@ impl Home {
                 0
             }
         };
-        self.counters.lost += to.told.saturating_sub(from.told).saturating_sub(told_again);
+        if from.epoch == to.epoch {
+            self.counters.lost += to.told.saturating_sub(from.told).saturating_sub(told_again);
+        }
         self.subscribers.go_on_from(channel, to);
     }
 
@@ -280,6 +330,7 @@ impl Home {
             return self.ask_again(channel, outbox);
         }
         let held = self.catch_ups.remove(channel).map(|catch_up| catch_up.held);
+        self.asked_again.remove(channel);
         for request in held.into_iter().flatten() {
             if self.kind_of(request.connection, request.number).is_some() {
                 outbox.request(channel.clone(), request);

@@ -2,13 +2,14 @@
 
 use super::catching_up::{answer_is_lost, depart};
 use super::{Home, Subscription};
-use crate::command::{Event, Rejection, Reply};
+use crate::channel::moving;
+use crate::command::{Event, Reply};
 use crate::fanout::frames;
 use crate::fanout::subscribers::{Followed, Subscribers};
 use crate::id::{ChannelId, ConnectionId};
 use crate::outbox::Outbox;
 use crate::parcel::{Batch, ChannelAction, ChannelRequest, Item, Reached};
-use crate::session::connection::{Connection, Private, RequestKind};
+use crate::session::connection::{Connection, JoinTerms, Private, RequestKind};
 
 impl Home {
     /// Takes in a batch of a channel. A batch that comes twice changes nothing. A batch that comes too early is set
@@ -31,6 +32,7 @@ impl Home {
         for item in items {
             match item {
                 Item::Frames(frames) => self.subscribers.append(&channel, &frames),
+                Item::Presences { presences, count } => self.subscribers.settle(&channel, &presences, count),
                 Item::Answer { connection, number, reply } => {
                     let place = self.place(connection, &channel);
                     let overtakes = place.is_none() && self.waits_to_join(connection, number, &channel);
@@ -62,9 +64,7 @@ impl Home {
             }
             ChannelAction::Join { .. } | ChannelAction::Message(_) => {
                 let place = self.place(*connection, channel);
-                let reason = "this channel moves to another server: nothing was done, try again";
-                let reply = Reply::Refused(Rejection::unavailable(reason));
-                self.answer(*connection, *number, &reply, place, outbox);
+                self.answer(*connection, *number, &Reply::Refused(moving()), place, outbox);
             }
         }
     }
@@ -101,11 +101,13 @@ impl Home {
             return depart(id, channel, outbox);
         };
         // A batch that comes twice or late finds the request answered.
-        if connection.traffic.as_ref().is_some_and(|traffic| traffic.cid(number).is_some()) {
-            subscribe(id, connection, &mut self.subscribers, channel, reached);
+        let terms = connection.traffic.as_ref().and_then(|traffic| traffic.join_terms(number));
+        if let Some(terms) = terms {
+            subscribe(id, connection, &mut self.subscribers, channel, reached, terms);
             self.sessions_by_user.join(connection.session.user);
+            let merged = self.subscribers.tell_joiner(channel, reply, self.keeps_told);
             let place = self.place(id, channel);
-            self.answer(id, number, reply, place, outbox);
+            self.answer(id, number, merged.as_ref().unwrap_or(reply), place, outbox);
         }
     }
 }
@@ -116,9 +118,10 @@ fn subscribe(
     subscribers: &mut Subscribers,
     channel: &ChannelId,
     reached: Reached,
+    terms: JoinTerms,
 ) {
     let (key, index) = subscribers.subscribe(channel, connection.session.format, id.slot, reached);
-    connection.subscriptions.push(Subscription { key, index });
+    connection.subscriptions.push(Subscription { key, index, terms });
     if connection.parked {
         subscribers.park(key, index);
     }

@@ -263,7 +263,7 @@ fn cut(slices: &mut Vec<&[u8]>, bytes_max: usize) -> usize {
 fn account(connection: &mut Connection, subscribers: &mut Subscribers, pieces: &[Piece], mut written: usize) {
     for piece in pieces {
         match piece {
-            Piece::Log(Subscription { key, index }, from, to) => {
+            Piece::Log(Subscription { key, index, .. }, from, to) => {
                 let bytes = (to.0 - from.0) as usize;
                 let taken = bytes.min(written);
                 subscribers.advance(*key, *index, taken);
@@ -295,7 +295,7 @@ fn account(connection: &mut Connection, subscribers: &mut Subscribers, pieces: &
 /// Everything that the connection was owed is written.
 fn written_all(id: ConnectionId, connection: &mut Connection, subscribers: &mut Subscribers, outbox: &mut Outbox) {
     if std::mem::take(&mut connection.parked) {
-        for Subscription { key, index } in &connection.subscriptions {
+        for Subscription { key, index, .. } in &connection.subscriptions {
             subscribers.unpark(*key, *index);
         }
     }
@@ -312,7 +312,7 @@ fn written_all(id: ConnectionId, connection: &mut Connection, subscribers: &mut 
 /// The connection's socket is full: passes leave it out until the socket has room.
 fn park(connection: &mut Connection, subscribers: &mut Subscribers) {
     connection.parked = true;
-    for Subscription { key, index } in &connection.subscriptions {
+    for Subscription { key, index, .. } in &connection.subscriptions {
         subscribers.park(*key, *index);
     }
 }
@@ -320,7 +320,7 @@ fn park(connection: &mut Connection, subscribers: &mut Subscribers) {
 /// Moves a connection that is too far behind to the newest message, and tells it what it missed. A half-written frame
 /// is finished first.
 fn skip(connection: &mut Connection, subscription: Subscription, subscribers: &mut Subscribers, lag_allowed: u64) {
-    let Subscription { key, index } = subscription;
+    let Subscription { key, index, .. } = subscription;
     // The newest message counts only if it is less than half of the allowed lag behind the end. The other half is room
     // to catch up with new messages.
     let Skip { border, rest, missed } = subscribers.skip(key, index, lag_allowed / 2);

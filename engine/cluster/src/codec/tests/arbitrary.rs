@@ -149,16 +149,17 @@ fn requests() -> impl Strategy<Value = ChannelRequest> {
 }
 
 fn reached() -> impl Strategy<Value = Reached> {
-    any::<[u64; 4]>().prop_map(|[epoch, batch, last, told]| Reached {
+    (any::<[u64; 4]>(), of(uuids())).prop_map(|([epoch, batch, last, told], stored)| Reached {
         epoch: Epoch(epoch),
         batch: BatchNumber(batch),
         last: Sequence(last),
         told,
+        stored: stored.map(MessageId),
     })
 }
 
 fn frames() -> impl Strategy<Value = Arc<Frames>> {
-    vec(events(), 0..4).prop_map(|events| Arc::new(Frames::of_events(events)))
+    vec(events(), 0..4).prop_map(|events| Arc::new(Frames::of_events(&events)))
 }
 
 fn items() -> impl Strategy<Value = Item> {
@@ -174,6 +175,8 @@ fn items() -> impl Strategy<Value = Item> {
         (connections(), events()).prop_map(|(connection, event)| Item::Event { connection, event }),
         (connections(), any::<u32>()).prop_map(|(connection, number)| Item::Left { connection, number }),
         connections().prop_map(|connection| Item::Evicted { connection }),
+        (vec(presences(), 0..4), of(any::<u32>()))
+            .prop_map(|(presences, count)| Item::Presences { presences: presences.into(), count }),
     ]
 }
 
@@ -281,16 +284,27 @@ fn broadcasts() -> impl Strategy<Value = Broadcast> {
 fn caught_up() -> impl Strategy<Value = CaughtUp> {
     let recovered = prop_oneof![frames().prop_map(Recovered::Frames), Just(Recovered::TooMuch)];
     let unanswered = vec((connections(), any::<u32>()), 0..3);
-    (channels(), of(reached()), reached(), recovered, vec(connections(), 0..3), unanswered).prop_map(
-        |(channel, from, reached, recovered, members, unanswered)| CaughtUp {
+    (channels(), of(reached()), reached(), recovered, vec(connections(), 0..3), unanswered, any::<bool>()).prop_map(
+        |(channel, from, reached, recovered, members, unanswered, entered)| CaughtUp {
             channel,
             from,
             reached,
             recovered,
             members,
             unanswered,
+            entered,
         },
     )
+}
+
+fn entering() -> impl Strategy<Value = Enter> {
+    let terms = (any::<bool>(), any::<bool>(), select(Format::ALL.to_vec()));
+    let entrants = (connections(), presences(), terms).prop_map(|(connection, presence, (hidden, known, format))| {
+        Entrant { connection, presence, hidden, known, format }
+    });
+    let parts = (any::<bool>(), any::<bool>()).prop_map(|(is_first, is_last)| EnterPart { is_first, is_last });
+    (shards(), channels(), of(reached()), vec(entrants, 0..4), parts)
+        .prop_map(|(from, channel, reached, members, part)| Enter { from, channel, reached, members, part })
 }
 
 /// Any parcel, with frames that keep their events.
@@ -311,6 +325,14 @@ pub fn parcels() -> impl Strategy<Value = Parcel> {
             reached
         }),
         caught_up().prop_map(|answer| Parcel::CaughtUp(Box::new(answer))),
+        entering().prop_map(Parcel::Enter),
+        (shards(), channels(), vec(requests(), 0..4)).prop_map(|(from, channel, requests)| Parcel::NotOrdered {
+            from,
+            channel,
+            requests
+        }),
+        (shards(), any::<u64>()).prop_map(|(from, number)| Parcel::Flush { from, number }),
+        any::<u64>().prop_map(|number| Parcel::Flushed { number }),
         (shards(), any::<u64>(), channels(), queries())
             .prop_map(|(from, number, channel, query)| Parcel::ChannelQuery { from, number, channel, query }),
         (any::<u64>(), answers()).prop_map(|(number, answer)| Parcel::QueryAnswer { number, answer }),
