@@ -5,7 +5,7 @@
 //! room are never cut; they send and ping at a fixed pace and are timed before, during and after the return.
 //!
 //! A pass through the room goes in the order in which its members came. Members who have just joined are in the order of
-//! their processes, and those who came back are in random order, which costs the machine more. So all of them come back
+//! their processes, and members who came back are in random order, which costs the machine more. So all of them come back
 //! once before anything is timed, and the windows before and after the cut have members in the same kind of order.
 
 mod backoff;

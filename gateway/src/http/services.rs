@@ -120,7 +120,7 @@ impl Services {
         self.retention.floor(&message.channel, now).is_some_and(|floor| message.id < floor)
     }
 
-    /// The store, for requests of this user, or of a client of this network that no user stands for yet.
+    /// The store, for requests of this user, or of a client of this network that has not signed in yet.
     pub(super) fn store_for(&self, by: impl Into<RequestedBy>) -> Client {
         self.store.of(by)
     }

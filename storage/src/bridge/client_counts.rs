@@ -58,7 +58,7 @@ impl ClientAnswer {
         (Self { answer, asked: Instant::now(), counts }, answered)
     }
 
-    /// Answers the handler. One that has gone away needs no answer. Never blocks.
+    /// Answers the handler. A handler that has gone away needs no answer. Never blocks.
     pub fn give(self, written: Result<Written, Failure>) {
         self.counts.count_write(self.asked.elapsed(), &written);
         let _ = self.answer.try_send(written);

@@ -35,7 +35,7 @@ pub enum RequestedBy {
     /// The server itself.
     Server,
     User(UserId),
-    /// A client that no user stands for yet, such as one that signs in.
+    /// A client that has not signed in yet.
     Network(NetworkKey),
 }
 

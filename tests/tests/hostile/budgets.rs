@@ -163,7 +163,7 @@ fn content(number: usize) -> String {
 #[test]
 fn a_flood_of_pings_is_read_later_and_every_ping_is_answered() {
     const PINGS: usize = 2000;
-    // The user's budget is off, so that the session's is the one that is met.
+    // The user's budget is off, so that the session's budget is met first.
     let stage = Stage::launch_with(|launch: Launch| launch.flag("--work-per-session", 1).flag("--work-per-user", 0));
     let mut bystander = stage.server.connect("bystander");
     let mut flooder = stage.server.connect("flooder");
@@ -186,7 +186,7 @@ fn a_flood_of_frames_that_are_no_requests_is_read_later() {
     const SILENT_FRAMES: [u8; 2] = [0x8a, 0x00];
     const FRAMES: usize = 20_000;
     for first in SILENT_FRAMES {
-        // The user's budget is off, so that the session's is the one that is met.
+        // The user's budget is off, so that the session's budget is met first.
         let stage =
             Stage::launch_with(|launch: Launch| launch.flag("--work-per-session", 1).flag("--work-per-user", 0));
         let mut bystander = stage.server.connect("bystander");
@@ -205,7 +205,7 @@ fn a_flood_of_frames_that_are_no_requests_is_read_later() {
 fn a_flood_of_one_address_is_refused_and_other_addresses_are_not() {
     const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
                            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    // The user's budget is off, so that the address's is the one that is met.
+    // The user's budget is off, so that the address's budget is met first.
     let stage = Stage::launch_with(|launch: Launch| launch.flag("--work-per-address", RATE).flag("--work-per-user", 0));
     let token = stage.server.sign_in("flooder").token;
     let head_of = |path: &str, headers: &str, from| {
