@@ -1,6 +1,6 @@
 //! The members of a channel whose owner is new. Their homes hand them over, and each home hears where the channel is now.
 //!
-//! Nobody but the homes knows the members, because the owner before may have died. What members were told of each other
+//! Only the homes know the members, because the owner before may have died. What members were told of each other
 //! stays true meanwhile: nothing is told of a member that enters again. After `ENTER_GRACE` every node that is up has handed
 //! over its members. Then each home is told who is known, and tells its readers the difference. So those leave whose node
 //! died, and joins that the owner before did not tell are told.
@@ -35,8 +35,6 @@ pub struct Entering {
     waiting: VecDeque<Member>,
     /// Members on whom the store has not answered.
     asked: Vec<Member>,
-    /// The reading of the turn in which the last home handed over members.
-    now: Monotonic,
 }
 
 /// A home that hands over its members.
@@ -109,20 +107,19 @@ impl Channel {
     pub fn enter(&mut self, enter: Enter, unused: Version, context: &StepContext, outbox: &mut Outbox) {
         let Enter { from: home, reached, members, part, .. } = enter;
         self.want_head(outbox);
-        self.entering.now = context.now.monotonic;
         self.entering.settles.get_or_insert(context.now.monotonic.plus(ENTER_GRACE));
         if part.is_first {
             self.begin_entering(home, reached);
         }
         for entrant in members {
-            self.enter_one(home, entrant, context, outbox);
+            self.enter_one(home, entrant, outbox);
         }
         if part.is_last
             && let Some(entering) = self.entering.homes.iter_mut().find(|entering| entering.home == home)
         {
             entering.is_complete = true;
         }
-        self.end_entering(unused, outbox);
+        self.end_entering(context.now.monotonic, unused, outbox);
     }
 
     /// The home hands over all its members anew.
@@ -135,7 +132,7 @@ impl Channel {
         self.entering.homes.push(EnteringHome { home, reached, former, is_complete: false });
     }
 
-    fn enter_one(&mut self, home: ShardId, entrant: Entrant, context: &StepContext, outbox: &mut Outbox) {
+    fn enter_one(&mut self, home: ShardId, entrant: Entrant, outbox: &mut Outbox) {
         let Entrant { connection, presence, hidden, known, format } = entrant;
         let address = Address { home, connection };
         let member = Member { address, presence, hidden, format, known: known && !hidden };
@@ -143,13 +140,13 @@ impl Channel {
             None => self.let_in(member),
             Some(gate) => {
                 self.entering.waiting.push_back(member);
-                self.ask_for_entries(gate, context, outbox);
+                self.ask_for_entries(gate, outbox);
             }
         }
     }
 
     /// Asks the store about members that wait, a bounded number at a time.
-    fn ask_for_entries(&mut self, gate: Gate, _context: &StepContext, outbox: &mut Outbox) {
+    fn ask_for_entries(&mut self, gate: Gate, outbox: &mut Outbox) {
         while self.entering.asked.len() < ENTRIES_ASKED_MAX
             && let Some(member) = self.entering.waiting.pop_front()
         {
@@ -182,9 +179,9 @@ impl Channel {
             self.let_in(member);
         }
         if let Some(gate) = self.gate() {
-            self.ask_for_entries(gate, context, outbox);
+            self.ask_for_entries(gate, outbox);
         }
-        self.end_entering(unused, outbox);
+        self.end_entering(context.now.monotonic, unused, outbox);
     }
 
     /// The connection of a member that may be about to enter has departed.
@@ -211,7 +208,7 @@ impl Channel {
     }
 
     /// Homes all of whose members have entered are behind from here on, and are answered like others that are.
-    fn end_entering(&mut self, unused: Version, outbox: &mut Outbox) {
+    fn end_entering(&mut self, now: Monotonic, unused: Version, outbox: &mut Outbox) {
         let undecided = |home: ShardId, entering: &Entering| {
             entering.waiting.iter().chain(&entering.asked).any(|member| member.address.home == home)
         };
@@ -222,7 +219,7 @@ impl Channel {
         for EnteringHome { home, reached, former, .. } in complete {
             former.into_iter().for_each(|member| self.presence_changes.depart(member));
             self.wait_for_answer(Behind { home, reached, entered: true }, unused, outbox);
-            self.has_home(home, self.entering.now);
+            self.has_home(home, now);
         }
     }
 

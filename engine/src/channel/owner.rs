@@ -226,7 +226,7 @@ impl Owner {
     ) {
         let context = self.context(now);
         let unused = unused_version(&mut self.readings, epoch);
-        // A channel is not kept only because the store reads its newest messages, and one that has ended knows no answer. It
+        // A channel is not kept only because the store reads its newest messages, and a channel that has ended knows no answer. It
         // may have been made again under another epoch.
         let Some(channel) = self.channels.get_mut(&id).filter(|channel| channel.epoch() == epoch) else { return };
         match purpose {

@@ -92,8 +92,6 @@ pub struct Home {
     catch_ups: CatchUps,
     /// Owners that were asked to say when everything for this home has left them, so far.
     flushes: u64,
-    /// Channels whose owners were asked again, and since when they wait for a chart.
-    asked_again: HashMap<ChannelId, Monotonic>,
     /// Whether channels may get other owners, so that it must be known what readers were told of each other.
     keeps_told: bool,
     /// Memberships of connections that are gone or close: their channels' owners are not told yet.
@@ -149,7 +147,6 @@ impl Home {
             lookups: HashMap::new(),
             catch_ups: CatchUps::default(),
             flushes: 0,
-            asked_again: HashMap::new(),
             keeps_told: false,
             departures: VecDeque::new(),
             ending: VecDeque::new(),

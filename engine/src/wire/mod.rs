@@ -16,3 +16,10 @@ pub struct Around {
     pub front: Vec<u8>,
     pub back: Vec<u8>,
 }
+
+impl Around {
+    /// Appends the whole envelope, with this list.
+    fn write(&self, list: &[u8], out: &mut Vec<u8>) {
+        [&self.front, list, &self.back].into_iter().for_each(|part| out.extend_from_slice(part));
+    }
+}

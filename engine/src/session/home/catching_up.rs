@@ -37,8 +37,6 @@ pub enum Awaited {
     Flush(u64),
     /// A newer chart, here or at the owner.
     Chart {
-        /// Requests that have waited since then for long enough are refused.
-        since: Monotonic,
         /// The owner was asked last.
         asked: Monotonic,
     },
@@ -48,6 +46,8 @@ pub enum Awaited {
 #[derive(Default)]
 pub struct CatchUp {
     pub(super) waits_for: Awaited,
+    /// Since when it has no owner that answers. Requests that have waited for long enough are refused.
+    pub(super) unowned: Option<Monotonic>,
     /// Requests that were unanswered when the owner was asked: at most `REQUESTS_IN_FLIGHT_MAX` of each connection.
     open: Vec<(ConnectionId, u32)>,
     aside: Aside,
@@ -330,7 +330,6 @@ impl Home {
             return self.ask_again(channel, outbox);
         }
         let held = self.catch_ups.remove(channel).map(|catch_up| catch_up.held);
-        self.asked_again.remove(channel);
         for request in held.into_iter().flatten() {
             if self.kind_of(request.connection, request.number).is_some() {
                 outbox.request(channel.clone(), request);

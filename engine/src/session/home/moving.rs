@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use super::catching_up::{Awaited, CatchUp};
 use super::{Home, Subscription};
-use crate::id::{ChannelId, ConnectionId, Life, Monotonic, ShardId};
+use crate::id::{ChannelId, ConnectionId, Life, ShardId};
 use crate::limits::{ENTRANTS_MAX, MOVE_PATIENCE, MOVE_RETRY_INTERVAL};
 use crate::outbox::Outbox;
 use crate::parcel::{Backlog, ChannelRequest, Enter, EnterPart, Entrant};
@@ -111,7 +111,7 @@ impl Home {
     pub fn look_for_owners(&mut self, routing: &Routing, outbox: &mut Outbox) {
         let now = self.monotonic;
         let is_due = |(_, catch_up): &(&ChannelId, &CatchUp)| match catch_up.waits_for {
-            Awaited::Chart { asked, .. } => now.since(asked) >= MOVE_RETRY_INTERVAL,
+            Awaited::Chart { asked } => now.since(asked) >= MOVE_RETRY_INTERVAL,
             Awaited::Owner | Awaited::Flush(_) => false,
         };
         let due: Vec<ChannelId> = self.catch_ups.iter().filter(is_due).map(|(channel, _)| channel.clone()).collect();
@@ -121,37 +121,27 @@ impl Home {
         let mut open = self.open_requests(|of| due.contains(of));
         for channel in due {
             let Some(catch_up) = self.catch_ups.get_mut(&channel) else { continue };
-            let Awaited::Chart { since, asked } = &mut catch_up.waits_for else { continue };
-            *asked = now;
-            if now.since(*since) >= MOVE_PATIENCE {
-                *since = now;
+            catch_up.waits_for = Awaited::Chart { asked: now };
+            if catch_up.unowned.is_some_and(|since| now.since(since) >= MOVE_PATIENCE) {
+                catch_up.unowned = Some(now);
                 for request in std::mem::take(&mut catch_up.held) {
                     self.refuse_without_owner(&channel, &request, outbox);
                 }
             }
             if routing.owner_of(&channel).is_some() {
-                let (waited, open) = (self.waited_since(&channel), open.remove(&channel).unwrap_or_default());
+                let open = open.remove(&channel).unwrap_or_default();
                 self.go_to_owner(routing, &channel, open, outbox);
-                self.asked_again.insert(channel, waited);
             }
-        }
-    }
-
-    /// Since when the channel waits for a chart.
-    fn waited_since(&self, channel: &ChannelId) -> Monotonic {
-        match self.catch_ups.get(channel).map(|catch_up| catch_up.waits_for) {
-            Some(Awaited::Chart { since, .. }) => since,
-            _ => self.monotonic,
         }
     }
 
     /// The channel goes on when a newer chart has come, here or at the owner.
     pub fn wait_for_chart(&mut self, channel: &ChannelId) {
         let now = self.monotonic;
-        let since = self.asked_again.remove(channel).unwrap_or(now);
         let catch_up = self.catch_ups.entry(channel.clone()).or_default();
+        catch_up.unowned.get_or_insert(now);
         if !matches!(catch_up.waits_for, Awaited::Chart { .. }) {
-            catch_up.waits_for = Awaited::Chart { since, asked: now };
+            catch_up.waits_for = Awaited::Chart { asked: now };
         }
     }
 

@@ -19,7 +19,9 @@ pub fn encode_reply(cid: &str, reply: &Reply, out: &mut Vec<u8>) {
     match reply {
         Reply::Done => bare_envelope(cid, out),
         Reply::Pong => envelope(cid, "pong", &EmptyBody {}, out),
-        Reply::Joined { channel, presences, count, me } => joined(cid, channel, presences, *count, me, out),
+        Reply::Joined { channel, presences, count, me } => {
+            around_list(cid, channel, presences, *count, me).write(list_bytes(presences), out)
+        }
         Reply::Acknowledged { message, code } => {
             envelope(cid, "channel_message_ack", &AckBody::new(message, *code), out);
         }
@@ -112,24 +114,6 @@ fn begin_envelope(cid: &str, name: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\":");
 }
 
-/// Appends an envelope with a channel. The array of its presences is encoded already: the members before and behind it are
-/// written around it.
-fn joined(
-    cid: &str,
-    channel: &ChannelId,
-    presences: &SharedPresences,
-    count: Option<u32>,
-    me: &Presence,
-    out: &mut Vec<u8>,
-) {
-    let Around { front, back } = around_list(cid, channel, presences, count, me);
-    out.extend_from_slice(&front);
-    if !presences.is_empty() {
-        out.extend_from_slice(list_bytes(presences));
-    }
-    out.extend_from_slice(&back);
-}
-
 /// The parts of an envelope with a channel before and behind its list of presences. An empty list is left out.
 pub fn around_list(
     cid: &str,
@@ -155,7 +139,7 @@ pub fn around_list(
 
 /// The list as it stands in an envelope.
 pub fn list_bytes(presences: &SharedPresences) -> &[u8] {
-    presences.json(presence_array)
+    if presences.is_empty() { &[] } else { presences.json(presence_array) }
 }
 
 fn bare_envelope(cid: &str, out: &mut Vec<u8>) {

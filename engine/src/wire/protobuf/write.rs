@@ -25,7 +25,7 @@ pub fn encode_reply(cid: &str, reply: &Reply, out: &mut Vec<u8>) {
         Reply::Done => None,
         Reply::Pong => Some(Payload::Pong(Pong {})),
         Reply::Joined { channel, presences, count, me } => {
-            return joined(cid, channel, presences, *count, me, out);
+            return around_list(cid, channel, presences, *count, me).write(list_bytes(presences), out);
         }
         Reply::Acknowledged { message, code } => Some(Payload::ChannelMessageAck(acknowledged(message, *code))),
         Reply::Statuses(presences) => Some(Payload::Status(Status { presences: list(presences) })),
@@ -90,21 +90,6 @@ fn envelope(cid: &str, payload: Option<Payload>, out: &mut Vec<u8>) {
 
 /// The number of the field `channel` of an envelope.
 const CHANNEL: u32 = 2;
-
-/// Appends an envelope with a channel. Its presences are field 2 of a channel, whose other fields stand around them.
-fn joined(
-    cid: &str,
-    channel: &ChannelId,
-    presences: &SharedPresences,
-    count: Option<u32>,
-    me: &Presence,
-    out: &mut Vec<u8>,
-) {
-    let Around { front, back } = around_list(cid, channel, presences, count, me);
-    out.extend_from_slice(&front);
-    out.extend_from_slice(list_bytes(presences));
-    out.extend_from_slice(&back);
-}
 
 /// The parts of an envelope with a channel before and behind its list of presences.
 pub fn around_list(
