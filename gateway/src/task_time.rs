@@ -3,7 +3,8 @@
 //! All tasks that are ready run between two turns, one after the other: thousands of connections that end together, or
 //! some hundred answers that the store gives at once, would keep the sessions waiting. So a task asks here each time it
 //! is polled. When the tasks have had `TASKS_TIME_MAX`, those that are left wait until the next turn is over, in their
-//! order. Requests are also counted before they begin (`http/request_turns.rs`): that bounds the work that is asked of
+//! order. A task that becomes ready meanwhile waits behind them: the answers of the store wake as many tasks as there is
+//! time for, and a connection that has to give its memory back must not wait for all of them. Requests are also counted before they begin (`http/request_turns.rs`): that bounds the work that is asked of
 //! the store, and shares it between sites.
 //!
 //! Bounded by the number of HTTP connections of a shard, each of which waits once.
@@ -28,7 +29,10 @@ pub struct TaskTime {
     turn: Cell<u64>,
     /// When the first task was polled after the turn.
     begun: Cell<Option<Instant>>,
+    /// The tasks that go on after the next turn.
     waiting: RefCell<Vec<Waker>>,
+    /// How many tasks wait, with those that were woken and have not been polled.
+    in_line: Cell<usize>,
     bell: Bell,
 }
 
@@ -57,7 +61,7 @@ impl TaskTime {
 pub struct GivingWay<F> {
     task: Pin<Box<F>>,
     time: Rc<TaskTime>,
-    /// The turn since which it waits.
+    /// The turn since which it waits for the next one.
     waits: Option<u64>,
 }
 
@@ -69,9 +73,16 @@ impl<F: Future<Output = ()>> GivingWay<F> {
 
     fn poll_time(&mut self, now: Instant, context: &Context<'_>) -> Poll<()> {
         let turn = self.time.turn.get();
-        if !self.time.is_over(now) {
-            self.waits = None;
+        let is_next = match self.waits {
+            Some(since) => since != turn,
+            None => self.time.in_line.get() == 0,
+        };
+        if is_next && !self.time.is_over(now) {
+            self.leave_line();
             return Poll::Ready(());
+        }
+        if self.waits.is_none() {
+            self.time.in_line.set(self.time.in_line.get() + 1);
         }
         // A task that is woken by something else meanwhile is in the line already.
         if self.waits.replace(turn) != Some(turn) {
@@ -79,6 +90,20 @@ impl<F: Future<Output = ()>> GivingWay<F> {
             self.time.bell.ring();
         }
         Poll::Pending
+    }
+}
+
+impl<F> GivingWay<F> {
+    fn leave_line(&mut self) {
+        if self.waits.take().is_some() {
+            self.time.in_line.set(self.time.in_line.get() - 1);
+        }
+    }
+}
+
+impl<F> Drop for GivingWay<F> {
+    fn drop(&mut self) {
+        self.leave_line();
     }
 }
 
@@ -126,5 +151,24 @@ mod tests {
         assert_eq!(poll(late), [true; 3], "the time begins with the first poll after the turn");
         time.begin_turn();
         assert_eq!(woken.0.load(Ordering::Relaxed), 3, "nobody waits");
+    }
+
+    #[test]
+    fn a_task_that_becomes_ready_waits_behind_those_that_wait() {
+        let time = Rc::<TaskTime>::default();
+        let context = Context::from_waker(Waker::noop());
+        let (begun, late) = (Instant::now(), Instant::now() + TASKS_TIME_MAX);
+        let mut tasks: Vec<_> = (0..5).map(|_| GivingWay::new(pending(), time.clone())).collect();
+        let mut poll = |task: usize, now| tasks[task].poll_time(now, &context).is_ready();
+        assert_eq!([poll(0, begun), poll(1, late), poll(2, late)], [true, false, false]);
+        time.begin_turn();
+        assert!(!poll(3, late), "two wait since before");
+        assert!(poll(1, late));
+        assert!(!poll(4, late), "one waits since before, and another behind it");
+        assert!(poll(2, late));
+        time.begin_turn();
+        assert!(poll(3, late));
+        tasks.remove(4);
+        assert_eq!(time.in_line.get(), 0, "a task that is dropped leaves the line");
     }
 }

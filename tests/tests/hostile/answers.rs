@@ -36,8 +36,9 @@ fn page_of(stage: &Stage, channel: &str, user: &str) -> String {
 fn answers_that_are_never_read_hold_a_bounded_memory_and_give_it_back() {
     const CONNECTIONS: usize = 800;
     const USERS: usize = 10;
-    // A user's budget would let in two hundred of these pages, and the bound is met by some hundreds.
-    let stage = Stage::launch_with(Launch::without_budgets);
+    // A user's budget would let in two hundred of these pages, an address's some hundreds, and the bystander is at the
+    // attackers' address.
+    let stage = Stage::launch_with(|launch| launch.without_budgets().flag("--work-per-address", 0));
     let channel = fill_a_room(&stage);
     let requests: Vec<String> = (0..USERS).map(|user| page_of(&stage, &channel, &format!("attacker-{user}"))).collect();
     let (_, page) = stage.ask(BYSTANDER, requests[0].as_bytes());
