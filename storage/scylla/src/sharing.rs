@@ -9,8 +9,11 @@ use parking_lot::Mutex;
 use storage::{Failure, PageStart, Part};
 use tokio::sync::OnceCell;
 
-/// Most different reads of one channel at a time, so that one channel does not take all readers.
-const READS_PER_CHANNEL_MAX: usize = 4;
+use crate::READERS;
+
+/// Most different reads of one channel at a time: some readers are left for other channels, however slow this one's
+/// partition is.
+const READS_PER_CHANNEL_MAX: usize = READERS * 3 / 4;
 
 /// A part of history.
 pub type Page = Result<Part<Message, MessageId>, Failure>;
@@ -25,7 +28,8 @@ pub struct Sharing {
 }
 
 impl Sharing {
-    /// Joins the read of this query, or begins one. The caller keeps the first result until it has its answer.
+    /// Joins the read of this query, or begins one. Fails for the moment if the channel has as many readers as it may. The
+    /// caller keeps the first result until it has its answer.
     pub fn join(&self, question: Question) -> Result<(Forget<'_>, Arc<OnceCell<Page>>), Failure> {
         let mut under_way = self.under_way.lock();
         if let Some(answer) = under_way.get(&question).and_then(Weak::upgrade) {
