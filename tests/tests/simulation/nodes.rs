@@ -42,6 +42,8 @@ pub struct Nodes {
     moving: Option<Moving>,
     /// What each shard is going to hear.
     news: Vec<VecDeque<Input>>,
+    /// The lives to which each shard has an open link.
+    linked: Vec<BTreeSet<Life>>,
     /// How many slots have changed hands in order, and how many nodes have died.
     pub counts: [u64; 2],
 }
@@ -49,10 +51,11 @@ pub struct Nodes {
 impl Nodes {
     /// So many nodes, which share the slots.
     pub fn new(count: usize) -> Self {
-        let lives = (1..=count as u16).map(Life).collect();
+        let lives: Vec<Life> = (1..=count as u16).map(Life).collect();
         let owners = (0..usize::from(SLOTS)).map(|slot| Some((slot % count, Epoch(1)))).collect();
         let news = (0..count).map(|_| VecDeque::new()).collect();
-        Self { lives, next_life: count as u16 + 1, epoch: 1, owners, moving: None, news, counts: [0; 2] }
+        let linked = vec![lives.iter().copied().collect(); count];
+        Self { lives, next_life: count as u16 + 1, epoch: 1, owners, moving: None, news, linked, counts: [0; 2] }
     }
 
     /// The shard of a node.
@@ -97,10 +100,11 @@ impl Nodes {
         Some((from, slots))
     }
 
-    /// A node has given up slots. When these are all that it was to give up, the other node has them.
+    /// A node has given up slots. When these are all that it was to give up, the other node has them. If that one has died
+    /// since, the node keeps them, and is going to hear so.
     pub fn left(&mut self, node: usize, left: Vec<LeftSlot>) {
         let Some(moving) = self.moving.as_mut().filter(|moving| moving.from == node) else {
-            assert!(left.is_empty(), "a node gives up what it was told to");
+            assert!(left.is_empty() || !self.news[node].is_empty(), "a node gives up what it was told to");
             return;
         };
         for LeftSlot { slot, given } in left {
@@ -120,29 +124,32 @@ impl Nodes {
         self.tell_chart();
     }
 
-    /// A node dies, and begins a new life. The others take what it had. Returns its former life.
-    pub fn die(&mut self, node: usize, random: &mut Random) -> Life {
+    /// A node dies, and begins a new life. The others take what it had. Returns the chart with which the new life begins.
+    pub fn die(&mut self, node: usize, random: &mut Random) -> Arc<Chart> {
         let former = self.lives[node];
         self.lives[node] = Life(self.next_life);
         self.next_life += 1;
         self.counts[1] += 1;
         if self.moving.as_ref().is_some_and(|moving| moving.from == node || moving.to == node) {
             // What it was to give up another node takes as it is, and what it was to take stays where it was.
-            let Some(Moving { from, slots, .. }) = self.moving.take() else { return former };
-            self.epoch += 1;
-            for Slot(slot) in slots.into_iter().filter(|_| from != node) {
-                self.owners[usize::from(slot)] = Some((from, Epoch(self.epoch)));
+            if let Some(Moving { from, slots, .. }) = self.moving.take() {
+                self.epoch += 1;
+                for Slot(slot) in slots.into_iter().filter(|_| from != node) {
+                    self.owners[usize::from(slot)] = Some((from, Epoch(self.epoch)));
+                }
             }
         }
         let orphans: Vec<usize> =
             (0..self.owners.len()).filter(|&slot| self.owners[slot].is_some_and(|(owner, _)| owner == node)).collect();
         orphans.iter().for_each(|&slot| self.owners[slot] = None);
-        self.news[node].clear();
         let life = self.lives[node];
         for other in (0..self.lives.len()).filter(|&other| other != node) {
             self.news[other].push_back(Input::LinkReset(former));
         }
         self.tell_chart();
+        let first = self.chart();
+        self.news[node].clear();
+        self.linked[node].clear();
         for other in (0..self.lives.len()).filter(|&other| other != node) {
             self.news[other].push_back(Input::LinkOpened(life));
             self.news[node].push_back(Input::LinkOpened(self.lives[other]));
@@ -153,7 +160,12 @@ impl Nodes {
             self.owners[slot] = Some((taker, Epoch(self.epoch)));
         }
         self.tell_chart();
-        former
+        first
+    }
+
+    /// Whether a shard takes parcels of another one: as soon as it can answer.
+    pub fn takes(&self, node: usize, from: usize) -> bool {
+        self.linked[node].contains(&self.lives[from])
     }
 
     fn tell_chart(&mut self) {
@@ -169,6 +181,13 @@ impl Nodes {
         let mut heard: Vec<Input> = self.news[node].pop_front().into_iter().collect();
         if matches!(heard[..], [Input::Inherit(_)]) {
             heard.extend(self.news[node].pop_front());
+        }
+        for input in &heard {
+            match input {
+                Input::LinkOpened(life) => drop(self.linked[node].insert(*life)),
+                Input::LinkReset(life) => drop(self.linked[node].remove(life)),
+                _ => {}
+            }
         }
         heard
     }

@@ -214,7 +214,7 @@ impl People {
 
     fn settle(&mut self) {
         let now = vec![self.now; self.shards.len()];
-        self.rings.deliver(&mut self.shards, &now, &mut self.random);
+        self.rings.deliver(&mut self.shards, &now, |_, _| true, &mut self.random);
         for (shard, ticket, outcome) in self.registry.turn(&mut self.random) {
             self.shards[shard].step(Input::Receipt { ticket, outcome }, self.now);
         }

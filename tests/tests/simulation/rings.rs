@@ -48,10 +48,16 @@ impl Rings {
         self.late.retain(|(_, to, _)| *to != shard);
     }
 
-    /// Delivers some parcels. `now` holds each shard's own time.
-    pub fn deliver(&mut self, shards: &mut [Shard], now: &[Timestamp], random: &mut Random) {
+    /// Delivers some parcels. `now` holds each shard's own time. `takes`: whether parcels from one shard go to another one.
+    pub fn deliver(
+        &mut self,
+        shards: &mut [Shard],
+        now: &[Timestamp],
+        takes: impl Fn(usize, usize) -> bool,
+        random: &mut Random,
+    ) {
         let keys: Vec<(usize, usize)> = self.queues.keys().copied().collect();
-        for (from, to) in keys {
+        for (from, to) in keys.into_iter().filter(|&(from, to)| takes(from, to)) {
             for _ in 0..random.below(4) {
                 let parcel = self.queues.get_mut(&(from, to)).and_then(VecDeque::pop_front);
                 if let Some(parcel) = parcel.and_then(|parcel| self.carry(to, parcel, random)) {

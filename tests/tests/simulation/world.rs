@@ -340,7 +340,9 @@ impl World {
     /// turn.
     fn settle(&mut self) {
         let walls: Vec<Timestamp> = (0..self.shards.len()).map(|shard| self.wall(shard)).collect();
-        self.rings.deliver(&mut self.shards, &walls, &mut self.random);
+        let nodes = &self.nodes;
+        let takes = |from, to| nodes.as_ref().is_none_or(|nodes| nodes.takes(to, from));
+        self.rings.deliver(&mut self.shards, &walls, takes, &mut self.random);
         if let Some(nodes) = &mut self.nodes {
             for (node, shard) in self.shards.iter_mut().enumerate() {
                 nodes.news(node, &mut self.random).into_iter().for_each(|input| shard.step(input, walls[node]));
@@ -523,11 +525,11 @@ impl World {
     /// A node dies with all its connections. Others take its slots when its lease is over.
     fn kill(&mut self, node: usize) {
         let Some(nodes) = &mut self.nodes else { return };
-        nodes.die(node, &mut self.random);
+        let chart = nodes.die(node, &mut self.random);
         self.rings.clear(node);
         self.store.forget(node, &mut self.random);
         self.now.0 += LEASE;
-        let mut shard = Shard::new(nodes.shard(node), nodes.chart(), self.rules, self.seed ^ self.random.next());
+        let mut shard = Shard::new(nodes.shard(node), chart, self.rules, self.seed ^ self.random.next());
         shard.begin_turn(self.monotonic);
         self.shards[node] = shard;
         for client in 0..self.clients.len() {

@@ -56,12 +56,18 @@ pub struct CatchUp {
 }
 
 impl CatchUp {
-    /// Requests that no owner has taken up wait here again: before those that came after them.
+    /// Requests that no owner has taken up wait here again, each before those that its connection has made after it.
     pub(super) fn give_back(&mut self, requests: Vec<ChannelRequest>) {
         let is_given_back =
             |asked: &(ConnectionId, u32)| requests.iter().any(|request| (request.connection, request.number) == *asked);
         self.open.retain(|asked| !is_given_back(asked));
-        self.held.splice(0..0, requests);
+        for request in requests {
+            let is_later = |held: &ChannelRequest| {
+                held.connection == request.connection && held.number.wrapping_sub(request.number) < u32::MAX / 2
+            };
+            let place = self.held.iter().position(is_later).unwrap_or(self.held.len());
+            self.held.insert(place, request);
+        }
     }
 }
 
