@@ -398,7 +398,11 @@ fn has_ended(stream: &mut Secured) -> bool {
             Ok(0) => return true,
             // What the server has said before.
             Ok(_) => {}
-            Err(error) => return matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset),
+            // To read, rustls first writes what is left over, and the server may have closed already.
+            Err(error) => {
+                let ended = [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
+                return ended.contains(&error.kind());
+            }
         }
     }
 }
