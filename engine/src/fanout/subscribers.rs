@@ -233,8 +233,11 @@ impl Subscribers {
     /// Appends frames to the channel's logs, and starts their passes.
     pub fn append(&mut self, channel: &ChannelId, frames: &Frames) {
         let Some(listening) = self.channels.get_mut(channel) else { return };
-        if let Some(told) = &mut listening.told {
-            frames.events().iter().for_each(|event| told.hear(event));
+        let news = listening.told.as_mut().and_then(|told| told.hear(frames.events()));
+        let news = news.map(|events| Frames::of_events(&events));
+        let frames = news.as_ref().unwrap_or(frames);
+        if frames.is_empty() {
+            return;
         }
         let audiences = listening.audiences;
         // Frames of another node are encoded here, once for each format in which anything listens.

@@ -1,7 +1,10 @@
 //! What the subscribers of a channel on this shard were told of its members.
 //!
 //! A new owner does not know it, and members may have come or gone without having been told. So the home remembers it, and
-//! tells its subscribers the difference once the owner says who is there.
+//! tells its subscribers the difference once the owner says who is there. Until then the owner announces what it knows, and
+//! the home leaves out what is no news here: a leave of a member of whom no subscriber heard, and a join that all heard of.
+//!
+//! In a crowd each subscriber knows some members, and not all know the same. Nothing is left out there.
 
 use std::collections::BTreeMap;
 
@@ -16,72 +19,93 @@ use crate::presence_list::SharedPresences;
 #[derive(Default)]
 pub struct Told {
     presences: BTreeMap<SessionId, Presence>,
-    /// The subscribers were told by an owner before this one, and the owner has not said yet who is there.
-    is_old: bool,
+    /// The subscribers were told a count last, so they do not all know the same members.
+    is_crowd: bool,
 }
 
 impl Told {
-    /// Takes in an event that all subscribers are told.
-    pub fn hear(&mut self, event: &Event) {
-        if let Event::Presence { joins, leaves, .. } = event {
-            leaves.iter().for_each(|presence| drop(self.presences.remove(&presence.session)));
-            self.add(joins);
+    /// Takes in events that all subscribers are to be told. Returns what to tell them instead, if some of it is no news.
+    pub fn hear(&mut self, events: &[Event]) -> Option<Vec<Event>> {
+        let news: Vec<Option<Event>> = events.iter().map(|event| self.hear_one(event)).collect();
+        if news.iter().zip(events).all(|(news, event)| news.as_ref() == Some(event)) {
+            return None;
         }
+        Some(news.into_iter().flatten().collect())
+    }
+
+    /// Takes in an event, and returns what is news of it.
+    fn hear_one(&mut self, event: &Event) -> Option<Event> {
+        let Event::Presence { channel, joins, leaves, count } = event else { return Some(event.clone()) };
+        let tells_all = self.is_crowd || count.is_some();
+        self.is_crowd = count.is_some();
+        let (mut joins, mut leaves) = (joins.clone(), leaves.clone());
+        leaves.retain(|presence| self.presences.remove(&presence.session).is_some() || tells_all);
+        joins.retain(|presence| !self.knows(presence) || tells_all);
+        self.add(&joins);
+        let is_news = !joins.is_empty() || !leaves.is_empty() || tells_all;
+        is_news.then(|| Event::Presence { channel: channel.clone(), joins, leaves, count: *count })
+    }
+
+    fn knows(&self, presence: &Presence) -> bool {
+        self.presences.get(&presence.session) == Some(presence)
     }
 
     fn add(&mut self, presences: &[Presence]) {
         self.presences.extend(presences.iter().map(|presence| (presence.session, presence.clone())));
     }
 
-    /// The event that brings subscribers from what they were told to these presences; `None` if they were told them.
-    fn settle(&mut self, channel: &ChannelId, presences: &[Presence], count: Option<u32>) -> Option<Event> {
-        self.is_old = false;
+    /// The event that brings subscribers from what they were told to these presences.
+    fn settled(&self, channel: &ChannelId, presences: &[Presence], count: Option<u32>) -> Event {
         let there: BTreeMap<_, _> = presences.iter().map(|presence| (presence.session, presence)).collect();
         let has_gone = |presence: &&Presence| !there.contains_key(&presence.session);
-        let leaves: Vec<Presence> = self.presences.values().filter(has_gone).cloned().collect();
-        let is_news = |presence: &&Presence| self.presences.get(&presence.session) != Some(*presence);
-        let joins: Vec<Presence> = presences.iter().filter(is_news).cloned().collect();
-        let event = Event::Presence { channel: channel.clone(), joins, leaves, count };
-        self.hear(&event);
-        let Event::Presence { joins, leaves, .. } = &event else { return None };
-        (!joins.is_empty() || !leaves.is_empty() || count.is_some()).then_some(event)
+        let leaves = self.presences.values().filter(has_gone).cloned().collect();
+        Event::Presence { channel: channel.clone(), joins: presences.to_vec(), leaves, count }
     }
 }
 
 impl Subscribers {
-    /// A subscriber is told of its join. Returns the answer with what the other subscribers here were told, if that is more
-    /// than the owner knows yet. `keeps`: the channel may get another owner.
+    /// A connection is about to become a subscriber, and its answer lists members. Tells the subscribers of those of whom
+    /// they have not heard.
+    pub fn tell_before_join(&mut self, channel: &ChannelId, reply: &Reply) {
+        let Reply::Joined { presences, count: None, .. } = reply else { return };
+        let told = self.channels.get(channel).and_then(|listening| listening.told.as_ref());
+        let Some(told) = told.filter(|told| !told.is_crowd) else { return };
+        let joins: Vec<Presence> = presences.iter().filter(|presence| !told.knows(presence)).cloned().collect();
+        if !joins.is_empty() {
+            let event = Event::Presence { channel: channel.clone(), joins, leaves: Vec::new(), count: None };
+            self.append(channel, &Frames::of_events(&[event]));
+        }
+    }
+
+    /// A subscriber is told of its join. Returns the answer with all that the other subscribers here were told, if that is
+    /// more than the owner knows yet. `keeps`: the channel may get another owner.
     pub fn tell_joiner(&mut self, channel: &ChannelId, reply: &Reply, keeps: bool) -> Option<Reply> {
         let Reply::Joined { presences, count, me, .. } = reply else { return None };
         let told = &mut self.channels.get_mut(channel).filter(|_| keeps)?.told;
         let told = told.get_or_insert_default();
         told.add(presences);
-        if !told.is_old {
+        if count.is_some() || told.is_crowd {
+            told.is_crowd = true;
             return None;
         }
-        let all = told.presences.values().filter(|presence| presence.session != me.session).cloned();
-        let presences: SharedPresences = all.collect();
-        Some(Reply::Joined { channel: channel.clone(), presences, count: *count, me: me.clone() })
+        let others = || told.presences.values().filter(|presence| presence.session != me.session);
+        if others().count() == presences.len() {
+            return None;
+        }
+        let presences: SharedPresences = others().cloned().collect();
+        Some(Reply::Joined { channel: channel.clone(), presences, count: None, me: me.clone() })
     }
 
     /// Whether the subscribers here were told of this presence.
     pub fn was_told(&self, channel: &ChannelId, presence: &Presence) -> bool {
         let told = self.channels.get(channel).and_then(|listening| listening.told.as_ref());
-        told.is_some_and(|told| told.presences.get(&presence.session) == Some(presence))
-    }
-
-    /// The owner is another one from here on, which will say who is there.
-    pub fn doubt_told(&mut self, channel: &ChannelId) {
-        if let Some(told) = self.channels.get_mut(channel).and_then(|listening| listening.told.as_mut()) {
-            told.is_old = true;
-        }
+        told.is_some_and(|told| told.knows(presence))
     }
 
     /// Takes in who is there, and tells the subscribers what is new to them.
     pub fn settle(&mut self, channel: &ChannelId, presences: &[Presence], count: Option<u32>) {
-        let told = self.channels.get_mut(channel).and_then(|listening| listening.told.as_mut());
-        if let Some(event) = told.and_then(|told| told.settle(channel, presences, count)) {
-            // `append` takes the event in once more, which changes nothing.
+        let told = self.channels.get(channel).and_then(|listening| listening.told.as_ref());
+        if let Some(event) = told.map(|told| told.settled(channel, presences, count)) {
             self.append(channel, &Frames::of_events(&[event]));
         }
     }
@@ -113,12 +137,32 @@ mod tests {
             let owned = |presences: &[&Presence]| presences.iter().map(|presence| (*presence).clone()).collect();
             Event::Presence { channel: channel.clone(), joins: owned(joins), leaves: owned(leaves), count: None }
         };
-        told.hear(&event(&[&ada, &bob], &[]));
-        told.hear(&event(&[&cleo], &[&ada]));
+        let hear = |told: &mut Told, event: Event| told.hear(&[event]);
+        assert_eq!(hear(&mut told, event(&[&ada, &bob], &[])), None, "all of it is news");
+        assert_eq!(hear(&mut told, event(&[&cleo], &[&ada])), None);
         let renamed = presence(2, "robert");
-        let settled = told.settle(&channel, &[ada.clone(), renamed.clone()], None);
-        assert_eq!(settled, Some(event(&[&ada, &renamed], &[&cleo])));
-        assert_eq!(told.settle(&channel, &[renamed, ada], None), None);
-        assert!(told.settle(&channel, &[bob], Some(7)).is_some());
+        let news = event(&[&ada, &renamed], &[&cleo]);
+        let settled = told.settled(&channel, &[ada.clone(), renamed.clone()], None);
+        assert_eq!(hear(&mut told, settled), None);
+        assert!(told.knows(&ada) && told.knows(&renamed) && !told.knows(&cleo));
+        assert_eq!(hear(&mut told, news), Some(Vec::new()), "nothing of it is news");
+        assert_eq!(hear(&mut told, event(&[&ada, &cleo], &[&bob])), Some(vec![event(&[&cleo], &[&bob])]));
+    }
+
+    #[test]
+    fn nothing_is_left_out_in_a_crowd() {
+        let channel = ChannelId::room("lobby").unwrap();
+        let mut told = Told::default();
+        let [ada, bob] = [presence(1, "ada"), presence(2, "bob")];
+        let event = |joins: &[&Presence], count| Event::Presence {
+            channel: channel.clone(),
+            joins: joins.iter().map(|presence| (*presence).clone()).collect(),
+            leaves: vec![bob.clone()],
+            count,
+        };
+        assert_eq!(told.hear(&[event(&[&ada], Some(7))]), None);
+        assert_eq!(told.hear(&[event(&[&ada], Some(6))]), None);
+        assert_eq!(told.hear(&[event(&[&ada], None)]), None, "it is a room again");
+        assert_ne!(told.hear(&[event(&[&ada], None)]), None);
     }
 }

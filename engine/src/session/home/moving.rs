@@ -177,7 +177,6 @@ impl Home {
             return self.ask_owner(channel, open, outbox);
         }
         self.await_answers(channel, open);
-        self.subscribers.doubt_told(channel);
         let reached = self.subscribers.reached(channel);
         let parts = members.len().div_ceil(ENTRANTS_MAX);
         let mut members = members.into_iter();

@@ -103,6 +103,7 @@ impl Home {
         // A batch that comes twice or late finds the request answered.
         let terms = connection.traffic.as_ref().and_then(|traffic| traffic.join_terms(number));
         if let Some(terms) = terms {
+            self.subscribers.tell_before_join(channel, reply);
             subscribe(id, connection, &mut self.subscribers, channel, reached, terms);
             self.sessions_by_user.join(connection.session.user);
             let merged = self.subscribers.tell_joiner(channel, reply, self.keeps_told);
