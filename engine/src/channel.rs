@@ -510,6 +510,7 @@ impl Channel {
             Err(failure) => StoreFailure { outcome_unknown: false, ..failure },
         };
         self.history = History::Unknown;
+        self.history_is_unknown(context.now.monotonic);
         let mut waiting = std::mem::take(&mut self.waiting);
         while let Some(submitted) = waiting.take() {
             self.turn_away(submitted, not_stored(&failure));
@@ -607,6 +608,7 @@ impl Channel {
     /// Ends up to `max` of the presences that end, and goes on if none is left. Returns how many it has looked at.
     pub fn go_on_ending(&mut self, max: usize, context: &StepContext, outbox: &mut Outbox) -> usize {
         self.stop_waiting_for_homes(context.now.monotonic);
+        self.ask_again(context.now.monotonic, outbox);
         let ended = self.end_presences(max);
         self.let_go(context);
         self.go_on(context, outbox);

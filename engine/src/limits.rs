@@ -241,6 +241,8 @@ pub const MOVE_PATIENCE: Duration = Duration::from_secs(12);
 pub const MOVE_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// For how long a channel that was given up in order waits for the homes of its members before it accepts messages.
 pub const HOMES_PATIENCE: Duration = Duration::from_secs(1);
+/// When a channel with a new owner asks the store again where its history ends, after the store has failed.
+pub const HISTORY_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Members in one parcel that hands members to a new owner: about half a megabyte.
 pub const ENTRANTS_MAX: usize = 4096;
 /// Members of one channel on whom the store is asked at once when they enter again.

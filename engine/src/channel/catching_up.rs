@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::{Channel, History, Requester, Submitted, Work};
 use crate::channel::presence::PresenceList;
 use crate::command::Event;
-use crate::id::{ConnectionId, ShardId};
+use crate::id::{ConnectionId, Monotonic, ShardId};
 use crate::limits::RECENT_MAX;
 use crate::outbox::{Outbox, Purpose};
 use crate::parcel::{BatchNumber, CaughtUp, Reached, Recovered};
@@ -27,7 +27,17 @@ pub struct Behind {
 impl Channel {
     /// A home has missed a batch. It is answered at the end of a turn, when the newest messages are loaded. If they must
     /// be loaded first, they are kept as version `unused`.
-    pub fn catch_up(&mut self, home: ShardId, reached: Option<Reached>, unused: Version, outbox: &mut Outbox) {
+    pub fn catch_up(
+        &mut self,
+        home: ShardId,
+        reached: Option<Reached>,
+        unused: Version,
+        now: Monotonic,
+        outbox: &mut Outbox,
+    ) {
+        if reached.is_none() {
+            self.has_home(home, now);
+        }
         self.wait_for_answer(Behind { home, reached, entered: false }, unused, outbox);
     }
 
@@ -54,7 +64,7 @@ impl Channel {
     pub fn caught_up(&mut self, batch: BatchNumber) -> Vec<(ShardId, CaughtUp)> {
         assert!(self.announcements.are_sent(), "the turn's batches come before the answers");
         // A home that enters counts on from the end of the history.
-        let waits = self.recent.is_asked() || matches!(self.history, History::Asked);
+        let waits = self.recent.is_asked() || matches!(self.history, History::Asked) || self.waits_for_history();
         if self.behind.is_empty() || waits {
             return Vec::new();
         }

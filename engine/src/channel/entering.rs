@@ -11,10 +11,10 @@
 use std::collections::VecDeque;
 
 use super::catching_up::Behind;
-use super::{Channel, Gate, StepContext};
+use super::{Channel, Gate, History, StepContext};
 use crate::channel::members::{Address, Member};
 use crate::id::{Monotonic, ShardId};
-use crate::limits::{ENTER_GRACE, ENTRIES_ASKED_MAX};
+use crate::limits::{ENTER_GRACE, ENTRIES_ASKED_MAX, HISTORY_RETRY_INTERVAL};
 use crate::outbox::{Outbox, Purpose};
 use crate::parcel::{Enter, Entrant, Item, Reached};
 use crate::persist::{StoreQuestion, StoreReceipt};
@@ -29,6 +29,8 @@ pub struct Entering {
     waits_until: Option<Monotonic>,
     /// Those of these homes that have not handed over their members.
     awaited: Vec<ShardId>,
+    /// When the store is asked again where the history ends, because it could not say so while homes waited.
+    asks_again: Option<Monotonic>,
     /// Homes whose members are not all here.
     homes: Vec<EnteringHome>,
     /// Members on whom the store has not been asked yet.
@@ -54,7 +56,7 @@ impl Entering {
 
     /// When something is to be done without anything else happening.
     pub fn due(&self) -> Option<Monotonic> {
-        self.settles.into_iter().chain(self.waits_until).min()
+        self.settles.into_iter().chain(self.waits_until).chain(self.asks_again).min()
     }
 
     /// Whether the known members have not been told yet.
@@ -80,6 +82,31 @@ impl Channel {
         self.entering.waits_until.is_none()
     }
 
+    /// The store could not say where the history ends. If homes wait for that, it is asked again soon.
+    pub(super) fn history_is_unknown(&mut self, now: Monotonic) {
+        if self.waits_for_history() {
+            self.entering.asks_again = Some(now.plus(HISTORY_RETRY_INTERVAL));
+        }
+    }
+
+    /// Whether homes that have entered go on from the end of the history, which is not known yet.
+    pub(super) fn waits_for_history(&self) -> bool {
+        !matches!(self.history, History::Known(_)) && self.behind.iter().any(|behind| behind.entered)
+    }
+
+    /// Whether it is time to ask the store again where the history ends.
+    pub fn may_ask_again(&self, now: Monotonic) -> bool {
+        self.entering.asks_again.is_some_and(|asks| asks <= now)
+    }
+
+    /// If it is time, asks the store again where the history ends.
+    pub(super) fn ask_again(&mut self, now: Monotonic, outbox: &mut Outbox) {
+        if self.may_ask_again(now) {
+            self.entering.asks_again = None;
+            self.want_head(outbox);
+        }
+    }
+
     /// Whether messages need not wait for homes any more.
     pub fn may_stop_waiting_for_homes(&self, now: Monotonic) -> bool {
         self.entering.waits_until.is_some_and(|until| self.entering.awaited.is_empty() || until <= now)
@@ -93,7 +120,8 @@ impl Channel {
         }
     }
 
-    fn has_home(&mut self, home: ShardId, now: Monotonic) {
+    /// A home has handed over its members, or has none.
+    pub(super) fn has_home(&mut self, home: ShardId, now: Monotonic) {
         let awaited = self.entering.awaited.len();
         self.entering.awaited.retain(|awaited| *awaited != home);
         if awaited > 0 && self.entering.awaited.is_empty() {
@@ -223,9 +251,11 @@ impl Channel {
         }
     }
 
-    /// If it is time, tells every home who is known.
+    /// If it is time, tells every home who is known. A home that has just entered goes on behind the batch of this turn, so
+    /// it is told in a later one.
     pub(super) fn settle(&mut self, now: Monotonic) {
-        if self.entering.settles.is_none_or(|settles| settles > now) {
+        let is_answered = self.behind.iter().all(|behind| !behind.entered);
+        if self.entering.settles.is_none_or(|settles| settles > now) || !is_answered {
             return;
         }
         self.entering.settles = None;

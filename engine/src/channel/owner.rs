@@ -208,8 +208,9 @@ impl Owner {
     pub fn catch_up(&mut self, home: ShardId, id: ChannelId, reached: Option<Reached>, outbox: &mut Outbox) {
         let epoch = self.channel(&id).epoch();
         let unused = unused_version(&mut self.readings, epoch);
+        let now = self.now;
         let channel = self.channel(&id);
-        channel.catch_up(home, reached, unused, outbox);
+        channel.catch_up(home, reached, unused, now, outbox);
         let first = channel.touch();
         self.touched.extend(first.then_some(id));
     }
@@ -279,7 +280,8 @@ impl Owner {
     fn announce_channel(&mut self, id: &ChannelId, now: Monotonic, outbox: &mut Outbox) {
         let Some(channel) = self.channels.get_mut(id) else { return };
         channel.untouch();
-        if channel.is_ending_presences() || channel.may_stop_waiting_for_homes(now) {
+        let may_go_on = channel.may_stop_waiting_for_homes(now) || channel.may_ask_again(now);
+        if channel.is_ending_presences() || may_go_on {
             self.ending.insert(id.clone());
         }
         for (home, batch) in channel.batches(now, &mut self.batch) {
