@@ -258,7 +258,6 @@ fn channels_that_move_in_order_lose_nothing_and_no_client_notices() {
 }
 
 #[test]
-#[ignore = "no server moves channels yet, and this does not hold yet when they move"]
 fn nodes_that_die_take_no_stored_message_with_them_and_leave_no_ghost() {
     let mut died = 0;
     for seed in seeds(60) {

@@ -19,8 +19,10 @@ use crate::presence_list::SharedPresences;
 #[derive(Default)]
 pub struct Told {
     presences: BTreeMap<SessionId, Presence>,
-    /// The subscribers were told a count last, so they do not all know the same members.
-    is_crowd: bool,
+    /// The count that the subscribers were told last. While there is one, they do not all know the same members.
+    count: Option<u32>,
+    /// The owner is a new one, which has not said yet who is there. Until then a crowd stays a crowd.
+    is_unsettled: bool,
 }
 
 impl Told {
@@ -36,14 +38,16 @@ impl Told {
     /// Takes in an event, and returns what is news of it.
     fn hear_one(&mut self, event: &Event) -> Option<Event> {
         let Event::Presence { channel, joins, leaves, count } = event else { return Some(event.clone()) };
-        let tells_all = self.is_crowd || count.is_some();
-        self.is_crowd = count.is_some();
+        let tells_all = self.count.is_some() || count.is_some();
+        if count.is_some() || !self.is_unsettled {
+            self.count = *count;
+        }
         let (mut joins, mut leaves) = (joins.clone(), leaves.clone());
         leaves.retain(|presence| self.presences.remove(&presence.session).is_some() || tells_all);
         joins.retain(|presence| !self.knows(presence) || tells_all);
         self.add(&joins);
         let is_news = !joins.is_empty() || !leaves.is_empty() || tells_all;
-        is_news.then(|| Event::Presence { channel: channel.clone(), joins, leaves, count: *count })
+        is_news.then(|| Event::Presence { channel: channel.clone(), joins, leaves, count: self.count })
     }
 
     fn knows(&self, presence: &Presence) -> bool {
@@ -55,7 +59,8 @@ impl Told {
     }
 
     /// The event that brings subscribers from what they were told to these presences.
-    fn settled(&self, channel: &ChannelId, presences: &[Presence], count: Option<u32>) -> Event {
+    fn settled(&mut self, channel: &ChannelId, presences: &[Presence], count: Option<u32>) -> Event {
+        self.is_unsettled = false;
         let there: BTreeMap<_, _> = presences.iter().map(|presence| (presence.session, presence)).collect();
         let has_gone = |presence: &&Presence| !there.contains_key(&presence.session);
         let leaves = self.presences.values().filter(has_gone).cloned().collect();
@@ -69,7 +74,7 @@ impl Subscribers {
     pub fn tell_before_join(&mut self, channel: &ChannelId, reply: &Reply) {
         let Reply::Joined { presences, count: None, .. } = reply else { return };
         let told = self.channels.get(channel).and_then(|listening| listening.told.as_ref());
-        let Some(told) = told.filter(|told| !told.is_crowd) else { return };
+        let Some(told) = told.filter(|told| told.count.is_none()) else { return };
         let joins: Vec<Presence> = presences.iter().filter(|presence| !told.knows(presence)).cloned().collect();
         if !joins.is_empty() {
             let event = Event::Presence { channel: channel.clone(), joins, leaves: Vec::new(), count: None };
@@ -84,9 +89,11 @@ impl Subscribers {
         let told = &mut self.channels.get_mut(channel).filter(|_| keeps)?.told;
         let told = told.get_or_insert_default();
         told.add(presences);
-        if count.is_some() || told.is_crowd {
-            told.is_crowd = true;
-            return None;
+        if told.count.is_some() || count.is_some() {
+            let is_known = told.count.is_none() || count.is_some() || !told.is_unsettled;
+            told.count = count.or(told.count);
+            let (channel, presences, me) = (channel.clone(), presences.clone(), me.clone());
+            return (!is_known).then_some(Reply::Joined { channel, presences, count: told.count, me });
         }
         let others = || told.presences.values().filter(|presence| presence.session != me.session);
         if others().count() == presences.len() {
@@ -102,9 +109,16 @@ impl Subscribers {
         told.is_some_and(|told| told.knows(presence))
     }
 
+    /// The owner is another one from here on, which will say who is there.
+    pub fn doubt_told(&mut self, channel: &ChannelId) {
+        if let Some(told) = self.channels.get_mut(channel).and_then(|listening| listening.told.as_mut()) {
+            told.is_unsettled = true;
+        }
+    }
+
     /// Takes in who is there, and tells the subscribers what is new to them.
     pub fn settle(&mut self, channel: &ChannelId, presences: &[Presence], count: Option<u32>) {
-        let told = self.channels.get(channel).and_then(|listening| listening.told.as_ref());
+        let told = self.channels.get_mut(channel).and_then(|listening| listening.told.as_mut());
         if let Some(event) = told.map(|told| told.settled(channel, presences, count)) {
             self.append(channel, &Frames::of_events(&[event]));
         }

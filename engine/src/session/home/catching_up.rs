@@ -12,7 +12,7 @@ use crate::command::{Rejection, Reply};
 use crate::counters::SessionEnd;
 use crate::fanout::frames;
 use crate::fanout::subscribers::Followed;
-use crate::id::{ChannelId, ConnectionId, Epoch, Monotonic};
+use crate::id::{ChannelId, ConnectionId, Epoch, Life, Monotonic};
 use crate::limits::{ASIDE_BATCHES_MAX, ASIDE_BYTES_MAX};
 use crate::message::Missed;
 use crate::outbox::Outbox;
@@ -33,8 +33,8 @@ pub enum Awaited {
     /// The owner, which was asked.
     #[default]
     Owner,
-    /// An owner before this one, until everything has left it: the flush with this number.
-    Flush(u64),
+    /// An owner before this one, on the node of this life, until everything has left it: the flush with this number.
+    Flush { of: Life, number: u64 },
     /// A newer chart, here or at the owner.
     Chart {
         /// The owner was asked last.
@@ -337,10 +337,15 @@ impl Home {
         }
         let held = self.catch_ups.remove(channel).map(|catch_up| catch_up.held);
         for request in held.into_iter().flatten() {
-            if self.kind_of(request.connection, request.number).is_some() {
+            if self.is_open(&request) {
                 outbox.request(channel.clone(), request);
             }
         }
+    }
+
+    /// Whether the request is not answered.
+    pub(super) fn is_open(&self, request: &ChannelRequest) -> bool {
+        self.kind_of(request.connection, request.number).is_some()
     }
 }
 

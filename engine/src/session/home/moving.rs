@@ -32,7 +32,7 @@ impl Home {
             if is_settled && !matches!(awaited, Some(Awaited::Chart { .. })) {
                 continue;
             }
-            if matches!(awaited, Some(Awaited::Flush(_))) {
+            if matches!(awaited, Some(Awaited::Flush { .. })) {
                 continue;
             }
             let predecessor = was.map(|(shard, _)| shard).filter(|shard| {
@@ -47,7 +47,7 @@ impl Home {
                         outbox.flush(shard, own, self.flushes);
                         self.flushes
                     });
-                    self.catch_ups.entry(channel).or_default().waits_for = Awaited::Flush(number);
+                    self.catch_ups.entry(channel).or_default().waits_for = Awaited::Flush { of: shard.life, number };
                 }
             }
         }
@@ -56,7 +56,8 @@ impl Home {
     /// Everything that an owner had for this home has come: the channels that waited for that have another owner.
     pub fn flushed(&mut self, routing: &Routing, number: u64, outbox: &mut Outbox) {
         for (channel, open) in self.channels_in_use() {
-            if self.catch_ups.get(&channel).is_some_and(|catch_up| catch_up.waits_for == Awaited::Flush(number)) {
+            let waits_for = self.catch_ups.get(&channel).map(|catch_up| catch_up.waits_for);
+            if matches!(waits_for, Some(Awaited::Flush { number: awaited, .. }) if awaited == number) {
                 self.go_to_owner(routing, &channel, open, outbox);
             }
         }
@@ -68,7 +69,7 @@ impl Home {
         for (channel, open) in self.channels_in_use() {
             let orders = routing.ordering(&channel).is_some_and(|(shard, _)| shard.life == life);
             match self.catch_ups.get(&channel).map(|catch_up| catch_up.waits_for) {
-                Some(Awaited::Flush(_)) => self.go_to_owner(routing, &channel, open, outbox),
+                Some(Awaited::Flush { of, .. }) if of == life => self.go_to_owner(routing, &channel, open, outbox),
                 _ if orders => self.wait_for_chart(&channel),
                 _ => {}
             }
@@ -103,7 +104,10 @@ impl Home {
         }
         match self.catch_ups.get_mut(&channel) {
             Some(catch_up) => catch_up.give_back(requests),
-            None => requests.into_iter().for_each(|request| outbox.request(channel.clone(), request)),
+            // Requests whose outcome is unknown are answered, and not asked again.
+            None => requests.into_iter().filter(|request| self.is_open(request)).for_each(|request| {
+                outbox.request(channel.clone(), request);
+            }),
         }
     }
 
@@ -112,7 +116,7 @@ impl Home {
         let now = self.monotonic;
         let is_due = |(_, catch_up): &(&ChannelId, &CatchUp)| match catch_up.waits_for {
             Awaited::Chart { asked } => now.since(asked) >= MOVE_RETRY_INTERVAL,
-            Awaited::Owner | Awaited::Flush(_) => false,
+            Awaited::Owner | Awaited::Flush { .. } => false,
         };
         let due: Vec<ChannelId> = self.catch_ups.iter().filter(is_due).map(|(channel, _)| channel.clone()).collect();
         if due.is_empty() {
@@ -177,6 +181,7 @@ impl Home {
             return self.ask_owner(channel, open, outbox);
         }
         self.await_answers(channel, open);
+        self.subscribers.doubt_told(channel);
         let reached = self.subscribers.reached(channel);
         let parts = members.len().div_ceil(ENTRANTS_MAX);
         let mut members = members.into_iter();
