@@ -185,9 +185,11 @@ impl Home {
     pub fn caught_up(&mut self, answer: CaughtUp, outbox: &mut Outbox) {
         let CaughtUp { channel, from, reached, .. } = &answer;
         let Some(catch_up) = self.catch_ups.get_mut(channel) else { return };
-        if catch_up.waits_for != Awaited::Owner {
+        match catch_up.waits_for {
+            Awaited::Owner => {}
+            Awaited::Flush { .. } => return self.go_on_until_flushed(&answer, outbox),
             // Another owner is going to answer.
-            return;
+            Awaited::Chart { .. } => return,
         }
         let here = self.subscribers.reached(channel);
         let is_past = here.is_some_and(|here| here.place() > reached.place());
@@ -213,6 +215,17 @@ impl Home {
         }
         self.take_from_aside(channel, outbox);
         self.finish(channel, *reached, outbox);
+    }
+
+    /// An owner has answered that gives the channel up. What it has announced since comes before the announcements of the
+    /// next owner, which is going to answer, too.
+    fn go_on_until_flushed(&mut self, answer: &CaughtUp, outbox: &mut Outbox) {
+        let CaughtUp { channel, from, reached, recovered, .. } = answer;
+        let Some(here) = self.subscribers.reached(channel) else { return };
+        if here.place() < reached.place() && Some(here.place()) == from.map(Reached::place) {
+            self.recover(channel, here, *reached, recovered, outbox);
+            self.take_from_aside(channel, outbox);
+        }
     }
 
     /// Answers the requests to join and to leave whose answers are lost. After a join of unknown outcome the connection
