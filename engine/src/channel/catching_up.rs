@@ -61,7 +61,7 @@ impl Channel {
 
     /// Answers the homes that wait, unless the store still reads. `batch` is the last batch number that the owner gave
     /// out. An answer describes the channel behind the turn's batches, so it is made after them.
-    pub fn caught_up(&mut self, batch: BatchNumber) -> Vec<(ShardId, CaughtUp)> {
+    pub fn caught_up(&mut self, batch: BatchNumber, now: Monotonic) -> Vec<(ShardId, CaughtUp)> {
         assert!(self.announcements.are_sent(), "the turn's batches come before the answers");
         // A home that enters counts on from the end of the history.
         let waits = self.recent.is_asked() || matches!(self.history, History::Asked) || self.waits_for_history();
@@ -69,6 +69,7 @@ impl Channel {
             return Vec::new();
         }
         let behind = std::mem::take(&mut self.behind);
+        behind.iter().filter(|behind| behind.entered).for_each(|behind| self.has_home(behind.home, now));
         behind.into_iter().map(|behind| (behind.home, self.answer_of(behind, batch))).collect()
     }
 

@@ -120,7 +120,7 @@ impl Channel {
         }
     }
 
-    /// A home has handed over its members, or has none.
+    /// A home has handed over its members and was answered, so it hears what is announced from here on; or it has none.
     pub(super) fn has_home(&mut self, home: ShardId, now: Monotonic) {
         let awaited = self.entering.awaited.len();
         self.entering.awaited.retain(|awaited| *awaited != home);
@@ -147,7 +147,7 @@ impl Channel {
         {
             entering.is_complete = true;
         }
-        self.end_entering(context.now.monotonic, unused, outbox);
+        self.end_entering(unused, outbox);
     }
 
     /// The home hands over all its members anew.
@@ -209,7 +209,7 @@ impl Channel {
         if let Some(gate) = self.gate() {
             self.ask_for_entries(gate, outbox);
         }
-        self.end_entering(context.now.monotonic, unused, outbox);
+        self.end_entering(unused, outbox);
     }
 
     /// The connection of a member that may be about to enter has departed.
@@ -236,7 +236,7 @@ impl Channel {
     }
 
     /// Homes all of whose members have entered are behind from here on, and are answered like others that are.
-    fn end_entering(&mut self, now: Monotonic, unused: Version, outbox: &mut Outbox) {
+    fn end_entering(&mut self, unused: Version, outbox: &mut Outbox) {
         let undecided = |home: ShardId, entering: &Entering| {
             entering.waiting.iter().chain(&entering.asked).any(|member| member.address.home == home)
         };
@@ -247,7 +247,6 @@ impl Channel {
         for EnteringHome { home, reached, former, .. } in complete {
             former.into_iter().for_each(|member| self.presence_changes.depart(member));
             self.wait_for_answer(Behind { home, reached, entered: true }, unused, outbox);
-            self.has_home(home, now);
         }
     }
 

@@ -280,15 +280,15 @@ impl Owner {
     fn announce_channel(&mut self, id: &ChannelId, now: Monotonic, outbox: &mut Outbox) {
         let Some(channel) = self.channels.get_mut(id) else { return };
         channel.untouch();
-        let may_go_on = channel.may_stop_waiting_for_homes(now) || channel.may_ask_again(now);
-        if channel.is_ending_presences() || may_go_on {
-            self.ending.insert(id.clone());
-        }
         for (home, batch) in channel.batches(now, &mut self.batch) {
             outbox.batch(home, batch);
         }
-        for (home, answer) in channel.caught_up(self.batch) {
+        for (home, answer) in channel.caught_up(self.batch, now) {
             outbox.caught_up(home, answer);
+        }
+        let may_go_on = channel.may_stop_waiting_for_homes(now) || channel.may_ask_again(now);
+        if channel.is_ending_presences() || may_go_on {
+            self.ending.insert(id.clone());
         }
         outbox.append(&mut channel.afterwards);
         let (before, members) = channel.count_members();
