@@ -192,14 +192,7 @@ impl Channel {
 
     /// Takes in what the store says of a member that enters. If the store cannot say it, the member does not enter: it is
     /// not told why, and joins again.
-    pub fn entry_decided(
-        &mut self,
-        address: Address,
-        decision: super::Decision,
-        unused: Version,
-        context: &StepContext,
-        outbox: &mut Outbox,
-    ) {
+    pub fn entry_decided(&mut self, address: Address, decision: super::Decision, unused: Version, outbox: &mut Outbox) {
         // It may have departed, or entered anew, since the store was asked.
         let Some(place) = self.entering.asked.iter().position(|member| member.address == address) else { return };
         let member = self.entering.asked.swap_remove(place);

@@ -231,7 +231,7 @@ impl Owner {
         // may have been made again under another epoch.
         let Some(channel) = self.channels.get_mut(&id).filter(|channel| channel.epoch() == epoch) else { return };
         match purpose {
-            Purpose::Entry(address) => channel.entry_decided(address, outcome, unused, &context, outbox),
+            Purpose::Entry(address) => channel.entry_decided(address, outcome, unused, outbox),
             Purpose::Decision(place, _) => channel.decided(place, outcome, &context, outbox),
             Purpose::Head => channel.head(outcome, &context, outbox),
             Purpose::Newest(version) => channel.read(version, outcome),
