@@ -4,8 +4,9 @@
 //! some hundred answers that the store gives at once, would keep the sessions waiting. So a task asks here each time it
 //! is polled. When the tasks have had `TASKS_TIME_MAX`, those that are left wait until the next turn is over, in their
 //! order. A task that becomes ready meanwhile waits behind them: the answers of the store wake as many tasks as there is
-//! time for, and a connection that has to give its memory back must not wait for all of them. Requests are also counted before they begin (`http/request_turns.rs`): that bounds the work that is asked of
-//! the store, and shares it between sites.
+//! time for, and a connection that has to give its memory back must not wait for all of them. Requests are also counted
+//! before they begin (`http/request_turns.rs`): that bounds the work that is asked of the store, and shares it between
+//! sites.
 //!
 //! Bounded by the number of HTTP connections of a shard, each of which waits once.
 

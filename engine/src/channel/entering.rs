@@ -27,7 +27,7 @@ pub struct Entering {
     settles: Option<Monotonic>,
     /// Until when messages wait for homes of members that the owner before this one has named; `None` if none waits.
     waits_until: Option<Monotonic>,
-    /// Those of these homes that have not handed over their members.
+    /// Those of these homes that have not handed over their members, or were not answered yet.
     awaited: Vec<ShardId>,
     /// When the store is asked again where the history ends, because it could not say so while homes waited.
     asks_again: Option<Monotonic>,
@@ -72,7 +72,7 @@ impl Channel {
         self.entering.awaited = homes;
     }
 
-    /// The homes that the owner before this one has named and that have not handed over their members.
+    /// The homes that the owner before this one has named and that messages wait for.
     pub(super) fn awaited_homes(&self) -> impl Iterator<Item = ShardId> + '_ {
         self.entering.awaited.iter().copied()
     }

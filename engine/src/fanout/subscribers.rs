@@ -235,10 +235,10 @@ impl Subscribers {
         let Some(listening) = self.channels.get_mut(channel) else { return };
         let news = listening.told.as_mut().and_then(|told| told.hear(frames.events()));
         let news = news.map(|events| Frames::of_events(&events));
-        let frames = news.as_ref().unwrap_or(frames);
-        if frames.is_empty() {
+        if news.as_ref().is_some_and(Frames::is_empty) {
             return;
         }
+        let frames = news.as_ref().unwrap_or(frames);
         let audiences = listening.audiences;
         // Frames of another node are encoded here, once for each format in which anything listens.
         let listened = Format::ALL.into_iter().filter(|&format| audiences[format as usize].is_some());

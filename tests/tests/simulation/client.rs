@@ -49,8 +49,6 @@ pub struct Client {
     pub witness: bool,
     pub hostile: bool,
     pub on_lag: OnLag,
-    /// Channels get new owners, and some are crowds. A new owner may tell again what it does not know to be told.
-    pub crowds_move: bool,
     pub carriage: Carriage,
     pub reads_one_turn_in: usize,
     /// The client has received a close frame.
@@ -139,7 +137,7 @@ impl Client {
         // A crowd's events tell of only some members. When it becomes a room again, the event tells of all members.
         // When batches were lost, an event tells of all members again.
         let reliable = self.carriage == Carriage::Reliable;
-        let exact = stay.count.is_none() && count.is_none() && stay.gaps.is_empty() && reliable && !self.crowds_move;
+        let exact = stay.count.is_none() && count.is_none() && stay.gaps.is_empty() && reliable;
         self.rooms_again += u64::from(stay.count.is_some() && count.is_none());
         stay.count = count;
         let own = |presence: &Value| presence["session_id"] == self.session.to_string();

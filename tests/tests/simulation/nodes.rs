@@ -130,13 +130,12 @@ impl Nodes {
         self.lives[node] = Life(self.next_life);
         self.next_life += 1;
         self.counts[1] += 1;
-        if self.moving.as_ref().is_some_and(|moving| moving.from == node || moving.to == node) {
-            // What it was to give up another node takes as it is, and what it was to take stays where it was.
-            if let Some(Moving { from, slots, .. }) = self.moving.take() {
-                self.epoch += 1;
-                for Slot(slot) in slots.into_iter().filter(|_| from != node) {
-                    self.owners[usize::from(slot)] = Some((from, Epoch(self.epoch)));
-                }
+        // What it was to give up another node takes as it is, and what it was to take stays where it was.
+        let is_of_node = |moving: &mut Moving| moving.from == node || moving.to == node;
+        if let Some(Moving { from, slots, .. }) = self.moving.take_if(is_of_node) {
+            self.epoch += 1;
+            for Slot(slot) in slots.into_iter().filter(|_| from != node) {
+                self.owners[usize::from(slot)] = Some((from, Epoch(self.epoch)));
             }
         }
         let orphans: Vec<usize> =

@@ -285,7 +285,6 @@ impl World {
             witness,
             hostile,
             on_lag,
-            crowds_move: self.nodes.is_some() && self.plan.room_members_max < self.plan.clients,
             carriage: if self.loses() { Carriage::Lossy } else { Carriage::Reliable },
             reads_one_turn_in: if hostile || (slow && self.random.one_in(3)) { 30 } else { 2 },
             closed: false,

@@ -400,8 +400,8 @@ fn has_ended(stream: &mut Secured) -> bool {
             Ok(_) => {}
             // To read, rustls first writes what is left over, and the server may have closed already.
             Err(error) => {
-                let ended = [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
-                return ended.contains(&error.kind());
+                use ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+                return matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe);
             }
         }
     }

@@ -6,6 +6,7 @@
 //!
 //! In a crowd each subscriber knows some members, and not all know the same. Nothing is left out there.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::Subscribers;
@@ -28,16 +29,17 @@ pub struct Told {
 impl Told {
     /// Takes in events that all subscribers are to be told. Returns what to tell them instead, if some of it is no news.
     pub fn hear(&mut self, events: &[Event]) -> Option<Vec<Event>> {
-        let news: Vec<Option<Event>> = events.iter().map(|event| self.hear_one(event)).collect();
-        if news.iter().zip(events).all(|(news, event)| news.as_ref() == Some(event)) {
+        if !events.iter().any(|event| matches!(event, Event::Presence { .. })) {
             return None;
         }
-        Some(news.into_iter().flatten().collect())
+        let news: Vec<_> = events.iter().filter_map(|event| self.hear_one(event)).collect();
+        let is_all = news.len() == events.len() && news.iter().all(|event| matches!(event, Cow::Borrowed(_)));
+        (!is_all).then(|| news.into_iter().map(Cow::into_owned).collect())
     }
 
     /// Takes in an event, and returns what is news of it.
-    fn hear_one(&mut self, event: &Event) -> Option<Event> {
-        let Event::Presence { channel, joins, leaves, count } = event else { return Some(event.clone()) };
+    fn hear_one<'e>(&mut self, event: &'e Event) -> Option<Cow<'e, Event>> {
+        let Event::Presence { channel, joins, leaves, count } = event else { return Some(Cow::Borrowed(event)) };
         let tells_all = self.count.is_some() || count.is_some();
         if count.is_some() || !self.is_unsettled {
             self.count = *count;
@@ -47,7 +49,8 @@ impl Told {
         joins.retain(|presence| !self.knows(presence) || tells_all);
         self.add(&joins);
         let is_news = !joins.is_empty() || !leaves.is_empty() || tells_all;
-        is_news.then(|| Event::Presence { channel: channel.clone(), joins, leaves, count: self.count })
+        let news = Event::Presence { channel: channel.clone(), joins, leaves, count: self.count };
+        is_news.then(|| if news == *event { Cow::Borrowed(event) } else { Cow::Owned(news) })
     }
 
     fn knows(&self, presence: &Presence) -> bool {
@@ -90,10 +93,14 @@ impl Subscribers {
         let told = told.get_or_insert_default();
         told.add(presences);
         if told.count.is_some() || count.is_some() {
-            let is_known = told.count.is_none() || count.is_some() || !told.is_unsettled;
+            let is_still_crowd = count.is_none() && told.is_unsettled;
             told.count = count.or(told.count);
-            let (channel, presences, me) = (channel.clone(), presences.clone(), me.clone());
-            return (!is_known).then_some(Reply::Joined { channel, presences, count: told.count, me });
+            return is_still_crowd.then(|| Reply::Joined {
+                channel: channel.clone(),
+                presences: presences.clone(),
+                count: told.count,
+                me: me.clone(),
+            });
         }
         let others = || told.presences.values().filter(|presence| presence.session != me.session);
         if others().count() == presences.len() {
