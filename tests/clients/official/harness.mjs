@@ -162,7 +162,8 @@ export class Listener {
   }
 
   disconnect() {
-    this.socket.disconnect();
+    // By default the client reports the end at once, before the server has heard of it.
+    this.socket.disconnect(false);
   }
 }
 
