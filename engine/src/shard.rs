@@ -286,7 +286,7 @@ impl Shard {
             Asker::Channel(channel, epoch, purpose) => {
                 self.owner.receipt(channel, epoch, purpose, outcome, self.now, &mut self.outbox);
             }
-            Asker::Follower(connection) => self.home.receipt(connection, outcome, &mut self.outbox),
+            Asker::Follower(connection) => self.home.receipt(connection, outcome),
         }
     }
 
@@ -485,6 +485,7 @@ impl Shard {
         self.home.end_waiting(&mut self.outbox);
         self.home.tell_departures(&mut self.outbox);
         self.home.tell_statuses(&mut self.outbox);
+        self.home.answer_follows(&mut self.outbox);
         // An announcement may release a request that waited for it, and that may be announced as well. It ends, because
         // nothing is read from sockets meanwhile.
         loop {

@@ -97,6 +97,13 @@ fn show(world: &mut World, number: u128, status: &str) {
 }
 
 fn show_session(world: &mut World, number: u128, session: u128, status: &str) {
+    hear(world, number, session, status);
+    world.heard.0.clear();
+    world.turn();
+}
+
+/// The shard hears that a session shows this status, in a turn that goes on.
+fn hear(world: &mut World, number: u128, session: u128, status: &str) {
     let after = StatusPresence {
         user: UserId(Uuid::from_u128(1000 + number)),
         session: SessionId(Uuid::from_u128(session)),
@@ -104,8 +111,18 @@ fn show_session(world: &mut World, number: u128, session: u128, status: &str) {
         status: status.into(),
     };
     world.shard.step(Input::Broadcast(Broadcast::Status { before: None, after: Some(after) }), NOW);
+}
+
+#[test]
+fn an_answer_to_a_follow_has_what_the_shard_heard_in_the_same_turn() {
+    let mut world = World::new();
+    show(&mut world, 0, "away");
+    let (ticket, users) = ask_to_follow(&mut world, MEMBER, 0..1);
     world.heard.0.clear();
-    world.turn();
+    hear(&mut world, 0, 0, "back");
+    world.answer(ticket, StoreReceipt::Users(users));
+    let heard = world.heard.text();
+    assert!(heard.contains("back") && !heard.contains("away"), "{heard}");
 }
 
 #[test]

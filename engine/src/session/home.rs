@@ -20,6 +20,7 @@ use crate::id::{ChannelId, ChannelKind, ConnectionId, Monotonic, UserId};
 use crate::limits::{ClientLimits, DEPARTURES_TURN_MAX, ENDS_TURN_MAX, NOTICES_WAITING_MAX, Rules, SUBSCRIPTIONS_MAX};
 use crate::outbox::{Outbox, SocketEffect};
 use crate::parcel::{ChannelAction, ChannelRequest};
+use crate::persist::{StoreFailure, StoreReceipt};
 use crate::process_rates::ProcessRate;
 use crate::session::admission::{Admitted, OpeningRefusal, Session, admit};
 use crate::session::connection::{Connection, FrameBytes, JoinTerms, OpenRequest, Private, RequestKind, Subscription};
@@ -88,6 +89,8 @@ pub struct Home {
     report: PassReport,
     /// Requests to follow that wait for the store: one a connection at most.
     lookups: HashMap<ConnectionId, Lookup>,
+    /// What the store has answered to them in this turn.
+    found: Vec<(ConnectionId, Result<StoreReceipt, StoreFailure>)>,
     /// Channels of which a batch is missing.
     catch_ups: CatchUps,
     /// Owners that were asked to say when everything for this home has left them, so far.
@@ -145,6 +148,7 @@ impl Home {
             dirty: Vec::new(),
             report: PassReport::default(),
             lookups: HashMap::new(),
+            found: Vec::new(),
             catch_ups: CatchUps::default(),
             flushes: 0,
             keeps_told: false,

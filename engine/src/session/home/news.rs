@@ -6,6 +6,7 @@
 //! them is disconnected.
 
 use std::collections::HashSet;
+use std::mem;
 use std::sync::Arc;
 
 use super::{Home, Lookup};
@@ -322,8 +323,21 @@ impl Home {
         }
     }
 
-    /// Takes in the store's answer which users exist.
-    pub fn receipt(&mut self, id: ConnectionId, outcome: Result<StoreReceipt, StoreFailure>, outbox: &mut Outbox) {
+    /// Takes in the store's answer which users exist. The request is answered later in the turn, by `answer_follows`.
+    pub fn receipt(&mut self, id: ConnectionId, outcome: Result<StoreReceipt, StoreFailure>) {
+        self.found.push((id, outcome));
+    }
+
+    /// Answers the requests to follow that the store has answered in this turn. Must be called once a turn, after
+    /// `tell_statuses`: a change of which this shard has heard is then in the answer already, unless the shard is behind.
+    /// So a client that asks after another client's change was answered finds the new status.
+    pub fn answer_follows(&mut self, outbox: &mut Outbox) {
+        for (id, outcome) in mem::take(&mut self.found) {
+            self.answer_follow(id, outcome, outbox);
+        }
+    }
+
+    fn answer_follow(&mut self, id: ConnectionId, outcome: Result<StoreReceipt, StoreFailure>, outbox: &mut Outbox) {
         let lookup = self.lookups.remove(&id).expect("the store answers what it was asked, once");
         let Lookup { number, blocked_by } = lookup;
         let Some(connection) = self.connections.get_mut(id).filter(|connection| !connection.closing) else { return };
