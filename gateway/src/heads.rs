@@ -88,11 +88,11 @@ pub fn lists(headers: &[Header<'_>], name: &str, word: &str) -> bool {
         .any(|part| part.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
 }
 
-/// The credentials in an `Authorization` header of this scheme. Schemes may be written in any case (RFC 9110, section
+/// The credentials in an `Authorization` header of this scheme; `None` if there are none. Schemes may be written in any case (RFC 9110, section
 /// 11.1).
 pub fn credentials<'a>(header: &'a str, scheme: &str) -> Option<&'a str> {
     let (named, credentials) = header.split_once(' ')?;
-    named.eq_ignore_ascii_case(scheme).then(|| credentials.trim_ascii())
+    Some(credentials.trim_ascii()).filter(|credentials| named.eq_ignore_ascii_case(scheme) && !credentials.is_empty())
 }
 
 /// How many bytes of line ends stand before a request. They have no meaning (RFC 9112, section 2.2).
@@ -150,7 +150,7 @@ mod tests {
             ("Bearer abc", Some("abc")),
             ("bearer abc", Some("abc")),
             ("BEARER   abc ", Some("abc")),
-            ("Bearer ", Some("")),
+            ("Bearer ", None),
             ("Bearer", None),
             ("Bearerabc", None),
             ("Basic abc", None),

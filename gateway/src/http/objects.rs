@@ -35,6 +35,7 @@ const LIMIT_DEFAULT: i32 = 1;
 const LIMIT_MAX: i32 = 100;
 
 const NAMES_MISSING: &str = "Invalid collection or key value supplied. They must be set.";
+const NO_COLLECTION: &str = "Invalid collection - the path is not percent-encoded UTF-8.";
 const NO_USER_ID: &str = "Invalid user ID - make sure user ID is a valid UUID.";
 
 /// Writes objects of the caller: all of them, or none. Refused if one is malformed, a condition is not met, clients may
@@ -133,13 +134,13 @@ pub async fn read(services: &Services, request: &ResourceRequest) -> Result<Answ
 }
 
 /// Objects of a collection: the caller's own that the caller may read, the public ones of another user, or the public ones
-/// of all users. `in_path` is the user whom the path names, if it does; else the query may name one. Refused if the query
-/// has a wrong user, limit or cursor.
+/// of all users. `in_path` is the user whom the path names, if it does; else the query may name one. What the path names
+/// is an inner `None` if it cannot be decoded. Refused if the path has that, or if there is a wrong user, limit or cursor.
 pub async fn list(
     services: &Services,
     request: &ResourceRequest,
-    collection: &str,
-    in_path: Option<&str>,
+    collection: Option<String>,
+    in_path: Option<Option<String>>,
 ) -> Result<Answer, Refusal> {
     let caller = request.user(services)?;
     let query = Query::parse(request.uri().query())?;
@@ -147,15 +148,15 @@ pub async fn list(
         limit if (1..=LIMIT_MAX).contains(&limit) => limit as usize,
         _ => return Err(Refusal::invalid("Invalid limit - limit must be between 1 and 100.")),
     };
-    let named = match in_path {
-        Some(named) => named,
+    let collection = collection.ok_or_else(|| Refusal::invalid(NO_COLLECTION))?;
+    let named = match &in_path {
+        Some(named) => named.as_deref().ok_or_else(|| Refusal::invalid(NO_USER_ID))?,
         None => query.text("user_id")?.unwrap_or_default(),
     };
     let owner = match named {
         "" => None,
         named => Some(UserId(parse_uuid(named).ok_or_else(|| Refusal::invalid(NO_USER_ID))?)),
     };
-    let collection = collection.to_owned();
     let listing = match owner {
         None => ObjectListing::Public { collection },
         Some(owner) if owner == caller => ObjectListing::Own { owner, collection },

@@ -100,13 +100,8 @@ async fn dispatch(services: &Services, request: &ResourceRequest) -> Result<Answ
         (Route::Objects, &Method::PUT) => objects::write(services, request).await,
         (Route::Objects, &Method::POST) => objects::read(services, request).await,
         (Route::Collection(Some(name)), &Method::PUT) if name == DELETION => objects::delete(services, request).await,
-        // No collection has a name that is not text.
-        (Route::Collection(name), &Method::GET) => {
-            objects::list(services, request, &name.unwrap_or_default(), None).await
-        }
-        (Route::CollectionOf(name, user), &Method::GET) => {
-            objects::list(services, request, &name.unwrap_or_default(), Some(&user.unwrap_or_default())).await
-        }
+        (Route::Collection(name), &Method::GET) => objects::list(services, request, name, None).await,
+        (Route::CollectionOf(name, user), &Method::GET) => objects::list(services, request, name, Some(user)).await,
         (Route::History(id), &Method::GET) => history::list(services, request, id.map(Option::unwrap_or_default)).await,
         (Route::Presence(id), &Method::GET) => presence::list(services, request, &id.unwrap_or_default()).await,
         // A client has no session token before it signs in.

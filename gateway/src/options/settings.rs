@@ -59,7 +59,7 @@ pub(super) struct Settings {
     #[arg(default_value = "localhost:7350")]
     pub listen: Vec<ListenAddress>,
 
-    /// Address of the API in gRPC, written as those of --listen; `off` for none; without it, the first of --listen with the
+    /// Address of the API in gRPC, one, written as one of --listen; `off` for none; without it, the first of --listen with the
     /// port below, which has TLS if that one has it
     #[arg(long, help_heading = ADDRESSES, env = "STENTOR_GRPC", value_name = "ADDR")]
     pub grpc: Option<GrpcAddress>,

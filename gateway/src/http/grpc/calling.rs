@@ -35,9 +35,11 @@ use crate::http::router::{refuse, respond};
 use crate::http::services::Services;
 use crate::http::unread_answers::UnreadAnswer;
 use crate::log_limit;
+use crate::upgrade::HEAD_BYTES_MAX;
 
-/// The largest message of a method that has no body in REST: its fields stand in the target there.
-const QUERY_BYTES_MAX: usize = 16 << 10;
+/// The largest message of a method that has no body in REST. Its fields stand in the head there, so what REST takes is
+/// taken here, too: a field is no longer in the message than in a target.
+const QUERY_BYTES_MAX: usize = HEAD_BYTES_MAX;
 
 /// Time for a call's message to arrive, as for a body of REST.
 const MESSAGE_DURATION_MAX: Duration = Duration::from_secs(10);

@@ -89,7 +89,6 @@ fn answers_are_written_exactly_so() {
         ("GET /v2/storage/none", ""),
         ("GET /v2/storage/", ""),
         ("GET /v2/storage/%00", ""),
-        ("GET /v2/storage/%ff?limit=100", ""),
     ] {
         let heard = world.ask(target, As::User(&alice.token), body);
         assert_eq!((heard.status, heard.text.as_str()), (200, "{}"), "{target} {body}");
@@ -199,6 +198,10 @@ fn what_is_malformed_is_refused_in_the_words_of_the_protocol() {
         ("c?limit=0", "Invalid limit - limit must be between 1 and 100."),
         ("c?limit=101", "Invalid limit - limit must be between 1 and 100."),
         ("c/x", "Invalid user ID - make sure user ID is a valid UUID."),
+        ("c/%ff", "Invalid user ID - make sure user ID is a valid UUID."),
+        ("c/%zz", "Invalid user ID - make sure user ID is a valid UUID."),
+        ("%ff", "Invalid collection - the path is not percent-encoded UTF-8."),
+        (&format!("%zz/{user}"), "Invalid collection - the path is not percent-encoded UTF-8."),
         ("c?user_id=x", "Invalid user ID - make sure user ID is a valid UUID."),
         ("c?cursor=x", "Malformed cursor was used."),
         (&format!("c/{user}?cursor=AAAA"), "Malformed cursor was used."),
