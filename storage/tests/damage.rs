@@ -22,6 +22,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use storage::embedded::Embedded;
 use storage::group::{Group, GroupFilter};
 use storage::object::{ObjectWrite, ReadPermission};
+use storage::transfer::{self, End};
 use storage::{Failure, PageStart, Store, Write};
 use tempfile::TempDir;
 
@@ -87,6 +88,14 @@ fn a_foreign_directory_is_refused_and_left_as_it_is() {
     let reason = refusal(directory.path());
     assert!(reason.contains("photos") && reason.contains(&directory.path().display().to_string()), "{reason}");
     assert_eq!(files_below(directory.path()), before);
+}
+
+#[test]
+fn a_store_whose_journal_was_emptied_is_damaged() {
+    let directory = written_store();
+    OpenOptions::new().write(true).open(journal_of(&directory)).unwrap().set_len(0).unwrap();
+    let reason = refusal(directory.path());
+    assert!(reason.contains("damaged or lost") && reason.contains("Restore a backup"), "{reason}");
 }
 
 #[test]
@@ -249,6 +258,26 @@ fn a_changed_byte_in_the_journal_is_noticed() {
     let directory = written_store();
     change_byte(&journal_of(&directory), b"text text text", 3, b'X');
     assert!(refusal(directory.path()).contains("damaged at byte"));
+}
+
+/// Wherever the damage is, also where no row at all can be read: an operator who saves what can be saved must hear of it.
+#[test]
+fn an_export_says_that_a_journal_is_damaged() {
+    for place in [30, 80, 100, 300, 2000] {
+        let directory = written_store();
+        let journal = OpenOptions::new().read(true).write(true).open(journal_of(&directory)).unwrap();
+        let mut byte = [0];
+        journal.read_exact_at(&mut byte, place).unwrap();
+        journal.write_all_at(&[byte[0] ^ 0x55], place).unwrap();
+        let saved = directory.path().with_extension("export");
+        let moved = Embedded::open_to_read(directory.path(), &options())
+            .and_then(|store| transfer::run(End::Store(&store), End::File(&saved), &mut |_, _| {}));
+        match moved {
+            Ok(moved) => assert!(moved.unreadable > 0, "byte {place}: {} rows", moved.rows),
+            Err(failure) => assert!(failure.to_string().contains("damaged"), "byte {place}: {failure}"),
+        }
+        let _ = fs::remove_file(saved);
+    }
 }
 
 /// The state after a loss of power: the group whose sync never returned lacks a sector in its middle.

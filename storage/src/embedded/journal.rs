@@ -54,8 +54,13 @@ pub fn examine(journals: Vec<(u64, PathBuf)>) -> Result<(), Failure> {
     if let Some(gap) = gaps(database, journals.iter().map(|(number, _)| *number)).first() {
         return Err(Failure::Corrupt(format!("{gap}. {DAMAGED}")));
     }
-    examine_each(journals, |path, place| {
-        Err(Failure::Corrupt(format!("{} is damaged at byte {place}. {DAMAGED}", path.display())))
+    examine_each(journals, |journal| {
+        let (path, place) = (journal.path.display(), journal.place);
+        if !journal.is_torn {
+            return Err(Failure::Corrupt(format!("{path} is damaged at byte {place}. {DAMAGED}")));
+        }
+        tracing::warn!("{path} ends in a group that was not completely written, at byte {place}; it is dropped");
+        cut(&journal)
     })
 }
 
@@ -79,23 +84,30 @@ pub fn gaps(database: &Path, numbers: impl Iterator<Item = u64>) -> Vec<String> 
     numbers.windows(2).filter_map(gap).collect()
 }
 
-/// Examines copies of a database's journals, and cuts each off where it is damaged. Returns the names of the damaged
-/// journals with the byte from which on nothing can be read.
-pub fn cut_damage_off(journals: Vec<(u64, PathBuf)>) -> Result<Vec<(PathBuf, usize)>, Failure> {
-    let mut damaged = Vec::new();
-    examine_each(journals, |path, place| {
-        cut(&path, place)?;
-        damaged.push((path, place));
-        Ok(())
-    })?;
-    Ok(damaged)
+/// A journal that cannot be read to its end.
+pub struct Unread {
+    pub path: PathBuf,
+    /// The byte from which on nothing can be read.
+    pub place: usize,
+    /// Whether it ends there in a group that was not completely written, as an interrupted write leaves it behind.
+    pub is_torn: bool,
 }
 
-/// Examines journals, oldest first, and cuts off a torn end of the newest. Any other damage is told to `damaged`, with the
-/// byte from which on nothing can be read.
+/// Examines copies of a database's journals, and cuts each off where it cannot be read.
+pub fn cut_off(journals: Vec<(u64, PathBuf)>) -> Result<Vec<Unread>, Failure> {
+    let mut unread = Vec::new();
+    examine_each(journals, |journal| {
+        cut(&journal)?;
+        unread.push(journal);
+        Ok(())
+    })?;
+    Ok(unread)
+}
+
+/// Examines journals, oldest first, and tells `unread` of each that cannot be read to its end. Only the newest can be torn.
 fn examine_each(
     mut journals: Vec<(u64, PathBuf)>,
-    mut damaged: impl FnMut(PathBuf, usize) -> Result<(), Failure>,
+    mut unread: impl FnMut(Unread) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     journals.sort();
     let newest = journals.last().map(|(number, _)| *number);
@@ -103,8 +115,8 @@ fn examine_each(
         let bytes = read(&path).map_err(|error| failed("reading", &path, &error))?;
         match verdict(&bytes) {
             Verdict::Sound => {}
-            Verdict::Torn(place) if Some(number) == newest => cut(&path, place)?,
-            Verdict::Torn(place) | Verdict::Damaged(place) => damaged(path, place)?,
+            Verdict::Torn(place) => unread(Unread { path, place, is_torn: Some(number) == newest })?,
+            Verdict::Damaged(place) => unread(Unread { path, place, is_torn: false })?,
         }
     }
     Ok(())
@@ -151,10 +163,9 @@ pub fn written_bytes(file: &File) -> io::Result<u64> {
     Ok(0)
 }
 
-fn cut(path: &Path, place: usize) -> Result<(), Failure> {
-    tracing::warn!("{} ends in a group that was not completely written; it is dropped", path.display());
+fn cut(Unread { path, place, .. }: &Unread) -> Result<(), Failure> {
     let file = OpenOptions::new().write(true).open(path).map_err(|error| failed("opening", path, &error))?;
-    let cut = file.set_len(place as u64).and_then(|()| file.sync_all());
+    let cut = file.set_len(*place as u64).and_then(|()| file.sync_all());
     cut.map_err(|error| failed("shortening", path, &error))
 }
 

@@ -18,6 +18,7 @@ use rustix::fs::FlockOperation;
 use super::copying::{copy_beginning, copy_file, make_directory, write_file};
 use super::directory::{DATABASE, Directory, LOCK, checked_files, names_in};
 use super::failures::UNREADABLE;
+use super::journal::Unread;
 use super::manifest::Manifest;
 use super::table_files::{self, FIRST_LEVEL_WITHOUT_INDEXES, Flaw, OPTIONS_KEYSPACE};
 use super::{failed, journal};
@@ -84,9 +85,18 @@ impl ReadingCopy {
             copy_beginning(&file, length, &to)?;
             copied.push(((number, to), path));
         }
-        for (damaged, place) in journal::cut_damage_off(copied.iter().map(|(copy, _)| copy.clone()).collect())? {
-            let original = copied.iter().find(|((_, copy), _)| *copy == damaged).map_or(&damaged, |(_, path)| path);
-            copy.damages.push(format!("{}: damaged at byte {place}; what follows is lost", original.display()));
+        for Unread { path, place, is_torn } in journal::cut_off(copied.iter().map(|(copy, _)| copy.clone()).collect())?
+        {
+            let original = copied.iter().find(|((_, copy), _)| *copy == path).map_or(&path, |(_, path)| path).display();
+            if is_torn {
+                tracing::warn!(
+                    "{original} ends in a group that was not completely written, at byte {place}; it is left out. A \
+                     process that is killed leaves that behind, and loses nothing by it; one that was stopped in order \
+                     does not"
+                );
+            } else {
+                copy.damages.push(format!("{original}: damaged at byte {place}; what follows is lost"));
+            }
         }
         Ok(copy)
     }

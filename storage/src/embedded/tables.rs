@@ -15,7 +15,7 @@ use super::EmbeddedOptions;
 use super::damaged::DamagedBlocks;
 use super::dead::{MergeFilter, is_mark, leaves_marks};
 use super::expiry::{Clock, Expiry, wall_clock};
-use super::failures::{decoded, unopenable, unreadable};
+use super::failures::{DAMAGED, decoded, unopenable, unreadable};
 use super::hollows::{Hollows, Reading};
 use super::kept_options::{inert, memtable_bytes};
 use super::walk::{Direction, Notes, Walk};
@@ -313,7 +313,9 @@ fn check_table(database: &Database, path: &Path, table: Table) -> Result<(), Fai
 fn checked_meta(path: &Path, bytes: fjall::Result<Option<Slice>>) -> Result<StoreMeta, Failure> {
     let path = path.display();
     let Some(bytes) = bytes.map_err(|error| unreadable(Table::Meta, &error))? else {
-        return Err(Failure::Corrupt(format!("{path} holds a database that is not a Stentor store")));
+        return Err(Failure::Corrupt(format!(
+            "{path} has no record of its format: the journal or the table with that record is damaged or lost. {DAMAGED}"
+        )));
     };
     let meta = decoded(Table::Meta, record::decode_meta(&bytes))?;
     if !(1..=FORMAT).contains(&meta.format) {

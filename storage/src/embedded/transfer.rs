@@ -76,19 +76,20 @@ impl Source for &Embedded {
     fn rows(&self, after: &[u8]) -> Result<Option<Page>, Failure> {
         let view = self.tables()?.view();
         let (first, mut key) = after.split_first().map_or((0, None), |(table, key)| (usize::from(*table), Some(key)));
+        let mut unreadable = if after.is_empty() { self.damages()? } else { Vec::new() };
         for (number, table) in MOVED.iter().enumerate().skip(first) {
             let page = match self.is_only_read() {
                 true => self.sound_page(&view, number as u8, *table, key.take())?,
                 false => page(&view, number as u8, *table, key.take())?,
             };
             if let Some(mut page) = page {
-                if after.is_empty() {
-                    page.unreadable.extend(self.damages()?);
-                }
+                page.unreadable.append(&mut unreadable);
                 return Ok(Some(page));
             }
         }
-        Ok(None)
+        // There is no row at all, but what cannot be read is told of nevertheless.
+        let place = vec![MOVED.len() as u8];
+        Ok((!unreadable.is_empty()).then_some(Page { items: Vec::new(), left: 0, place, unreadable }))
     }
 }
 
