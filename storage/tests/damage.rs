@@ -214,7 +214,7 @@ fn a_damaged_block_fails_the_requests_that_need_it_and_no_others() {
             commit(&store, &rooms.each_ref().map(|room| insert(room, 100 + 20 * life + number, 7)));
         }
         let reason = store.message(&rooms[1], message_id(25)).unwrap_err().to_string();
-        assert!(reason.contains(&file.display().to_string()) && reason.contains("Checksum"), "{reason}");
+        assert!(reason.contains(&file.display().to_string()) && reason.contains("its checksum is"), "{reason}");
         let failed = store.messages(&rooms[1], PageStart::Oldest, 99).unwrap_err();
         assert!(matches!(failed, Failure::Corrupt(_)), "{failed:?}");
         assert_eq!(store.messages(&rooms[1], PageStart::Newest, 10).unwrap().len(), 10);

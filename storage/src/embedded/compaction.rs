@@ -26,7 +26,7 @@ use parking_lot::Mutex;
 
 use super::commit_cache::CommitCache;
 use super::expiry::Rewrite;
-use super::failures::{describe, io_error};
+use super::failures::{describe, describe_table, io_error};
 use super::halted::Halted;
 use super::room::Room;
 use super::tables::Tables;
@@ -275,7 +275,7 @@ impl Work {
             let keyspace = self.tables.keyspace(table);
             let released = keyspace.tree.get_version_history_lock().maintenance(keyspace.path(), readable_from);
             if let Err(error) = released {
-                tracing::warn!("old versions of table {} stay: {error:?}", table.name());
+                tracing::warn!("old versions of table {} stay: {}", table.name(), describe_table(&error));
             }
         }
     }

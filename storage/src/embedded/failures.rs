@@ -77,11 +77,30 @@ pub fn io_error(error: &fjall::Error) -> Option<&std::io::Error> {
     }
 }
 
-/// A fjall error in fjall's own words; an operating system's error in that system's words.
+/// A fjall error in words for operators; an operating system's error in that system's words.
 pub fn describe(error: &fjall::Error) -> String {
-    match (io_error(error), error) {
-        (Some(error), _) => error.to_string(),
-        (None, fjall::Error::Poisoned) => "fjall has failed before, in a thread that writes tables".into(),
-        (None, error) => format!("{error:?}"),
+    match error {
+        fjall::Error::Io(error) => error.to_string(),
+        fjall::Error::Storage(error) => describe_table(error),
+        fjall::Error::Poisoned => "fjall has failed before, in a thread that writes tables".into(),
+        error => format!("{error:?}"),
+    }
+}
+
+/// The same for an error of a table.
+pub fn describe_table(error: &fjall::LsmError) -> String {
+    use fjall::LsmError::{
+        ChecksumMismatch, Decompress, InvalidHeader, InvalidTag, InvalidTrailer, Io, Unrecoverable, Utf8,
+    };
+    match error {
+        Io(error) => error.to_string(),
+        ChecksumMismatch { got, expected } => {
+            let [got, written] = [got, expected].map(|sum| sum.into_u128());
+            format!("its checksum is {got:x}, and was {written:x} when it was written")
+        }
+        Decompress(_) => "it cannot be decompressed".into(),
+        InvalidHeader(_) | InvalidTag(_) | InvalidTrailer | Utf8(_) => "it has not the form that it should have".into(),
+        Unrecoverable => "files that belong to it are missing or damaged".into(),
+        error => format!("{error:?}"),
     }
 }

@@ -14,6 +14,7 @@ use fjall::{AbstractTree, Keyspace, Slice};
 use lsm_tree::{InternalValue, Table as TableFile};
 
 use super::dead::is_mark;
+use super::failures::describe_table;
 use super::table_files::{index_damages, path_of};
 
 type Rows = Box<dyn Iterator<Item = lsm_tree::Result<InternalValue>>>;
@@ -167,5 +168,5 @@ fn rows_without_index(table: &TableFile, after: Option<Slice>) -> lsm_tree::Resu
 }
 
 fn damage(table: &TableFile, error: &lsm_tree::Error) -> String {
-    format!("{}: a block cannot be read: {error:?}", path_of(table).display())
+    format!("{}: a block cannot be read: {}", path_of(table).display(), describe_table(error))
 }
