@@ -11,8 +11,23 @@ use crate::options::{ConfigCommand, Options, StoreKind, command_line, warnings};
 use crate::terminal;
 use crate::tls::TlsAcceptor;
 
-/// Carries the command out. Returns what is to be printed. Fails with a line for the operator.
-pub fn run(options: &Options, command: &ConfigCommand) -> Result<String, String> {
+/// Why a command about the configuration has failed.
+#[derive(Debug)]
+pub enum ConfigFailure {
+    /// A start would fail, for each of these reasons.
+    Errors(Vec<String>),
+    /// Another reason, for the operator.
+    Other(String),
+}
+
+impl From<String> for ConfigFailure {
+    fn from(reason: String) -> Self {
+        Self::Other(reason)
+    }
+}
+
+/// Carries the command out. Returns what is to be printed.
+pub fn run(options: &Options, command: &ConfigCommand) -> Result<String, ConfigFailure> {
     match command {
         ConfigCommand::Check { strict } => check(options, *strict),
         ConfigCommand::Print => Ok(toml::printed(&options.configuration)),
@@ -21,12 +36,12 @@ pub fn run(options: &Options, command: &ConfigCommand) -> Result<String, String>
         ConfigCommand::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut command_line(), "stentor", &mut script);
-            text(script)
+            Ok(text(script)?)
         }
         ConfigCommand::Man => {
             let mut page = Vec::new();
             clap_mangen::Man::new(command_line()).render(&mut page).map_err(|error| error.to_string())?;
-            text(page)
+            Ok(text(page)?)
         }
     }
 }
@@ -38,8 +53,8 @@ pub fn start_warnings(options: &Options) -> Vec<String> {
     lines
 }
 
-/// What would end a start with these options, as far as files show it. What the options say by themselves was looked at
-/// when they were read.
+/// What would end a start with these options, as far as files and the machine's limits show it. What the options say by
+/// themselves was looked at when they were read.
 fn start_errors(options: &Options) -> Vec<String> {
     let mut errors = Vec::new();
     if let Some(files) = &options.tls {
@@ -55,19 +70,20 @@ fn start_errors(options: &Options) -> Vec<String> {
             errors.push(format!("read_only: there is no store in {}, and none is made", data.display()));
         }
     }
+    errors.extend(machine::too_few_descriptors(machine::allowed().descriptors, options.shards.get().into()));
     errors
 }
 
-fn check(options: &Options, strict: bool) -> Result<String, String> {
+fn check(options: &Options, strict: bool) -> Result<String, ConfigFailure> {
     let errors = start_errors(options);
     let warnings = start_warnings(options);
     warnings.iter().for_each(|line| terminal::tell(&format!("stentor: warning: {line}")));
     if !errors.is_empty() {
-        return Err(errors.join("\nstentor: "));
+        return Err(ConfigFailure::Errors(errors));
     }
     let count = warnings.len();
     if strict && count > 0 {
-        return Err(format!("no errors; warnings: {count}, and --strict allows none"));
+        return Err(format!("no errors; warnings: {count}, and --strict allows none").into());
     }
     let file = options.configuration.file.as_ref();
     let file = file.map_or_else(|| "no configuration file".to_owned(), |file| file.display().to_string());

@@ -33,18 +33,25 @@ pub(crate) const LOCKED_BYTES_PER_SHARD: u64 = 512 * 1024;
 pub fn prepare(shards: usize) -> Result<usize, String> {
     raise_locked_memory(shards as u64 * LOCKED_BYTES_PER_SHARD)?;
     io_uring::probe().map_err(|error| explain_io_uring(&error))?;
-    let (descriptors, of_shards) = (raise_descriptors(), descriptors_of_shards(shards as u64));
-    if descriptors < of_shards + DESCRIPTORS_MIN {
-        return Err(format!(
-            "the limit on open descriptors is {descriptors}, and a server of {shards} shards needs {}: raise it (ulimit -n, \
-             LimitNOFILE= in systemd), or start with fewer --shards",
-            of_shards + DESCRIPTORS_MIN
-        ));
+    let descriptors = raise_descriptors();
+    if let Some(reason) = too_few_descriptors(descriptors, shards as u64) {
+        return Err(reason);
     }
     if SystemTime::now() < SystemTime::UNIX_EPOCH {
         return Err("the system's clock is before 1970: set it, and start again".into());
     }
     Ok(usize::try_from(connections(descriptors, shards as u64)).unwrap_or(usize::MAX))
+}
+
+/// Why no server with so many shards starts within this limit on open descriptors, for operators; `None` if one does.
+pub fn too_few_descriptors(limit: u64, shards: u64) -> Option<String> {
+    let needed = descriptors_of_shards(shards) + DESCRIPTORS_MIN;
+    (limit < needed).then(|| {
+        format!(
+            "the limit on open descriptors is {limit}, and a server of {shards} shards needs {needed}: raise it (ulimit -n, \
+             LimitNOFILE= in systemd), or start with fewer --shards"
+        )
+    })
 }
 
 /// How many of the descriptors may be connections. The rest is for the store, the shards, the operators, and the

@@ -17,6 +17,7 @@ use gateway::admin::token::AdminToken;
 use gateway::admin::{self, Admin};
 use gateway::announcement::Places;
 use gateway::beginning::{Beginning, Life};
+use gateway::config::ConfigFailure;
 use gateway::drain::{Drain, Event};
 use gateway::health::{Health, HealthReporter};
 use gateway::http::{BODIES_BYTES_MAX, Services};
@@ -25,7 +26,7 @@ use gateway::listen_address::Protocol;
 use gateway::listeners::{self, Listening};
 use gateway::live::LiveOptions;
 use gateway::logging::Logging;
-use gateway::options::{AdminCall, Command, Grpc, Options, StoreKind};
+use gateway::options::{AdminCall, Command, Grpc, Options, OptionsError, StoreKind};
 use gateway::password::Passwords;
 use gateway::reload::Reloader;
 use gateway::sockets::{HEADS_BYTES_MAX, Listener, SocketTable};
@@ -87,7 +88,11 @@ fn main() -> ExitCode {
         }
         Command::Restore { directory } => backup::restore(&options, directory).and_then(|done| print(&done)),
         Command::Verify { directory } => verify(&options, directory.as_deref()),
-        Command::Config(command) => config::run(&options, command).and_then(|said| print(&said)),
+        Command::Config(command) => match config::run(&options, command) {
+            Ok(said) => print(&said),
+            Err(ConfigFailure::Errors(lines)) => OptionsError::Mistakes(lines).exit(),
+            Err(ConfigFailure::Other(reason)) => Err(reason),
+        },
         Command::LogLevel { levels } => {
             admin::client::call(&options, &AdminCall::of_log_level(levels.clone())).and_then(|said| print(&said))
         }

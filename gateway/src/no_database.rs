@@ -14,7 +14,7 @@ const ADVICE: &str = "this program was built without the driver of ScyllaDB and 
                       build it with `cargo build --release -p gateway --features scylla`";
 
 /// Nothing can be said of a database.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct DatabaseOptions;
 
 /// The section of the configuration file that has the keys of a database.

@@ -168,7 +168,7 @@ pub enum OptionsError {
     /// Wrong flags. `--help` and `--version` are also reported this way.
     #[error(transparent)]
     Arguments(#[from] clap::Error),
-    /// Mistakes in the environment and in the file, a line for each.
+    /// Mistakes in the environment and in the file, or values that do not fit each other; a line for each.
     #[error("{}", .0.join("\n"))]
     Mistakes(Vec<String>),
     #[error("{0}")]
@@ -203,70 +203,76 @@ impl Options {
         Self::checked(given.task(), given.settings, configuration)
     }
 
+    /// All that is wrong is told at once.
     fn checked(command: Command, mut settings: Settings, configuration: Configuration) -> Result<Self, OptionsError> {
-        let session_key = signing_key("session_key", settings.session_key.take(), settings.session_key_file.take())?;
-        let refresh_key = signing_key("refresh_key", settings.refresh_key.take(), settings.refresh_key_file.take())?;
+        let mut mistakes = Mistakes::default();
+        let (text, path) = (settings.session_key.take(), settings.session_key_file.take());
+        let session_key = mistakes.of(signing_key("session_key", text, path));
+        let (text, path) = (settings.refresh_key.take(), settings.refresh_key_file.take());
+        let refresh_key = mistakes.of(signing_key("refresh_key", text, path));
         if session_key.is_some() && session_key == refresh_key {
-            return Err(OptionsError::Invalid(
+            mistakes.add(
                 "session_key and refresh_key are the same; give two different keys, or a session token would pass as a \
-                 refresh token"
-                    .into(),
-            ));
+                 refresh token",
+            );
         }
-        let previous_session_key = previous_key(
+        let previous_session_key = mistakes.of(previous_key(
             "session_key",
             settings.previous_session_key.take(),
             settings.previous_session_key_file.take(),
             settings.previous_session_key_until,
             session_key.as_ref(),
-        )?;
-        let previous_refresh_key = previous_key(
+        ));
+        let previous_refresh_key = mistakes.of(previous_key(
             "refresh_key",
             settings.previous_refresh_key.take(),
             settings.previous_refresh_key_file.take(),
             settings.previous_refresh_key_until,
             refresh_key.as_ref(),
-        )?;
-        let sign_in = sign_in::checked(&mut settings)?;
-        let database = settings.database.checked()?;
+        ));
+        let sign_in = mistakes.of(sign_in::checked(&mut settings));
+        let database = mistakes.of(settings.database.checked());
         if settings.store == StoreKind::Memory && database::retention(&database) != Retention::default() {
-            return Err(OptionsError::Invalid(
+            mistakes.add(
                 "the memory store keeps messages until the server stops; take retention_room, retention_group and \
-                 retention_direct out, or choose another store"
-                    .into(),
-            ));
+                 retention_direct out, or choose another store",
+            );
         }
         if settings.read_only && settings.store != StoreKind::Embedded {
-            return Err(OptionsError::Invalid("read_only is for the embedded store; take it out".into()));
+            mistakes.add("read_only is for the embedded store; take it out");
         }
         if settings.standby && settings.store == StoreKind::Memory {
-            return Err(OptionsError::Invalid("standby needs a store that servers share; take it out".into()));
+            mistakes.add("standby needs a store that servers share; take it out");
         }
         let grpc = grpc_address(settings.grpc.take(), &settings.listen);
         let admin = match settings.admin {
             AdminAddress::At(address) => Some(address),
             AdminAddress::Off => None,
         };
-        checked_places(&settings.listen, grpc.as_ref(), admin)?;
+        mistakes.of(checked_places(&settings.listen, grpc.as_ref(), admin));
         let is_secured = settings.listen.iter().any(|address| address.secured);
+        let listen = settings.listen.iter().chain(grpc.iter().map(|grpc| &grpc.address));
+        let tls = mistakes.of(checked_tls(listen, settings.tls_cert, settings.tls_key));
+        let ktls = mistakes.of(checked_ktls(settings.ktls, is_secured));
+        let admin_hosts = mistakes.of(checked_admin_hosts(settings.admin_host));
+        let trusted_proxies = mistakes.of(checked_proxies(settings.trusted_proxies, settings.proxy_protocol));
+        let allowed_origins = mistakes.of(checked_origins(settings.allowed_origin));
+        let server_key = mistakes.of(checked_server_key(settings.server_key));
+        mistakes.end()?;
         Ok(Self {
             command,
             sign_in,
             database,
-            tls: checked_tls(
-                settings.listen.iter().chain(grpc.iter().map(|grpc| &grpc.address)),
-                settings.tls_cert,
-                settings.tls_key,
-            )?,
-            ktls: checked_ktls(settings.ktls, is_secured)?,
+            tls,
+            ktls,
             grpc,
             listen: settings.listen,
             admin,
-            admin_hosts: checked_admin_hosts(settings.admin_host)?,
+            admin_hosts,
             admin_token_file: settings.admin_token_file,
             drain: Terms { wait: settings.drain_wait.map(|wait| wait.0), time: Some(settings.drain_time.0) },
-            trusted_proxies: checked_proxies(settings.trusted_proxies, settings.proxy_protocol)?,
-            allowed_origins: checked_origins(settings.allowed_origin)?,
+            trusted_proxies,
+            allowed_origins,
             data: settings.data,
             store: settings.store,
             read_only: settings.read_only,
@@ -292,7 +298,7 @@ impl Options {
                 accounts: NonZeroU32::new(settings.accounts_per_second),
                 joins: NonZeroU32::new(settings.joins_per_second),
             },
-            server_key: checked_server_key(settings.server_key)?,
+            server_key,
             session_ttl: settings.session_ttl.0,
             refresh_ttl: settings.refresh_ttl.0,
             session_key,
@@ -334,6 +340,29 @@ impl Options {
     /// How long messages are kept, in either store that keeps them.
     pub fn retention(&self) -> Retention {
         database::retention(&self.database)
+    }
+}
+
+/// What is wrong with the values together, a line for each.
+#[derive(Default)]
+struct Mistakes(Vec<String>);
+
+impl Mistakes {
+    /// The value, or a stand-in for one that is wrong: it is never used, as `end` fails.
+    fn of<T: Default>(&mut self, checked: Result<T, OptionsError>) -> T {
+        checked.unwrap_or_else(|error| {
+            self.0.push(error.to_string());
+            T::default()
+        })
+    }
+
+    fn add(&mut self, line: &str) {
+        self.0.push(line.to_owned());
+    }
+
+    /// Fails if there is one.
+    fn end(self) -> Result<(), OptionsError> {
+        if self.0.is_empty() { Ok(()) } else { Err(OptionsError::Mistakes(self.0)) }
     }
 }
 

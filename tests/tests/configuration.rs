@@ -124,6 +124,18 @@ fn check_tells_all_errors_with_their_lines() {
     assert!(code == Some(2) && said.contains(&expected), "{said}");
     let (code, said) = refused(&["config", "check", "--session-key-file", "/nonexistent/key"], &[]);
     assert!(code == Some(2) && said.contains("/nonexistent/key"), "{said}");
+    // What cannot be understood hides no wrong value, and one wrong value hides no other.
+    std::fs::write(&file, "listne = 1\nshards = 'many'\nstore = 'paper'\n").expect("our own file");
+    let (_, said) = refused(&["config", "check", "--config", path], &[]);
+    assert!(["listne", "whole number", "paper"].iter().all(|part| said.contains(part)), "{said}");
+    let key = "0123456789abcdef";
+    let wrong = ["--session-key", key, "--refresh-key", key, "--server-key", "a:b", "--admin-host", "x:1", "--ktls"];
+    let (code, said) = refused(&[&["config", "check"], &wrong[..]].concat(), &[]);
+    let parts = ["are the same", "server_key must not", "admin_host has", "ktls is for listeners"];
+    assert!(code == Some(2) && parts.iter().all(|part| said.contains(part)), "{said}");
+    let nowhere = directory.path().join("nowhere");
+    let (code, said) = refused(&["config", "check", "--read-only", "--data", nowhere.to_str().expect("text")], &[]);
+    assert!(code == Some(2) && said.contains("there is no store in"), "{said}");
 }
 
 #[test]
@@ -150,6 +162,11 @@ fn a_low_limit_on_descriptors_is_warned_of_with_the_command_that_raises_it() {
     let output = shell.args(["-c", line]).arg(program).output().expect("a shell");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("open descriptors is 1000") && said.contains("nofile=1048576:1048576"), "{said}");
+    let line = "ulimit -n 50; \"$0\" config check --shards 1";
+    let output = Command::new("bash").args(["-c", line]).arg(loadgen().with_file_name("stentor")).output();
+    let output = output.expect("a shell");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("a server of 1 shards needs"), "{said}");
 }
 
 #[test]
@@ -213,6 +230,11 @@ fn the_default_file_has_every_key_and_says_what_is_so_without_it() {
         .map(|line| if with_default(line) { format!("{}\n", &line[1..]) } else { format!("{line}\n") })
         .collect();
     assert_ne!(set, template);
+    // A line that was uncommented and not filled in is told with its key.
+    let unfilled = template.replace("#shards = ", "shards = ");
+    std::fs::write(&file, &unfilled).expect("our own file");
+    let (_, said) = refused(&["config", "check", "--config", file.to_str().expect("text")], &[]);
+    assert!(unfilled != template && said.contains("shards is of the type string; write a whole number"), "{said}");
     assert_eq!(hash_with(&set), sha256(&page), "the defaults that it shows are those in force: {set}");
 }
 

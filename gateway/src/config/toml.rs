@@ -106,9 +106,11 @@ fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
-/// What to write for a key that has no value.
+/// What to write for a key that has no value. It has the syntax of a value, also where a number must take its place: then the
+/// mistake of a line that was not filled in is told with its key.
 fn placeholder(key: &Key) -> String {
-    value(key, &[key.value_name().to_owned()])
+    let name = key.value_name();
+    if key.kind() == Kind::Number { format!("{name:?}") } else { value(key, &[name.to_owned()]) }
 }
 
 fn value(key: &Key, texts: &[String]) -> String {

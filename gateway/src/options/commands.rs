@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::declared::CONFIG;
 use super::settings::Settings;
 use super::span::Span;
-use super::values::Ttl;
+use super::values::{Ttl, uuid};
 use crate::database::DatabaseSettings;
 use crate::log_levels::LogLevels;
 use crate::version;
@@ -115,7 +115,7 @@ pub enum Command {
         user: Option<String>,
 
         /// The session's id
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", value_parser = uuid)]
         session: Option<Uuid>,
 
         /// What the clients read, in at most 123 bytes
@@ -165,7 +165,7 @@ pub enum TokenCommand {
     /// is such a user. A person who has the token acts as that user until it ends.
     New {
         /// The user's id, a UUID
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", value_parser = uuid)]
         user: Uuid,
 
         /// The username that sessions show

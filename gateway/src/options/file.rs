@@ -24,23 +24,23 @@ pub(super) struct Written {
     pub values: Vec<OsString>,
 }
 
-/// Reads the file. Returns what is written there, or a line for each mistake.
-pub(super) fn read(path: &Path, keys: &[Key]) -> Result<Vec<Written>, Vec<String>> {
+/// Reads the file. Returns what is written there and can be understood, and a line for each mistake.
+pub(super) fn read(path: &Path, keys: &[Key]) -> (Vec<Written>, Vec<String>) {
     match std::fs::read_to_string(path) {
         Ok(text) => parse(path, &text, keys),
-        Err(error) => Err(vec![format!("cannot read the configuration file {}: {error}", path.display())]),
+        Err(error) => (Vec::new(), vec![format!("cannot read the configuration file {}: {error}", path.display())]),
     }
 }
 
-fn parse(path: &Path, text: &str, keys: &[Key]) -> Result<Vec<Written>, Vec<String>> {
+fn parse(path: &Path, text: &str, keys: &[Key]) -> (Vec<Written>, Vec<String>) {
     let (table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        return Err(errors.iter().take(MISTAKES_MAX).map(|error| of_syntax(path, text, error)).collect());
+        return (Vec::new(), errors.iter().take(MISTAKES_MAX).map(|error| of_syntax(path, text, error)).collect());
     }
     let mut reader = Reader { path, text, keys, written: Vec::new(), mistakes: Vec::new() };
     reader.take_table(table.get_ref(), None);
     reader.mistakes.truncate(MISTAKES_MAX);
-    if reader.mistakes.is_empty() { Ok(reader.written) } else { Err(reader.mistakes) }
+    (reader.written, reader.mistakes)
 }
 
 /// A mistake of syntax, with the key on its line.
@@ -164,14 +164,14 @@ mod tests {
     use super::*;
 
     fn mistakes(text: &str) -> Vec<String> {
-        parse(Path::new("s.toml"), text, &keys()).unwrap_err()
+        parse(Path::new("s.toml"), text, &keys()).1
     }
 
     #[test]
     fn values_have_their_line() {
         let keys = keys();
         let text = "# a comment\nlisten = '[::1]:1'\n\nshards = 0x10\nadmin_host = ['a', 'b']\nproxy_protocol = true\nsession_ttl = 90\n";
-        let written = parse(Path::new("s.toml"), text, &keys).unwrap();
+        let (written, _) = parse(Path::new("s.toml"), text, &keys);
         let mut seen: Vec<_> =
             written.iter().map(|one| (one.line, keys[one.key].path(), one.values.join(" ".as_ref()))).collect();
         seen.sort();

@@ -88,14 +88,8 @@ pub(super) fn resolve(
     let environment = if reads { environment } else { &[] };
     let file = if reads { config_file(&flags, environment) } else { None };
     let mut mistakes = misspelt(environment, &keys);
-    let written = match file.as_deref().map(|path| file::read(path, &keys)) {
-        None => Vec::new(),
-        Some(Ok(written)) => written,
-        Some(Err(of_file)) => {
-            mistakes.extend(of_file);
-            Vec::new()
-        }
-    };
+    let (written, of_file) = file.as_deref().map(|path| file::read(path, &keys)).unwrap_or_default();
+    mistakes.extend(of_file);
     let file_has_secrets = written.iter().any(|written| keys[written.key].is_secret());
     let mut settings = layered(keys, &flags, environment, written);
     mistakes.extend(settings.iter().filter_map(|setting| mistake(setting, file.as_deref())));

@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::{Duration, UNIX_EPOCH};
 
+use engine::id::parse_uuid;
+use uuid::Uuid;
+
 use super::span::Span;
 use crate::identity::CLOCK_SKEW_MAX;
 use crate::listen_address::ListenAddress;
@@ -13,6 +16,11 @@ use crate::listen_address::ListenAddress;
 const TTL_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Longest keep-alive time.
 const KEEP_ALIVE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Parses an id.
+pub fn uuid(text: &str) -> Result<Uuid, String> {
+    parse_uuid(text).ok_or_else(|| "write a UUID, such as 0192f5f8-2c3e-7a41-9ea1-a4af5c6ac433".to_owned())
+}
 
 /// Parses an address. The error shows an example, because many users write a port alone, or a name.
 fn address(text: &str) -> Result<SocketAddr, String> {

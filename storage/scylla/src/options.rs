@@ -25,6 +25,13 @@ pub struct ScyllaOptions {
 /// times. A list of 10,000 entries costs less than three rows more a removal.
 const REMOVALS_PER_REWRITE: u32 = 4_096;
 
+impl Default for ScyllaOptions {
+    /// The defaults, without a node to reach.
+    fn default() -> Self {
+        Self::at(Vec::new())
+    }
+}
+
 impl ScyllaOptions {
     /// The defaults for a cluster with these contact points, each `host:port`: three copies, without login and TLS.
     pub fn at(nodes: Vec<String>) -> Self {
