@@ -221,7 +221,7 @@ impl Desk for Office {
 
     fn disconnect(&mut self, whom: AskedWhom, reason: Option<&str>) -> Result<Answer, Refusal> {
         let closed = self.people.disconnect(whom.clone(), reason)?;
-        tracing::warn!(?whom, reason, "an admin call has closed sessions");
+        tracing::warn!(%whom, reason, "an admin call has closed sessions");
         Ok(json(StatusCode::OK, &closed))
     }
 

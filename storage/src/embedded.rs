@@ -66,7 +66,7 @@ use compaction::{Compactor, Work};
 use directory::Directory;
 use draft::Draft;
 pub use expiry::{Clock, wall_clock};
-use failures::{decoded, describe, for_readers, parsed};
+use failures::{decoded, describe, describe_table, for_readers, parsed};
 use halted::Halted;
 use reading::ReadingCopy;
 use room::Room;
@@ -195,7 +195,8 @@ impl Embedded {
         for table in Table::ALL {
             for file in self.files_of(table)? {
                 for error in index_damages(&file) {
-                    damages.push(format!("{}: its index cannot be read: {error:?}", path_of(&file).display()));
+                    let (path, reason) = (path_of(&file), describe_table(&error));
+                    damages.push(format!("{}: its index cannot be read: {reason}", path.display()));
                 }
             }
         }
@@ -206,7 +207,8 @@ impl Embedded {
     fn damaged_filters(&self, table: Table) -> Result<Vec<String>, Failure> {
         let damages = self.files_of(table)?.into_iter().flat_map(|file| {
             let path = path_of(&file);
-            let line = move |error| format!("{}: its filter cannot be read: {error:?}", path.display());
+            let line =
+                move |error| format!("{}: its filter cannot be read: {}", path.display(), describe_table(&error));
             filter_damages(&file).into_iter().map(line)
         });
         Ok(damages.collect())

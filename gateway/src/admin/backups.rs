@@ -151,7 +151,10 @@ impl Newest {
 fn tell(path: &Path, made: &Result<(BackedUp, Vec<String>), String>) {
     let directory = path.display();
     match made {
-        Ok((done, keys)) => tracing::info!(%directory, files = done.files, bytes = done.bytes, ?keys, "made a backup"),
+        Ok((done, keys)) => {
+            let keys = keys.join(",");
+            tracing::info!(%directory, files = done.files, bytes = done.bytes, keys, "made a backup");
+        }
         Err(error) => tracing::error!(%directory, error, "a backup was not made"),
     }
 }

@@ -1,6 +1,7 @@
 //! What operators ask of one shard: its channels, a user's sessions, and to close sessions. A task of each shard puts the
 //! questions to it, one after another, and a question that must look at much is put in parts, one in a turn.
 
+use std::fmt;
 use std::rc::Rc;
 
 use engine::id::{SessionId, ShardId, UserId};
@@ -35,6 +36,15 @@ pub enum AskedWhom {
     /// The user with this id or name.
     User(String),
     Session(SessionId),
+}
+
+impl fmt::Display for AskedWhom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(named) => write!(f, "user {named:?}"),
+            Self::Session(id) => write!(f, "session {id}"),
+        }
+    }
 }
 
 /// What a shard answers.

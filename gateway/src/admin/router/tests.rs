@@ -143,7 +143,9 @@ fn numbers_and_health_need_no_token_and_the_rest_is_explained() {
     check("GET", "/metrics", 200);
     check("GET", "/metrics?x=1", 200);
     check("POST", "/metrics", 405);
-    check("HEAD", "/metrics", 405);
+    check("HEAD", "/metrics", 200);
+    check("HEAD", "/readyz", 200);
+    check("HEAD", "/v1/status", 401);
     check("GET", "/healthz", 200);
     check("POST", "/readyz", 405);
     check("GET", "/readyz", 200);
