@@ -363,7 +363,8 @@ impl Shard {
     /// Tells the owner of a channel, which is on this shard, what shard `from` wants.
     fn tell_owner(&mut self, from: ShardId, channel: ChannelId, to_owner: ToOwner) {
         let (now, owner, outbox) = (self.now, &mut self.owner, &mut self.outbox);
-        if !owner.takes_up(&channel) {
+        let is_of_home = matches!(to_owner, ToOwner::CatchUp(_) | ToOwner::Enter(_));
+        if !(if is_of_home { owner.takes_in_homes(&channel) } else { owner.takes_up(&channel) }) {
             return self.give_back(from, channel, to_owner);
         }
         match to_owner {

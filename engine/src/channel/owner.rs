@@ -359,6 +359,15 @@ impl Owner {
             && (self.leaving.is_empty() || !self.leaving.contains_key(&self.routing.slot(channel)))
     }
 
+    /// Whether this shard orders the channel and takes in homes of its members: also while it gives the channel up, until
+    /// everything under way is done, because messages may wait for these homes.
+    pub fn takes_in_homes(&self, channel: &ChannelId) -> bool {
+        let waits = |leaving: &Leaving| !leaving.is_reported && leaving.busy.contains(channel);
+        self.takes_up(channel)
+            || self.routing.epoch_of(channel).is_some()
+                && self.leaving.get(&self.routing.slot(channel)).is_some_and(waits)
+    }
+
     /// Slots that this shard gives up and with which it is done since this was last called.
     pub fn take_left(&mut self) -> Vec<LeftSlot> {
         let mut done = Vec::new();

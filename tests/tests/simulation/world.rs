@@ -560,8 +560,11 @@ impl World {
         self.clients.iter_mut().for_each(|client| client.reads_one_turn_in = 2);
         let mut quiet = 0;
         for _ in 0..10_000 {
-            self.now.0 += 100_000_000;
-            self.begin_turn(100_000_000);
+            // Homes have as many turns as ever until messages go on without them (`HOMES_PATIENCE`).
+            let is_moving = quiet == 0 && self.plan.moves == Moves::Orderly;
+            let step = if is_moving { 3_000_000 * self.plan.haste } else { 100_000_000 };
+            self.now.0 += step;
+            self.begin_turn(step);
             self.settle();
             let answered = self.clients.iter().all(|client| client.asked.is_empty());
             let passed = self.rings.are_quiet(&self.shards, &self.wires);
@@ -702,6 +705,8 @@ impl World {
         }
         assert!(order.is_sorted_by(|a, b| a < b), "the order shown is the order of ids");
         let kept: BTreeMap<_, _> = history.iter().map(|(id, message)| (*id, message.content.to_string())).collect();
+        for (id, content) in &kept { if expected.get(id) != Some(content) { eprintln!("DIFF {id} kept {content} expected {:?}", expected.get(id));
+            for (at, one) in shown.iter().enumerate().filter(|(_, one)| one.0 == *id) { eprintln!("  shown at {at} of {}: {one:?} durable {}", shown.len(), self.store.durable.contains(id)); } } }
         assert_eq!(kept, expected, "what was shown is what is kept");
         let times = history.values().map(|message| message.create_time);
         assert!(times.is_sorted(), "the order of times is the order of ids");
@@ -776,6 +781,14 @@ fn check_stay(whole: &[Shown], stay: &Stay, end: End) {
 /// Checks that what a member saw without a gap is a contiguous part of all that was shown.
 fn check_piece(whole: &[Shown], shown: &[Shown]) {
     let Some(first) = shown.first() else { return };
-    let found = (0..whole.len()).filter(|&at| whole[at] == *first).any(|at| whole[at..].starts_with(shown));
-    assert!(found, "a member missed something, or saw it in another order: of {whole:?} it saw {shown:?}");
+    let begins = (0..whole.len()).filter(|&at| whole[at] == *first);
+    let same = |at: usize| whole[at..].iter().zip(shown).take_while(|(one, other)| one == other).count();
+    let longest = begins.map(|at| (same(at), at)).max();
+    assert!(
+        longest.is_some_and(|(same, _)| same == shown.len()),
+        "a member missed something, or saw it in another order: of {whole:?} it saw {shown:?}; the most that fits is \
+         {longest:?}: {:?} beside {:?}",
+        longest.map(|(same, at)| whole.get(at + same)),
+        longest.map(|(same, _)| shown.get(same)),
+    );
 }
