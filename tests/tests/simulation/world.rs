@@ -705,8 +705,18 @@ impl World {
         }
         assert!(order.is_sorted_by(|a, b| a < b), "the order shown is the order of ids");
         let kept: BTreeMap<_, _> = history.iter().map(|(id, message)| (*id, message.content.to_string())).collect();
-        for (id, content) in &kept { if expected.get(id) != Some(content) { eprintln!("DIFF {id} kept {content} expected {:?}", expected.get(id));
-            for (at, one) in shown.iter().enumerate().filter(|(_, one)| one.0 == *id) { eprintln!("  shown at {at} of {}: {one:?} durable {}", shown.len(), self.store.durable.contains(id)); } } }
+        for (id, content) in &kept {
+            if expected.get(id) != Some(content) {
+                eprintln!("DIFF {id} kept {content} expected {:?}", expected.get(id));
+                for (at, one) in shown.iter().enumerate().filter(|(_, one)| one.0 == *id) {
+                    eprintln!(
+                        "  shown at {at} of {}: {one:?} durable {}",
+                        shown.len(),
+                        self.store.durable.contains(id)
+                    );
+                }
+            }
+        }
         assert_eq!(kept, expected, "what was shown is what is kept");
         let times = history.values().map(|message| message.create_time);
         assert!(times.is_sorted(), "the order of times is the order of ids");

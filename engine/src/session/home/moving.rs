@@ -89,8 +89,9 @@ impl Home {
         }
     }
 
-    /// Shard `from` does not order this channel, and gives these requests back. If the chart says that it does, a newer chart
-    /// is on the way.
+    /// Shard `from` does not order this channel, and gives these requests back; none if it was asked where the channel stands.
+    /// If the chart says that it does, a newer chart is on the way. If the shard was asked after these requests, its answer is
+    /// on the way as well, and may say otherwise: then they wait for that.
     pub fn not_ordered(
         &mut self,
         from: ShardId,
@@ -99,7 +100,9 @@ impl Home {
         routing: &Routing,
         outbox: &mut Outbox,
     ) {
-        if routing.ordering(&channel).is_some_and(|(owner, _)| owner == from) {
+        let is_asked = self.catch_ups.get(&channel).is_some_and(|catch_up| catch_up.waits_for == Awaited::Owner);
+        let answer_comes = is_asked && !requests.is_empty();
+        if !answer_comes && routing.ordering(&channel).is_some_and(|(owner, _)| owner == from) {
             self.wait_for_chart(&channel);
         }
         match self.catch_ups.get_mut(&channel) {
