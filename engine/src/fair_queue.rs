@@ -67,6 +67,14 @@ impl<L: Lines> FairQueue<L> {
     }
 }
 
+impl<N: Clone + Eq + Hash, T> FairQueue<Turns<N, VecDeque<T>>> {
+    /// Takes the newest work of this name's line, if there is any.
+    pub fn take_newest(&mut self, name: &N) -> Option<T> {
+        let newest = self.lines.lines.get_mut(name)?.pop_back();
+        self.lines.take_away(name, newest)
+    }
+}
+
 /// One line of work, or several that take turns.
 pub trait Lines: Default {
     /// The names that lead to a line.
@@ -161,14 +169,20 @@ impl<N: Clone + Eq + Hash, L: Lines> Lines for Turns<N, L> {
             Some((name, path)) if most <= self.lines.get(name).map_or(0, L::waiting) + 1 => (name.clone(), Some(path)),
             _ => (longest.clone(), None),
         };
-        let lines = self.lines.get_mut(&name)?;
-        let displaced = lines.displace(own);
-        if lines.waiting() == 0 {
-            self.lines.remove(&name);
-            self.order.retain(|other| *other != name);
+        let displaced = self.lines.get_mut(&name)?.displace(own);
+        self.take_away(&name, displaced)
+    }
+}
+
+impl<N: Eq + Hash, L: Lines> Turns<N, L> {
+    /// This work was taken from the lines of a name, out of turn.
+    fn take_away(&mut self, name: &N, work: Option<L::Work>) -> Option<L::Work> {
+        if self.lines.get(name).is_some_and(|lines| lines.waiting() == 0) {
+            self.lines.remove(name);
+            self.order.retain(|other| other != name);
         }
-        self.waiting -= displaced.iter().len();
-        displaced
+        self.waiting -= work.iter().len();
+        work
     }
 }
 

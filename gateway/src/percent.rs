@@ -39,6 +39,9 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).map(|value| value as u8)
 }
 
+/// Most parameters of a query that are looked at.
+pub const PARAMETERS_MAX: usize = 2048;
+
 /// The pairs of a query, still encoded. Empty pairs are left out: clients end URLs with `?` and `&`.
 pub fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))

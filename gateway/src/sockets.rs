@@ -732,7 +732,9 @@ impl Sockets for SocketTable {
         if let Some(high_water) = &mut self.high_water
             && self.ticks.is_multiple_of(TICKS_PER_LOOK)
         {
+            let writes = self.services.own_store().waiting_write_bytes();
             let [most, now] = [self.services.take_most_answer_bytes(), self.services.answer_bytes()];
+            let [most, now] = [most + writes, now + writes];
             high_water.take_in(&shard.report().levels, AnswerBytes { most, now }, self.http.len());
         }
     }

@@ -426,9 +426,9 @@ fn handshake_key<'h>(request: &Request<'_, 'h>) -> Result<&'h [u8], UpgradeRefus
     }
 }
 
-/// The first value of a query parameter, if it decodes to text.
+/// The first value of a query parameter, if it decodes to text. Parameters beyond the bound are not looked at.
 fn parameter(query: &str, name: &str) -> Option<String> {
-    let (_, value) = percent::pairs(query).find(|(key, _)| *key == name)?;
+    let (_, value) = percent::pairs(query).take(percent::PARAMETERS_MAX).find(|(key, _)| *key == name)?;
     percent::decode(value, UrlPart::Query)
 }
 

@@ -252,16 +252,27 @@ struct Pattern {
     first: String,
     /// The parts after each `%`; empty if there is no `%`.
     rest: Vec<String>,
+    /// Bytes of all parts together.
+    parts_bytes: usize,
 }
 
 impl Pattern {
     fn new(text: &str) -> Self {
         let mut parts = text.split('%').map(fold);
-        Self { first: parts.next().unwrap_or_default(), rest: parts.collect() }
+        let (first, rest): (String, Vec<String>) = (parts.next().unwrap_or_default(), parts.collect());
+        let parts_bytes = first.len() + rest.iter().map(String::len).sum::<usize>();
+        // Neighbouring `%` are as good as one.
+        let last = rest.len().saturating_sub(1);
+        let rest = rest.into_iter().enumerate().filter(|(place, part)| *place == last || !part.is_empty());
+        Self { first, rest: rest.map(|(_, part)| part).collect(), parts_bytes }
     }
 
     fn fits(&self, name: &str) -> bool {
         let name = fold(name);
+        // To search for a long text takes as long as the text, even in a short name that it cannot fit.
+        if self.parts_bytes > name.len() {
+            return false;
+        }
         let Some((last, middle)) = self.rest.split_last() else {
             return name == self.first;
         };
@@ -295,6 +306,7 @@ mod tests {
             ("ab%b", vec!["abb", "ab b"], vec!["ab"]),
             ("%a%a%", vec!["aa", "banana"], vec!["a", ""]),
             ("%", vec!["", "x"], vec![]),
+            ("a%%%b%%", vec!["ab", "axbx"], vec!["a", "ba"]),
             ("", vec![""], vec!["x"]),
             ("ΟΔΥΣ%", vec!["Οδυσσέας", "οδυσ"], vec!["οδυ"]),
         ] {

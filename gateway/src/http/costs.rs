@@ -28,6 +28,8 @@ pub const ROW: Work = Work::micros(5);
 pub const ENTRY: Work = Work::micros(15);
 /// A user that a request names: the store is asked, or changes something for each.
 pub const NAMED: Work = Work::micros(20);
+/// A KiB of values that a request writes: it is written to the journal, synced, and merged again and again.
+pub const WRITTEN_KIB: Work = Work::micros(10);
 /// A member whom a request changes: each gives a message to all who are in the group's channel.
 pub const SHOWN: Work = Work::micros(500);
 /// A walk of the store that has examined as many rows as one request may.

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::answer::{self, Answer};
 use super::body::null_is_empty;
-use super::costs::{ENTRY, NAMED, of_limit, of_part};
+use super::costs::{ENTRY, NAMED, WRITTEN_KIB, of_limit, of_part};
 use super::error::Refusal;
 use super::listing::{ResumePoint, Stretch};
 use super::query::Query;
@@ -54,7 +54,8 @@ pub async fn write(services: &Services, request: &ResourceRequest) -> Result<Ans
     if objects.is_empty() {
         return Ok(answer::done());
     }
-    request.charge(services, NAMED.times(objects.len()));
+    let kib = objects.iter().map(|object| object.value.len()).sum::<usize>().div_ceil(1024);
+    request.charge(services, NAMED.times(objects.len()) + WRITTEN_KIB.times(kib));
     match services.store_for(owner).write_objects(owner, objects, services.now()).await? {
         ObjectsWritten::Done(acks) => Ok(answer::json(&Acks { acks: acks.iter().map(AckBody::from).collect() })),
         ObjectsWritten::Refused(ObjectRefusal::Version) => {

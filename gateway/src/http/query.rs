@@ -4,21 +4,24 @@
 use engine::id::{UserId, parse_uuid};
 
 use super::error::Refusal;
-use crate::percent::{self, UrlPart};
+use crate::percent::{self, PARAMETERS_MAX, UrlPart};
 
-/// A request's parameters, decoded. Their number is bounded by the request head.
+/// A request's parameters, decoded: at most `PARAMETERS_MAX`.
 #[derive(Default, Debug)]
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Reads the part of a target after `?`. Refuses text that is not percent-encoded UTF-8.
+    /// Reads the part of a target after `?`. Refuses text that is not percent-encoded UTF-8, and too many parameters.
     pub fn parse(query: Option<&str>) -> Result<Self, Refusal> {
         let text = |encoded| {
             percent::decode(encoded, UrlPart::Query)
                 .ok_or_else(|| Refusal::invalid("the query is not percent-encoded UTF-8"))
         };
-        let pairs = percent::pairs(query.unwrap_or_default());
-        pairs.map(|(key, value)| Ok((text(key)?, text(value)?))).collect::<Result<_, _>>().map(Self)
+        let query = query.unwrap_or_default();
+        if percent::pairs(query).nth(PARAMETERS_MAX).is_some() {
+            return Err(Refusal::invalid(format!("the query has more than {PARAMETERS_MAX} parameters")));
+        }
+        percent::pairs(query).map(|(key, value)| Ok((text(key)?, text(value)?))).collect::<Result<_, _>>().map(Self)
     }
 
     /// All values of a list parameter, by its snake_case name.
@@ -82,6 +85,15 @@ impl Query {
         }
         Ok(ids)
     }
+
+    /// The same, for users whom the request changes. Refused if one is the nil UUID, which no user has.
+    pub fn changed_user_ids(&self, name: &str) -> Result<Vec<UserId>, Refusal> {
+        let ids = self.user_ids(name)?;
+        match ids.iter().any(|id| id.0.is_nil()) {
+            true => Err(Refusal::invalid(format!("{name} has the nil UUID, which no user has"))),
+            false => Ok(ids),
+        }
+    }
 }
 
 /// Whether a parameter's key is this snake_case name, or the same in camelCase.
@@ -126,6 +138,13 @@ mod tests {
         ] {
             assert_eq!(names(key, "channel_id"), expected, "{key}");
         }
+    }
+
+    #[test]
+    fn parameters_are_counted_before_they_are_read() {
+        assert_eq!(query(&"a&".repeat(PARAMETERS_MAX)).list("a").count(), PARAMETERS_MAX);
+        let refused = Query::parse(Some(&"a&".repeat(PARAMETERS_MAX + 1))).unwrap_err();
+        assert_eq!(refused.message, "the query has more than 2048 parameters");
     }
 
     #[test]

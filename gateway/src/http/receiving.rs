@@ -138,6 +138,7 @@ async fn judge<B: Body>(
     if let Some((purse, work)) = price {
         // Without a good token the resource refuses the request before it does any work.
         payer.user = bearer(services, &head.headers).ok().map(|claims| claims.user);
+        let work = work + Work::bytes(head.uri.path_and_query().map_or(0, |target| target.as_str().len()));
         if let Err(refusal) = services.afford(*payer, purse, work) {
             rest_if_far_beyond(services, *payer, purse).await;
             return Err(refusal);

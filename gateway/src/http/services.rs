@@ -126,7 +126,7 @@ impl Services {
     }
 
     /// The store, for work of the server itself.
-    pub(super) fn own_store(&self) -> &Client {
+    pub fn own_store(&self) -> &Client {
         &self.store
     }
 

@@ -123,6 +123,11 @@ impl Client {
         self.counts.failures()
     }
 
+    /// About the memory of all writes that wait, in bytes: those of all clients of the bridge.
+    pub fn waiting_write_bytes(&self) -> usize {
+        self.writes.bytes()
+    }
+
     /// How many reads this client has sent to the store.
     pub fn reads(&self) -> u64 {
         self.reads_asked.load(Ordering::Relaxed)

@@ -279,7 +279,7 @@ fn followable(
 }
 
 /// Roughly the bytes that a write adds to the journal: its texts, and a flat sum for keys, ids and headers.
-fn bytes_of(write: &Write) -> usize {
+pub(super) fn bytes_of(write: &Write) -> usize {
     const REST: usize = 256;
     /// The key of a removed row.
     const ID: usize = 64;
