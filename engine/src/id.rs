@@ -251,11 +251,9 @@ fn parse_part(part: &str) -> Result<Uuid, InvalidChannelId> {
     parse_uuid(part).ok_or(InvalidChannelId)
 }
 
-/// Reads a UUID in its hyphenated form only. The library also reads other forms, which this protocol does not allow.
+/// Reads a UUID in the forms that Nakama reads: with hyphens or without them, each also in braces or behind `urn:uuid:`
+/// (docs/protocol.md, its introduction).
 pub fn parse_uuid(text: &str) -> Option<Uuid> {
-    if text.len() != 36 {
-        return None;
-    }
     Uuid::try_parse(text).ok()
 }
 
@@ -317,6 +315,18 @@ mod tests {
         check(&format!("4.{B}.{A}."), Some(&format!("4.{A}.{B}.")));
         check(&format!("4.{A}.{B}.x"), None);
         check(&format!("4.{A}.{B}"), None);
+    }
+
+    #[test]
+    fn ids_are_read_in_every_form_and_written_in_one() {
+        let bare = A.replace('-', "");
+        for text in [A.to_uppercase(), bare.clone(), format!("{{{A}}}"), format!("urn:uuid:{A}")] {
+            assert_eq!(parse_uuid(&text).map(|id| id.to_string()).as_deref(), Some(A), "{text}");
+            check(&format!("3.{text}.."), Some(&format!("3.{A}..")));
+        }
+        for text in ["", "nonsense", &A[1..], &format!("{{{A}"), &format!("{A} "), &bare[1..]] {
+            assert_eq!(parse_uuid(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -166,7 +166,7 @@ impl Named {
 
 async fn named(services: &Services, request: &ResourceRequest, caller: UserId) -> Result<Named, Refusal> {
     let query = Query::parse(request.uri().query())?;
-    let mut users = query.user_ids("ids")?;
+    let mut users = query.changed_user_ids("ids")?;
     let names: Vec<&str> = query.list("usernames").collect();
     if names.iter().any(|name| name.is_empty()) {
         return Err(Refusal::invalid("a username is empty"));

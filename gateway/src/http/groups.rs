@@ -6,7 +6,7 @@
 
 use engine::budget::Work;
 use engine::id::{GroupId, UserId};
-use engine::social::group::GroupAct;
+use engine::social::group::{GroupAct, Role};
 use engine::wire::json::Int32;
 use serde::{Deserialize, Serialize};
 use storage::group::{GROUP_NAME_BYTES_MAX, Group, GroupCreated, GroupEdit, GroupEdited, GroupFilter, GroupPage};
@@ -50,19 +50,31 @@ pub async fn create(services: &Services, request: &ResourceRequest) -> Result<An
 }
 
 /// Answers `PUT`: changes the fields that the body has. Refuses callers that are no admin of the group, and a name that
-/// another group has.
+/// another group has. What such a caller writes is not judged.
 pub async fn edit(services: &Services, request: &ResourceRequest, id: &str) -> Result<Answer, Refusal> {
     let caller = request.user(services)?;
     let group = group_id(id)?;
-    let edit = checked(request.read()?)?;
-    if edit == GroupEdit::default() {
-        return Err(Refusal::invalid("no field to change is given"));
-    }
+    let given = request.read().and_then(checked).and_then(|edit| match edit == GroupEdit::default() {
+        true => Err(Refusal::invalid("no field to change is given")),
+        false => Ok(edit),
+    });
+    let edit = match given {
+        Ok(edit) => edit,
+        Err(refusal) => {
+            let role = services.store_for(caller).group_role(group, caller).await?;
+            let may_edit = role.is_some_and(Role::is_admin);
+            return Err(if may_edit { refusal } else { no_admin() });
+        }
+    };
     match services.store_for(caller).update_group(group, caller, edit, services.now()).await? {
         GroupEdited::Done => Ok(answer::done()),
-        GroupEdited::NotFound => Err(Refusal::not_found("no such group, or not an admin of it")),
+        GroupEdited::NotFound => Err(no_admin()),
         GroupEdited::NameTaken => Err(Refusal::invalid("a group has this name already")),
     }
+}
+
+fn no_admin() -> Refusal {
+    Refusal::not_found("no such group, or not an admin of it")
 }
 
 /// Answers `DELETE`. The store decides whether the caller may do it, when the owner of the group's channel asks.

@@ -60,7 +60,7 @@ pub async fn act(services: &Services, request: &ResourceRequest, id: &str, act: 
         MemberAct::Leave => GroupAct::Leave,
         act => {
             let query = Query::parse(request.uri().query())?;
-            let users = query.user_ids("user_ids")?;
+            let users = query.changed_user_ids("user_ids")?;
             request.charge(services, SHOWN.times(users.len()));
             match (act, users) {
                 (MemberAct::Demote, users) if users.is_empty() => return Err(Refusal::invalid("user_ids are missing")),
@@ -136,6 +136,10 @@ pub async fn of_user(services: &Services, request: &ResourceRequest, id: &str) -
     let caller = request.user(services)?;
     let user = UserId(parse_uuid(id).ok_or_else(|| Refusal::invalid("the user's id is not a UUID"))?);
     let (asked, role) = asked(services, request, &format!("user/{user}/group"))?;
+    // From which groups a user is banned is told to none, as in Nakama: the groups themselves list whom they have banned.
+    if role == Some(Role::Banned) {
+        return Ok(answer::done());
+    }
     let reserved = request.reserve(services, of_limit(asked.limit, ENTRY));
     let read = services.store_for(caller).user_groups(user, role, asked.after, asked.read_limit()).await?;
     services.settle(reserved, of_part(&read, ENTRY));

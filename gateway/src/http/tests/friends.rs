@@ -106,6 +106,7 @@ fn refusals() {
         (&format!("ids={}&usernames=alice", bob.user), 400, 400),
         ("ids=nonsense", 400, 400),
         ("ids=", 400, 400),
+        ("ids=00000000-0000-0000-0000-000000000000", 400, 400),
         ("usernames=", 400, 400),
         ("usernames=bob&usernames=", 400, 400),
         ("usernames=nobody", 400, 200),
@@ -207,7 +208,7 @@ fn metadata_is_an_object_of_bounded_length() {
     }
     refuse(format!("usernames=bob&metadata={}", encoded(&long(1025))), "metadata is longer than 1024 bytes");
     refuse("usernames=bob&metadata={}&metadata={}".into(), "more than once");
-    let many: String = (0..257).map(|number| format!("&ids={}", Uuid::from_u128(number))).collect();
+    let many: String = (1..258).map(|number| format!("&ids={}", Uuid::from_u128(number))).collect();
     refuse(format!("metadata={}{many}", encoded(&long(1024))), "name fewer users at once");
     done(&world, &alice, "POST", &format!("ids={}&metadata={}", bob.user, encoded(&long(1024))));
     assert_eq!(notes(&world, &alice), [("bob".to_owned(), long(1024))]);

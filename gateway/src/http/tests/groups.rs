@@ -145,6 +145,9 @@ fn admins_change_it() {
         (&alice, &unknown, json!({ "name": "x" }), 404, 5),
         (&bob, &id, json!({ "name": "x" }), 404, 5),
         (&bob, &id, json!({ "name": "other" }), 404, 5),
+        (&bob, &id, json!({}), 404, 5),
+        (&bob, &id, json!({ "name": "x".repeat(300) }), 404, 5),
+        (&alice, &unknown, json!({}), 404, 5),
     ] {
         change(who, id, body.clone()).expect_refusal(status, code, &format!("{id} {body}"));
     }

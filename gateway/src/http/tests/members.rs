@@ -55,6 +55,7 @@ fn people_come_and_go() {
     done(&world, &alice, &id, "promote", &[&carol]);
     assert_eq!(shown(), owned(&[("alice", 0), ("carol", 1), ("bob", 2)]));
     done(&world, &alice, &id, "demote", &[&carol]);
+    done(&world, &alice, &id, "add", &[&bob]);
     done(&world, &alice, &id, "ban", &[&bob]);
     assert_eq!(shown(), owned(&[("alice", 0), ("carol", 2)]), "the banned are not listed unless they are asked for");
     assert_eq!(members(&world, &dave.token, &format!("{id}/user?state=4")), owned(&[("bob", 4)]));
@@ -120,7 +121,8 @@ fn refusals() {
     ] {
         act(&world, who, id, what, users).expect_refusal(status, code, &format!("{what} {id}"));
     }
-    for query in ["user_ids=", "user_ids=nonsense", &format!("userIds={}&user_ids=x", bob.user)] {
+    let nil = format!("user_ids={}", Uuid::nil());
+    for query in ["user_ids=", "user_ids=nonsense", &nil, &format!("userIds={}&user_ids=x", bob.user)] {
         for what in ["add", "kick", "ban", "promote", "demote"] {
             let target = format!("POST /v2/group/{open}/{what}?{query}");
             world.ask(&target, As::User(&alice.token), "").expect_refusal(400, 3, &target);
@@ -190,6 +192,11 @@ fn lists_are_written_exactly_so() {
     );
     assert_eq!(get(&format!("user/{}/group", alice.user)), expected);
     assert_eq!(get(&format!("user/{}/group", bob.user)), "{}");
+    // Whom a group has banned its own list tells, and that of the user does not.
+    done(&world, &alice, &id, "add", &[&bob]);
+    done(&world, &alice, &id, "ban", &[&bob]);
+    assert!(get(&format!("group/{id}/user?state=4")).contains("\"state\":4"));
+    assert_eq!(get(&format!("user/{}/group?state=4", bob.user)), "{}");
     assert_eq!(get(&format!("user/{}/group", Uuid::from_u128(7))), "{}");
     assert_eq!(get(&format!("group/{}/user", Uuid::from_u128(7))), "{}");
 }
