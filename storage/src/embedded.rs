@@ -39,7 +39,7 @@ mod walk;
 mod written;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -112,6 +112,8 @@ pub struct Embedded {
     closed: AtomicBool,
     /// What `tables` are the tables of, if the store is only read.
     reading: Option<ReadingCopy>,
+    /// How many journals there were when it was last noted which is the newest.
+    journals: AtomicUsize,
 }
 
 impl Embedded {
@@ -154,6 +156,7 @@ impl Embedded {
             failed,
             closed: AtomicBool::new(false),
             reading: None,
+            journals: AtomicUsize::new(0),
         })
     }
 
@@ -180,6 +183,7 @@ impl Embedded {
             failed: Arc::default(),
             closed: AtomicBool::new(false),
             reading: Some(copy),
+            journals: AtomicUsize::new(0),
         })
     }
 
@@ -277,7 +281,12 @@ impl Embedded {
         if let Some(reason) = self.failed.get() {
             return Err(Failure::Final(reason.clone()));
         }
-        draft.commit().map_err(|error| {
+        let committed = draft.commit();
+        let journals = self.tables()?.database.journal_count();
+        if self.journals.swap(journals, Ordering::Relaxed) != journals {
+            self.directory.note_newest_journal(false);
+        }
+        committed.map_err(|error| {
             let path = self.directory.path().display();
             let reason = format!("writing to {path} failed: {}", describe(&error));
             let reason = self.failed.get_or_init(|| reason).clone();
@@ -528,6 +537,9 @@ impl Store for Embedded {
         }
         let synced = self.tables()?.database.persist(PersistMode::SyncAll);
         self.closed.store(true, Ordering::Release);
+        if synced.is_ok() {
+            self.directory.note_newest_journal(true);
+        }
         synced.map_err(|error| Failure::Final(format!("the last sync failed: {}", describe(&error))))
     }
 }

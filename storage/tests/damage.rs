@@ -19,7 +19,7 @@ use engine::social::friend::FriendAct;
 use engine::social::group::{GroupAct, GroupChange, Role};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
-use storage::embedded::Embedded;
+use storage::embedded::{Embedded, verify};
 use storage::group::{Group, GroupFilter};
 use storage::object::{ObjectWrite, ReadPermission};
 use storage::transfer::{self, End};
@@ -90,12 +90,51 @@ fn a_foreign_directory_is_refused_and_left_as_it_is() {
     assert_eq!(files_below(directory.path()), before);
 }
 
+/// As an interrupted copy of the directory leaves it behind. fjall would open such a store without a word.
 #[test]
-fn a_store_whose_journal_was_emptied_is_damaged() {
+fn a_store_whose_newest_journal_lost_bytes_is_damaged() {
+    for bytes in [0, 3000] {
+        let directory = written_store();
+        OpenOptions::new().write(true).open(journal_of(&directory)).unwrap().set_len(bytes).unwrap();
+        let reason = refusal(directory.path());
+        assert!(reason.contains("what was written there is lost") && reason.contains("Restore a backup"), "{reason}");
+        match verify(directory.path(), &options()) {
+            Ok(verified) => assert!(verified.unreadable_count > 0, "{bytes} bytes: {verified:?}"),
+            Err(failure) => assert!(failure.to_string().contains("damaged"), "{bytes} bytes: {failure}"),
+        }
+    }
+}
+
+/// A server that was killed has noted its newest journal, so its loss is seen, too.
+#[test]
+fn a_store_without_its_newest_journal_is_damaged() {
     let directory = written_store();
-    OpenOptions::new().write(true).open(journal_of(&directory)).unwrap().set_len(0).unwrap();
-    let reason = refusal(directory.path());
-    assert!(reason.contains("damaged or lost") && reason.contains("Restore a backup"), "{reason}");
+    let store = open(&directory);
+    let lock = fs::read_to_string(directory.path().join("lock")).unwrap();
+    assert!(lock.lines().nth(1).is_some_and(|line| line.starts_with("journal ")), "{lock}");
+    std::mem::forget(store);
+    let copy = scratch();
+    copy_all(directory.path(), copy.path());
+    let note = lock.lines().nth(1).unwrap().split(' ').nth(1).unwrap().parse::<u64>().unwrap();
+    let lock = copy.path().join("lock");
+    fs::write(&lock, format!("1\njournal {} 0\n", note + 1)).unwrap();
+    let reason = refusal(copy.path());
+    assert!(reason.contains(&format!("{}.jnl is missing", note + 1)) && reason.contains("delete"), "{reason}");
+    // An operator who knows better deletes the note.
+    fs::remove_file(lock).unwrap();
+    drop(open(&copy));
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            fs::create_dir(&target).unwrap();
+            copy_all(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! store.
 //!
 //! ```text
-//! lock           held by the one process that uses the store; contains its process number
+//! lock           held by the one process that uses the store; contains its process number, and which journal is the newest
 //! database/      fjall's files
 //! database.new/  a database that is being created; it is renamed when it is complete
 //! ```
@@ -16,14 +16,18 @@ use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::failures::UNREADABLE;
+use super::failures::{DAMAGED, UNREADABLE};
+use super::journal::NewestJournal;
 use super::{failed, journal};
 use crate::Failure;
 
 /// The lock of a store's directory. fjall has one of the same name in its own, which must be there.
 pub const LOCK: &str = "lock";
+/// Most bytes that are read of a lock file: two lines.
+const LOCK_BYTES_MAX: u64 = 128;
 /// The directory in the store's directory that has fjall's files.
 pub const DATABASE: &str = "database";
 const DATABASE_NEW: &str = "database.new";
@@ -38,6 +42,8 @@ pub struct Directory {
     /// The lock ends with the process, even if the process crashes. `None`: a directory that is only read, and that no
     /// process has ever locked, such as a backup.
     lock: Option<File>,
+    /// The newest journal, as the lock file has it.
+    newest: Mutex<Option<NewestJournal>>,
 }
 
 impl Drop for Directory {
@@ -63,14 +69,20 @@ impl Directory {
                 )));
             }
         }
-        let lock = Some(lock(path)?);
-        Ok(Self { path: path.into(), lock })
+        let (lock, newest) = lock(path)?;
+        Ok(Self { path: path.into(), lock: Some(lock), newest: Mutex::new(newest) })
     }
 
     /// Locks out processes that write, and changes nothing. Fails if the directory has no database or a process writes.
     pub fn claim_to_read(path: &Path) -> Result<Self, Failure> {
-        if !path.join(DATABASE).is_dir() {
-            return Err(Failure::Unfit(format!("{} has no store", path.display())));
+        let database = path.join(DATABASE);
+        match fs::metadata(&database) {
+            Ok(found) if found.is_dir() => {}
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                let reason = format!("{}: {error}; run this as the user of the server", database.display());
+                return Err(Failure::Unfit(reason));
+            }
+            _ => return Err(Failure::Unfit(format!("{} has no store", path.display()))),
         }
         let lock_path = path.join(LOCK);
         let lock = match File::open(&lock_path) {
@@ -79,7 +91,10 @@ impl Directory {
             Err(error) => return Err(failed("locking", &lock_path, &error)),
         };
         match lock.as_ref().map(File::try_lock_shared) {
-            None | Some(Ok(())) => Ok(Self { path: path.into(), lock }),
+            None | Some(Ok(())) => {
+                let newest = lock.as_ref().and_then(|file| noted(file).1);
+                Ok(Self { path: path.into(), lock, newest: Mutex::new(newest) })
+            }
             Some(Err(TryLockError::WouldBlock)) => Err(Failure::InUse(format!(
                 "another process works with {}: stop it first, or take a backup and look at that",
                 path.display()
@@ -103,6 +118,31 @@ impl Directory {
         self.database().exists()
     }
 
+    /// What is lost of the newest journal, for operators, if something is.
+    pub fn lost_journal(&self, journals: &[(u64, PathBuf)]) -> Result<Option<String>, Failure> {
+        let Some(newest) = *self.newest.lock() else { return Ok(None) };
+        let loss = newest.loss(&self.database(), journals);
+        loss.map_err(|error| failed("reading the journals of", &self.path, &error))
+    }
+
+    /// Notes which journal is the newest, and its length if nothing more is written there. A note that cannot be made is left
+    /// out: it only helps to notice that files were lost.
+    pub fn note_newest_journal(&self, is_complete: bool) {
+        let Ok(journals) = journals_in(&self.database()) else { return };
+        let (Ok(Some(newest)), Some(mut lock)) = (NewestJournal::of(&journals, is_complete), self.lock.as_ref()) else {
+            return;
+        };
+        let mut noted = self.newest.lock();
+        if !is_complete && noted.is_some_and(|noted| noted.number == newest.number) {
+            return;
+        }
+        let text = format!("{}\n{}\n", std::process::id(), newest.line());
+        let written = lock.rewind().and_then(|()| lock.write_all(text.as_bytes()));
+        if written.and_then(|()| lock.set_len(text.len() as u64)).and_then(|()| lock.sync_data()).is_ok() {
+            *noted = Some(newest);
+        }
+    }
+
     /// Creates a database. A crash in between leaves it under a name that the next start removes.
     pub fn create_database(&self, create: impl FnOnce(&Path) -> Result<(), Failure>) -> Result<(), Failure> {
         let new = self.path.join(DATABASE_NEW);
@@ -118,7 +158,15 @@ impl Directory {
     /// Checks whether fjall can safely open the database: its files have the names and types that fjall expects, and
     /// no file is missing that fjall would silently recreate. Fails with the first file that is wrong, for operators.
     pub fn check_database(&self) -> Result<(), Failure> {
-        journal::examine(checked_files(&self.database())?)
+        let journals = checked_files(&self.database())?;
+        if let Some(loss) = self.lost_journal(&journals)? {
+            let lock = self.path.join(LOCK);
+            return Err(Failure::Corrupt(format!(
+                "{loss}. {DAMAGED}. If you have put an older database there yourself, delete {}, which has the note",
+                lock.display()
+            )));
+        }
+        journal::examine(journals)
     }
 }
 
@@ -221,8 +269,19 @@ pub fn names_in(path: &Path) -> Result<Vec<String>, Failure> {
     entries.map(name).collect()
 }
 
-/// Locks the directory, and writes this process's number into the lock file.
-fn lock(directory: &Path) -> Result<File, Failure> {
+/// What stands in a lock file: the number of a process, and which journal was the newest. What cannot be read is as if it were
+/// not there.
+fn noted(mut lock: &File) -> (Option<u32>, Option<NewestJournal>) {
+    let mut text = String::new();
+    let _ = lock.rewind().and_then(|()| lock.take(LOCK_BYTES_MAX).read_to_string(&mut text));
+    let mut lines = text.lines();
+    let process = lines.next().and_then(|line| line.trim().parse().ok());
+    (process, lines.next().and_then(NewestJournal::parse))
+}
+
+/// Locks the directory, and writes this process's number into the lock file. Returns the newest journal, too, as the process
+/// before noted it.
+fn lock(directory: &Path) -> Result<(File, Option<NewestJournal>), Failure> {
     let path = directory.join(LOCK);
     let io = |error| failed("locking", &path, &error);
     let on_disk = |error: std::io::Error| match error.kind() {
@@ -239,10 +298,8 @@ fn lock(directory: &Path) -> Result<File, Failure> {
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
             // The number only helps the error message: if it is missing or not a number, nothing changes.
-            let _ = (&mut file).take(20).read_to_string(&mut holder);
-            let holder = holder.trim().parse::<u32>().map_or(String::new(), |pid| format!(" (number {pid})"));
+            let holder = noted(&file).0.map_or(String::new(), |pid| format!(" (number {pid})"));
             let directory = directory.display();
             return Err(Failure::InUse(format!(
                 "another process{holder} uses {directory}: stop it first, or choose another directory"
@@ -250,10 +307,12 @@ fn lock(directory: &Path) -> Result<File, Failure> {
         }
         Err(TryLockError::Error(error)) => return Err(io(error)),
     }
-    file.set_len(0).map_err(io)?;
+    let newest = noted(&file).1;
+    let line = newest.map_or_else(String::new, |newest| newest.line() + "\n");
     file.rewind().map_err(io)?;
-    writeln!(file, "{}", std::process::id()).map_err(io)?;
-    Ok(file)
+    let text = format!("{}\n{line}", std::process::id());
+    file.write_all(text.as_bytes()).and_then(|()| file.set_len(text.len() as u64)).map_err(io)?;
+    Ok((file, newest))
 }
 
 #[cfg(test)]

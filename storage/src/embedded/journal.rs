@@ -64,6 +64,50 @@ pub fn examine(journals: Vec<(u64, PathBuf)>) -> Result<(), Failure> {
     })
 }
 
+/// The newest journal, as the process noted it that last wrote there. fjall's own files do not name it, so without this
+/// note nobody would see that it was lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NewestJournal {
+    pub number: u64,
+    /// It had at least so many bytes.
+    pub bytes: u64,
+}
+
+impl NewestJournal {
+    /// The newest of these journals. Its bytes are counted if nothing writes to it any more.
+    pub fn of(journals: &[(u64, PathBuf)], is_complete: bool) -> io::Result<Option<Self>> {
+        let Some((number, path)) = journals.iter().max() else { return Ok(None) };
+        let bytes = if is_complete { written_bytes(&File::open(path)?)? } else { 0 };
+        Ok(Some(Self { number: *number, bytes }))
+    }
+
+    /// Reads what [`Self::line`] wrote.
+    pub fn parse(line: &str) -> Option<Self> {
+        let (number, bytes) = line.strip_prefix("journal ")?.split_once(' ')?;
+        Some(Self { number: number.parse().ok()?, bytes: bytes.parse().ok()? })
+    }
+
+    /// The note, without the end of the line.
+    pub fn line(self) -> String {
+        format!("journal {} {}", self.number, self.bytes)
+    }
+
+    /// What of it is lost, for operators, if something is. fjall removes a journal only when there is a later one.
+    pub fn loss(self, database: &Path, journals: &[(u64, PathBuf)]) -> io::Result<Option<String>> {
+        let path = database.join(format!("{}.jnl", self.number));
+        if journals.iter().any(|(number, _)| *number > self.number) {
+            return Ok(None);
+        }
+        if !journals.iter().any(|(number, _)| *number == self.number) {
+            return Ok(Some(format!("{} is missing, and what was written in it is lost", path.display())));
+        }
+        let bytes = written_bytes(&File::open(&path)?)?;
+        Ok((bytes < self.bytes).then(|| {
+            format!("{} has {bytes} bytes, and had {}: what was written there is lost", path.display(), self.bytes)
+        }))
+    }
+}
+
 /// The journals that are missing between these numbers, for operators. fjall numbers journals one after the other, and
 /// removes the oldest first.
 pub fn gaps(database: &Path, numbers: impl Iterator<Item = u64>) -> Vec<String> {

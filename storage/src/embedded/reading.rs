@@ -57,6 +57,7 @@ impl ReadingCopy {
     pub fn of(directory: &Directory) -> Result<Self, Failure> {
         let database = directory.database();
         let journals = checked_files(&database)?;
+        let lost = directory.lost_journal(&journals)?;
         let mut sources = Vec::new();
         for (number, path) in journals {
             let file = File::open(&path).map_err(|error| failed("reading", &path, &error))?;
@@ -78,6 +79,7 @@ impl ReadingCopy {
             let list = readable_tables(&name, &from, &mut copy.damages)?;
             copy_keyspace(&from, &keyspaces.join(&name), &list)?;
         }
+        copy.damages.extend(lost);
         copy.damages.extend(journal::gaps(&database, sources.iter().map(|(number, ..)| *number)));
         let mut copied = Vec::new();
         for (number, path, file, length) in sources {
