@@ -23,6 +23,7 @@ use storage::backup::BackedUp;
 use storage::bridge::Client;
 use storage::embedded::{self, Verified};
 
+use crate::file_modes::is_directory;
 use crate::options::{Options, REFRESH_KEY_FILE, SESSION_KEY_FILE, StoreKind};
 
 /// The file that says that a directory is a backup.
@@ -246,7 +247,7 @@ pub struct Verdict {
 /// Fails if there is no store to read.
 pub fn verify(options: &Options, directory: Option<&Path>) -> Result<Verdict, String> {
     let directory = directory.unwrap_or(&options.data);
-    let store = if directory.join(STORE).is_dir() { directory.join(STORE) } else { directory.to_owned() };
+    let store = if is_directory(&directory.join(STORE))? { directory.join(STORE) } else { directory.to_owned() };
     let mut verified = embedded::verify(&store, &options.embedded_store()).map_err(said)?;
     if directory.join(LABEL).exists()
         && let Some(difference) = difference(directory, &label_in(directory)?)?

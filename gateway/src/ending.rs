@@ -100,11 +100,11 @@ impl Ending<'_> {
     fn go_through(&mut self, health: &Health, close_sessions: impl FnOnce(Duration)) -> Outcome {
         let (wait, time) = self.drain.times().unwrap_or_default();
         let begun_by = self.drain.status().begun_by.unwrap_or_default();
+        let until = if wait.is_zero() { String::new() } else { format!("for {wait:?}, then ") };
         let spread = if time.is_zero() { "at once".to_owned() } else { format!("over {time:?}") };
         tracing::info!(
             begun_by,
-            "draining: /readyz is 503 for {wait:?}, then the sessions are closed {spread}; SIGINT or a second SIGTERM stops \
-             at once"
+            "draining: /readyz is 503, {until}the sessions are closed {spread}; SIGINT or a second SIGTERM stops at once"
         );
         self.wait_until(Instant::now() + wait)?;
         self.drain.begin_closing();

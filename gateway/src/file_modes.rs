@@ -2,6 +2,7 @@
 //! users can read is named in the log, with what to do.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::iter;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -64,6 +65,15 @@ fn is_for_others(path: &Path, own: &Process) -> bool {
     let Ok(metadata) = fs::metadata(path) else { return false };
     let others = OTHERS.difference(own.lent(metadata.uid(), metadata.gid()));
     metadata.is_file() && metadata.mode() & others.bits() != 0
+}
+
+/// Whether there is a directory. Fails with a line for the operator if the user of this process may not know.
+pub fn is_directory(path: &Path) -> Result<bool, String> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(found.is_dir()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+        Err(error) => Err(format!("{}: {error}; run this as the user of the server", path.display())),
+    }
 }
 
 #[cfg(test)]

@@ -22,10 +22,10 @@ use gateway::drain::{Drain, Event};
 use gateway::health::{Health, HealthReporter};
 use gateway::http::{BODIES_BYTES_MAX, Services};
 use gateway::keys::SigningKeys;
-use gateway::listen_address::Protocol;
+use gateway::listen_address::{Place, Protocol};
 use gateway::listeners::{self, Listening};
 use gateway::live::LiveOptions;
-use gateway::logging::Logging;
+use gateway::logging::{LogFormat, Logging};
 use gateway::options::{AdminCall, Command, Grpc, Options, OptionsError, StoreKind};
 use gateway::password::Passwords;
 use gateway::reload::Reloader;
@@ -105,11 +105,18 @@ fn main() -> ExitCode {
         Command::Export { file } => transfer::export(&options, file).and_then(|done| print(&done)),
         Command::Import { file } => transfer::import(&options, file.as_deref()).and_then(|done| print(&done)),
     };
-    logging.flush();
-    match done {
+    let is_logged = options.command == Command::Serve && options.log_format == LogFormat::Json;
+    let ended = match done {
         Ok(()) => ExitCode::SUCCESS,
+        // What reads such a log reads nothing else.
+        Err(error) if is_logged && tracing::enabled!(tracing::Level::ERROR) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
         Err(error) => failed(&error),
-    }
+    };
+    logging.flush();
+    ended
 }
 
 /// Says in the log what the operator should look at. `config check` says it on its own.
@@ -172,7 +179,18 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
         is_to_stop: &mut || signals.pending().any(|signal| is_to_stop(signal, &mut hung_up)),
         stands_by: &mut || supervisor.stands_by(),
     };
-    let Some(Life { store, epoch, revocations }) = beginning.begin(|| open_store(options)).map_err(said)? else {
+    if let Some(acceptor) = &live.tls {
+        tls::watch(acceptor.clone()).map_err(said)?;
+    }
+    let unopened = |failure| match failure {
+        Failure::Final(reason) if options.store == StoreKind::Embedded => {
+            format!(
+                "the store cannot be opened: {reason}; --data names its directory, which the server's user must own"
+            )
+        }
+        failure => failure.to_string(),
+    };
+    let Some(Life { store, epoch, revocations }) = beginning.begin(|| open_store(options)).map_err(unopened)? else {
         return Ok(());
     };
     let keys = SigningKeys::obtain(reloader.options()).map_err(said)?;
@@ -189,9 +207,6 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
     let passwords = Passwords::start(options.password_threads).map_err(said)?;
 
     let memory = memory::start().map_err(said)?;
-    if let Some(acceptor) = &live.tls {
-        tls::watch(acceptor.clone()).map_err(said)?;
-    }
 
     let cores = machine::cores();
     let (erase, erasures) = flume::bounded(1);
@@ -281,7 +296,7 @@ fn listen_on_all(options: &Options, shards: usize) -> Result<Vec<Listening>, Str
     let mut all = Vec::new();
     for address in &options.listen {
         let listening = listeners::listen(address, Protocol::Http, shards).map_err(|error| {
-            let advice = listeners::advice(&error);
+            let advice = listeners::advice(&error, matches!(address.place, Place::Unix(_)));
             format!("cannot listen on {address}: {error}; {advice}: choose another address with --listen")
         })?;
         all.extend(listening);
@@ -290,7 +305,7 @@ fn listen_on_all(options: &Options, shards: usize) -> Result<Vec<Listening>, Str
     match listeners::listen(address, Protocol::Grpc, shards) {
         Ok(listening) => all.extend(listening),
         Err(error) => {
-            let advice = listeners::advice(&error);
+            let advice = listeners::advice(&error, matches!(address.place, Place::Unix(_)));
             let reason =
                 format!("cannot listen on {address} for gRPC: {error}; {advice}: choose another address with --grpc");
             if *is_asked_for {

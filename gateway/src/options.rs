@@ -258,7 +258,7 @@ impl Options {
         let trusted_proxies = mistakes.of(checked_proxies(settings.trusted_proxies, settings.proxy_protocol));
         let allowed_origins = mistakes.of(checked_origins(settings.allowed_origin));
         let server_key = mistakes.of(checked_server_key(settings.server_key));
-        mistakes.end()?;
+        mistakes.end(&configuration)?;
         Ok(Self {
             command,
             sign_in,
@@ -360,9 +360,16 @@ impl Mistakes {
         self.0.push(line.to_owned());
     }
 
-    /// Fails if there is one.
-    fn end(self) -> Result<(), OptionsError> {
-        if self.0.is_empty() { Ok(()) } else { Err(OptionsError::Mistakes(self.0)) }
+    /// Fails if there is one. A line whose key stands in the file or in the environment says where.
+    fn end(self, configuration: &Configuration) -> Result<(), OptionsError> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let placed = |line: String| match configuration.place_of_first_key(&line) {
+            Some(place) => format!("{place}: {line}"),
+            None => line,
+        };
+        Err(OptionsError::Mistakes(self.0.into_iter().map(placed).collect()))
     }
 }
 

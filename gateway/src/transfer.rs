@@ -13,6 +13,7 @@ use storage::retention::Retention;
 use storage::transfer::{self, End, Movable, Moved};
 
 use crate::database;
+use crate::file_modes::is_directory;
 use crate::options::{Options, StoreKind};
 use crate::terminal;
 
@@ -81,7 +82,7 @@ fn open(options: &Options, kind: StoreKind) -> Result<Arc<dyn Movable>, String> 
 /// Opens a store that has been used, to read it: opening an embedded store that does not exist would make it.
 fn open_filled(options: &Options) -> Result<Arc<dyn Movable>, String> {
     let directory = options.store_directory();
-    if options.store == StoreKind::Embedded && !directory.is_dir() {
+    if options.store == StoreKind::Embedded && !is_directory(&directory)? {
         return Err(format!(
             "there is no embedded store in {}: name its data directory with --data",
             directory.display()

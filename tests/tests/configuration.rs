@@ -133,6 +133,15 @@ fn check_tells_all_errors_with_their_lines() {
     let (code, said) = refused(&[&["config", "check"], &wrong[..]].concat(), &[]);
     let parts = ["are the same", "server_key must not", "admin_host has", "ktls is for listeners"];
     assert!(code == Some(2) && parts.iter().all(|part| said.contains(part)), "{said}");
+    std::fs::write(&file, "\nsession_key_file = '/nonexistent/key'\nadmin_host = 'a b'\n").expect("our own file");
+    let (_, said) = refused(&["config", "check", "--config", path], &[("STENTOR_TRUSTED_PROXIES", "300.1")]);
+    for expected in [
+        &format!("{path}:2: cannot read session_key_file /nonexistent/key"),
+        &format!("{path}:3: admin_host has \"a b\""),
+        "STENTOR_TRUSTED_PROXIES: trusted_proxies: \"300.1\" is no address",
+    ] {
+        assert!(said.contains(expected), "{expected} is not in {said}");
+    }
     let nowhere = directory.path().join("nowhere");
     let (code, said) = refused(&["config", "check", "--read-only", "--data", nowhere.to_str().expect("text")], &[]);
     assert!(code == Some(2) && said.contains("there is no store in"), "{said}");

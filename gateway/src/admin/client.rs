@@ -91,6 +91,9 @@ fn made(address: SocketAddr, token: &str, call: &AdminCall) -> Result<String, St
     let refusal: Value = serde_json::from_str(&answer.body).unwrap_or_default();
     match (refusal["message"].as_str(), refusal["next"].as_str()) {
         (Some(message), Some(next)) => Err(format!("{message} ({}); {next}", answer.status)),
+        (Some(message), None) if answer.status == 503 => {
+            Err(format!("{message} (503): calls are answered when it serves, and SIGTERM stops it"))
+        }
         _ => Err(format!("{address} answers {}: is it the admin address of a server of this version?", answer.status)),
     }
 }
@@ -157,6 +160,10 @@ mod tests {
         };
         check("HTTP/1.1 401 Unauthorized\r\n\r\n{\"message\":\"no\",\"next\":\"do\"}", "no (401); do");
         check("HTTP/1.1 404 Not Found\r\n\r\nnothing here", "answers 404: is it the admin address");
+        check(
+            "HTTP/1.1 503 Service Unavailable\r\n\r\n{\"code\":14,\"message\":\"standby: another server has it\"}",
+            "standby: another server has it (503): calls are answered when it serves",
+        );
         check("SSH-2.0-OpenSSH\r\n", "is the server running");
     }
 }

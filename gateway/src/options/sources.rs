@@ -61,6 +61,17 @@ pub struct Configuration {
 }
 
 impl Configuration {
+    /// Where the value of the first key stands that this text names: a line of the file, or a variable.
+    pub(super) fn place_of_first_key(&self, text: &str) -> Option<String> {
+        let mut words = text.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
+        let setting = words.find_map(|word| self.settings.iter().find(|setting| setting.key.id() == word))?;
+        match setting.source {
+            Source::File(line) => Some(format!("{}:{line}", self.file.as_ref()?.display())),
+            Source::Environment => Some(setting.key.variable()),
+            Source::NotGiven | Source::Default | Source::Flag => None,
+        }
+    }
+
     /// The files that have a secret each.
     pub fn secret_files(&self) -> Vec<PathBuf> {
         let is_path = |setting: &&Setting| {
