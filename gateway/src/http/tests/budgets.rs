@@ -68,6 +68,25 @@ fn pages_beyond_the_budget_are_429_and_the_store_is_not_asked() {
 }
 
 #[test]
+fn values_that_are_written_and_long_queries_are_charged_by_their_length() {
+    let (world, _) = world();
+    let answered = |name: &str, target: &str, body: &str| {
+        let session = world.sign_in(name);
+        (0..1000).take_while(|_| world.ask(target, As::User(&session.token), body.to_owned()).status == 200).count()
+    };
+    let object = |bytes: usize| {
+        let value = format!(r#"{{\"v\":\"{}\"}}"#, "x".repeat(bytes));
+        format!(r#"{{"objects":[{{"collection":"c","key":"k","value":"{value}"}}]}}"#)
+    };
+    let [small, large] =
+        [1, 60 << 10].map(|bytes| answered(&format!("ada-{bytes}"), "PUT /v2/storage", &object(bytes)));
+    assert!((35..=40).contains(&small) && (10..=20).contains(&large), "{small} small values, {large} large ones");
+    let long = format!("{PAGE}&x={}", "x".repeat(16 << 10));
+    let [short, long] = [PAGE, &long].map(|target| answered(&format!("bob-{}", target.len()), target, ""));
+    assert!(long < short - 5, "{short} short queries, {long} long ones");
+}
+
+#[test]
 fn what_a_page_holds_is_charged_after_it() {
     let (world, budgets) = world();
     let ada = world.sign_in("ada");
