@@ -18,6 +18,7 @@ mod ends;
 mod reads;
 mod stall;
 mod waiting;
+mod write_bytes;
 mod writes;
 
 use std::sync::atomic::{AtomicBool, Ordering};

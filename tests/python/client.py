@@ -117,7 +117,7 @@ def run(client):
         (("Nothing", b"", bearer), codes.UNIMPLEMENTED, "no such method"),
         (("JoinGroup", field(1, "x"), bearer), codes.INVALID_ARGUMENT, "group"),
         (("AddFriends", b"\x0a\x05ab", bearer), codes.INVALID_ARGUMENT, "cannot be read"),
-        (("AddFriends", field(1, "x" * 20_000), bearer), codes.INVALID_ARGUMENT, "larger than 16384 bytes"),
+        (("AddFriends", field(1, "x" * 30_000), bearer), codes.INVALID_ARGUMENT, "larger than 25932 bytes"),
     ]
     for call, code, words in refusals:
         refused = client.refused(*call)

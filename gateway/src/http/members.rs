@@ -136,8 +136,8 @@ pub async fn of_user(services: &Services, request: &ResourceRequest, id: &str) -
     let caller = request.user(services)?;
     let user = UserId(parse_uuid(id).ok_or_else(|| Refusal::invalid("the user's id is not a UUID"))?);
     let (asked, role) = asked(services, request, &format!("user/{user}/group"))?;
-    // From which groups a user is banned is told to none, as in Nakama: the groups themselves list whom they have banned.
-    if role == Some(Role::Banned) {
+    // From which groups a user is banned is told to that user alone: the groups themselves list whom they have banned.
+    if role == Some(Role::Banned) && user != caller {
         return Ok(answer::done());
     }
     let reserved = request.reserve(services, of_limit(asked.limit, ENTRY));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use engine::id::{ChannelId, UserId};
 use engine::message::Message;
-use engine::persist::{StoreQuestion, StoreReceipt, StoreRequest, StoreWrite};
+use engine::persist::{StoreQuestion, StoreReceipt, StoreRequest};
 use engine::social::friend::FriendState;
 use engine::social::group::Role;
 
@@ -17,10 +17,10 @@ use super::askers::{Asker, GroupAskers, ShardAsker};
 use super::ends::StoreQueueServer;
 use super::reads::asker_of;
 use super::waiting::QuerySender;
+use super::write_bytes::bytes_of;
 use super::writes::{ClientWrite, WriteTaker};
 use super::{GROUP_BYTES_MAX, GROUP_WRITES_MAX, Line, Watch};
 use crate::change::may_chat;
-use crate::object::ObjectWrite;
 use crate::{Failure, Lanes, PageStart, Store, Submission, Write, Written};
 
 /// Parts of a channel's history that are read for its newest messages, at most.
@@ -276,32 +276,4 @@ fn followable(
         }
     }
     Ok(followable)
-}
-
-/// Roughly the bytes that a write adds to the journal: its texts, and a flat sum for keys, ids and headers.
-pub(super) fn bytes_of(write: &Write) -> usize {
-    const REST: usize = 256;
-    /// The key of a removed row.
-    const ID: usize = 64;
-    /// A row of a list, with its key, header and counterparts.
-    const ROW: usize = 512;
-    REST + match write {
-        Write::Request(StoreWrite::Insert(message)) => message.content.len() + message.username.len(),
-        Write::Request(StoreWrite::Update(update)) => update.content.len() + update.username.len(),
-        Write::Request(StoreWrite::ChangeGroup { change, .. }) => (1 + change.act.named().len()) * ROW,
-        Write::Request(StoreWrite::Purge { ids, .. }) => ids.len() * ID,
-        Write::Request(_) => ROW,
-        Write::ForgetRevocations(revocations) => 2 * revocations.len() * ID,
-        Write::Revoke(_) | Write::FinishAccountDeletion { .. } => 0,
-        Write::Register(registration) => registration.account.metadata.len() + 1024,
-        Write::ChangeAccount { .. } | Write::Link { .. } | Write::Unlink { .. } | Write::DeleteAccount { .. } => 1024,
-        Write::CreateGroup(_) | Write::UpdateGroup { .. } => 1024,
-        Write::Relate { others, metadata, .. } => others.len() * (ROW + 2 * metadata.len()),
-        Write::DeleteNotifications { ids, .. } => ids.len() * ID,
-        Write::WriteObjects { objects, .. } => {
-            let bytes = |object: &ObjectWrite| object.value.len() + 2 * (object.collection.len() + object.key.len());
-            objects.iter().map(|object| ROW + bytes(object)).sum()
-        }
-        Write::DeleteObjects { objects, .. } => objects.len() * ROW,
-    }
 }

@@ -11,8 +11,9 @@ use engine::fair_queue::{FairQueue, Turns};
 use parking_lot::Mutex;
 
 use super::client_counts::ClientAnswer;
-use super::committer::bytes_of;
+
 use super::reads::RequestedBy;
+use super::write_bytes::bytes_of;
 use crate::{Failure, Write};
 
 /// A handler's write, and the channel for its answer.

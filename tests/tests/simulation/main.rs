@@ -250,7 +250,7 @@ fn channels_that_move_in_order_lose_nothing_and_no_client_notices() {
     let mut moved = 0;
     for seed in seeds(60) {
         // In more haste, homes have no time to enter before messages go on without them (`HOMES_PATIENCE`).
-        for (shards, haste, room_members_max) in [(2, 1, 1000), (3, 1, 1000), (3, 10, 1000)] {
+        for (shards, haste, room_members_max) in [(2, 1, 1000), (3, 1, 1000), (3, 10, 1000), (3, 10, 4)] {
             let plan = Plan { shards, haste, room_members_max, turns: 800, moves: Moves::Orderly, ..PLAN };
             moved += run_world(seed, plan).nodes.map_or(0, |nodes| nodes.counts[0]);
         }

@@ -192,11 +192,13 @@ fn lists_are_written_exactly_so() {
     );
     assert_eq!(get(&format!("user/{}/group", alice.user)), expected);
     assert_eq!(get(&format!("user/{}/group", bob.user)), "{}");
-    // Whom a group has banned its own list tells, and that of the user does not.
+    // Whom a group has banned its own list tells, and that of the user tells it to the user alone.
     done(&world, &alice, &id, "add", &[&bob]);
     done(&world, &alice, &id, "ban", &[&bob]);
     assert!(get(&format!("group/{id}/user?state=4")).contains("\"state\":4"));
-    assert_eq!(get(&format!("user/{}/group?state=4", bob.user)), "{}");
+    assert!(get(&format!("user/{}/group?state=4", bob.user)).contains("\"state\":4"));
+    let of_other = world.ask(&format!("GET /v2/user/{}/group?state=4", bob.user), As::User(&alice.token), "");
+    assert_eq!(of_other.text, "{}");
     assert_eq!(get(&format!("user/{}/group", Uuid::from_u128(7))), "{}");
     assert_eq!(get(&format!("group/{}/user", Uuid::from_u128(7))), "{}");
 }
