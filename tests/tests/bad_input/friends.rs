@@ -21,7 +21,7 @@ fn acquaint(ada: &Person, friend: &Person, asked: &Person, asks: &Person, blocke
 #[test]
 fn people_who_cannot_be_meant() {
     let data = data_dir();
-    let server = Launch::on(data.path()).flag("--session-ttl", 3600).start();
+    let server = Launch::on(data.path()).without_budgets().flag("--session-ttl", 3600).start();
     let people = server.people(["ada", "friend", "asked", "asks", "blocked", "out"]);
     let [ada, friend, asked, asks, blocked, out] = &people;
     acquaint(ada, friend, asked, asks, blocked);
@@ -88,7 +88,7 @@ fn people_who_cannot_be_meant() {
 #[test]
 fn listings() {
     let data = data_dir();
-    let server = Launch::on(data.path()).flag("--session-ttl", 3600).start();
+    let server = Launch::on(data.path()).without_budgets().flag("--session-ttl", 3600).start();
     let people = server.people(["ada", "friend", "asked", "asks", "blocked"]);
     let [ada, friend, asked, asks, blocked] = &people;
     acquaint(ada, friend, asked, asks, blocked);

@@ -9,7 +9,7 @@ use crate::refusals::{Case, UNKNOWN, WRONG_IDS, check_table, wrong_cursors, wron
 #[test]
 fn listing_and_deleting() {
     let data = data_dir();
-    let server = Launch::on(data.path()).flag("--session-ttl", 3600).start();
+    let server = Launch::on(data.path()).without_budgets().flag("--session-ttl", 3600).start();
     let people = server.people(["ada", "bob", "cleo"]);
     let [ada, bob, cleo] = &people;
     for other in [bob, cleo] {

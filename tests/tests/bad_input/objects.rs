@@ -9,7 +9,7 @@ use crate::refusals::{Case, WRONG_IDS, check_table, wrong_cursors, wrong_limits}
 #[test]
 fn writing_reading_listing_and_deleting() {
     let data = data_dir();
-    let server = Launch::on(data.path()).flag("--session-ttl", 3600).start();
+    let server = Launch::on(data.path()).without_budgets().flag("--session-ttl", 3600).start();
     let people = server.people(["ada", "bob"]);
     let [ada, bob] = &people;
     let good = |key: &str| json!({"collection": "c", "key": key, "value": "{}", "permission_read": 2});
