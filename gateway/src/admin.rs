@@ -80,7 +80,7 @@ impl Admin {
     /// Fails with a line for the operator if the address cannot be taken.
     pub fn bind(address: SocketAddr, live: LiveOptions) -> Result<Self, String> {
         let listener = TcpListener::bind(address).map_err(|error| {
-            let advice = listeners::advice(&error, false);
+            let advice = listeners::advice(&error);
             format!(
                 "cannot listen on {address} for operators: {error}; {advice}: choose another address with --admin, or say \
                  --admin off"

@@ -137,11 +137,19 @@ fn unix_listeners(path: &Path, shards: usize) -> io::Result<Vec<OwnedFd>> {
     (0..shards).map(|_| socket.try_clone()).collect()
 }
 
-/// What an operator can know of the failure to take an address, which is a path if `is_path`.
-pub fn advice(error: &io::Error, is_path: bool) -> &'static str {
+/// What an operator can know of the failure to take this address.
+pub fn advice_for(address: &ListenAddress, error: &io::Error) -> &'static str {
+    let is_path = matches!(address.place, Place::Unix(_));
     match error.kind() {
         ErrorKind::PermissionDenied if is_path => "the user of the server may not make files in its directory",
         ErrorKind::NotFound if is_path => "its directory does not exist",
+        _ => advice(error),
+    }
+}
+
+/// The same for an address with a port.
+pub fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
         ErrorKind::AddrInUse => "another server is listening there",
         ErrorKind::AddrNotAvailable => "no interface of this machine has this address",
         ErrorKind::PermissionDenied => "ports below 1024 need root, or the capability CAP_NET_BIND_SERVICE",

@@ -22,7 +22,7 @@ use gateway::drain::{Drain, Event};
 use gateway::health::{Health, HealthReporter};
 use gateway::http::{BODIES_BYTES_MAX, Services};
 use gateway::keys::SigningKeys;
-use gateway::listen_address::{Place, Protocol};
+use gateway::listen_address::Protocol;
 use gateway::listeners::{self, Listening};
 use gateway::live::LiveOptions;
 use gateway::logging::{LogFormat, Logging};
@@ -184,9 +184,7 @@ fn serve(options: &Options, logging: &Arc<Logging>) -> Result<(), String> {
     }
     let unopened = |failure| match failure {
         Failure::Final(reason) if options.store == StoreKind::Embedded => {
-            format!(
-                "the store cannot be opened: {reason}; --data names its directory, which the server's user must own"
-            )
+            format!("the store cannot be opened: {reason}")
         }
         failure => failure.to_string(),
     };
@@ -296,7 +294,7 @@ fn listen_on_all(options: &Options, shards: usize) -> Result<Vec<Listening>, Str
     let mut all = Vec::new();
     for address in &options.listen {
         let listening = listeners::listen(address, Protocol::Http, shards).map_err(|error| {
-            let advice = listeners::advice(&error, matches!(address.place, Place::Unix(_)));
+            let advice = listeners::advice_for(address, &error);
             format!("cannot listen on {address}: {error}; {advice}: choose another address with --listen")
         })?;
         all.extend(listening);
@@ -305,7 +303,7 @@ fn listen_on_all(options: &Options, shards: usize) -> Result<Vec<Listening>, Str
     match listeners::listen(address, Protocol::Grpc, shards) {
         Ok(listening) => all.extend(listening),
         Err(error) => {
-            let advice = listeners::advice(&error, matches!(address.place, Place::Unix(_)));
+            let advice = listeners::advice_for(address, &error);
             let reason =
                 format!("cannot listen on {address} for gRPC: {error}; {advice}: choose another address with --grpc");
             if *is_asked_for {

@@ -275,6 +275,15 @@ impl Embedded {
         }
     }
 
+    /// If the last write has begun another journal, notes that this is the newest. Says nothing of the write: a store that is
+    /// being closed meanwhile has made it nevertheless.
+    fn note_new_journal(&self) {
+        let Some(journals) = self.tables.as_deref().map(|tables| tables.database.journal_count()) else { return };
+        if self.journals.swap(journals, Ordering::Relaxed) != journals {
+            self.directory.note_newest_journal(false);
+        }
+    }
+
     /// Makes the draft durable and visible. A failure is final, because after a failed write or sync it is unknown
     /// whether the disk has the draft.
     fn write(&self, draft: Draft<'_>) -> Result<(), Failure> {
@@ -282,10 +291,7 @@ impl Embedded {
             return Err(Failure::Final(reason.clone()));
         }
         let committed = draft.commit();
-        let journals = self.tables()?.database.journal_count();
-        if self.journals.swap(journals, Ordering::Relaxed) != journals {
-            self.directory.note_newest_journal(false);
-        }
+        self.note_new_journal();
         committed.map_err(|error| {
             let path = self.directory.path().display();
             let reason = format!("writing to {path} failed: {}", describe(&error));
@@ -537,7 +543,8 @@ impl Store for Embedded {
         }
         let synced = self.tables()?.database.persist(PersistMode::SyncAll);
         self.closed.store(true, Ordering::Release);
-        if synced.is_ok() {
+        // After a failed write the journal may end in a part of a group, which the next start cuts off.
+        if synced.is_ok() && self.failed.get().is_none() {
             self.directory.note_newest_journal(true);
         }
         synced.map_err(|error| Failure::Final(format!("the last sync failed: {}", describe(&error))))

@@ -1,8 +1,8 @@
 //! The queue of writes of HTTP handlers that wait for the committer.
 //!
 //! The users that ask share it, as they share the queue of reads (`reads.rs`): their writes take turns, and when there is
-//! no room, the newest write of the user that has most waiting is refused; the writes have a bound in bytes, too. The writes of one user stay in order. New accounts
-//! count as those of the network that asks for them.
+//! no room, the newest write of the user that has most waiting is refused; the writes have a bound in bytes, too. The
+//! writes of one user stay in order. New accounts count as those of the network that asks for them.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,7 +11,6 @@ use engine::fair_queue::{FairQueue, Turns};
 use parking_lot::Mutex;
 
 use super::client_counts::ClientAnswer;
-
 use super::reads::RequestedBy;
 use super::write_bytes::bytes_of;
 use crate::{Failure, Write};

@@ -60,7 +60,12 @@ impl Directory {
     /// Creates the directory if needed, checks that it holds no foreign files, and locks out other processes. Fails if
     /// it has foreign files or another process uses it.
     pub fn claim(path: &Path) -> Result<Self, Failure> {
-        fs::create_dir_all(path).map_err(|error| failed("making", path, &error))?;
+        fs::create_dir_all(path).map_err(|error| {
+            let path = path.display();
+            Failure::Final(format!(
+                "making {path} failed: {error}; --data names its directory, which the server's user must own"
+            ))
+        })?;
         for name in names_in(path)? {
             if ![LOCK, DATABASE, DATABASE_NEW].contains(&name.as_str()) {
                 let path = path.display();
